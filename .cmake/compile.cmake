@@ -1,0 +1,49 @@
+# What every target of the project is compiled with. Directory scope: included once by the top
+# CMakeLists.txt, so no target can forget it and nothing leaks into a project that embeds twinport.
+
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+# Every program, those of the tests included, lands in one place.
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+
+# Warnings are errors, but not in a project that embeds this one and brings a compiler we never saw;
+# cmake --compile-no-warning-as-error lifts it for a packager.
+set(TWINPORT_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wundef -Wvla)
+add_compile_options(${TWINPORT_WARNINGS})
+if(NOT DEFINED CMAKE_COMPILE_WARNING_AS_ERROR)
+    set(CMAKE_COMPILE_WARNING_AS_ERROR ${PROJECT_IS_TOP_LEVEL})
+endif()
+
+set(TWINPORT_SANITIZE "" CACHE STRING
+    "What -fsanitize= is given, as one comma-separated word; 'trap' in it traps instead of reporting")
+if(TWINPORT_SANITIZE)
+    string(REPLACE "," ";" sanitizers "${TWINPORT_SANITIZE}")
+    list(REMOVE_ITEM sanitizers trap)
+    list(JOIN sanitizers "," sanitizers)
+    add_compile_options(-fsanitize=${sanitizers} -fno-omit-frame-pointer)
+    if("${TWINPORT_SANITIZE}" MATCHES "(^|,)trap(,|$)")
+        # mingw-w64 has no sanitizer runtime: the check ends the program by an illegal instruction.
+        add_compile_options(-fsanitize-undefined-trap-on-error)
+    else()
+        add_compile_options(-fno-sanitize-recover=all)
+        add_link_options(-fsanitize=${sanitizers})
+    endif()
+endif()
+
+# twinport_across_files(TARGET...): in a release by gcc, libraries carry their intermediate form beside
+# the code, and a program named here is optimised across all of them; everybody else links as usual.
+function(twinport_across_files)
+    if(NOT CMAKE_C_COMPILER_ID STREQUAL "GNU" OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR TWINPORT_SANITIZE)
+        return()
+    endif()
+    foreach(target IN LISTS ARGN)
+        target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-flto=auto$<SEMICOLON>-ffat-lto-objects>)
+        target_link_options(${target} PRIVATE $<$<CONFIG:Release>:-flto=auto$<SEMICOLON>-O3>)
+    endforeach()
+endfunction()

@@ -1,0 +1,59 @@
+# How tests are added: one line each, always with a label and a time-out.
+
+find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
+
+set(TWINPORT_TIME_FACTOR 1 CACHE STRING
+    "How many times slower than a plain build this one may be: multiplies every test's time-out")
+
+# The part that all tests share. Tests read the same factor from their environment, so that a
+# deadline inside a test stretches with the time-out around it.
+function(twinport_test_properties name label timeout serial)
+    math(EXPR stretched "${timeout} * ${TWINPORT_TIME_FACTOR}")
+    set_tests_properties(${name} PROPERTIES
+        LABELS ${label}
+        TIMEOUT ${stretched}
+        SKIP_RETURN_CODE 77
+        RUN_SERIAL ${serial}
+        ENVIRONMENT "TWINPORT_TIME_FACTOR=${TWINPORT_TIME_FACTOR};TWINPORT_BIN=${PROJECT_BINARY_DIR}/bin;TWINPORT_EMULATOR=${CMAKE_CROSSCOMPILING_EMULATOR};TWINPORT_EXE=${CMAKE_EXECUTABLE_SUFFIX};PYTHONDONTWRITEBYTECODE=1")
+    if(CMAKE_CROSSCOMPILING_EMULATOR)
+        set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED emulator) # tests/wine makes it ready
+    endif()
+endfunction()
+
+macro(twinport_test_arguments function)
+    cmake_parse_arguments(arg "SERIAL" "NAME;LABEL;TIMEOUT;SCRIPT"
+        "SOURCES;LIBRARIES;DEFINITIONS;ARGUMENTS;DEPENDS" ${ARGN})
+    if(arg_UNPARSED_ARGUMENTS)
+        message(FATAL_ERROR "${function}: does not know ${arg_UNPARSED_ARGUMENTS}")
+    endif()
+    foreach(required NAME LABEL TIMEOUT)
+        if(NOT arg_${required})
+            message(FATAL_ERROR "${function}: ${required} is missing: ${ARGN}")
+        endif()
+    endforeach()
+endmacro()
+
+# twinport_test(NAME unit.packet SOURCES packet.c LIBRARIES tp_core LABEL unit TIMEOUT 30
+#               [DEFINITIONS ...] [ARGUMENTS ...] [SERIAL])
+# Builds bin/<NAME> and runs it, in a cross build by the emulator. SERIAL: nothing else beside it.
+function(twinport_test)
+    twinport_test_arguments(twinport_test ${ARGN})
+    add_executable(${arg_NAME} ${arg_SOURCES})
+    target_include_directories(${arg_NAME} PRIVATE
+        "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/common" "${PROJECT_SOURCE_DIR}")
+    target_compile_definitions(${arg_NAME} PRIVATE ${arg_DEFINITIONS})
+    target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBRARIES})
+    add_test(NAME ${arg_NAME} COMMAND ${arg_NAME} ${arg_ARGUMENTS})
+    twinport_test_properties(${arg_NAME} ${arg_LABEL} ${arg_TIMEOUT} ${arg_SERIAL})
+endfunction()
+
+# twinport_system_test(NAME system.bus SCRIPT bus.py TIMEOUT 60 [LABEL system] [ARGUMENTS ...] [SERIAL])
+# Runs a Python script natively, in a cross build too. It finds the programs by its environment:
+# TWINPORT_BIN (folder), TWINPORT_EXE (suffix) and TWINPORT_EMULATOR (to put in front, or empty).
+function(twinport_system_test)
+    twinport_test_arguments(twinport_system_test LABEL system ${ARGN})
+    # The interpreter's path, not its target: a target would be run by the emulator.
+    add_test(NAME ${arg_NAME}
+        COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/${arg_SCRIPT}" ${arg_ARGUMENTS})
+    twinport_test_properties(${arg_NAME} ${arg_LABEL} ${arg_TIMEOUT} ${arg_SERIAL})
+endfunction()

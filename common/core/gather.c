@@ -1,0 +1,283 @@
+/*
+ * From the send queue to the socket: flushes and gathered sends.
+ *
+ * Everything here but the hand-over at the top is done by the session's flush owner on a worker
+ * that serves its socket. The owner holds the session from the push that made it the owner until it
+ * retires, so the session cannot be released under it; of two pushes never more than one becomes
+ * owner (send_queue.h).
+ *
+ * A flush waits on its worker's list until the batch of completions in hand is done: everything
+ * said in one batch goes out in one call.
+ */
+#include "core/local.h"
+#include "core/packet_internal.h"
+#include "core/pools.h"
+#include "core/server_internal.h"
+#include "core/session.h"
+#include "twinport/log.h"
+
+#define GATHER_BYTES ((size_t)256 * 1024) /* a send takes no further packet beyond this */
+
+/* ---- handing over to a serving worker -------------------------------------------------------- */
+
+static void put_on_list(tp__worker *worker, tp__session *session) {
+    session->next = NULL;
+    if (worker->flush_last) {
+        worker->flush_last->next = session;
+    } else {
+        worker->flush_first = session;
+    }
+    worker->flush_last = session;
+}
+
+static bool at_home(const tp__session *session, const tp__worker *worker) {
+    return atomic_load_explicit(&session->home, memory_order_relaxed) == worker;
+}
+
+static void append_list(tp__session *session, tp__send_node *first, tp__send_node *last) {
+    if (session->pending) {
+        session->pending_last->next = first;
+    } else {
+        session->pending = first;
+    }
+    session->pending_last = last;
+}
+
+/* What was pushed goes behind what is pending. */
+static void collect(tp__session *session) {
+    if (!tp__send_queue_has_more(&session->queue)) {
+        return;
+    }
+    tp__send_node *last;
+    tp__send_node *first = tp__send_queue_take(&session->queue, &last);
+    append_list(session, first, last);
+}
+
+/* The flush owner's role arrives at this worker. Where the worker is the session's home, everything
+ * home has queued so far is collected, so that what it appends from here on comes behind it. */
+static void own(tp__session *session, tp__worker *worker) {
+    session->owned_at_home = at_home(session, worker);
+    collect(session);
+    put_on_list(worker, session);
+}
+
+static void flush_posted(tp_op *op, const tp_completion *completion) {
+    own(TP_CONTAINER_OF(op, tp__session, send_op), tp_worker_context(completion->worker));
+}
+
+/*
+ * Home needs no atomic step for a packet while it has the flush owner's role. Order: what home
+ * pushes while the role is on its way to it, from another thread, is collected when it arrives
+ * (own); what home appends after that is behind it. The role leaves home only with nothing pending
+ * (sent).
+ * tests/model/home.pml explores it.
+ */
+void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *node) {
+    if (!session->owned_at_home) {
+        if (!tp__send_queue_seize(&session->queue)) {
+            /* Somebody else's push has made a flush set out for here. Until it arrives nobody but
+             * home could make the queue idle, so this push cannot make an owner. */
+            tp__send_queue_push(&session->queue, node);
+            return;
+        }
+        tp__life_hold(&session->life);
+        session->owned_at_home = true;
+        put_on_list(home, session);
+    }
+    node->next = NULL;
+    append_list(session, node, node);
+}
+
+void tp__session_flush(tp__session *session) {
+    tp_server *server = session->server;
+    tp__worker *worker = tp__worker_here(server);
+    if (worker && tp_port_serves(worker->seat, &session->socket)) {
+        own(session, worker);
+        return;
+    }
+    session->send_op.done = flush_posted;
+    atomic_fetch_add(&server->callers, 1);
+    tp_err error = tp_port_post(server->port, &session->socket, &session->send_op);
+    if (error) {
+        tp__session_close(session, TP_END_OS, tp_os_error());
+        tp__session_leave(session);
+    }
+    atomic_fetch_sub(&server->callers, 1);
+}
+
+/* ---- the gathered send ----------------------------------------------------------------------- */
+
+static void release_flight(tp__session *session) {
+    tp__flight *flight = session->flight;
+    if (!flight) {
+        return;
+    }
+    session->flight = NULL;
+    tp__packets_release(flight->packets, flight->count);
+    atomic_fetch_sub_explicit(
+        &session->queued, flight->count * TP__QUEUED_ONE + flight->bytes, memory_order_relaxed);
+    tp_pool_free(tp__flight_pool(), flight);
+}
+
+/* Moves packets from the pending list into the flight, up to its limits or the session's end node.
+ * Returns true if that was the end. */
+static bool fill_flight(tp__session *session, tp__flight *flight) {
+    flight->count = 0;
+    flight->bytes = 0;
+    bool end = false;
+    while (session->pending && !end && flight->count < TP_PORT_MAX_BUFFERS &&
+           flight->bytes < GATHER_BYTES) {
+        tp__send_node *node = session->pending;
+        session->pending = node->next;
+        end = node == &session->end_node;
+        if (node->packet) {
+            tp_buffer *buffer = &flight->buffers[flight->count];
+            buffer->bytes = tp__packet_frame(node->packet, &buffer->size);
+            flight->packets[flight->count++] = node->packet;
+            flight->bytes += buffer->size;
+        }
+        if (end) {
+            node->packet = NULL;
+        } else {
+            tp_pool_free(tp__node_pool(), node);
+        }
+    }
+    return end;
+}
+
+/*
+ * Everything up to the end node is with the system. The stream is ended, and what remains is to
+ * wait for the peer to end its own (or for the sweep to lose patience): closing now, with bytes of
+ * the peer unread, would make the system send a reset that overtakes our last words. Whoever comes
+ * second, this or the peer's end (peer_closed in receive.c), closes. The owner never retires: the
+ * queue takes nothing more.
+ */
+static void reach_end(tp__session *session, tp__worker *worker) {
+    tp_socket_finish(worker->seat, &session->socket);
+    atomic_store(&session->end_reached, true);
+    if (atomic_load(&session->receive_ended)) {
+        tp__session_close(session, TP_END_PEER_CLOSED, 0);
+    }
+    tp__session_drop(session, worker);
+}
+
+/* The flight stays with the session: its packets count among those that were never sent. */
+static void give_up(tp__session *session, tp__worker *worker, tp_end_reason reason, int os_error) {
+    tp__session_close(session, reason, os_error);
+    tp__session_drop(session, worker);
+}
+
+static void count_sent(tp__session *session, tp__worker *worker, const tp__flight *flight) {
+    tp__count_own(&session->numbers.sent_messages, flight->count);
+    tp__count_own(&session->numbers.sent_bytes, flight->bytes);
+    tp__count_own(&worker->counters.sent_messages, flight->count);
+    tp__count_own(&worker->counters.sent_bytes, flight->bytes);
+    tp__count_own(&worker->counters.sends, 1);
+}
+
+static tp_end_reason send_failure(tp_err error) {
+    return error == TP_ERR_RESET || error == TP_ERR_CLOSED ? TP_END_PEER_RESET : TP_END_OS;
+}
+
+static void sent(tp_op *op, const tp_completion *completion) {
+    tp__session *session = TP_CONTAINER_OF(op, tp__session, send_op);
+    tp__worker *worker = tp_worker_context(completion->worker);
+    tp_server *server = session->server;
+    if (completion->error) {
+        if (completion->error == TP_ERR_NO_BUFFERS) {
+            tp__server_report(server, worker, completion->error, completion->os_error, "send");
+        }
+        give_up(session, worker, send_failure(completion->error), completion->os_error);
+        return;
+    }
+
+    size_t count = session->flight->count;
+    size_t bytes = session->flight->bytes;
+    count_sent(session, worker, session->flight);
+    release_flight(session);
+    if (server->handlers.on_send && session->joined &&
+        !(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
+        server->handlers.on_send(server, session->id, count, bytes);
+    }
+    if (session->sending_end) {
+        reach_end(session, worker);
+        return;
+    }
+    /* Before it retires: behind that the session's next owner may be at work on another worker. */
+    bool at_home = session->owned_at_home;
+    session->owned_at_home = false;
+    if (session->pending || !tp__send_queue_retire(&session->queue)) {
+        session->owned_at_home = at_home;
+        put_on_list(worker, session);
+    } else {
+        tp__session_drop(session, worker);
+    }
+}
+
+static void flush(tp__session *session, tp__worker *worker) {
+    if (tp__life_read(&session->life) & TP__LIFE_CLOSING) {
+        tp__session_drop(session, worker); /* still the owner: nobody flushes a closing session */
+        return;
+    }
+    collect(session);
+    tp__flight *flight = tp_pool_allocate(tp__flight_pool());
+    if (!flight) {
+        TP__COUNT(session->server, worker, no_memory, 1);
+        tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "send");
+        give_up(session, worker, TP_END_NO_MEMORY, 0);
+        return;
+    }
+    session->flight = flight;
+    session->sending_end = fill_flight(session, flight);
+    if (flight->count == 0) {
+        release_flight(session);
+        reach_end(session, worker); /* an end node without a CLOSE, and nothing before it */
+        return;
+    }
+    tp_trace(TP_TRACE_SEND, session->id, flight->bytes);
+    session->send_op.done = sent;
+    tp_err error = tp_socket_send(
+        worker->seat, &session->socket, &session->send_op, flight->buffers, flight->count);
+    if (error) {
+        give_up(session, worker, send_failure(error), tp_os_error());
+    }
+}
+
+void tp__worker_flush(tp__worker *worker) {
+    tp__session *session = worker->flush_first;
+    worker->flush_first = NULL;
+    worker->flush_last = NULL;
+    while (session) {
+        tp__session *next = session->next;
+        flush(session, worker);
+        session = next;
+    }
+}
+
+/* ---- what was never sent --------------------------------------------------------------------- */
+
+static void discard_list(
+    tp__session *session, tp__send_node *node, uint64_t *packets, uint64_t *bytes) {
+    while (node) {
+        tp__send_node *next = node->next;
+        if (node->packet) {
+            *packets += 1;
+            *bytes += tp__packet_frame_size(node->packet);
+            tp_packet_release(node->packet);
+        }
+        if (node != &session->end_node) {
+            tp_pool_free(tp__node_pool(), node);
+        }
+        node = next;
+    }
+}
+
+void tp__session_discard(tp__session *session, uint64_t *packets, uint64_t *bytes) {
+    *packets = session->flight ? session->flight->count : 0;
+    *bytes = session->flight ? session->flight->bytes : 0;
+    release_flight(session);
+    discard_list(session, session->pending, packets, bytes);
+    session->pending = NULL;
+    tp__send_node *last;
+    discard_list(session, tp__send_queue_take(&session->queue, &last), packets, bytes);
+}

@@ -1,0 +1,119 @@
+/*
+ * The listener: from the port's accepts to sessions.
+ *
+ * Opened by start, closed by the sweep when a stop begins, but not before start has finished with
+ * it (`open`). Accepts are delivered on workers, one at a time.
+ */
+#include "core/server_internal.h"
+#include "twinport/log.h"
+
+static void turn_away(
+    tp_server *server, tp__worker *worker, tp_handle handle, const tp_address *peer) {
+    char text[TP_ADDRESS_TEXT];
+    TP__COUNT(server, worker, denied, 1);
+    TP_LOG(TP_LOG_INFO, "%s: denied %s", server->name, tp_address_format(peer, text));
+    tp_handle_close(handle, false);
+}
+
+static bool admitted(tp_server *server, const tp_address *peer) {
+    return tp_access_admits(&server->options.access, peer) &&
+           (!server->handlers.on_connection_request ||
+               server->handlers.on_connection_request(server, peer));
+}
+
+tp_socket_options tp__server_socket_options(const tp_server *server) {
+    const tp_socket_options options = {
+        .nodelay = server->options.nodelay,
+        .send_buffer_zero = server->options.send_buffer_zero,
+    };
+    return options;
+}
+
+static void take_connection(
+    tp_server *server, tp__worker *worker, const tp_completion *completion) {
+    const tp_address *peer = &completion->address;
+    if (!admitted(server, peer)) {
+        turn_away(server, worker, completion->handle, peer);
+        return;
+    }
+    tp__session *session = tp__session_open(server, peer, false);
+    if (!session || session->turned_away) {
+        TP__COUNT(server, worker, full, 1);
+    }
+    if (!session) {
+        tp_handle_close(completion->handle, true);
+        return;
+    }
+    const tp_socket_options options = tp__server_socket_options(server);
+    tp_err error = tp_socket_attach(server->port, &session->socket, completion->handle, &options);
+    if (error) {
+        tp__server_report(server, worker, error, tp_os_error(), "attach");
+        tp_handle_close(completion->handle, true);
+        tp__session_abandon(session);
+        return;
+    }
+    tp__session_start(session, worker);
+}
+
+static void accepted(tp_op *op, const tp_completion *completion) {
+    tp__listener *listener = TP_CONTAINER_OF(op, tp__listener, accept_op);
+    tp_server *server = TP_CONTAINER_OF(listener, tp_server, listener);
+    tp__worker *worker = tp_worker_context(completion->worker);
+    if (completion->error == TP_OK) {
+        TP__COUNT(server, worker, accepted, 1);
+        if (tp__server_enter_port(server)) {
+            take_connection(server, worker, completion);
+            tp__server_leave_port(server);
+        } else {
+            tp_handle_close(completion->handle, false); /* the server is stopping */
+        }
+    } else if (completion->error != TP_ERR_CANCELLED) {
+        TP__COUNT(server, worker, accept_failures, 1);
+        if (completion->error != TP_ERR_RESET) { /* gone before it was taken: the peer's affair */
+            tp__server_report(server, worker, completion->error, completion->os_error, "accept");
+        }
+    }
+}
+
+static void listener_closed(tp_op *op, const tp_completion *completion) {
+    tp__listener *listener = TP_CONTAINER_OF(op, tp__listener, close_op);
+    (void)completion;
+    atomic_store(&listener->attached, false);
+}
+
+void tp__listener_close(tp_server *server) {
+    tp__listener *listener = &server->listener;
+    if (atomic_load(&listener->open)) {
+        atomic_store(&listener->open, false);
+        listener->close_op.done = listener_closed;
+        tp_socket_close(&listener->socket, &listener->close_op, false);
+    }
+}
+
+tp_err tp__listener_open(tp_server *server) {
+    tp__listener *listener = &server->listener;
+    if (!server->options.listen) {
+        return TP_OK;
+    }
+    tp_err error = tp_socket_listen(server->port, &listener->socket, &server->options.address,
+        server->options.backlog, &listener->bound);
+    if (error) {
+        return error;
+    }
+    atomic_store(&listener->attached, true);
+    return TP_OK;
+}
+
+tp_err tp__listener_accept(tp_server *server, bool called_off) {
+    tp__listener *listener = &server->listener;
+    if (!atomic_load(&listener->attached)) {
+        return TP_OK; /* it does not listen */
+    }
+    tp_err error = TP_OK;
+    if (!called_off) {
+        listener->accept_op.done = accepted;
+        error = tp_socket_accept(&listener->socket, &listener->accept_op);
+    }
+    atomic_store(&listener->open, true);
+    return error;
+}

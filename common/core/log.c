@@ -1,0 +1,441 @@
+/*
+ * The process's log: threads put lines into memory, the log's own thread writes them in batches.
+ *
+ * Any thread says; one thread, started by tp_log_open() and ended by tp_log_close(), writes. There
+ * are two buffers: `fill`, which everybody appends to under the lock, and `out`, which is the
+ * writer's alone. The writer swaps them under the lock and writes with no lock held, so whoever has
+ * something to say waits at most for another's memcpy. Lines are formatted before the lock is
+ * taken. None of this is on the message path.
+ *
+ * The rate limit of a place is log_place.c's. Places that had lines held back are on the `noisy`
+ * list until their second is over; then the writer reports how many, or the place's own next line
+ * does, whichever comes first.
+ *
+ * What the sink says itself goes to standard error: the log would feed itself otherwise.
+ */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log_line.h"
+#include "core/log_noisy.h"
+#include "core/log_place.h"
+#include "core/memory.h"
+#include "os/clock.h"
+#include "os/error.h"
+#include "os/thread.h"
+#include "twinport/log.h"
+
+#define BATCH_MS       50 /* how long the writer lets lines gather */
+#define DEFAULT_BUFFER (1024u * 1024u)
+#define MIN_BUFFER     4096u
+#define MAX_BUFFER     (64u * 1024u * 1024u)
+
+_Static_assert(MIN_BUFFER / 2 >= TP__LOG_LINE, "the smallest buffer takes the longest line");
+
+typedef struct buffer {
+    char *bytes;
+    size_t used;
+    uint64_t lines;
+    uint64_t dropped; /* lines that found no room behind these */
+} buffer;
+
+/* CLOSED -> OPENING -> OPEN -> CLOSED. OPEN is stored with release and loaded with acquire: who
+ * sees it sees everything in `shared` that tp_log_open() prepared. */
+enum { CLOSED, OPENING, OPEN };
+static atomic_int state = CLOSED;
+
+static atomic_int threshold = TP_LOG_WARNING;
+
+static struct {
+    /* Constant while the writer lives. */
+    tp_thread writer;
+    FILE *file; /* stderr if neither a file nor a sink was given */
+    void (*sink)(void *context, const char *lines, size_t n);
+    void *context;
+    size_t room; /* bytes in each buffer */
+
+    _Atomic uint64_t writer_id; /* 0 until the writer runs */
+
+    tp_mutex lock;
+    tp_condition said;    /* the writer waits here */
+    tp_condition written; /* flushes wait here */
+
+    /* Under the lock. */
+    buffer fill;
+    tp__log_noisy_list noisy;
+    uint64_t said_lines; /* appended since open */
+    uint64_t done_lines; /* of those, the writer is done with so many */
+    bool urgent;         /* the writer is not to let lines gather */
+    bool closing;
+
+    /* The writer's alone. */
+    buffer out;
+    uint64_t unwritten; /* lines lost since the file last took something */
+} shared;
+
+static struct {
+    _Atomic uint64_t lines;
+    _Atomic uint64_t suppressed;
+    _Atomic uint64_t dropped;
+    _Atomic uint64_t failed;
+} counts;
+
+static void count(_Atomic uint64_t *counter, uint64_t by) {
+    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+static uint32_t second_of_now(void) {
+    return (uint32_t)(tp_clock_ms() / 1000);
+}
+
+/* ---- saying ------------------------------------------------------------------------------- */
+
+/* Under the lock. */
+static void append(const tp__log_line *line) {
+    buffer *fill = &shared.fill;
+    if (shared.room - fill->used < line->size) {
+        fill->dropped++;
+        count(&counts.dropped, 1);
+        return;
+    }
+    bool was_empty = fill->used == 0;
+    bool was_half = fill->used >= shared.room / 2;
+    memcpy(fill->bytes + fill->used, line->bytes, line->size);
+    fill->used += line->size;
+    fill->lines++;
+    shared.said_lines++;
+    if (was_empty || was_half != (fill->used >= shared.room / 2)) {
+        tp_condition_wake_all(&shared.said);
+    }
+}
+
+static void print_held(tp__log_line *line, tp_log_level level, uint32_t held, const char *sample) {
+    tp__log_line_print(
+        line, level, "%lu more in one second, held back: %s", (unsigned long)held, sample);
+}
+
+/* Under the lock. Reports what was held back at a place that has now more to say. */
+static void append_held(
+    const tp_log_place *place, tp_log_level level, uint32_t held, const tp__log_line *now) {
+    tp__log_noisy entry = {.level = level};
+    if (!tp__log_noisy_take(&shared.noisy, place, &entry)) {
+        tp__log_line_copy_text(now, entry.sample, sizeof entry.sample);
+    }
+    tp__log_line line;
+    print_held(&line, entry.level, held, entry.sample);
+    append(&line);
+}
+
+/* Before the log is open, and for its sink: straight to standard error. */
+static void say_directly(tp_log_level level, uint32_t held, const tp__log_line *line) {
+    if (held > 0) {
+        char sample[TP__LOG_SAMPLE];
+        tp__log_line report;
+        tp__log_line_copy_text(line, sample, sizeof sample);
+        print_held(&report, level, held, sample);
+        (void)fwrite(report.bytes, 1, report.size, stderr);
+    }
+    (void)fwrite(line->bytes, 1, line->size, stderr);
+}
+
+static bool is_open_to_this_thread(void) {
+    return atomic_load_explicit(&state, memory_order_acquire) == OPEN &&
+           atomic_load_explicit(&shared.writer_id, memory_order_relaxed) != tp_thread_id();
+}
+
+void tp_log_say(tp_log_place *place, tp_log_level level, const char *format, ...) {
+    if (level < tp_log_get_level() || level >= TP_LOG_OFF) {
+        return;
+    }
+    bool open = is_open_to_this_thread();
+    if (!open && level < TP_LOG_WARNING) {
+        return;
+    }
+    uint32_t second = second_of_now();
+    uint32_t held;
+    tp__log_verdict verdict = tp__log_place_ask(place, &second, &held);
+    if (verdict != TP__LOG_SAY) {
+        count(&counts.suppressed, 1);
+        if (verdict == TP__LOG_HOLD || !open) {
+            return;
+        }
+    }
+
+    tp__log_line line;
+    va_list arguments;
+    va_start(arguments, format);
+    tp__log_line_format(&line, level, format, arguments);
+    va_end(arguments);
+
+    if (!open) {
+        say_directly(level, held, &line);
+        return;
+    }
+    tp_mutex_lock(&shared.lock);
+    if (verdict == TP__LOG_HOLD_FIRST) {
+        tp__log_noisy_add(&shared.noisy, place, second, level, &line);
+        tp_condition_wake_all(&shared.said); /* the writer has a second to look after */
+    } else {
+        if (held > 0) {
+            append_held(place, level, held, &line);
+        }
+        append(&line);
+        if (level >= TP_LOG_ERROR && !shared.urgent) {
+            shared.urgent = true;
+            tp_condition_wake_all(&shared.said);
+        }
+    }
+    tp_mutex_unlock(&shared.lock);
+}
+
+/* ---- writing: the log's thread ------------------------------------------------------------ */
+
+/* Hands bytes to the sink or file, and counts what became of their lines. */
+static void deliver(const char *bytes, size_t size, uint64_t lines) {
+    bool taken = true;
+    if (shared.sink != NULL) {
+        shared.sink(shared.context, bytes, size);
+    } else {
+        taken = fwrite(bytes, 1, size, shared.file) == size && fflush(shared.file) == 0;
+    }
+    if (taken) {
+        count(&counts.lines, lines);
+        return;
+    }
+    clearerr(shared.file);
+    count(&counts.failed, lines);
+    if (shared.unwritten == 0 && shared.file != stderr) {
+        (void)fprintf(stderr, "twinport: the log's file cannot be written\n");
+    }
+    shared.unwritten += lines;
+}
+
+static void deliver_count(uint64_t lines, const char *what) {
+    tp__log_line line;
+    tp__log_line_print(
+        &line, TP_LOG_WARNING, "%llu lines of the log %s", (unsigned long long)lines, what);
+    deliver(line.bytes, line.size, 1);
+}
+
+static void write_out(void) {
+    buffer *out = &shared.out;
+    uint64_t unwritten = shared.unwritten;
+    if (out->used > 0) {
+        deliver(out->bytes, out->used, out->lines);
+    }
+    if (out->dropped > 0) {
+        deliver_count(out->dropped, "were dropped: its memory was full");
+    }
+    if (unwritten > 0 && shared.unwritten == unwritten) {
+        shared.unwritten = 0; /* the file takes lines again */
+        deliver_count(unwritten, "could not be written");
+    }
+}
+
+/* Under the lock, which is given up while it waits. */
+static void wait_for_lines(void) {
+    while (!shared.closing && !shared.urgent && shared.fill.used == 0 &&
+           !tp__log_noisy_has_before(&shared.noisy, second_of_now())) {
+        int left_of_second = 1000 - (int)(tp_clock_ms() % 1000);
+        (void)tp_condition_wait(
+            &shared.said, &shared.lock, shared.noisy.count > 0 ? left_of_second : -1);
+    }
+    uint64_t until = tp_clock_ms() + BATCH_MS;
+    while (!shared.closing && !shared.urgent && shared.fill.used < shared.room / 2) {
+        uint64_t now = tp_clock_ms();
+        if (now >= until) {
+            break;
+        }
+        (void)tp_condition_wait(&shared.said, &shared.lock, (int)(until - now));
+    }
+    shared.urgent = false;
+}
+
+/* Under the lock. Reports the places whose second is over; all of them when the log closes. */
+static void append_noisy(void) {
+    uint32_t before = shared.closing ? UINT32_MAX : second_of_now();
+    tp__log_noisy entry;
+    while (tp__log_noisy_take_before(&shared.noisy, before, &entry)) {
+        uint32_t held = tp__log_place_settle(entry.place, entry.second);
+        if (held > 0) {
+            tp__log_line line;
+            print_held(&line, entry.level, held, entry.sample);
+            append(&line);
+        }
+    }
+}
+
+/* Under the lock. */
+static void swap_buffers(void) {
+    buffer full = shared.fill;
+    shared.fill = shared.out;
+    shared.fill.used = 0;
+    shared.fill.lines = 0;
+    shared.fill.dropped = 0;
+    shared.out = full;
+}
+
+static void run_writer(void *unused) {
+    (void)unused;
+    atomic_store_explicit(&shared.writer_id, tp_thread_id(), memory_order_relaxed);
+    tp_mutex_lock(&shared.lock);
+    bool last = false;
+    while (!last) {
+        wait_for_lines();
+        append_noisy();
+        swap_buffers();
+        last = shared.closing; /* nobody says anything once it is set */
+        tp_mutex_unlock(&shared.lock);
+        write_out();
+        tp_mutex_lock(&shared.lock);
+        shared.done_lines += shared.out.lines;
+        tp_condition_wake_all(&shared.written);
+    }
+    tp_mutex_unlock(&shared.lock);
+}
+
+/* ---- opening and closing ------------------------------------------------------------------ */
+
+static bool are_valid(const tp_log_options *options) {
+    return options != NULL && options->size >= sizeof *options && options->level >= TP_LOG_DEBUG &&
+           options->level <= TP_LOG_OFF && !(options->file != NULL && options->sink != NULL) &&
+           (options->buffer == 0 ||
+               (options->buffer >= MIN_BUFFER && options->buffer <= MAX_BUFFER));
+}
+
+static tp_err open_file(const char *path) {
+    shared.file = stderr;
+    if (path == NULL) {
+        return TP_OK;
+    }
+    FILE *file = fopen(path, "ab");
+    if (file == NULL) {
+        (void)tp_os_fail_last();
+        return TP_ERR_NO_FILE;
+    }
+    /* Lines are gathered here already; a second buffer would hide which of them were refused. */
+    (void)setvbuf(file, NULL, _IONBF, 0);
+    shared.file = file;
+    return TP_OK;
+}
+
+static void close_file(void) {
+    if (shared.file != stderr && fclose(shared.file) != 0) {
+        (void)fprintf(stderr, "twinport: the log's file could not be closed\n");
+    }
+}
+
+static tp_err allocate_buffers(size_t room) {
+    shared.room = room;
+    shared.fill = (buffer){.bytes = tp__allocate(room)};
+    shared.out = (buffer){.bytes = tp__allocate(room)};
+    return shared.fill.bytes != NULL && shared.out.bytes != NULL ? TP_OK : TP_ERR_NO_MEMORY;
+}
+
+static void free_buffers(void) {
+    tp__free(shared.fill.bytes);
+    tp__free(shared.out.bytes);
+}
+
+static tp_err start_writer(void) {
+    tp_mutex_init(&shared.lock);
+    tp_condition_init(&shared.said);
+    tp_condition_init(&shared.written);
+    tp_err error = tp_thread_start(&shared.writer, "log", run_writer, NULL);
+    if (error) {
+        tp_condition_destroy(&shared.written);
+        tp_condition_destroy(&shared.said);
+        tp_mutex_destroy(&shared.lock);
+    }
+    return error;
+}
+
+static tp_err open_parts(const tp_log_options *options) {
+    memset(&shared, 0, sizeof shared);
+    shared.sink = options->sink;
+    shared.context = options->context;
+    tp_err error = open_file(options->file);
+    if (error) {
+        return error;
+    }
+    error = allocate_buffers((options->buffer == 0 ? DEFAULT_BUFFER : options->buffer) / 2);
+    if (!error) {
+        error = start_writer();
+    }
+    if (error) {
+        free_buffers();
+        close_file();
+    }
+    return error;
+}
+
+tp_err tp_log_open(const tp_log_options *options) {
+    if (!are_valid(options)) {
+        return TP_ERR_INVALID;
+    }
+    int closed = CLOSED;
+    if (!atomic_compare_exchange_strong(&state, &closed, OPENING)) {
+        return TP_ERR_STATE;
+    }
+    tp_err error = open_parts(options);
+    if (!error) {
+        tp_log_set_level(options->level);
+    }
+    atomic_store_explicit(&state, error ? CLOSED : OPEN, memory_order_release);
+    return error;
+}
+
+void tp_log_close(void) {
+    if (atomic_load_explicit(&state, memory_order_acquire) != OPEN) {
+        return;
+    }
+    tp_mutex_lock(&shared.lock);
+    shared.closing = true;
+    tp_condition_wake_all(&shared.said);
+    tp_mutex_unlock(&shared.lock);
+    tp_thread_join(&shared.writer);
+    tp_condition_destroy(&shared.written);
+    tp_condition_destroy(&shared.said);
+    tp_mutex_destroy(&shared.lock);
+    free_buffers();
+    close_file();
+    tp_log_set_level(TP_LOG_WARNING);
+    atomic_store_explicit(&state, CLOSED, memory_order_release);
+}
+
+void tp_log_flush(void) {
+    if (!is_open_to_this_thread()) {
+        return;
+    }
+    tp_mutex_lock(&shared.lock);
+    uint64_t until = shared.said_lines;
+    if (shared.done_lines < until) {
+        shared.urgent = true;
+        tp_condition_wake_all(&shared.said);
+    }
+    while (shared.done_lines < until) {
+        (void)tp_condition_wait(&shared.written, &shared.lock, -1);
+    }
+    tp_mutex_unlock(&shared.lock);
+}
+
+/* ---- level and counts --------------------------------------------------------------------- */
+
+tp_log_level tp_log_get_level(void) {
+    return (tp_log_level)atomic_load_explicit(&threshold, memory_order_relaxed);
+}
+
+void tp_log_set_level(tp_log_level level) {
+    atomic_store_explicit(&threshold, (int)level, memory_order_relaxed);
+}
+
+void tp_log_get_stats(tp_log_stats *stats) {
+    size_t room = stats->size;
+    tp_log_stats now = {.size = room,
+        .lines = atomic_load_explicit(&counts.lines, memory_order_relaxed),
+        .suppressed = atomic_load_explicit(&counts.suppressed, memory_order_relaxed),
+        .dropped = atomic_load_explicit(&counts.dropped, memory_order_relaxed),
+        .failed = atomic_load_explicit(&counts.failed, memory_order_relaxed)};
+    memcpy(stats, &now, room < sizeof now ? room : sizeof now);
+}

@@ -1,0 +1,126 @@
+/*
+ * The inside of tp_packet, for the engine's hot path.
+ *
+ * In memory (offsets from the packet's begin; the begin is aligned to 64 in a chunk, to 16
+ * elsewhere):
+ *
+ *     0    this struct
+ *     44   room for the frame's header     } the header is written directly in front of the
+ * payload, 48   head room, TP_PACKET_HEAD bytes  } wherever that begins, so that both are one piece
+ *     64   payload
+ *
+ *     48 <= start, start + size <= end <= bytes, cursor <= size <= TP_PACKET_MAX
+ *
+ * push_head moves `start` down and pull_head up; everything else stays.
+ *
+ * A packet is written by one thread at a time until it is sealed, and after that by nobody but for
+ * its references (atomic) and, through tp_packet_get..., its cursor and error (whose user there is
+ * one at a time: the public contract). So none but `references` is atomic.
+ */
+#ifndef TWINPORT_CORE_PACKET_INTERNAL_H
+#define TWINPORT_CORE_PACKET_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/chunk.h"
+#include "core/local.h"
+#include "twinport/packet.h"
+
+#define TP__FRAME_HEADER  4u
+#define TP__PACKET_START  64u                                 /* of the payload, at first */
+#define TP__PACKET_LOWEST (TP__PACKET_START - TP_PACKET_HEAD) /* of the payload, at last */
+#define TP__PACKET_SMALL  ((size_t)16 << 10) /* payloads up to here are cut from chunks */
+
+struct tp_packet {
+    _Atomic uint32_t references; /* 0: dead */
+    bool sealed;
+    uint8_t error;       /* tp_err, sticky */
+    uint8_t class_index; /* large.h; only without a chunk */
+    uint8_t reserved;
+    uint32_t start;
+    uint32_t size;
+    uint32_t end;
+    uint32_t cursor;  /* from `start` on */
+    uint32_t bytes;   /* of memory, this struct included */
+    tp__chunk *chunk; /* NULL: memory of its own */
+};
+
+_Static_assert(sizeof(struct tp_packet) + TP__FRAME_HEADER + TP_PACKET_HEAD <= TP__PACKET_START,
+    "the head room must not reach into the struct");
+_Static_assert(TP__PACKET_SMALL + TP__PACKET_START <= TP__CHUNK_PIECE_MAX,
+    "every small packet must fit into a chunk");
+
+/* An unsealed packet of exactly `payload_size` bytes (0..TP_PACKET_MAX) with size set and cursor 0,
+ * one reference; the caller fills the payload. NULL if memory is out. Any thread. */
+tp_packet *tp__packet_received(size_t payload_size);
+
+/* The first call of tp__packet_seal() writes the header and gives unused memory back to the chunk,
+ * if the packet is still the newest of the calling thread; later calls do nothing, so the first
+ * call's type stays. The caller orders the first call before every other use (by handing the packet
+ * over). */
+void tp__packet_seal_first(tp_packet *packet, uint8_t frame_type);
+
+/* tp_packet_release() of `count` packets. Any thread. */
+void tp__packets_release(tp_packet *const *packets, size_t count);
+
+/* Gives the memory of packets that nobody uses back to the system: that of large packets, of free
+ * chunks, and of the calling thread's chunk if nothing in it is alive. Returns the bytes. Any
+ * thread. */
+size_t tp__packets_trim(void);
+
+/* Makes memory for `bytes` of small packets ready. TP_ERR_NO_MEMORY, TP_ERR_FULL. */
+tp_err tp__packets_reserve(size_t bytes);
+
+static inline uint8_t *tp__packet_payload(const tp_packet *packet) {
+    return (uint8_t *)(uintptr_t)packet + packet->start;
+}
+
+/* push_head may have made more room than a frame can say. */
+static inline size_t tp__packet_capacity(const tp_packet *packet) {
+    size_t room = packet->end - packet->start;
+    return room < TP_PACKET_MAX ? room : TP_PACKET_MAX;
+}
+
+static inline bool tp__packet_is_sealed(const tp_packet *packet) {
+    return packet->sealed;
+}
+
+static inline void tp__packet_seal(tp_packet *packet, uint8_t frame_type) {
+    if (!packet->sealed) {
+        tp__packet_seal_first(packet, frame_type);
+    }
+}
+
+/* Header and payload of a sealed packet, in one piece. */
+static inline const uint8_t *tp__packet_frame(const tp_packet *packet, size_t *bytes) {
+    *bytes = TP__FRAME_HEADER + packet->size;
+    return tp__packet_payload(packet) - TP__FRAME_HEADER;
+}
+
+static inline size_t tp__packet_frame_size(const tp_packet *packet) {
+    return TP__FRAME_HEADER + packet->size;
+}
+
+/* Relaxed: the caller holds a reference, so the packet is alive and his; whoever gets the new
+ * reference gets it by a hand-over that orders. */
+static inline tp_packet *tp__packet_retain(tp_packet *packet) {
+    if (atomic_load_explicit(&packet->references, memory_order_relaxed) == 1) {
+        /* The caller's is the only reference: nobody else can change the count meanwhile. */
+        atomic_store_explicit(&packet->references, 2, memory_order_relaxed);
+    } else {
+        atomic_fetch_add_explicit(&packet->references, 1, memory_order_relaxed);
+    }
+    return packet;
+}
+
+/* The first error stays. */
+static inline void tp__packet_fail(tp_packet *packet, tp_err error) {
+    if (packet->error == TP_OK) {
+        packet->error = (uint8_t)error;
+    }
+}
+
+#endif

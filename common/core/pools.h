@@ -1,0 +1,27 @@
+/*
+ * The pools that all servers of the process share.
+ */
+#ifndef TWINPORT_CORE_POOLS_H
+#define TWINPORT_CORE_POOLS_H
+
+#include "core/send_queue.h"
+#include "os/port.h"
+#include "twinport/pool.h"
+
+/* A gathered send: what is with the port now. In a pool, so that an idle session has none. */
+typedef struct tp__flight {
+    size_t count;
+    size_t bytes;
+    tp_buffer buffers[TP_PORT_MAX_BUFFERS];
+    tp_packet *packets[TP_PORT_MAX_BUFFERS];
+} tp__flight;
+
+/* Makes the pools if they do not exist yet; they stay for the life of the process. Any thread.
+ * Before it has returned TP_OK once, the functions below must not be called. TP_ERR_NO_MEMORY,
+ * TP_ERR_FULL. */
+tp_err tp__pools_open(void);
+
+tp_pool *tp__node_pool(void);   /* of tp__send_node */
+tp_pool *tp__flight_pool(void); /* of tp__flight */
+
+#endif

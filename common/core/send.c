@@ -1,0 +1,183 @@
+/*
+ * Into a session's send queue.
+ *
+ * Any thread that holds the session; no lock, one allocation of a node from this thread's magazine.
+ * What is queued and not yet with the system is counted before it is pushed, so that the limits
+ * hold whoever pushes at once.
+ */
+#include "core/packet_internal.h"
+#include "core/pools.h"
+#include "core/server_internal.h"
+#include "core/session.h"
+#include "proto/frame.h"
+
+static bool within_limits(const tp_server_options *options, uint64_t queued) {
+    return (queued & TP__QUEUED_BYTES) <= options->queue_bytes &&
+           (queued >> TP__QUEUED_SHIFT) <= options->queue_packets;
+}
+
+static tp__queued over_limit(tp__session *session, tp__worker *worker) {
+    tp_server *server = session->server;
+    switch (server->options.queue_policy) {
+    case TP_QUEUE_DROP:
+        TP__COUNT(server, worker, dropped, 1);
+        return TP__QUEUE_DROPPED;
+    case TP_QUEUE_DISCONNECT:
+        tp__session_close(session, TP_END_OVERLOAD, 0);
+        break;
+    case TP_QUEUE_REFUSE:
+        break;
+    }
+    TP__COUNT(server, worker, refused, 1);
+    return TP__QUEUE_REFUSED;
+}
+
+/* Counts the packet and gives it a node with a reference of the queue's own; or says why not. */
+static tp__queued admit(
+    tp__session *session, tp__worker *worker, tp_packet *packet, tp__send_node **node) {
+    tp_server *server = session->server;
+    uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
+    uint64_t queued =
+        atomic_fetch_add_explicit(&session->queued, amount, memory_order_relaxed) + amount;
+    if (TP_UNLIKELY(!within_limits(&server->options, queued))) {
+        atomic_fetch_sub_explicit(&session->queued, amount, memory_order_relaxed);
+        return over_limit(session, worker);
+    }
+    *node = tp_pool_allocate(tp__node_pool());
+    if (TP_UNLIKELY(!*node)) {
+        atomic_fetch_sub_explicit(&session->queued, amount, memory_order_relaxed);
+        TP__COUNT(server, worker, no_memory, 1);
+        return TP__QUEUE_REFUSED;
+    }
+    (*node)->packet = tp__packet_retain(packet);
+    return TP__QUEUED;
+}
+
+tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_packet *packet) {
+    tp__send_node *node;
+    tp__queued verdict = admit(session, home, packet, &node);
+    if (TP_LIKELY(verdict == TP__QUEUED)) {
+        tp__session_append(session, home, node);
+    }
+    return verdict;
+}
+
+/*
+ * The hold: if the push makes the caller the flush owner, it goes over to the flush; else it is
+ * given back here.
+ */
+tp__queued tp__session_queue(tp__session *session, tp_packet *packet) {
+    tp__worker *worker = tp__worker_here(session->server);
+    if (worker && atomic_load_explicit(&session->home, memory_order_relaxed) == worker) {
+        tp__queued verdict = tp__session_queue_at_home(session, worker, packet);
+        tp__session_leave(session);
+        return verdict;
+    }
+    tp__send_node *node;
+    tp__queued verdict = admit(session, worker, packet, &node);
+    if (verdict == TP__QUEUED && tp__send_queue_push(&session->queue, node)) {
+        tp__session_flush(session);
+    } else {
+        tp__session_leave(session);
+    }
+    return verdict;
+}
+
+void tp__session_control(
+    tp__session *session, uint8_t frame_type, const void *payload, size_t size) {
+    tp_packet *packet = tp_packet_copy_of(payload, size);
+    if (!packet) {
+        TP__COUNT(session->server, tp__worker_here(session->server), no_memory, 1);
+        return; /* the peer's silence limit tells, if this was needed */
+    }
+    tp__packet_seal(packet, frame_type);
+    tp__life_hold(&session->life);
+    tp__session_queue(session, packet);
+    tp_packet_release(packet);
+}
+
+/* ---- the public calls ------------------------------------------------------------------------ */
+
+#define BARRED_FROM_SENDING (TP__LIFE_OPENING | TP__LIFE_ENDING)
+
+static bool sendable(const tp_packet *packet) {
+    return tp_packet_error(packet) == TP_OK && tp_packet_size(packet) <= TP_PACKET_MAX;
+}
+
+/*
+ * The session with this id if the calling worker is its home; else NULL, which says nothing about
+ * the id.
+ *
+ * Needs no hold: `home` is this worker only between a join and a release that both run on this very
+ * thread, so if it is seen here, the session cannot be released before the caller has returned to
+ * the worker's loop, and its number cannot change. Anybody may begin to end it meanwhile, just as
+ * if it were held.
+ */
+static tp__session *find_at_home(const tp_server *server, tp_session_id id, tp__worker *worker) {
+    uint32_t index = (uint32_t)id & (TP_MAX_SESSIONS - 1);
+    if (!worker || index >= server->slots.count) {
+        return NULL;
+    }
+    tp__session *session = &server->sessions[index];
+    return atomic_load_explicit(&session->home, memory_order_relaxed) == worker ? session : NULL;
+}
+
+static tp__queued send_sealed(tp_server *server, tp_session_id id, tp_packet *packet) {
+    tp__worker *worker = tp__worker_here(server);
+    tp__session *session = find_at_home(server, id, worker);
+    if (session) {
+        uint64_t life = tp__life_read(&session->life);
+        if (TP_LIKELY(((life ^ id) & TP__LIFE_NUMBER) == 0 && !(life & BARRED_FROM_SENDING))) {
+            return tp__session_queue_at_home(session, worker, packet);
+        }
+    } else {
+        session = tp__session_enter(server, id, BARRED_FROM_SENDING);
+        if (session) {
+            return tp__session_queue(session, packet);
+        }
+    }
+    TP__COUNT(server, worker, no_session, 1);
+    return TP__QUEUE_REFUSED;
+}
+
+bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet) {
+    if (!sendable(packet)) {
+        return false;
+    }
+    tp__packet_seal(packet, TP_FRAME_DATA);
+    return send_sealed(server, session, packet) != TP__QUEUE_REFUSED;
+}
+
+size_t tp_server_send_many(
+    tp_server *server, const tp_session_id *sessions, size_t count, tp_packet *packet) {
+    if (!sendable(packet)) {
+        return 0;
+    }
+    tp__packet_seal(packet, TP_FRAME_DATA);
+    size_t taken = 0;
+    for (size_t i = 0; i < count; i++) {
+        taken += send_sealed(server, sessions[i], packet) == TP__QUEUED;
+    }
+    return taken;
+}
+
+size_t tp_server_broadcast(tp_server *server, tp_packet *packet, tp_session_id except) {
+    if (!sendable(packet)) {
+        return 0;
+    }
+    tp__packet_seal(packet, TP_FRAME_DATA);
+    size_t taken = 0;
+    uint32_t used = atomic_load_explicit(&server->slots.used, memory_order_acquire);
+    for (uint32_t index = 0; index < used; index++) {
+        uint64_t life = tp__life_read(&server->sessions[index].life);
+        tp_session_id id = (life & TP__LIFE_NUMBER) | index;
+        if ((life & BARRED_FROM_SENDING) || id == except) {
+            continue;
+        }
+        tp__session *session = tp__session_enter(server, id, BARRED_FROM_SENDING);
+        if (session) {
+            taken += tp__session_queue(session, packet) == TP__QUEUED;
+        }
+    }
+    return taken;
+}

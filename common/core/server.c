@@ -1,0 +1,162 @@
+/*
+ * A server: create and destroy, and what it says of itself.
+ *
+ * Create and destroy run on the content's threads. The server owns its memory from the one to the other;
+ * its port and its threads it has only while it runs (server_run.c).
+ */
+#include <string.h>
+
+#include "core/fatal.h"
+#include "core/memory.h"
+#include "core/packet_internal.h"
+#include "core/pools.h"
+#include "core/server_internal.h"
+#include "twinport/log.h"
+
+#define TURN_AWAY_SLOTS 64u /* connections beyond max_sessions that are being told so */
+
+/* ---- create and destroy ---------------------------------------------------------------------- */
+
+/* The allowed networks and then the denied ones, in memory of the server's own. */
+static tp_err copy_access(tp_server *server) {
+    tp_access *access = &server->options.access;
+    size_t count = access->allow_count + access->deny_count;
+    if (count == 0) {
+        return TP_OK;
+    }
+    server->networks = tp__allocate(count * sizeof *server->networks);
+    if (!server->networks) {
+        return TP_ERR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < access->allow_count; i++) {
+        server->networks[i] = access->allow[i];
+    }
+    for (size_t i = 0; i < access->deny_count; i++) {
+        server->networks[access->allow_count + i] = access->deny[i];
+    }
+    access->allow = server->networks;
+    access->deny = server->networks + access->allow_count;
+    return TP_OK;
+}
+
+static void copy_text(char *to, size_t room, const char *from) {
+    size_t length = strlen(from);
+    if (length >= room) {
+        length = room - 1;
+    }
+    memcpy(to, from, length);
+    to[length] = '\0';
+}
+
+static tp_err allocate_parts(tp_server *server) {
+    const tp_server_options *options = &server->options;
+    uint32_t slots = options->max_sessions;
+    slots = slots <= TP_MAX_SESSIONS - TURN_AWAY_SLOTS ? slots + TURN_AWAY_SLOTS : TP_MAX_SESSIONS;
+    tp_err error = tp__pools_open();
+    if (!error && options->reserve_bytes > 0) {
+        error = tp__packets_reserve(options->reserve_bytes);
+    }
+    if (!error) {
+        error = copy_access(server);
+    }
+    if (!error) {
+        error = tp__slots_create(&server->slots, slots);
+    }
+    if (error) {
+        return error;
+    }
+    server->sessions = tp__allocate_zeroed(slots, sizeof *server->sessions);
+    server->workers = tp__allocate_zeroed(options->workers, sizeof *server->workers);
+    server->ledger = tp__ledger_create();
+    return server->sessions && server->workers && server->ledger ? TP_OK : TP_ERR_NO_MEMORY;
+}
+
+static void free_parts(tp_server *server) {
+    tp__ledger_destroy(server->ledger);
+    tp__free(server->workers);
+    tp__free(server->sessions);
+    tp__slots_destroy(&server->slots);
+    tp__free(server->networks);
+    tp__tasks_destroy(&server->tasks);
+    tp_condition_destroy(&server->changed);
+    tp_mutex_destroy(&server->mutex);
+    tp__free(server);
+}
+
+static void init(tp_server *server, const tp_server_options *options, const tp_handlers *handlers) {
+    server->options = *options;
+    server->handlers = *handlers;
+    copy_text(server->name, sizeof server->name, options->name);
+    copy_text(server->io, sizeof server->io, options->io);
+    server->options.name = server->name;
+    server->options.io = server->io;
+    server->io_in_use = "";
+    atomic_init(&server->state, TP__SERVER_IDLE);
+    atomic_init(&server->next_number, 1);
+    tp__tasks_init(&server->tasks);
+    tp_mutex_init(&server->mutex);
+    tp_condition_init(&server->changed);
+}
+
+tp_err tp_server_create(
+    const tp_server_options *options, const tp_handlers *handlers, tp_server **server) {
+    *server = NULL;
+    tp_server_options complete;
+    tp_err error = handlers->size == sizeof *handlers
+                       ? tp__server_options_complete(options, &complete)
+                       : tp__server_options_wrong("handlers");
+    if (error) {
+        return error;
+    }
+    tp_server *made = tp__allocate_zeroed(1, sizeof *made);
+    if (!made) {
+        return TP_ERR_NO_MEMORY;
+    }
+    init(made, &complete, handlers);
+    error = allocate_parts(made);
+    if (error) {
+        free_parts(made);
+        return error;
+    }
+    *server = made;
+    return TP_OK;
+}
+
+void tp_server_destroy(tp_server *server) {
+    if (!server) {
+        return;
+    }
+    if (tp__worker_here(server)) {
+        tp__fatal("tp_server_destroy(%s) was called from a handler of that server", server->name);
+    }
+    if (tp__server_state_now(server) != TP__SERVER_IDLE) {
+        atomic_store(&server->hurry, true);
+        tp_server_stop(server);
+        tp_server_wait(server, -1);
+    }
+    free_parts(server);
+}
+
+/* ---- what it says of itself ------------------------------------------------------------------ */
+
+void tp__server_report(
+    tp_server *server, tp__worker *worker, tp_err error, int os_error, const char *where) {
+    TP__COUNT(server, worker, errors, 1);
+    TP_LOG(TP_LOG_ERROR, "%s: %s: %s (%s, system error %d)", server->name, where,
+        tp_err_text(error), tp_err_name(error), os_error);
+    if (server->handlers.on_error) {
+        server->handlers.on_error(server, error, os_error, where);
+    }
+}
+
+void *tp_server_context(const tp_server *server) {
+    return server->options.context;
+}
+
+tp_address tp_server_address(const tp_server *server) {
+    return server->listener.bound;
+}
+
+const char *tp_server_io(const tp_server *server) {
+    return server->io_in_use;
+}

@@ -1,0 +1,185 @@
+/*
+ * A session: one connection's slot in its server's table.
+ *
+ * Who may touch what:
+ *   life      everybody, atomically (life.h).
+ *   queue     everybody, atomically (send_queue.h); `pending`, `flight` and `sending_end` belong to
+ * the flush owner, of whom there is at most one and who holds one count. receive   the one delivery
+ * of the receive op that runs at a time. numbers   one writer each (the receiver or the flush
+ * owner), read by anybody: relaxed atomics. reason... the one who won begin_finishing or
+ * begin_closing; read at release, which all holds precede. the rest  whoever opens the slot, before
+ * anybody else can know it; whoever releases it, after.
+ *
+ * The ops, one at a time each:
+ *   receive_op  the outgoing connect, then the join posted to a worker that serves the socket, then
+ * the receive. send_op     the flush posted to such a worker, then the gathered send. The flush
+ * owner's. close_op    the close; after its completion, when nobody holds the session, the deferred
+ * release.
+ *
+ * The socket's hold lasts until the completion of the close, which the port delivers last: so the
+ * connect, the receive and the send need no holds of their own. Posts are not the socket's: a
+ * posted join and the flush owner hold one each.
+ */
+#ifndef TWINPORT_CORE_SESSION_H
+#define TWINPORT_CORE_SESSION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/life.h"
+#include "core/send_queue.h"
+#include "os/port.h"
+#include "twinport/server.h"
+
+struct tp__worker;
+struct tp__flight;
+
+/* Relaxed numbers with a single writer each. */
+typedef struct tp__session_numbers {
+    _Atomic uint64_t received_messages;
+    _Atomic uint64_t received_bytes;
+    _Atomic uint64_t sent_messages;
+    _Atomic uint64_t sent_bytes;
+} tp__session_numbers;
+
+/* What the receiver keeps between two deliveries. */
+typedef struct tp__receive_state {
+    tp_packet *partial;      /* a frame whose header is known and allowed, still arriving */
+    uint32_t partial_filled; /* payload bytes of it that are there */
+    uint8_t partial_type;
+    uint8_t header_filled; /* bytes of the next header that are there, 0..3 */
+    uint8_t header[4];
+} tp__receive_state;
+
+typedef struct tp__session {
+    /* These two outlive the session: late callers of earlier lives look at them. */
+    tp__life life;
+    /* Set while the session's worker for life, where the port gives it one, may use the session
+     * without a hold: from the join to the release, both of which run on that worker. NULL on other
+     * ports. */
+    _Atomic(struct tp__worker *) home;
+
+    tp_server *server;
+    uint64_t id;
+
+    /* sending */
+    tp__send_queue queue;
+    _Atomic uint64_t queued;     /* packets << 36 | bytes: in the queue, pending or in flight */
+    tp__send_node *pending;      /* taken from the queue, oldest first */
+    tp__send_node *pending_last; /* valid while pending is not NULL */
+    struct tp__flight *flight;   /* being sent now, or NULL */
+    struct tp__session *next;    /* on a worker's list of flushes; released: on the orphans' */
+    tp__send_node end_node;      /* pushed by the one who finishes the session */
+
+    tp__receive_state receive;
+    tp__session_numbers numbers;
+    _Atomic uint64_t heard_ms;     /* when the peer last said something */
+    _Atomic uint64_t finish_by_ms; /* when a finishing or connecting session is cut; 0: never */
+    uint64_t joined_ms;
+
+    tp_socket socket;
+    tp_op receive_op;
+    tp_op send_op;
+    tp_op close_op;
+
+    tp_address peer;
+    uint32_t index;
+    int os_error;
+    uint16_t close_code; /* what the peer's CLOSE said */
+    uint8_t reason;      /* tp_end_reason */
+    bool joined;         /* on_join has been called */
+    bool outgoing;
+    bool owned_at_home;         /* home's alone: the flush owner's role is with home */
+    bool sending_end;           /* the flight carries the last there is: the flush owner's */
+    bool turned_away;           /* beyond max_sessions: only here to be told so */
+    _Atomic bool end_reached;   /* everything up to end_node is with the system */
+    _Atomic bool receive_ended; /* the peer has said its last byte */
+    _Atomic bool pinged;        /* a PING is out since the peer was last heard */
+} tp__session;
+
+/*
+ * `queued` is raised before the limits are looked at, and lowered again by who is over them; so both
+ * halves have room beyond the largest limits (2^32 - 1 bytes, 2^24 - 1 packets) for what many
+ * threads try at the same moment: 60 GiB, 15 times 2^24 packets.
+ */
+#define TP__QUEUED_SHIFT 36
+#define TP__QUEUED_ONE   (UINT64_C(1) << TP__QUEUED_SHIFT)
+#define TP__QUEUED_BYTES (TP__QUEUED_ONE - 1)
+
+/* ---- session.c: opening, joining, closing, releasing --------------------------------------- */
+
+/* Takes a slot and makes it a session, opening, with one hold for its socket; `turned_away` if it
+ * is beyond max_sessions. NULL: no slot is left. The id is set; nobody else knows it yet. */
+tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool outgoing);
+
+/* Undoes an open whose socket could not be attached. */
+void tp__session_abandon(tp__session *session);
+
+/* The connection is there: joins on a worker that serves the socket, now if `worker` does. The
+ * caller's hold of the socket remains with the session. */
+void tp__session_start(tp__session *session, struct tp__worker *worker);
+
+/* Begins the end, now: cancels everything. The caller has a hold. False: it was closing already. */
+bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error);
+
+/* Begins the end of an outgoing connection that has not joined; nothing if it has. The caller has a
+ * hold, and the socket is attached. */
+void tp__session_close_unjoined(tp__session *session);
+
+/* Begins the end, after what is queued: a CLOSE frame with `close_code` (none if it is negative),
+ * then the end of the stream, then a wait for the peer. The caller has a hold. False: it was ending
+ * already. */
+bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_code);
+
+/* Gives the caller's hold back; the release, if it was the last, is left to a worker. Any thread.
+ */
+void tp__session_leave(tp__session *session);
+
+/* The same, releasing on the spot: for the top level of a completion, on a worker's thread. */
+void tp__session_drop(tp__session *session, struct tp__worker *worker);
+
+/* Has a worker release the session, its home if it has one: only for who brought the count to 0, or
+ * took it from the orphans. Any thread. */
+void tp__session_release_later(tp__session *session);
+
+/* The session with this id, held by the caller, if none of the `barred` life flags is set; or NULL.
+ */
+tp__session *tp__session_enter(tp_server *server, tp_session_id id, uint64_t barred);
+
+/* ---- receive.c ------------------------------------------------------------------------------ */
+
+void tp__session_receive(tp__session *session, struct tp__worker *worker);
+
+/* ---- send.c: into the queue ----------------------------------------------------------------- */
+
+/* What became of a packet that was to be queued. */
+typedef enum tp__queued { TP__QUEUED, TP__QUEUE_DROPPED, TP__QUEUE_REFUSED } tp__queued;
+
+/* Queues a sealed packet (a reference is taken). Consumes the caller's hold in every case. */
+tp__queued tp__session_queue(tp__session *session, tp_packet *packet);
+
+/* Queues a control frame of the server's own (PING, PONG), within the same limits. Consumes
+ * nothing. */
+void tp__session_control(
+    tp__session *session, uint8_t frame_type, const void *payload, size_t size);
+
+/* Queues the packet without a hold: for the session's home alone. */
+tp__queued tp__session_queue_at_home(
+    tp__session *session, struct tp__worker *home, tp_packet *packet);
+
+/* ---- gather.c: from the queue to the socket -------------------------------------------------- */
+
+/* Queues a node behind everything that home has queued before. Home's alone. */
+void tp__session_append(tp__session *session, struct tp__worker *home, tp__send_node *node);
+
+/* The caller has just become the flush owner and passes a hold on: has a serving worker flush. */
+void tp__session_flush(tp__session *session);
+
+/* Flushes everything on the worker's list. */
+void tp__worker_flush(struct tp__worker *worker);
+
+/* Frees what was queued and never sent; counts it. Release only. */
+void tp__session_discard(tp__session *session, uint64_t *packets, uint64_t *bytes);
+
+#endif

@@ -1,0 +1,310 @@
+/*
+ * Values of settings: reading them, and saying what they should have been. One thread, at start;
+ * all memory is the caller's.
+ */
+#include "core/setting.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "os/compiler.h"
+
+/* ---- amounts: numbers with units ---------------------------------------------------------- */
+
+typedef struct unit {
+    const char *name;
+    uint64_t worth;
+} unit;
+
+/* From small to large, so that amounts are shown in the largest unit that fits. */
+static const unit plain_units[] = {{"", 1}, {NULL, 0}};
+static const unit byte_units[] = {
+    {"", 1}, {"k", 1u << 10}, {"m", 1u << 20}, {"g", 1u << 30}, {NULL, 0}};
+static const unit time_units[] = {
+    {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {NULL, 0}};
+
+static const unit *units_of(const tp__setting *setting) {
+    switch (setting->kind) {
+    case TP__SETTING_BYTES:
+        return byte_units;
+    case TP__SETTING_TIME:
+        return time_units;
+    default:
+        return plain_units;
+    }
+}
+
+/* Digits without a sign or leading zeros; moves *at behind them. */
+static bool read_digits(const char **at, uint64_t *value) {
+    const char *first = *at;
+    uint64_t sum = 0;
+    for (; **at >= '0' && **at <= '9'; ++*at) {
+        uint64_t digit = (uint64_t)(**at - '0');
+        if (sum > (UINT64_MAX - digit) / 10) {
+            return false;
+        }
+        sum = sum * 10 + digit;
+    }
+    *value = sum;
+    return *at - first == 1 || (*at > first && *first != '0');
+}
+
+static bool read_amount(const tp__setting *setting, const char *text, uint64_t *amount) {
+    uint64_t number;
+    if (!read_digits(&text, &number)) {
+        return false;
+    }
+    const unit *found = units_of(setting);
+    while (found->name != NULL && strcmp(found->name, text) != 0) {
+        found++;
+    }
+    uint64_t worth = found->worth;
+    if (found->name == NULL) {
+        if (number != 0 || *text != '\0') {
+            return false;
+        }
+        worth = 1; /* nothing is nothing in any unit */
+    }
+    if (number > UINT64_MAX / worth) {
+        return false;
+    }
+    *amount = number * worth;
+    return *amount >= setting->min && *amount <= setting->max;
+}
+
+static const char *print_amount(const tp__setting *setting, uint64_t amount, char *text) {
+    const unit *best = units_of(setting);
+    for (const unit *one = best; one->name != NULL; one++) {
+        if (amount % one->worth == 0) {
+            best = one;
+        }
+    }
+    (void)snprintf(text, 32, "%" PRIu64 "%s", amount / best->worth, amount == 0 ? "" : best->name);
+    return text;
+}
+
+/* ---- the other kinds ---------------------------------------------------------------------- */
+
+static bool read_bool(const char *text, bool *value) {
+    *value = strcmp(text, "yes") == 0;
+    return *value || strcmp(text, "no") == 0;
+}
+
+static bool read_choice(const tp__setting *setting, const char *text, unsigned *value) {
+    for (unsigned i = 0; setting->choices[i] != NULL; i++) {
+        if (strcmp(setting->choices[i], text) == 0) {
+            *value = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool read_text(const tp__setting *setting, const char *text, char *value) {
+    size_t length = strlen(text);
+    if (length < setting->min || length > setting->max) {
+        return false;
+    }
+    memcpy(value, text, length + 1);
+    return true;
+}
+
+static bool add_network(tp__networks *list, const tp_network *network) {
+    if (list->count == TP_COUNT_OF(list->networks)) {
+        return false;
+    }
+    list->networks[list->count++] = *network;
+    return true;
+}
+
+static bool add_word(tp__networks *list, const char *word) {
+    if (strcmp(word, "private") == 0) {
+        size_t count;
+        const tp_network *networks = tp_private_networks(&count);
+        bool added = true;
+        for (size_t i = 0; added && i < count; i++) {
+            added = add_network(list, &networks[i]);
+        }
+        return added;
+    }
+    tp_network network;
+    return tp_network_parse(strcmp(word, "any") == 0 ? "::/0" : word, &network) == TP_OK &&
+           add_network(list, &network);
+}
+
+/* Words separated by blanks or commas, at least one. */
+static bool read_networks(const char *text, tp__networks *list) {
+    static const char separators[] = " \t,";
+    bool any = false;
+    for (text += strspn(text, separators); *text != '\0'; text += strspn(text, separators)) {
+        char word[TP_ADDRESS_TEXT];
+        size_t length = strcspn(text, separators);
+        if (length >= sizeof word) {
+            return false;
+        }
+        memcpy(word, text, length);
+        word[length] = '\0';
+        if (!add_word(list, word)) {
+            return false;
+        }
+        any = true;
+        text += length;
+    }
+    return any;
+}
+
+/* ---- settings ----------------------------------------------------------------------------- */
+
+static void *field_of(const tp__setting *setting, void *target) {
+    return (char *)target + setting->offset;
+}
+
+static bool read_value(const tp__setting *setting, const char *value, void *field) {
+    switch (setting->kind) {
+    case TP__SETTING_BOOL:
+        return read_bool(value, field);
+    case TP__SETTING_COUNT:
+    case TP__SETTING_BYTES:
+    case TP__SETTING_TIME:
+        return read_amount(setting, value, field);
+    case TP__SETTING_ADDRESS:
+        return tp_address_parse(value, field) == TP_OK;
+    case TP__SETTING_NETWORKS:
+        return read_networks(value, field);
+    case TP__SETTING_CHOICE:
+        return read_choice(setting, value, field);
+    case TP__SETTING_TEXT:
+        return read_text(setting, value, field);
+    }
+    return false;
+}
+
+tp_err tp__setting_read(const tp__setting *setting, const char *value, void *target) {
+    return read_value(setting, value, field_of(setting, target)) ? TP_OK : TP_ERR_CONFIG;
+}
+
+void tp__setting_clear(const tp__setting *setting, void *target) {
+    if (setting->kind == TP__SETTING_NETWORKS) {
+        ((tp__networks *)field_of(setting, target))->count = 0;
+    }
+}
+
+tp_err tp__settings_reset(const tp__setting *table, size_t count, void *target) {
+    if (count > TP__SETTINGS_MAX) {
+        return TP_ERR_INVALID;
+    }
+    for (size_t i = 0; i < count; i++) {
+        tp__setting_clear(&table[i], target);
+        /* A list may stay empty, which no value says. */
+        bool empty_list = table[i].kind == TP__SETTING_NETWORKS && table[i].standard != NULL &&
+                          table[i].standard[0] == '\0';
+        if (table[i].standard != NULL && !empty_list &&
+            tp__setting_read(&table[i], table[i].standard, target) != TP_OK) {
+            return TP_ERR_INVALID;
+        }
+    }
+    return TP_OK;
+}
+
+const tp__setting *tp__setting_find(const tp__setting *table, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(table[i].name, name) == 0) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- messages ----------------------------------------------------------------------------- */
+
+static void expect_choice(const tp__setting *setting, char *text) {
+    size_t used = (size_t)snprintf(text, TP__EXPECTATION_TEXT, "one of");
+    for (unsigned i = 0; setting->choices[i] != NULL && used < TP__EXPECTATION_TEXT; i++) {
+        used += (size_t)snprintf(text + used, TP__EXPECTATION_TEXT - used, "%s%s",
+            i == 0 ? " " : ", ", setting->choices[i]);
+    }
+}
+
+const char *tp__setting_expectation(const tp__setting *setting, char *text) {
+    char min[32];
+    char max[32];
+    (void)print_amount(setting, setting->min, min);
+    (void)print_amount(setting, setting->max, max);
+    switch (setting->kind) {
+    case TP__SETTING_BOOL:
+        (void)snprintf(text, TP__EXPECTATION_TEXT, "yes or no");
+        break;
+    case TP__SETTING_COUNT:
+        (void)snprintf(text, TP__EXPECTATION_TEXT, "a whole number from %s to %s", min, max);
+        break;
+    case TP__SETTING_BYTES:
+        (void)snprintf(text, TP__EXPECTATION_TEXT,
+            "a number of bytes such as 512, 64k or 2m, from %s to %s", min, max);
+        break;
+    case TP__SETTING_TIME:
+        (void)snprintf(text, TP__EXPECTATION_TEXT,
+            "a time with its unit such as 500ms, 30s or 5min, from %s to %s", min, max);
+        break;
+    case TP__SETTING_ADDRESS:
+        (void)snprintf(text, TP__EXPECTATION_TEXT,
+            "an IP address and port such as 127.0.0.1:4000 or [::1]:4000");
+        break;
+    case TP__SETTING_NETWORKS:
+        (void)snprintf(text, TP__EXPECTATION_TEXT,
+            "networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix, or the "
+            "words private or any; at most %d",
+            TP_ACCESS_MAX_NETWORKS);
+        break;
+    case TP__SETTING_CHOICE:
+        expect_choice(setting, text);
+        break;
+    case TP__SETTING_TEXT:
+        (void)snprintf(text, TP__EXPECTATION_TEXT, "a text of %s to %s bytes", min, max);
+        break;
+    }
+    return text;
+}
+
+#define NAME_LENGTH 32 /* longer names are not compared */
+
+static unsigned least(unsigned a, unsigned b, unsigned c) {
+    unsigned ab = a < b ? a : b;
+    return ab < c ? ab : c;
+}
+
+/* How many letters must be changed, added or left out to make one name of the other. */
+static unsigned distance(const char *a, size_t a_length, const char *b, size_t b_length) {
+    unsigned row[NAME_LENGTH + 1];
+    for (unsigned k = 0; k <= b_length; k++) {
+        row[k] = k;
+    }
+    for (unsigned i = 0; i < a_length; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i + 1;
+        for (unsigned k = 0; k < b_length; k++) {
+            unsigned change = diagonal + (a[i] != b[k]);
+            diagonal = row[k + 1];
+            row[k + 1] = least(change, row[k] + 1, diagonal + 1);
+        }
+    }
+    return row[b_length];
+}
+
+const tp__setting *tp__setting_nearest(const tp__setting *table, size_t count, const char *name) {
+    size_t length = strlen(name);
+    const tp__setting *nearest = NULL;
+    unsigned best = 4; /* what differs more is not meant */
+    for (size_t i = 0; i < count; i++) {
+        size_t other = strlen(table[i].name);
+        if (length > NAME_LENGTH || other > NAME_LENGTH) {
+            continue;
+        }
+        unsigned far = distance(name, length, table[i].name, other);
+        if (far < best && 2 * far <= length) {
+            best = far;
+            nearest = &table[i];
+        }
+    }
+    return nearest;
+}

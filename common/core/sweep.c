@@ -1,0 +1,199 @@
+/*
+ * The sweep: everything that happens by the clock.
+ *
+ * Any worker may do it, one at a time (`sweeping`); the others go on. What belongs to the sweep
+ * alone is handed from one to the next by that flag, acquire and release. No function of the
+ * content's is called under it: delayed tasks run beside it.
+ *
+ * WHO WAKES. The keeper, the worker that did it last, wakes when something is due. Every other one
+ * wakes STAND_IN_MS later at the latest, and finds most times that it has been done; if the keeper
+ * is held up in a handler, that worker does it and is the keeper from then on. So as long as one
+ * worker is free, nothing is late by more than that, and once it is the keeper, not even so much.
+ */
+#include "core/server_internal.h"
+#include "os/clock.h"
+#include "proto/frame.h"
+
+#define TICK_MS      100u /* between sweeps of a running server */
+#define STOP_TICK_MS 10u  /* ... of a stopping one */
+#define STAND_IN_MS  200u /* what a keeper may be late before another worker stands in */
+#define SLICE_MIN                                                                                  \
+    4096u /* slots looked at in one sweep, or a tenth of all: each is seen once a second */
+
+/* ---- one session ----------------------------------------------------------------------------- */
+
+static void tend_idle(tp__session *session, uint64_t now_ms) {
+    const tp_server_options *options = &session->server->options;
+    uint64_t heard_ms = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
+    uint64_t silent_ms = now_ms > heard_ms ? now_ms - heard_ms : 0;
+    if (options->idle_timeout_ms && silent_ms >= options->idle_timeout_ms) {
+        tp__session_finish(session, TP_END_IDLE, TP_CLOSE_IDLE);
+    } else if (options->ping_interval_ms && silent_ms >= options->ping_interval_ms &&
+               !atomic_exchange_explicit(&session->pinged, true, memory_order_relaxed)) {
+        tp__session_control(session, TP_FRAME_PING, NULL, 0);
+    }
+}
+
+/* An outgoing connection that is not established; finish_by_ms says that its socket is attached. */
+static bool connecting(const tp__session *session, uint64_t life) {
+    return session->outgoing && life & TP__LIFE_OPENING;
+}
+
+/* The session is held. `life` is its word as it was read before: what FINISHING promises about
+ * finish_by_ms is seen, for that is read after it. */
+static void tend(tp__session *session, uint64_t life, uint64_t now_ms) {
+    tp_server *server = session->server;
+    uint64_t cut_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_acquire);
+    if (cut_ms && (now_ms >= cut_ms || server->drain_begun) && connecting(session, life)) {
+        tp__session_close_unjoined(session);
+    } else if (life & TP__LIFE_FINISHING && (now_ms >= cut_ms || server->cut_begun)) {
+        tp__session_close(session, TP_END_SHUTDOWN, 0); /* its own reason stands */
+    } else if (life & TP__LIFE_OPENING) {
+        return; /* its socket may not be there yet */
+    } else if (server->cut_begun) {
+        tp__session_close(session, TP_END_SHUTDOWN, 0);
+    } else if (server->drain_begun) {
+        tp__session_finish(session, TP_END_SHUTDOWN, TP_CLOSE_SHUTDOWN);
+    } else {
+        tend_idle(session, now_ms);
+    }
+}
+
+static void look_at(tp_server *server, uint32_t index, uint64_t now_ms) {
+    uint64_t life = tp__life_read(&server->sessions[index].life);
+    if ((life & TP__LIFE_NUMBER) == 0 || life & (TP__LIFE_CLOSING | TP__LIFE_RELEASED)) {
+        return;
+    }
+    tp__session *session =
+        tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
+    if (session) {
+        tend(session, life, now_ms);
+        tp__session_leave(session);
+    }
+}
+
+static void look_at_slots(tp_server *server, uint64_t now_ms) {
+    uint32_t used = atomic_load_explicit(&server->slots.used, memory_order_acquire);
+    uint32_t slice = used / 10 > SLICE_MIN ? used / 10 : SLICE_MIN;
+    if (server->drain_begun || slice > used) {
+        slice = used;
+    }
+    for (uint32_t i = 0; i < slice; i++) {
+        if (server->sweep_from >= used) {
+            server->sweep_from = 0;
+        }
+        look_at(server, server->sweep_from++, now_ms);
+    }
+}
+
+/* Tries again to have them carried to their workers. */
+static void release_orphans(tp_server *server) {
+    tp__session *session = atomic_exchange_explicit(&server->orphans, NULL, memory_order_acquire);
+    while (session) {
+        tp__session *next = session->next;
+        tp__session_release_later(session);
+        session = next;
+    }
+}
+
+/* ---- a stop's progress ----------------------------------------------------------------------- */
+
+/*
+ * Nobody who comes through the door (tp__server_enter_port) after `callers` was found to be 0 gets
+ * in, for the server is stopping; who was in before has left, and the slot, task or listener he
+ * leaves behind is seen below. All of it is sequentially consistent. Callers that hold a session
+ * may still be on their way out of the port when this is true: wait lets them leave before it frees
+ * the port.
+ */
+static bool nothing_left(tp_server *server) {
+    return atomic_load(&server->callers) == 0 && !atomic_load(&server->listener.attached) &&
+           atomic_load(&server->slots_used) == 0 && atomic_load(&server->tasks.in_port) == 0;
+}
+
+static void drive_stop(tp_server *server, uint64_t now_ms) {
+    if (!server->drain_begun) {
+        server->drain_begun = true;
+        server->drain_until_ms = now_ms + server->options.drain_timeout_ms;
+    }
+    tp__listener_close(server); /* at once, or when start has done with it */
+    if (!server->cut_begun && (now_ms >= server->drain_until_ms || atomic_load(&server->hurry))) {
+        server->cut_begun = true;
+        atomic_store(&server->state, TP__SERVER_CUTTING);
+    }
+    if (nothing_left(server)) {
+        atomic_store(&server->state, TP__SERVER_ENDING);
+        tp_port_wake(server->port);
+    }
+}
+
+/* ---- the sweep ------------------------------------------------------------------------------- */
+
+static bool stopping(const tp_server *server) {
+    return tp__server_state_now(server) > TP__SERVER_RUNNING;
+}
+
+/* When the next delayed task is due, or never: not in a stop, which drops them, nor while somebody
+ * runs some, who then looks at the rest as well. */
+static uint64_t tasks_due_ms(const tp_server *server) {
+    bool none = stopping(server) || atomic_load(&server->tasks.running);
+    return none ? UINT64_MAX : atomic_load(&server->tasks.next_due_ms);
+}
+
+int tp__sweep_wait_ms(const tp__worker *worker) {
+    tp_server *server = worker->server;
+    uint64_t due = atomic_load_explicit(&server->sweep_due_ms, memory_order_relaxed);
+    uint64_t task = tasks_due_ms(server);
+    uint64_t next = task < due ? task : due;
+    if (worker->index != atomic_load(&server->keeper)) {
+        next += STAND_IN_MS;
+    }
+    uint64_t now = tp_clock_ms();
+    return next > now ? (int)(next - now) : 0;
+}
+
+static void sweep_now(tp_server *server, uint64_t now) {
+    bool stop = stopping(server);
+    atomic_store_explicit(
+        &server->sweep_due_ms, now + (stop ? STOP_TICK_MS : TICK_MS), memory_order_relaxed);
+    look_at_slots(server, now);
+    if (stop) {
+        drive_stop(server, now);
+    }
+}
+
+static void sweep(tp__worker *worker) {
+    tp_server *server = worker->server;
+    bool idle = false;
+    if (atomic_compare_exchange_strong_explicit(
+            &server->sweeping, &idle, true, memory_order_acquire, memory_order_relaxed)) {
+        atomic_store(&server->keeper, worker->index);
+        sweep_now(server, worker->now_ms);
+        atomic_store_explicit(&server->sweeping, false, memory_order_release);
+        release_orphans(server);
+    }
+}
+
+/*
+ * One worker at a time, so that delayed tasks come one after another. While it runs them the others
+ * leave the tasks' times out of account; so it is the keeper afterwards, and sees in its next wait
+ * what has become due first.
+ */
+static void run_tasks(tp__worker *worker) {
+    tp__tasks *tasks = &worker->server->tasks;
+    if (!atomic_exchange(&tasks->running, true)) {
+        tp__tasks_run(tasks, worker->now_ms);
+        atomic_store(&worker->server->keeper, worker->index);
+        atomic_store(&tasks->running, false);
+    }
+}
+
+void tp__sweep(tp__worker *worker) {
+    tp_server *server = worker->server;
+    uint64_t now = worker->now_ms;
+    if (now >= atomic_load_explicit(&server->sweep_due_ms, memory_order_relaxed)) {
+        sweep(worker);
+    }
+    if (now >= tasks_due_ms(server)) {
+        run_tasks(worker);
+    }
+}

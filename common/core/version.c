@@ -1,0 +1,8 @@
+/*
+ * The library's version, as compiled. Any thread; constant.
+ */
+#include "twinport/version.h"
+
+const char *tp_version(void) {
+    return TP_VERSION_TEXT;
+}

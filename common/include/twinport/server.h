@@ -1,0 +1,252 @@
+/*
+ * A server: one network. Its own completion port, its own workers, its own sessions, its own
+ * handlers.
+ *
+ *     static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
+ *         tp_server_send(server, session, packet);
+ *     }
+ *     ...
+ *     tp_handlers handlers = {.size = sizeof handlers, .on_recv = on_recv};
+ *     tp_server *server = NULL;
+ *     tp_err error = tp_server_create(&options, &handlers, &server);
+ *     if (!error) error = tp_server_start(server);
+ *
+ * libraries `lanserver` (and `wanserver`) make a server with their network's protocol and rules;
+ * this header is what they have in common, and what both give back.
+ *
+ * HANDLERS run on the server's worker threads, never from inside a call of yours, and never with a
+ * lock held: every function here may be called from every handler. For one session on_join, each
+ * on_recv and on_leave come one after another; on_send may overlap them. Between sessions nothing
+ * is ordered. A handler that blocks holds up its worker and every session that worker serves.
+ */
+#ifndef TWINPORT_SERVER_H
+#define TWINPORT_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "twinport/address.h"
+#include "twinport/error.h"
+#include "twinport/packet.h"
+#include "twinport/session.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tp_server tp_server;
+
+/* ---- handlers ----------------------------------------------------------------------------- */
+
+/* All of them optional. `context` is the one given in the options: tp_server_context(server). */
+typedef struct tp_handlers {
+    size_t size; /* sizeof(tp_handlers) */
+
+    /* Right after accept, before any session exists, and after the access list has admitted the
+     * address: false turns the connection away (it is closed, counted, and nothing else happens).
+     */
+    bool (*on_connection_request)(tp_server *server, const tp_address *peer);
+
+    /* A session exists. Nothing has been received yet: the server speaks first. */
+    void (*on_join)(tp_server *server, tp_session_id session);
+
+    /* The session is released: nothing is delivered for it any more and its id finds nobody. Called
+     * exactly once for each on_join. */
+    void (*on_leave)(tp_server *server, tp_session_id session, tp_end_reason reason);
+
+    /* One message. The packet is the server's: it is valid until the handler returns; retain it to
+     * keep it, send it as it is to pass it on. It may be read and edited in place. */
+    void (*on_recv)(tp_server *server, tp_session_id session, tp_packet *packet);
+
+    /* `packets` packets of `bytes` bytes, headers included, have been handed to the system. One
+     * call for a gathered send, not one for each packet. */
+    void (*on_send)(tp_server *server, tp_session_id session, size_t packets, size_t bytes);
+
+    /* Right after a worker has taken a batch of completions; and after it has worked through it,
+     * sends included. `worker` is 0..workers-1. */
+    void (*on_worker_begin)(tp_server *server, unsigned worker);
+    void (*on_worker_end)(tp_server *server, unsigned worker);
+
+    /* Something went wrong that no call of yours could return: the listener could not take a
+     * connection (TP_ERR_NO_DESCRIPTORS), memory was out (TP_ERR_NO_MEMORY), the system lacks
+     * buffers (TP_ERR_NO_BUFFERS: WSAENOBUFS), a wait failed. `where` is a short static text. Also
+     * counted and logged (rate-limited) whether or not this handler exists. */
+    void (*on_error)(tp_server *server, tp_err error, int os_error, const char *where);
+} tp_handlers;
+
+/* ---- options ------------------------------------------------------------------------------ */
+
+/* What happens when a session's send queue is at its limit. */
+typedef enum tp_queue_policy {
+    TP_QUEUE_DISCONNECT = 0, /* the session ends, reason TP_END_OVERLOAD; the send returns false */
+    TP_QUEUE_DROP = 1,       /* the new packet is dropped and counted; the send returns true */
+    TP_QUEUE_REFUSE = 2      /* the send returns false; the session goes on */
+} tp_queue_policy;
+
+typedef struct tp_server_options {
+    size_t size;      /* sizeof(tp_server_options) */
+    const char *name; /* for threads and log lines, up to 11 bytes; copied */
+    void *context;    /* yours: tp_server_context() */
+
+    bool listen;            /* false: only outgoing connections */
+    tp_address address;     /* where to listen; port 0 asks the system for a free one */
+    unsigned backlog;       /* connections waiting for accept, 1..65,535 */
+    bool allow_public_bind; /* lanserver: without it a public or wildcard address is refused */
+    tp_access access;       /* who may connect; copied */
+
+    const char *io;            /* "auto", "epoll", "iocp" */
+    unsigned workers;          /* threads, 1..64; 0: one per processor */
+    unsigned running;          /* iocp: how many of them run at once; 0: all */
+    bool nodelay;              /* true switches Nagle off */
+    bool send_buffer_zero;     /* iocp: SO_SNDBUF = 0 */
+    bool post_receive_buffers; /* iocp: a buffer per receive instead of a zero-byte wait */
+    size_t receive_buffer;     /* bytes a worker reads at once, 4,096..1,048,576 */
+
+    unsigned max_sessions;  /* 1..TP_MAX_SESSIONS; a connection beyond it gets CLOSE `full` */
+    size_t max_frame;       /* largest payload accepted, 1..TP_PACKET_MAX */
+    size_t queue_bytes;     /* per session: send queue, bytes, 1,024..2^32-1 */
+    unsigned queue_packets; /* per session: send queue, packets, 1..2^24-1 */
+    tp_queue_policy queue_policy;
+    size_t reserve_bytes; /* memory for packets made ready by create, 0..1,073,741,824 */
+
+    unsigned idle_timeout_ms;    /* silence that ends a session, 0: never; else 100..86,400,000 */
+    unsigned ping_interval_ms;   /* silence after which the server sends PING, 0: never */
+    unsigned connect_timeout_ms; /* outgoing connections, 100..600,000 */
+    unsigned drain_timeout_ms;   /* tp_server_stop(): time for queues to empty, 0..600,000 */
+} tp_server_options;
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+/* Fills `options` with the core's defaults (one worker per processor, Nagle off, 1,024
+ * sessions, 1 MiB frames, 16 MiB and 65,536 packets of queue, 60 s idle, PING at half of it, 5 s
+ * drain). */
+void tp_server_defaults(tp_server_options *options);
+
+/*
+ * Makes a server; it holds its memory from here on. Handlers and options are copied. TP_ERR_INVALID
+ * (an option out of range: the log says which), TP_ERR_NO_MEMORY. On error *server is NULL.
+ */
+tp_err tp_server_create(
+    const tp_server_options *options, const tp_handlers *handlers, tp_server **server);
+
+/*
+ * Opens the port, starts the workers, listens. When it returns TP_OK, connections are taken. On
+ * error nothing is left running: TP_ERR_ADDRESS_IN_USE, TP_ERR_ADDRESS, TP_ERR_ACCESS,
+ * TP_ERR_NO_DESCRIPTORS, TP_ERR_UNSUPPORTED (io), TP_ERR_NO_MEMORY, TP_ERR_STATE (running already),
+ * TP_ERR_OS. A failure to bind is also told to on_error. Not from a handler.
+ */
+tp_err tp_server_start(tp_server *server);
+
+/*
+ * Begins to stop and returns at once, from any thread and from inside any handler: the listener
+ * closes first, every session gets what is queued for it and then CLOSE `shutdown`; what is still
+ * there after drain_timeout_ms is cut. Every session gets its on_leave. Again: no effect. While
+ * another thread is inside tp_server_start(), it is stopped as soon as it has started.
+ */
+void tp_server_stop(tp_server *server);
+
+/*
+ * Waits until a stop has finished and the workers have ended, at most timeout_ms (-1: for ever).
+ * After TP_OK no handler runs any more, and tp_server_start() may be called again.
+ * TP_ERR_TIMED_OUT; TP_ERR_WRONG_THREAD from a handler of this server: nothing is waited for;
+ * TP_ERR_STATE if nobody asked it to stop, or the stop is over. Any number of threads.
+ */
+tp_err tp_server_wait(tp_server *server, int timeout_ms);
+
+/* Stops (without drain) and waits if needed, then frees. NULL is ignored. Not from a handler of
+ * this server: that stops the process with a message. */
+void tp_server_destroy(tp_server *server);
+
+void *tp_server_context(const tp_server *server);
+/* Where it listens, with the real port; all zero if it does not. */
+tp_address tp_server_address(const tp_server *server);
+/* The back end in use ("epoll"), "" before the first start. */
+const char *tp_server_io(const tp_server *server);
+
+/* ---- sessions: any thread, any handler ----------------------------------------------------- */
+
+/*
+ * Puts the packet into the session's send queue. The queue takes its own reference; yours stays
+ * yours. False, and nothing else happens: the id is stale or wrong, the session is ending, the
+ * packet carries an error or is too large, memory is out, or the queue is full (see
+ * tp_queue_policy).
+ */
+bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet);
+
+/* The same packet to many sessions. Returns how many queues took it. */
+size_t tp_server_send_many(
+    tp_server *server, const tp_session_id *sessions, size_t count, tp_packet *packet);
+
+/* The same packet to every session but `except` (TP_NO_SESSION: none). Waits for nobody. Returns
+ * how many queues took it. */
+size_t tp_server_broadcast(tp_server *server, tp_packet *packet, tp_session_id except);
+
+/* Ends a session now: what is queued is lost, on_leave follows with TP_END_KICKED. One that is being
+ * ended after what is queued is cut as well, and keeps its reason. False: no such session, or it is
+ * cut already. */
+bool tp_server_disconnect(tp_server *server, tp_session_id session);
+
+/* Ends a session after what is queued for it now, with a CLOSE frame that carries `close_code` (see
+ * proto/frame.h). Further sends return false. If the peer does not take it within drain_timeout_ms
+ * it is cut. False likewise. */
+bool tp_server_disconnect_after_send(tp_server *server, tp_session_id session, unsigned close_code);
+
+/* Opens a connection; the session it becomes has its on_join, or, if it cannot be established
+ * within connect_timeout_ms, only its on_leave with TP_END_CONNECT_FAILED: the one case without
+ * on_join. TP_ERR_FULL, TP_ERR_STATE (not running), TP_ERR_NO_DESCRIPTORS, TP_ERR_NO_MEMORY,
+ * TP_ERR_OS. */
+tp_err tp_server_connect(tp_server *server, const tp_address *address, tp_session_id *session);
+
+/* False if there is no such session. `info->size` must be set. */
+bool tp_server_session_info(tp_server *server, tp_session_id session, tp_session_info *info);
+
+/* Sessions now. */
+unsigned tp_server_session_count(const tp_server *server);
+
+/* ---- what happened ------------------------------------------------------------------------- */
+
+typedef struct tp_server_stats {
+    size_t size;              /* sizeof(tp_server_stats), set by the caller */
+    uint64_t accepted;        /* connections taken from the listener */
+    uint64_t denied;          /* ... turned away by the access list or on_connection_request */
+    uint64_t full;            /* ... turned away because max_sessions was reached */
+    uint64_t accept_failures; /* accepts that failed (no descriptors, gone again, ...) */
+    uint64_t joined;          /* sessions that had their on_join */
+    uint64_t left;            /* sessions released */
+    uint64_t received_messages;
+    uint64_t received_bytes;
+    uint64_t sent_messages;
+    uint64_t sent_bytes;
+    uint64_t sends;      /* gathered sends that carried them */
+    uint64_t dropped;    /* packets dropped by TP_QUEUE_DROP */
+    uint64_t refused;    /* sends that returned false because a queue was full */
+    uint64_t no_session; /* sends and disconnects with a stale or wrong id */
+    uint64_t no_memory;  /* allocations that failed */
+    uint64_t errors;     /* calls of on_error */
+    uint64_t ends[32];   /* sessions released, by tp_end_reason */
+} tp_server_stats;
+
+/* Any thread; the numbers are exact once the server has stopped and close to it before. */
+void tp_server_get_stats(const tp_server *server, tp_server_stats *stats);
+
+/* The last ends, newest first, at most `room` (the ledger holds TP_LEDGER_ENTRIES). ends[0].size
+ * must be set to sizeof(tp_session_end). Returns how many. Any thread. */
+#define TP_LEDGER_ENTRIES 1024
+size_t tp_server_read_ledger(const tp_server *server, tp_session_end *ends, size_t room);
+
+/*
+ * Runs `task(context)` on a worker of this server, after `delay_ms` (0: as soon as it comes round;
+ * at most 86,400,000; resolution about 10 ms, or 0.2 s at the moment when the worker that keeps the
+ * time is held up in a handler). Those with a delay run one after another. On stop, tasks whose time
+ * has not come are not run: they are dropped. TP_ERR_INVALID (no task, delay out of range),
+ * TP_ERR_FULL (more than TP_SERVER_MAX_TASKS), TP_ERR_NO_MEMORY, TP_ERR_STATE (not running).
+ */
+#define TP_SERVER_MAX_TASKS 65536
+tp_err tp_server_post(
+    tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

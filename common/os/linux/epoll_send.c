@@ -1,0 +1,176 @@
+/*
+ * Sending: tried at once, and gone on with when the kernel has room again.
+ *
+ * Runs on the socket's worker. The kernel taking less than it was given arms the next output edge
+ * by itself (as EAGAIN does), so a short count is not followed by a call only to be told EAGAIN.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "os/error.h"
+#include "os/linux/epoll_port.h"
+
+/* Linux takes at most 2 GiB - 4 KiB in one call and then comes back short without having run out of
+ * room: no edge would follow. */
+enum { MOST_AT_ONCE = 1 << 30 };
+
+/*
+ * Small buffers are copied into one and sent by send(): the kernel's toll for each piece of a
+ * sendmsg() is that of copying one to four KiB (measured on loopback: 16 pieces of 68 bytes cost
+ * 1.3 us flattened and 3.1 us gathered, 64 of 512 bytes 3.2 us and 8.2 us; at 4 of 4,096 bytes
+ * gathering wins). So the limit grows with the number of pieces.
+ */
+static bool is_worth_flattening(size_t count, size_t total) {
+    return total <= FLATTEN_BASE + count * FLATTEN_PER_BUFFER;
+}
+
+/* What the contract lets a send end with. */
+static tp_err end_error(int os_error) {
+    tp_err error = tp_os_translate(os_error);
+    switch (error) {
+    case TP_ERR_RESET:
+    case TP_ERR_CLOSED:
+    case TP_ERR_NO_BUFFERS:
+        return error;
+    case TP_ERR_NO_MEMORY:
+        return TP_ERR_NO_BUFFERS;
+    default:
+        return TP_ERR_OS;
+    }
+}
+
+/* ---- one call ----------------------------------------------------------------------------- */
+
+/* Lists what is left to send, up to MOST_AT_ONCE. Returns how many bytes that is. */
+static size_t gather(const epoll_op *op, struct iovec *pieces, size_t *count) {
+    size_t offset = op->u.send.offset;
+    size_t total = 0;
+    size_t i = 0;
+    for (; i < op->u.send.count && total < MOST_AT_ONCE; i++) {
+        const tp_buffer *buffer = &op->u.send.buffers[i];
+        size_t size = buffer->size - offset;
+        size = size < MOST_AT_ONCE - total ? size : MOST_AT_ONCE - total;
+        pieces[i].iov_base = (void *)(buffer->bytes + offset);
+        pieces[i].iov_len = size;
+        total += size;
+        offset = 0;
+    }
+    *count = i;
+    return total;
+}
+
+static const void *flatten(epoll_worker *worker, const struct iovec *pieces, size_t count) {
+    unsigned char *end = worker->scratch;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(end, pieces[i].iov_base, pieces[i].iov_len);
+        end += pieces[i].iov_len;
+    }
+    return worker->scratch;
+}
+
+static ssize_t write_out(
+    epoll_worker *worker, int descriptor, struct iovec *pieces, size_t count, size_t total) {
+    const int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    if (count == 1) {
+        return send(descriptor, pieces[0].iov_base, total, flags);
+    }
+    if (is_worth_flattening(count, total)) {
+        return send(descriptor, flatten(worker, pieces, count), total, flags);
+    }
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = pieces;
+    message.msg_iovlen = count;
+    return sendmsg(descriptor, &message, flags);
+}
+
+/* Counts `sent` more bytes as sent; true if nothing is left. */
+static bool advance(epoll_op *op, size_t sent) {
+    op->sent += sent;
+    while (op->u.send.count > 0 && sent >= op->u.send.buffers->size - op->u.send.offset) {
+        sent -= op->u.send.buffers->size - op->u.send.offset;
+        op->u.send.offset = 0;
+        op->u.send.buffers++;
+        op->u.send.count--;
+    }
+    op->u.send.offset += sent;
+    return op->u.send.count == 0;
+}
+
+static void fail(epoll_socket *socket, epoll_op *op, int os_error) {
+    /* EPIPE says only that it is over. If the receive has met the reason, that is the answer;
+     * otherwise what we met is kept for the receive, to which the kernel will not repeat it. */
+    if (os_error == EPIPE && socket->broken != 0) {
+        os_error = socket->broken;
+    } else if (os_error != EPIPE) {
+        socket->broken = os_error;
+    }
+    op->os_error = os_error;
+    op->error = (uint8_t)end_error(os_error);
+}
+
+/* Sends what the kernel takes. True if the op has its result; false: an output edge will come. */
+static bool transmit(epoll_worker *worker, epoll_socket *socket, epoll_op *op) {
+    for (;;) {
+        struct iovec pieces[TP_PORT_MAX_BUFFERS];
+        size_t count;
+        size_t total = gather(op, pieces, &count);
+        ssize_t sent = total == 0 ? 0 : write_out(worker, socket->descriptor, pieces, count, total);
+        if (TP_LIKELY(sent >= 0)) {
+            if (advance(op, (size_t)sent)) {
+                return true;
+            }
+            if ((size_t)sent < total) {
+                return false;
+            }
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return false;
+        } else if (errno != EINTR) {
+            fail(socket, op, errno);
+            return true;
+        }
+    }
+}
+
+/* ---- the operation ------------------------------------------------------------------------ */
+
+void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket) {
+    epoll_op *op = socket->output;
+    if (transmit(worker, socket, op)) {
+        socket->output = NULL;
+        epoll_list_push(&worker->ready, op);
+    }
+}
+
+tp_err tp__epoll_send(
+    tp_worker *head, tp_socket *tp, tp_op *send_op, const tp_buffer *buffers, size_t count) {
+    epoll_worker *worker = epoll_worker_of(head);
+    epoll_socket *socket = (epoll_socket *)tp;
+    epoll_op *op = (epoll_op *)send_op;
+    assert(socket->worker == worker);
+    if (TP_UNLIKELY(atomic_load_explicit(&socket->closing, memory_order_relaxed))) {
+        (void)tp_os_fail(0);
+        return TP_ERR_CANCELLED;
+    }
+    if (TP_UNLIKELY(socket->output != NULL)) {
+        (void)tp_os_fail(0);
+        return TP_ERR_STATE;
+    }
+    op->socket = socket;
+    op->u.send.buffers = buffers;
+    op->u.send.count = count;
+    op->u.send.offset = 0;
+    op->sent = 0;
+    op->os_error = 0;
+    op->error = TP_OK;
+    op->kind = OP_RESULT;
+    if (transmit(worker, socket, op)) {
+        epoll_list_push(&worker->ready, op);
+    } else {
+        socket->output = op;
+    }
+    return TP_OK;
+}

@@ -1,0 +1,139 @@
+/*
+ * A socket's life at the epoll back end: attached to a worker, finished, closed.
+ *
+ * Attaching may happen on any thread: the socket is filled in before it is registered, and the
+ * kernel orders the registration before the first event that carries its pointer. From then on only
+ * the worker's thread touches it, but for `closing`.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "os/error.h"
+#include "os/linux/epoll_port.h"
+#include "os/posix/handle.h"
+
+epoll_worker *tp__epoll_least_loaded(epoll_port *port) {
+    epoll_worker *least = &port->workers[0];
+    unsigned fewest = atomic_load_explicit(&least->sockets, memory_order_relaxed);
+    for (unsigned i = 1; i < port->head.workers; i++) {
+        unsigned sockets = atomic_load_explicit(&port->workers[i].sockets, memory_order_relaxed);
+        if (sockets < fewest) {
+            fewest = sockets;
+            least = &port->workers[i];
+        }
+    }
+    return least;
+}
+
+tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descriptor,
+    epoll_socket_kind kind, epoll_op *output) {
+    socket->descriptor = descriptor;
+    socket->broken = 0;
+    socket->input = NULL;
+    socket->output = output;
+    socket->next = NULL;
+    socket->rests_until = 0;
+    socket->kind = (uint8_t)kind;
+    socket->readable = false;
+    socket->ended = false;
+    socket->paused = false;
+    socket->closed = false;
+    atomic_init(&socket->closing, false);
+    tp__socket_set_owner((tp_socket *)socket, worker);
+    atomic_fetch_add_explicit(&worker->sockets, 1, memory_order_relaxed);
+
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
+    event.data.ptr = socket;
+    if (epoll_ctl(worker->epoll, EPOLL_CTL_ADD, descriptor, &event) == 0) {
+        return TP_OK;
+    }
+    int os_error = errno;
+    atomic_fetch_sub_explicit(&worker->sockets, 1, memory_order_relaxed);
+    tp__socket_set_owner((tp_socket *)socket, NULL);
+    /* ENOSPC is the system's limit of epoll registrations per user. */
+    tp_err error = tp_os_fail(os_error);
+    return os_error == ENOSPC || os_error == ENOMEM ? TP_ERR_NO_BUFFERS : error;
+}
+
+tp_err tp__epoll_attach(
+    tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options) {
+    tp_err error = tp__handle_set_options((int)handle, options);
+    if (error == TP_OK) {
+        error = tp__epoll_register(tp__epoll_least_loaded(epoll_port_of(port)),
+            (epoll_socket *)socket, (int)handle, SOCKET_STREAM, NULL);
+    }
+    return error == TP_OK || error == TP_ERR_NO_BUFFERS ? error : TP_ERR_OS;
+}
+
+bool tp__epoll_serves(const tp_worker *worker, const tp_socket *socket) {
+    /* After its close a socket keeps its worker; one that was never attached is served by any. */
+    const void *owner = tp__socket_owner(socket);
+    return owner == worker || owner == NULL;
+}
+
+void tp__epoll_finish(tp_worker *worker, tp_socket *tp) {
+    epoll_socket *socket = (epoll_socket *)tp;
+    assert(&socket->worker->head == worker);
+    assert(socket->output == NULL);
+    (void)worker;
+    if (!socket->closed) {
+        /* Refused if the connection is broken: the receive meets that too, and reports it. */
+        (void)shutdown(socket->descriptor, SHUT_WR);
+    }
+}
+
+void tp__epoll_close_now(epoll_worker *worker, epoll_op *op) {
+    epoll_socket *socket = op->socket;
+    assert(!socket->closed);
+    socket->closed = true;
+    /* Closing alone would leave the registration behind while a forked child still has the
+     * descriptor, and the pointer in it would outlive the socket. */
+    (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, socket->descriptor, NULL);
+    tp__handle_close(socket->descriptor, op->u.reset);
+    socket->descriptor = -1;
+    atomic_fetch_sub_explicit(&worker->sockets, 1, memory_order_relaxed);
+    if (socket->kind == SOCKET_LISTENER) {
+        tp__epoll_forget_rest(worker, socket);
+    }
+
+    epoll_list *behind = &worker->ready;
+    if (socket->output != NULL) {
+        socket->output->error = TP_ERR_CANCELLED;
+        epoll_list_push(&worker->ready, socket->output);
+        socket->output = NULL;
+    }
+    if (socket->input != NULL && socket->input->queued) {
+        behind = &worker->later;
+    } else if (socket->input != NULL) {
+        epoll_list_push(&worker->ready, socket->input);
+    }
+    op->kind = OP_RESULT;
+    epoll_list_push(behind, op);
+}
+
+void tp__epoll_close(tp_socket *tp, tp_op *close_op, bool reset) {
+    epoll_socket *socket = (epoll_socket *)tp;
+    epoll_op *op = (epoll_op *)close_op;
+    epoll_worker *worker = socket->worker;
+    op->socket = socket;
+    op->u.reset = reset;
+    op->sent = 0;
+    op->os_error = 0;
+    op->error = TP_OK;
+    op->kind = OP_CLOSE;
+    /* The worker reads this between reading bytes and delivering them. Release and acquire give a
+     * worker that sees it everything that was written before; a worker that does not see it yet is
+     * in the one delivery that the contract allows. */
+    bool twice = atomic_exchange_explicit(&socket->closing, true, memory_order_acq_rel);
+    assert(!twice);
+    (void)twice;
+    if (worker == tp__epoll_current()) {
+        tp__epoll_close_now(worker, op);
+    } else {
+        tp__epoll_hand_over(worker, op);
+    }
+}
+
+tp_err tp__epoll_local_address(const tp_socket *socket, tp_address *address) {
+    return tp__handle_local_address(((const epoll_socket *)socket)->descriptor, address);
+}

@@ -1,0 +1,144 @@
+/*
+ * A worker's loop: wait fetches a batch of events, dispatch acts on it and runs the ready list.
+ *
+ * Runs on the thread that sits at the worker; see epoll_port.h for why closing is safe.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "os/error.h"
+#include "os/linux/epoll_port.h"
+
+/* Ready ops that one dispatch runs before it lets new events in. */
+enum { READY_BUDGET = 1024 };
+
+static const uint32_t input_events = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+static const uint32_t end_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+static const uint32_t output_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
+
+/* ---- wait --------------------------------------------------------------------------------- */
+
+static bool has_work(epoll_worker *worker) {
+    return worker->ready.first != NULL || worker->later.first != NULL ||
+           tp__epoll_has_posts(worker);
+}
+
+tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
+    epoll_worker *worker = epoll_worker_of(head);
+    if (TP_UNLIKELY(worker->event_count > 0)) {
+        return TP_OK; /* the last batch has not been dispatched: an edge is never fetched twice */
+    }
+    if (TP_UNLIKELY(worker->resting != NULL)) {
+        timeout_ms = tp__epoll_end_rests(worker, timeout_ms);
+    }
+    if (has_work(worker) || (timeout_ms != 0 && !tp__epoll_fall_asleep(worker))) {
+        timeout_ms = 0;
+    }
+    int count = epoll_wait(worker->epoll, worker->events, EVENTS_AT_ONCE, timeout_ms);
+    if (TP_LIKELY(count > 0)) {
+        worker->event_count = (unsigned)count;
+        return TP_OK;
+    }
+    if (count < 0) {
+        /* After a signal the caller looks round as after tp_port_wake(): how much of the time is
+         * left would cost every wait a look at the clock. */
+        return errno == EINTR ? TP_OK : tp_os_fail_last();
+    }
+    if (TP_UNLIKELY(worker->resting != NULL)) {
+        (void)tp__epoll_end_rests(worker, 0);
+    }
+    if (has_work(worker)) {
+        return TP_OK;
+    }
+    (void)tp_os_fail(0);
+    return TP_ERR_TIMED_OUT;
+}
+
+/* ---- dispatch ----------------------------------------------------------------------------- */
+
+/* Acts on one event; returns how many `done` ran. */
+static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t events) {
+    if (TP_UNLIKELY(socket == NULL) || socket->closed) {
+        return 0; /* the alarm, or closed by something earlier in this batch */
+    }
+    socket->readable |= (events & input_events) != 0;
+    socket->ended |= (events & end_events) != 0;
+    if (TP_UNLIKELY(socket->kind == SOCKET_CONNECTING)) {
+        if ((events & output_events) != 0) {
+            tp__epoll_connect_done(worker, socket);
+        }
+        return 0;
+    }
+    if (socket->output != NULL && (events & output_events) != 0) {
+        tp__epoll_send_more(worker, socket);
+    }
+    if (!socket->readable || socket->input == NULL || socket->input->queued || socket->paused) {
+        return 0;
+    }
+    return socket->kind == SOCKET_STREAM ? tp__epoll_receive_turn(worker, socket)
+                                         : tp__epoll_accept_turn(worker, socket);
+}
+
+static size_t run_events(epoll_worker *worker) {
+    size_t ran = 0;
+    for (unsigned i = 0; i < worker->event_count; i++) {
+        ran += on_event(worker, worker->events[i].data.ptr, worker->events[i].events);
+    }
+    worker->event_count = 0;
+    return ran;
+}
+
+static void deliver_result(epoll_worker *worker, epoll_op *op) {
+    const tp_completion completion = {
+        .worker = &worker->head,
+        .error = (tp_err)op->error,
+        .os_error = op->os_error,
+        .last = true,
+        .count = op->sent,
+        .handle = TP_NO_HANDLE,
+    };
+    op->done((tp_op *)op, &completion);
+}
+
+static size_t run_op(epoll_worker *worker, epoll_op *op) {
+    switch ((epoll_op_kind)op->kind) {
+    case OP_RESULT:
+        deliver_result(worker, op);
+        return 1;
+    case OP_RECEIVE:
+        return tp__epoll_receive_again(worker, op);
+    case OP_ACCEPT:
+        return tp__epoll_accept_again(worker, op);
+    case OP_BEGIN:
+        return tp__epoll_accept_begin(worker, op);
+    case OP_CLOSE:
+        tp__epoll_close_now(worker, op);
+        return 0;
+    }
+    assert(false);
+    return 0;
+}
+
+static size_t run_ready(epoll_worker *worker) {
+    size_t ran = 0;
+    for (unsigned taken = 0; taken < READY_BUDGET; taken++) {
+        epoll_op *op = epoll_list_pop(&worker->ready);
+        if (op == NULL) {
+            break;
+        }
+        ran += run_op(worker, op);
+    }
+    return ran;
+}
+
+size_t tp__epoll_dispatch(tp_worker *head) {
+    epoll_worker *worker = epoll_worker_of(head);
+    assert(tp__epoll_current() == NULL); /* not from inside a `done` */
+    tp__epoll_set_current(worker);
+    tp__epoll_take_posts(worker);
+    epoll_list_append(&worker->ready, &worker->later);
+    size_t ran = run_events(worker);
+    ran += run_ready(worker);
+    tp__epoll_set_current(NULL);
+    return ran;
+}

@@ -1,0 +1,44 @@
+/*
+ * What only Linux tells: the thread's number, the processors allowed, the descriptors open.
+ * Any thread; holds nothing.
+ */
+#include <dirent.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "os/compiler.h"
+#include "os/process.h"
+#include "os/thread.h"
+
+uint64_t tp_thread_id(void) {
+    static TP_THREAD_LOCAL uint64_t known;
+    if (known == 0) {
+        known = (uint64_t)gettid();
+    }
+    return known;
+}
+
+unsigned tp_processor_count(void) {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        int count = CPU_COUNT(&allowed);
+        return count > 0 ? (unsigned)count : 1;
+    }
+    /* More processors than a cpu_set_t holds: then the number that are there is good enough. */
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (unsigned)online : 1;
+}
+
+long tp_process_open_descriptors(void) {
+    DIR *folder = opendir("/proc/self/fd");
+    if (folder == NULL) {
+        return -1;
+    }
+    long count = 0;
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        count += entry->d_name[0] != '.';
+    }
+    (void)closedir(folder);
+    return count - 1; /* without the one that reads the folder */
+}

@@ -1,0 +1,67 @@
+/*
+ * Threads, the locks of the slow paths, and one pointer per thread.
+ * No lock is taken on the send, receive and release paths.
+ */
+#ifndef TWINPORT_OS_THREAD_H
+#define TWINPORT_OS_THREAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "twinport/error.h"
+
+typedef struct tp_thread {
+    uint64_t os[2];
+} tp_thread;
+
+/* Starts a thread that runs main(argument). `name` (up to 15 bytes are shown by debuggers) is
+ * copied. TP_ERR_NO_MEMORY or TP_ERR_OS. */
+tp_err tp_thread_start(
+    tp_thread *thread, const char *name, void (*main)(void *argument), void *argument);
+/* Waits for the thread's end and frees it. Once per started thread. */
+void tp_thread_join(tp_thread *thread);
+
+/* A number that no other living thread has. */
+uint64_t tp_thread_id(void);
+
+/* Processors this process may run on, at least 1. */
+unsigned tp_processor_count(void);
+
+/* Gives the processor away once: for the tests' threads and the rare spin on a lock-free hand-over.
+ */
+void tp_thread_yield(void);
+
+typedef struct tp_mutex {
+    uint64_t os[6];
+} tp_mutex;
+typedef struct tp_condition {
+    uint64_t os[6];
+} tp_condition;
+
+void tp_mutex_init(tp_mutex *mutex);
+void tp_mutex_destroy(tp_mutex *mutex);
+void tp_mutex_lock(tp_mutex *mutex);
+void tp_mutex_unlock(tp_mutex *mutex);
+
+void tp_condition_init(tp_condition *condition);
+void tp_condition_destroy(tp_condition *condition);
+/* Waits with the mutex held, at most timeout_ms (-1: for ever). False if the time has passed.
+ * May wake without cause. */
+bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms);
+void tp_condition_wake_all(tp_condition *condition);
+
+/* Runs `initialise` exactly once in the process, whoever comes first; the others wait for it. */
+typedef struct tp_once {
+    uint64_t os[1]; /* all zero before */
+} tp_once;
+void tp_once_run(tp_once *once, void (*initialise)(void));
+
+/*
+ * The thread's record: one pointer, NULL until it is set. Reading it is a few instructions (no
+ * emulated thread-local storage on any platform). `at_exit` runs on that thread when it ends; the
+ * one function given first serves all threads. TP_ERR_NO_MEMORY or TP_ERR_OS.
+ */
+void *tp_thread_record(void);
+tp_err tp_thread_set_record(void *record, void (*at_exit)(void *record));
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * Receive buffers that are posted to the kernel, when the port's options ask for that.
+ *
+ * Any thread. A buffer belongs to the socket whose receive is posted with it, else to the port's
+ * list. The list is the system's lock-free one; it never gives memory back before the port's end,
+ * which is also what makes its pop safe. So there are at most as many buffers as receives were
+ * posted at once.
+ */
+#include <malloc.h>
+
+#include "os/win32/iocp.h"
+
+typedef struct buffer {
+    SLIST_ENTRY link;
+    uint8_t bytes[];
+} buffer;
+
+uint8_t *tp__iocp_buffer_take(iocp_port *port) {
+    buffer *taken = (buffer *)(void *)InterlockedPopEntrySList(&port->buffers);
+    if (taken == NULL) {
+        taken = _aligned_malloc(sizeof *taken + port->receive_buffer, TP_CACHE_LINE);
+    }
+    return taken != NULL ? taken->bytes : NULL;
+}
+
+void tp__iocp_buffer_give(iocp_port *port, uint8_t *bytes) {
+    buffer *given = TP_CONTAINER_OF(bytes, buffer, bytes);
+    (void)InterlockedPushEntrySList(&port->buffers, &given->link);
+}
+
+void tp__iocp_buffers_free(iocp_port *port) {
+    SLIST_ENTRY *next = InterlockedFlushSList(&port->buffers);
+    while (next != NULL) {
+        buffer *freed = TP_CONTAINER_OF(next, buffer, link);
+        next = next->Next;
+        _aligned_free(freed);
+    }
+}

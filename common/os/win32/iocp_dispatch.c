@@ -1,0 +1,87 @@
+/*
+ * Dispatching: running what the wait took, then what became ready meanwhile.
+ *
+ * Runs on the worker's thread and touches this worker only; every request here has been taken by it
+ * and is nobody else's.
+ *
+ * The budget bounds what one dispatch runs beyond the completions it was given (ready requests, and
+ * a long turn of one socket), so that it comes back to the kernel's queue, where everybody else is.
+ */
+#include "os/win32/iocp.h"
+
+#define BUDGET 128
+
+void tp__iocp_ready(iocp_worker *worker, iocp_request *request) {
+    request->waiting.next = NULL;
+    if (worker->ready_first == NULL) {
+        worker->ready_first = request;
+    } else {
+        worker->ready_last->waiting.next = request;
+    }
+    worker->ready_last = request;
+}
+
+static iocp_request *take_ready(iocp_worker *worker) {
+    iocp_request *request = worker->ready_first;
+    worker->ready_first = request->waiting.next;
+    return request;
+}
+
+void tp__iocp_done(iocp_worker *worker, iocp_request *request, tp_completion *completion) {
+    iocp_op *op = TP_CONTAINER_OF(request, iocp_op, request);
+    completion->worker = &worker->head;
+    worker->ran++;
+    op->done((tp_op *)(void *)op, completion);
+}
+
+static void run(iocp_worker *worker, iocp_request *request, size_t bytes) {
+    switch ((iocp_kind)request->kind) {
+    case IOCP_POSTED:
+        tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
+        return;
+    case IOCP_CLOSED:
+        tp__iocp_closed(worker, request);
+        return;
+    case IOCP_CONNECT:
+        tp__iocp_connected(worker, request);
+        return;
+    case IOCP_SEND:
+        tp__iocp_sent(worker, request, bytes);
+        return;
+    case IOCP_SEND_FAILED:
+        tp__iocp_send_failed(worker, request);
+        return;
+    case IOCP_RECEIVE:
+        tp__iocp_received(worker, request, bytes);
+        return;
+    case IOCP_RECEIVE_ENDED:
+        tp__iocp_receive_ended(worker, request);
+        return;
+    case IOCP_ACCEPT:
+        tp__iocp_accepted(worker, request);
+        return;
+    case IOCP_TURN_POSTED:
+    case IOCP_TURN_ACCEPTED:
+    case IOCP_TURN_RETRY:
+    case IOCP_TURN_UNLISTEN:
+        tp__iocp_run_turn(worker, request->socket);
+        return;
+    }
+}
+
+size_t tp__iocp_dispatch(tp_worker *head) {
+    iocp_worker *worker = (iocp_worker *)(void *)head;
+    worker->ran = 0;
+    worker->budget = BUDGET;
+    for (ULONG i = 0; i < worker->taken; i++) {
+        const OVERLAPPED_ENTRY *entry = &worker->entries[i];
+        run(worker, TP_CONTAINER_OF(entry->lpOverlapped, iocp_request, overlapped),
+            entry->dwNumberOfBytesTransferred);
+    }
+    worker->taken = 0;
+    while (worker->ready_first != NULL && worker->budget > 0) {
+        worker->budget--;
+        run(worker, take_ready(worker), 0);
+    }
+    return worker->ran;
+}

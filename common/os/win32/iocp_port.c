@@ -1,0 +1,203 @@
+/*
+ * The port: one kernel completion port, its seats, and waking them.
+ *
+ * Created and destroyed by one thread; woken by any. The port owns the workers, their buffers and
+ * the list of posted buffers.
+ *
+ * WAKING. Every worker has to be woken once, each of them; packets cannot do that, because a packet
+ * is taken by whoever comes first, and with a running count of 1 by the same worker again and
+ * So a wake is a flag per worker and, for the one that is blocked in the kernel, an APC, which the
+ * system delivers to that thread alone.
+ *   Waker: sets the flag, reads who sits there, queues the APC. Worker: writes that it sits there,
+ * reads the flag, blocks. All four are sequentially consistent, so one of them sees the other: the
+ * worker does not block, or it gets the APC, which waits for it if it has not blocked yet.
+ *   The thread is found by its id. Should it have ended, and its id have gone to another thread, that
+ * one gets an APC that does nothing, and the flag stays for whoever sits down next. Should the
+ * system have no handle to spare, the flag is seen at the end of the wait's slice.
+ */
+#include <assert.h>
+#include <malloc.h>
+#include <string.h>
+
+#include "os/error.h"
+#include "os/win32/iocp.h"
+
+/* Extensions have no import: they are asked for by a socket of the provider that has them. */
+static tp_err find_extension(SOCKET socket, GUID name, void *function, DWORD size) {
+    DWORD bytes = 0;
+    if (WSAIoctl(socket, SIO_GET_EXTENSION_FUNCTION_POINTER, &name, sizeof name, function, size,
+            &bytes, NULL, NULL) != 0) {
+        return tp_os_fail_last();
+    }
+    return TP_OK;
+}
+
+static tp_err find_extensions(iocp_port *port) {
+    static const GUID accept_ex = WSAID_ACCEPTEX;
+    static const GUID connect_ex = WSAID_CONNECTEX;
+    static const GUID addresses = WSAID_GETACCEPTEXSOCKADDRS;
+    SOCKET any;
+    tp_err error = tp__handle_open(AF_INET, &any);
+    if (error != TP_OK) {
+        return error;
+    }
+    error = find_extension(any, accept_ex, &port->accept_ex, sizeof port->accept_ex);
+    if (error == TP_OK) {
+        error = find_extension(any, connect_ex, &port->connect_ex, sizeof port->connect_ex);
+    }
+    if (error == TP_OK) {
+        error = find_extension(
+            any, addresses, &port->accepted_addresses, sizeof port->accepted_addresses);
+    }
+    (void)closesocket(any);
+    return error;
+}
+
+/* Memory is the system's in whole lines, zeroed. */
+static void *allocate(size_t size) {
+    void *memory = _aligned_malloc(size, TP_CACHE_LINE);
+    if (memory != NULL) {
+        memset(memory, 0, size);
+    }
+    return memory;
+}
+
+static void free_worker(iocp_worker *worker) {
+    if (worker == NULL) {
+        return;
+    }
+    _aligned_free(worker->buffer);
+    _aligned_free(worker);
+}
+
+static tp_err make_worker(iocp_port *port, unsigned index) {
+    iocp_worker *worker = allocate(sizeof *worker);
+    if (worker == NULL) {
+        return TP_ERR_NO_MEMORY;
+    }
+    port->workers[index] = worker;
+    worker->head.backend = &tp__iocp_backend;
+    worker->head.port = &port->head;
+    worker->head.index = index;
+    worker->buffer = _aligned_malloc(port->receive_buffer, TP_CACHE_LINE);
+    return worker->buffer != NULL ? TP_OK : TP_ERR_NO_MEMORY;
+}
+
+static void free_port(iocp_port *port) {
+    for (unsigned i = 0; i < port->head.workers; i++) {
+        free_worker(port->workers[i]);
+    }
+    if (port->kernel != NULL) {
+        (void)CloseHandle(port->kernel);
+    }
+    tp__iocp_buffers_free(port);
+    _aligned_free(port);
+}
+
+/*
+ * One call takes 32-bit sizes; nothing else bounds it on Windows.
+ *
+ * Wine (8.0) writes a pending send from a system APC, and one that could not write all of it is
+ * queued again. If the peer's reset or our CancelIoEx comes while that APC is on its way, the
+ * server finds no send waiting, and the one queued afterwards never completes. A piece that always
+ * fits the room which makes the socket writable is never queued again.
+ */
+static size_t most_per_send(void) {
+    const size_t windows = (size_t)1 << 30;
+    const size_t wine = (size_t)1 << 16;
+    HMODULE system = GetModuleHandleW(L"ntdll.dll");
+    return GetProcAddress(system, "wine_get_version") != NULL ? wine : windows;
+}
+
+static tp_err fill_port(iocp_port *port, const tp_port_options *options) {
+    port->head.backend = &tp__iocp_backend;
+    port->head.workers = options->workers;
+    port->receive_buffer = options->receive_buffer;
+    port->post_receive_buffers = options->post_receive_buffers;
+    port->most_per_send = most_per_send();
+    InitializeSRWLock(&port->retries_lock);
+    InitializeSListHead(&port->buffers);
+    tp_err error = find_extensions(port);
+    for (unsigned i = 0; error == TP_OK && i < options->workers; i++) {
+        error = make_worker(port, i);
+    }
+    if (error != TP_OK) {
+        return error;
+    }
+    port->kernel = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, options->running);
+    return port->kernel != NULL ? TP_OK : tp_os_fail_last();
+}
+
+static tp_err create(const tp_port_options *options, tp_port **created) {
+    iocp_port *port = allocate(sizeof *port);
+    if (port == NULL) {
+        return TP_ERR_NO_MEMORY;
+    }
+    tp_err error = fill_port(port, options);
+    if (error != TP_OK) {
+        free_port(port);
+        return error;
+    }
+    *created = &port->head;
+    return TP_OK;
+}
+
+static void destroy(tp_port *head) {
+    iocp_port *port = (iocp_port *)(void *)head;
+    assert(atomic_load(&port->sockets) == 0);
+    assert(atomic_load(&port->late) == NULL);
+    for (unsigned i = 0; i < head->workers; i++) {
+        assert(port->workers[i]->ready_first == NULL);
+    }
+    free_port(port);
+}
+
+static tp_worker *worker_at(tp_port *head, unsigned index) {
+    return &((iocp_port *)(void *)head)->workers[index]->head;
+}
+
+static bool serves(const tp_worker *worker, const tp_socket *socket) {
+    return tp__socket_owner(socket) == worker->port;
+}
+
+/* It has done its work by ending the wait. */
+static void CALLBACK end_wait(ULONG_PTR argument) {
+    (void)argument;
+}
+
+static void wake(tp_port *head) {
+    iocp_port *port = (iocp_port *)(void *)head;
+    for (unsigned i = 0; i < head->workers; i++) {
+        iocp_worker *worker = port->workers[i];
+        atomic_store(&worker->woken, true);
+        DWORD id = atomic_load(&worker->thread_id);
+        HANDLE thread = id != 0 ? OpenThread(THREAD_SET_CONTEXT, FALSE, id) : NULL;
+        if (thread != NULL) {
+            (void)QueueUserAPC(end_wait, thread, 0);
+            (void)CloseHandle(thread);
+        }
+    }
+}
+
+const tp__port_backend tp__iocp_backend = {
+    .name = "iocp",
+    .create = create,
+    .destroy = destroy,
+    .worker = worker_at,
+    .wait = tp__iocp_wait,
+    .dispatch = tp__iocp_dispatch,
+    .post = tp__iocp_post,
+    .wake = wake,
+    .serves = serves,
+    .listen = tp__iocp_listen,
+    .attach = tp__iocp_attach,
+    .connect = tp__iocp_connect,
+    .accept = tp__iocp_accept,
+    .receive = tp__iocp_receive,
+    .pause = tp__iocp_pause,
+    .resume = tp__iocp_resume,
+    .send = tp__iocp_send,
+    .finish = tp__iocp_finish,
+    .close = tp__iocp_close,
+    .local_address = tp__iocp_local_address,
+};

@@ -1,0 +1,228 @@
+/*
+ * A socket's life, decided by one word.
+ *
+ * STATE. The low half counts: 1 for the socket being open, 1 for every request of it that is
+ * anywhere (kernel, ready, late, turn, parked), 1 for every thread that is just now starting
+ * something on it. Above are the flags CLOSING, PAUSED and PARKED.
+ *
+ *   enter   takes counts, unless CLOSING: one compare-and-exchange, so an operation starts either
+ *           before the close (and is counted) or not at all
+ *   close   sets CLOSING, cancels, and gives the open count back
+ *   leave   gives counts back; who takes the word to 0 closes the handle and has the close's done
+ * run
+ *
+ * The count cannot rise again from 0: enter refuses because CLOSING is set, tp__iocp_enter_closing
+ * (posts) refuses 0, tp__iocp_enter_again is called by holders of a count. So 0 is reached once,
+ * the handle is closed once, and the close's done is the last thing that is heard of the socket.
+ *
+ * NO RECYCLED HANDLE. The handle is closed at 0, and every system call with it is made by a holder
+ * of a count: by a starter (temporary count), by the runner of a completion (the request's count)
+ * or by close itself (the open count). So the number cannot have been given to another socket
+ * meanwhile.
+ *
+ * NO HANG. An operation may be started while close is cancelling. Starter: gives the operation to
+ * the kernel, then reads CLOSING (tp__iocp_started). Closer: sets CLOSING, then cancels all. Both
+ * kernel calls take the file's lock of operations in progress. If the operation was there before
+ * the cancel looked, it was cancelled. If not, the starter's call took that lock after the
+ * closer's, which comes after CLOSING was set: the starter sees CLOSING and cancels his operation
+ * himself. He may do so although it has perhaps come back by then: he has a count of his own, and a
+ * cancel compares the OVERLAPPED's address without reading it. (If the address has been started
+ * anew in the meantime, on this closing handle it cannot have been.)
+ *
+ * Any thread, except where iocp.h says otherwise. The memory is the caller's, lent until the
+ * close's done.
+ */
+#include <string.h>
+
+#include "os/error.h"
+#include "os/win32/iocp.h"
+
+/* ---- the word ---------------------------------------------------------------------------- */
+
+bool tp__iocp_enter(iocp_socket *socket, unsigned count) {
+    uint64_t state = atomic_load_explicit(&socket->state, memory_order_relaxed);
+    do {
+        if ((state & IOCP_CLOSING) != 0 || (state & IOCP_COUNT) == 0) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&socket->state, &state, state + count));
+    return true;
+}
+
+bool tp__iocp_enter_closing(iocp_socket *socket, unsigned count) {
+    uint64_t state = atomic_load_explicit(&socket->state, memory_order_relaxed);
+    do {
+        if ((state & IOCP_COUNT) == 0) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&socket->state, &state, state + count));
+    return true;
+}
+
+void tp__iocp_enter_again(iocp_socket *socket) {
+    (void)atomic_fetch_add(&socket->state, 1);
+}
+
+bool tp__iocp_is_closing(iocp_socket *socket) {
+    return (atomic_load(&socket->state) & IOCP_CLOSING) != 0;
+}
+
+void tp__iocp_started(iocp_socket *socket, iocp_request *request) {
+    if (TP_UNLIKELY(tp__iocp_is_closing(socket))) {
+        (void)CancelIoEx((HANDLE)socket->handle, &request->overlapped);
+    }
+}
+
+/* The last count is gone: nothing is in progress, nobody will look again. */
+static void end_socket(iocp_worker *worker, iocp_socket *socket) {
+    iocp_port *port = socket->port;
+    tp__iocp_listener_free(socket->listener);
+    /* CancelIoEx went before this, in close; and since then everything has come back. */
+    (void)closesocket(socket->handle);
+    if (worker != NULL) {
+        tp__iocp_ready(worker, socket->close);
+    } else {
+        tp__iocp_queue(port, socket->close);
+    }
+}
+
+void tp__iocp_leave(iocp_worker *worker, iocp_socket *socket, unsigned count) {
+    /* Releases what this holder wrote, acquires what all others did. */
+    uint64_t before = atomic_fetch_sub(&socket->state, count);
+    if (TP_UNLIKELY((before & IOCP_COUNT) == count)) {
+        end_socket(worker, socket);
+    }
+}
+
+void tp__iocp_closed(iocp_worker *worker, iocp_request *request) {
+    iocp_socket *socket = request->socket;
+    (void)atomic_fetch_sub(&socket->port->sockets, 1);
+    memset((void *)socket, 0, sizeof *socket);
+    tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
+}
+
+/* ---- beginning --------------------------------------------------------------------------- */
+
+tp_err tp__iocp_adopt(iocp_port *port, iocp_socket *socket, SOCKET handle) {
+    u_long non_blocking = 1;
+    /* For the read that follows a zero-byte receive; overlapped operations do not care. */
+    if (ioctlsocket(handle, (long)FIONBIO, &non_blocking) != 0) {
+        return tp_os_fail_last();
+    }
+    if (CreateIoCompletionPort((HANDLE)handle, port->kernel, 0, 0) == NULL) {
+        return tp_os_fail_last();
+    }
+    memset((void *)socket, 0, sizeof *socket);
+    socket->handle = handle;
+    socket->port = port;
+    atomic_store(&socket->state, 1);
+    (void)atomic_fetch_add(&port->sockets, 1);
+    return TP_OK;
+}
+
+void tp__iocp_abandon(iocp_socket *socket) {
+    (void)atomic_fetch_sub(&socket->port->sockets, 1);
+    tp__iocp_listener_free(socket->listener);
+    tp_handle_close((tp_handle)socket->handle, false);
+    memset((void *)socket, 0, sizeof *socket);
+}
+
+tp_err tp__iocp_attach(
+    tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options) {
+    tp_err error = tp__handle_set_options((SOCKET)handle, options);
+    if (error == TP_OK) {
+        error = tp__iocp_adopt(
+            (iocp_port *)(void *)port, (iocp_socket *)(void *)socket, (SOCKET)handle);
+    }
+    return error;
+}
+
+/* Binds and listens. */
+static tp_err open_listener(SOCKET handle, const tp_address *address, unsigned backlog) {
+    tp__sockaddr system;
+    int size = tp__sockaddr_from_address(address, &system);
+    /* Without this another program may bind the same port and take connections away. */
+    tp_err error = tp__handle_set_number(handle, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1);
+    if (error == TP_OK && system.any.sa_family == AF_INET6) {
+        /* As elsewhere, [::] listens to both families. */
+        error = tp__handle_set_number(handle, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    }
+    if (error == TP_OK && (bind(handle, &system.any, size) != 0 ||
+                              listen(handle, backlog < INT_MAX ? (int)backlog : INT_MAX) != 0)) {
+        error = tp_os_fail_last();
+    }
+    return error;
+}
+
+tp_err tp__iocp_listen(tp_port *port, tp_socket *listening, const tp_address *address,
+    unsigned backlog, tp_address *bound) {
+    iocp_socket *socket = (iocp_socket *)(void *)listening;
+    SOCKET handle;
+    tp_address actual;
+    int family = tp__address_family(address);
+    tp_err error = tp__handle_open(family, &handle);
+    if (error != TP_OK) {
+        return error;
+    }
+    error = open_listener(handle, address, backlog);
+    if (error == TP_OK) {
+        error = tp__handle_local_address(handle, &actual);
+    }
+    if (error == TP_OK) {
+        error = tp__iocp_adopt((iocp_port *)(void *)port, socket, handle);
+    }
+    if (error != TP_OK) {
+        tp_handle_close((tp_handle)handle, false);
+        return error;
+    }
+    socket->listener = tp__iocp_listener_new(socket, family);
+    if (socket->listener == NULL) {
+        tp__iocp_abandon(socket);
+        return TP_ERR_NO_MEMORY;
+    }
+    if (bound != NULL) {
+        *bound = actual;
+    }
+    return TP_OK;
+}
+
+/* ---- end --------------------------------------------------------------------------------- */
+
+void tp__iocp_finish(tp_worker *worker, tp_socket *finished) {
+    iocp_socket *socket = (iocp_socket *)(void *)finished;
+    if (tp__iocp_enter(socket, 1)) {
+        (void)shutdown(socket->handle, SD_SEND);
+        tp__iocp_leave((iocp_worker *)(void *)worker, socket, 1);
+    }
+}
+
+void tp__iocp_close(tp_socket *closed, tp_op *op, bool reset) {
+    iocp_socket *socket = (iocp_socket *)(void *)closed;
+    socket->close = &((iocp_op *)(void *)op)->request;
+    socket->close->kind = IOCP_CLOSED;
+    socket->close->socket = socket;
+    if (reset) {
+        tp__handle_set_reset(socket->handle);
+    }
+    uint64_t before = atomic_fetch_or(&socket->state, IOCP_CLOSING);
+    if (socket->listener != NULL) {
+        tp__iocp_unlisten(socket);
+    }
+    (void)CancelIoEx((HANDLE)socket->handle, NULL);
+    if ((before & IOCP_PARKED) != 0) {
+        tp__iocp_end_parked_receive(socket);
+    }
+    tp__iocp_leave(NULL, socket, 1);
+}
+
+tp_err tp__iocp_local_address(const tp_socket *asked, tp_address *address) {
+    /* Counting is no change that the caller could see. */
+    iocp_socket *socket = (iocp_socket *)(uintptr_t)asked;
+    if (!tp__iocp_enter(socket, 1)) {
+        (void)tp_os_fail(WSAENOTSOCK);
+        return TP_ERR_OS;
+    }
+    tp_err error = tp__handle_local_address(socket->handle, address);
+    tp__iocp_leave(NULL, socket, 1);
+    return error;
+}

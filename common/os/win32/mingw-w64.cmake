@@ -1,0 +1,22 @@
+# Cross build for 64-bit Windows by mingw-w64 (Debian: g++-mingw-w64-x86-64-posix), tests by Wine.
+
+set(CMAKE_SYSTEM_NAME Windows)
+set(CMAKE_SYSTEM_PROCESSOR x86_64)
+
+set(CMAKE_C_COMPILER x86_64-w64-mingw32-gcc-posix)
+set(CMAKE_CXX_COMPILER x86_64-w64-mingw32-g++-posix)
+set(CMAKE_RC_COMPILER x86_64-w64-mingw32-windres)
+
+# A program is one file that runs anywhere: no libwinpthread or libgcc to carry along.
+set(CMAKE_EXE_LINKER_FLAGS_INIT -static)
+
+list(APPEND CMAKE_FIND_ROOT_PATH /usr/x86_64-w64-mingw32)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+
+if(CMAKE_HOST_UNIX)
+    cmake_path(SET twinport_wine NORMALIZE "${CMAKE_CURRENT_LIST_DIR}/../../../tests/wine/run")
+    set(CMAKE_CROSSCOMPILING_EMULATOR "${twinport_wine}")
+endif()

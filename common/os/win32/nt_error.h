@@ -1,0 +1,12 @@
+/*
+ * NT's codes, which only completions carry.
+ */
+#ifndef TWINPORT_OS_WIN32_NT_ERROR_H
+#define TWINPORT_OS_WIN32_NT_ERROR_H
+
+#include <stdint.h>
+
+/* The Winsock or Win32 code for an NTSTATUS; 0 for one that is no error. */
+int tp__nt_error(uint32_t status);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * Pages by VirtualAlloc. Any thread; holds nothing. Address space comes in pieces of 64 KiB, memory
+ * in pages: of a piece that is not full only the pages asked for are committed.
+ */
+#include "os/pages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "os/win32/system.h"
+
+void *tp_pages_allocate(size_t bytes) {
+    return VirtualAlloc(NULL, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+}
+
+void tp_pages_free(void *pages, size_t bytes) {
+    (void)bytes; /* MEM_RELEASE frees the whole reservation, and wants no size */
+    if (!VirtualFree(pages, 0, MEM_RELEASE)) {
+        fprintf(stderr, "twinport: pages cannot be given back (error %lu)\n",
+            (unsigned long)GetLastError());
+        abort();
+    }
+}

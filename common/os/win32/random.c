@@ -1,0 +1,27 @@
+/*
+ * Randomness, from the system's preferred generator. Any thread; no state.
+ */
+#include "os/random.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "os/win32/system.h"
+
+#include <bcrypt.h>
+
+void tp_random_bytes(void *bytes, size_t count) {
+    unsigned char *at = bytes;
+    while (count > 0) {
+        ULONG part = count > ULONG_MAX ? ULONG_MAX : (ULONG)count;
+        NTSTATUS status = BCryptGenRandom(NULL, at, part, BCRYPT_USE_SYSTEM_PREFERRED_RNG);
+        if (status < 0) {
+            fprintf(stderr, "twinport: the system gives no randomness (status %08lx)\n",
+                (unsigned long)status);
+            abort();
+        }
+        at += part;
+        count -= part;
+    }
+}

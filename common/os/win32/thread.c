@@ -1,0 +1,226 @@
+/*
+ * Threads, slim locks and the thread's record.
+ *
+ * A started thread owns its `start` and frees it before main runs; a tp_thread owns the handle
+ * until join. Locks are SRWLOCK and CONDITION_VARIABLE, which own nothing.
+ *
+ * The record is kept twice: in a TLS slot, whose reading is a few instructions, and in an FLS slot,
+ * only because that one has a callback at the thread's end, for threads that others started too.
+ */
+#include "os/thread.h"
+
+#include <process.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "os/compiler.h"
+#include "os/error.h"
+#include "os/win32/system.h"
+
+/* ---- threads ----------------------------------------------------------------------------- */
+
+#define NAME_SIZE 16
+
+typedef struct start {
+    void (*main)(void *argument);
+    void *argument;
+    wchar_t name[NAME_SIZE];
+} start;
+
+/* Not in every SDK that has the rest of what is used here, so it is looked up. */
+typedef HRESULT WINAPI describe_thread(HANDLE thread, const wchar_t *name);
+
+static void name_thread(const wchar_t *name) {
+    void (*found)(void) =
+        (void (*)(void))GetProcAddress(GetModuleHandleW(L"kernel32.dll"), "SetThreadDescription");
+    if (found != NULL) {
+        (void)((describe_thread *)found)(GetCurrentThread(), name);
+    }
+}
+
+static unsigned __stdcall run_thread(void *context) {
+    start *given = context;
+    start own = *given;
+    free(given);
+    name_thread(own.name);
+    own.main(own.argument);
+    return 0;
+}
+
+tp_err tp_thread_start(
+    tp_thread *thread, const char *name, void (*main)(void *argument), void *argument) {
+    start *given = malloc(sizeof *given);
+    if (given == NULL) {
+        return TP_ERR_NO_MEMORY;
+    }
+    given->main = main;
+    given->argument = argument;
+    size_t length = 0;
+    while (length < NAME_SIZE - 1 && name[length] != '\0') {
+        given->name[length] = (wchar_t)(unsigned char)name[length];
+        length++;
+    }
+    given->name[length] = L'\0';
+    /* Not CreateThread: the C library wants to know its threads. */
+    uintptr_t handle = _beginthreadex(NULL, 0, run_thread, given, 0, NULL);
+    if (handle == 0) {
+        tp_err error = tp_os_fail((int)_doserrno);
+        free(given);
+        return error;
+    }
+    thread->os[0] = handle;
+    return TP_OK;
+}
+
+void tp_thread_join(tp_thread *thread) {
+    HANDLE handle = (HANDLE)(uintptr_t)thread->os[0];
+    (void)WaitForSingleObject(handle, INFINITE);
+    (void)CloseHandle(handle);
+    thread->os[0] = 0;
+}
+
+uint64_t tp_thread_id(void) {
+    return GetCurrentThreadId();
+}
+
+unsigned tp_processor_count(void) {
+    DWORD_PTR ours = 0;
+    DWORD_PTR system = 0;
+    unsigned count = 0;
+    if (GetProcessAffinityMask(GetCurrentProcess(), &ours, &system)) {
+        for (; ours != 0; ours &= ours - 1) {
+            count++;
+        }
+    }
+    if (count == 0) { /* the process spans processor groups: no mask can say */
+        count = (unsigned)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
+    }
+    return count > 0 ? count : 1;
+}
+
+void tp_thread_yield(void) {
+    (void)SwitchToThread();
+}
+
+/* ---- locks ------------------------------------------------------------------------------- */
+
+_Static_assert(sizeof(SRWLOCK) <= sizeof(tp_mutex), "a mutex is an SRWLOCK");
+_Static_assert(sizeof(CONDITION_VARIABLE) <= sizeof(tp_condition), "a condition is the system's");
+_Static_assert(sizeof(INIT_ONCE) <= sizeof(tp_once), "a once is an INIT_ONCE");
+_Static_assert(alignof(SRWLOCK) <= alignof(tp_mutex), "a mutex is an SRWLOCK");
+
+/* All three are one pointer, which the system's functions alone read and write. */
+static SRWLOCK *lock_of(tp_mutex *mutex) {
+    return (SRWLOCK *)(void *)mutex->os;
+}
+
+static CONDITION_VARIABLE *variable_of(tp_condition *condition) {
+    return (CONDITION_VARIABLE *)(void *)condition->os;
+}
+
+void tp_mutex_init(tp_mutex *mutex) {
+    InitializeSRWLock(lock_of(mutex));
+}
+
+void tp_mutex_destroy(tp_mutex *mutex) {
+    (void)mutex;
+}
+
+void tp_mutex_lock(tp_mutex *mutex) {
+    AcquireSRWLockExclusive(lock_of(mutex));
+}
+
+void tp_mutex_unlock(tp_mutex *mutex) {
+    ReleaseSRWLockExclusive(lock_of(mutex));
+}
+
+void tp_condition_init(tp_condition *condition) {
+    InitializeConditionVariable(variable_of(condition));
+}
+
+void tp_condition_destroy(tp_condition *condition) {
+    (void)condition;
+}
+
+bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms) {
+    DWORD limit = timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms;
+    return SleepConditionVariableSRW(variable_of(condition), lock_of(mutex), limit, 0);
+}
+
+void tp_condition_wake_all(tp_condition *condition) {
+    WakeAllConditionVariable(variable_of(condition));
+}
+
+/* A function's address does not fit a void pointer in C: its holder's does. */
+typedef struct initialiser {
+    void (*run)(void);
+} initialiser;
+
+static BOOL CALLBACK run_initialiser(INIT_ONCE *once, void *parameter, void **context) {
+    (void)once;
+    (void)context;
+    const initialiser *it = parameter;
+    it->run();
+    return TRUE;
+}
+
+void tp_once_run(tp_once *once, void (*initialise)(void)) {
+    initialiser it = {initialise};
+    (void)InitOnceExecuteOnce((INIT_ONCE *)(void *)once->os, run_initialiser, &it, NULL);
+}
+
+/* ---- the record -------------------------------------------------------------------------- */
+
+/*
+ * `record_slot` goes from TLS_OUT_OF_INDEXES to its number once. A thread that has set a record has
+ * seen the number itself; one that reads the old value has no record, and NULL is its answer: so
+ * relaxed is enough for reading.
+ */
+static _Atomic DWORD record_slot = TLS_OUT_OF_INDEXES;
+static tp_once record_once;
+static DWORD record_end_slot = FLS_OUT_OF_INDEXES;
+static void (*_Atomic record_at_exit)(void *record);
+static atomic_bool process_exits;
+
+static void note_exit(void) {
+    atomic_store(&process_exits, true);
+}
+
+/*
+ * Also called for the thread that ends the process, when every other thread has been killed where
+ * it stood, perhaps with a lock held: nothing is to be tidied then.
+ */
+static void WINAPI end_record(void *record) {
+    void (*at_exit)(void *) = atomic_load(&record_at_exit);
+    if (record == NULL || at_exit == NULL || atomic_load(&process_exits)) {
+        return;
+    }
+    at_exit(record);
+    (void)TlsSetValue(atomic_load_explicit(&record_slot, memory_order_relaxed), NULL);
+}
+
+static void make_slots(void) {
+    DWORD slot = TlsAlloc();
+    record_end_slot = FlsAlloc(end_record);
+    (void)atexit(note_exit);
+    atomic_store(&record_slot, slot);
+}
+
+void *tp_thread_record(void) {
+    DWORD slot = atomic_load_explicit(&record_slot, memory_order_relaxed);
+    return TP_LIKELY(slot != TLS_OUT_OF_INDEXES) ? TlsGetValue(slot) : NULL;
+}
+
+tp_err tp_thread_set_record(void *record, void (*at_exit)(void *record)) {
+    tp_once_run(&record_once, make_slots);
+    DWORD slot = atomic_load_explicit(&record_slot, memory_order_relaxed);
+    if (slot == TLS_OUT_OF_INDEXES || record_end_slot == FLS_OUT_OF_INDEXES) {
+        return TP_ERR_NO_MEMORY;
+    }
+    void (*none)(void *) = NULL;
+    (void)atomic_compare_exchange_strong(&record_at_exit, &none, at_exit);
+    if (!FlsSetValue(record_end_slot, record) || !TlsSetValue(slot, record)) {
+        return tp_os_fail_last();
+    }
+    return TP_OK;
+}

@@ -1,0 +1,62 @@
+/*
+ * lanserver: a server for a trusted network. TCP, frames of a 4-byte header and a payload, nothing
+ * else.
+ *
+ *     #include <stdio.h>
+ *     #include <twinport/lanserver.h>
+ *
+ *     static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
+ *         tp_server_send(server, session, packet); // the same packet, back to where it came from
+ *     }
+ *
+ *     int main(void) {
+ *         tp_server_options options;
+ *         tp_lanserver_defaults(&options);
+ *         tp_address_parse("127.0.0.1:7000", &options.address);
+ *
+ *         tp_handlers handlers = {.size = sizeof handlers, .on_recv = on_recv};
+ *         tp_server *server = NULL;
+ *         tp_err error = tp_lanserver_create(&options, &handlers, &server);
+ *         if (!error) error = tp_server_start(server);
+ *         if (error) {
+ *             fprintf(stderr, "cannot start: %s\n", tp_err_text(error));
+ *         } else {
+ *             getchar();
+ *             tp_server_stop(server);
+ *             tp_server_wait(server, -1);
+ *         }
+ *         tp_server_destroy(server);
+ *         return error ? 1 : 0;
+ *     }
+ *
+ * Everything else is in twinport/server.h. The program `lanserver`, the bus, is written on this
+ * header and on that one.
+ */
+#ifndef TWINPORT_LANSERVER_H
+#define TWINPORT_LANSERVER_H
+
+#include "twinport/server.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Fills `options` with the LAN's profile: the core's defaults, and 127.0.0.1 with a free port to
+ * listen on, allowed are the private ranges (tp_private_networks()), 1,024 sessions, 1 MiB frames,
+ * Nagle off, 4 MiB of memory for packets made ready. The access list points to memory that lives as
+ * long as the process. Any thread. */
+void tp_lanserver_defaults(tp_server_options *options);
+
+/*
+ * Makes a server under the LAN's rules; then as tp_server_create(), with its errors. The rules:
+ * TP_ERR_PUBLIC_BIND if `address` is a wildcard or no private address and allow_public_bind is not
+ * set; TP_ERR_INVALID if it does not listen at all, since only lanclient opens connections. On
+ * error *server is NULL. Any thread.
+ */
+tp_err tp_lanserver_create(
+    const tp_server_options *options, const tp_handlers *handlers, tp_server **server);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

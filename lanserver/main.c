@@ -1,0 +1,137 @@
+/*
+ * lanserver: the program. Reads what it is told, runs the hub until it is asked to stop, says what
+ * became of the messages.
+ *
+ * Exit codes: 0 stopped as asked, 1 could not run, 2 told something that cannot be.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/config.h"
+#include "lanserver/settings.h"
+#include "os/thread.h"
+#include "twinport/process.h"
+#include "twinport/version.h"
+
+/* Descriptors beside those of the sessions: standard streams, log, port, listener, and some to
+ * spare. */
+#define OWN_DESCRIPTORS 64u
+
+static int fail(const char *what, tp_err error) {
+    fprintf(stderr, "lanserver: %s: %s\n", what, tp_err_text(error));
+    return 1;
+}
+
+/* The lines of a report, each with its newline. */
+static void say_report(const char *report) {
+    size_t size = strlen(report);
+    fprintf(stderr, "%s%s", report, size > 0 && report[size - 1] == '\n' ? "" : "\n");
+}
+
+static void raise_descriptors(unsigned max_sessions) {
+    uint64_t limit = tp_process_raise_descriptor_limit();
+    if (limit < (uint64_t)max_sessions + OWN_DESCRIPTORS) {
+        fprintf(stderr,
+            "lanserver: warning: the system allows %" PRIu64
+            " open files, too few for max_sessions = %u: connections will be refused beyond\n",
+            limit, max_sessions);
+    }
+}
+
+static void say_listening(tp__hub *hub, unsigned workers) {
+    tp_server *server = tp__hub_server(hub);
+    tp_address address = tp_server_address(server);
+    char text[TP_ADDRESS_TEXT];
+    printf("lanserver: listening on %s (io %s, workers %u)\n", tp_address_format(&address, text),
+        tp_server_io(server), workers ? workers : tp_processor_count());
+    fflush(stdout);
+}
+
+static void say_account(tp__hub *hub) {
+    tp__hub_account account;
+    tp__hub_get_account(hub, &account);
+    printf("lanserver: stopped: accepted %" PRIu64 " = delivered %" PRIu64 " + returned %" PRIu64
+           " + outstanding %" PRIu64 "\n",
+        account.accepted, account.delivered, account.returned, account.outstanding);
+    fflush(stdout);
+}
+
+/* Runs the hub until the process is asked to stop. */
+static int serve(tp__hub *hub, const tp__hub_options *options) {
+    tp_err error = tp__hub_start(hub);
+    if (error) {
+        char text[TP_ADDRESS_TEXT + 32];
+        char address[TP_ADDRESS_TEXT];
+        snprintf(text, sizeof text, "cannot start on %s",
+            tp_address_format(&options->server.address, address));
+        return fail(text, error);
+    }
+    say_listening(hub, options->server.workers);
+    tp_process_wait_stop(-1);
+    tp__hub_stop(hub);
+    error = tp__hub_wait(hub, -1);
+    say_account(hub);
+    return error ? fail("cannot stop in order", error) : 0;
+}
+
+static int run(const tp__settings *settings, const tp__hub_options *options) {
+    tp_log_options log = tp__settings_log(settings);
+    tp_err error = tp_process_catch_stop();
+    if (error) {
+        return fail("cannot be told to stop", error);
+    }
+    raise_descriptors(options->server.max_sessions);
+    error = tp_log_open(&log);
+    if (error) {
+        return fail(settings->log_file[0] ? settings->log_file : "log", error);
+    }
+    tp__hub *hub = NULL;
+    error = tp__hub_create(options, &hub);
+    int code = error ? fail("cannot be set up", error) : serve(hub, options);
+    tp__hub_destroy(hub);
+    tp_log_close();
+    return code;
+}
+
+/* Ranges that depend on each other show only when the hub is made. */
+static int check(const char *path, const tp__hub_options *options) {
+    tp__hub *hub = NULL;
+    tp_err error = tp__hub_create(options, &hub);
+    tp__hub_destroy(hub);
+    if (error) {
+        fprintf(stderr, "lanserver: %s: %s\n", path, tp_err_text(error));
+        return 2;
+    }
+    printf("lanserver: %s is good\n", path[0] ? path : "the standard configuration");
+    return 0;
+}
+
+int main(int count, char **words) {
+    static tp__arguments arguments;
+    static tp__settings settings;
+    char report[TP__CONFIG_REPORT];
+    if (tp__arguments_read(count - 1, words + 1, &arguments, report, sizeof report) != TP_OK) {
+        say_report(report);
+        return 2;
+    }
+    if (arguments.help) {
+        tp__arguments_print_help(stdout);
+        return 0;
+    }
+    if (arguments.version) {
+        printf("lanserver %s\n", tp_version());
+        return 0;
+    }
+    if (arguments.print_config) {
+        tp__settings_print_example(stdout);
+        return 0;
+    }
+    if (tp__settings_load(arguments.config, &settings, report, sizeof report) != TP_OK) {
+        say_report(report);
+        return 2;
+    }
+    tp__hub_options options;
+    tp__settings_apply(&settings, &options);
+    return arguments.check_config ? check(arguments.config, &options) : run(&settings, &options);
+}

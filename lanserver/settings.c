@@ -1,0 +1,171 @@
+/*
+ * The tables behind settings.h. One thread, at start.
+ */
+#include "lanserver/settings.h"
+
+#include <string.h>
+
+#include "core/config.h"
+#include "core/options.h"
+
+static const char *const io_names[] = {"auto", "epoll", "iocp", NULL};
+static const char *const level_names[] = {"debug", "info", "warning", "error", "off", NULL};
+
+/* By tp_queue_policy. Dropping is none of the bus's: it would lose in silence. */
+static const char *const policy_names[] = {"disconnect", "refuse", NULL};
+static const tp_queue_policy policies[] = {TP_QUEUE_DISCONNECT, TP_QUEUE_REFUSE};
+
+#define DAY_MS 86400000u
+
+/* One entry of the table. */
+#define AT(field) offsetof(tp__settings, field)
+
+/* clang-format off */
+static const tp__setting settings_table[] = {
+    {"listen", TP__SETTING_ADDRESS, AT(listen), 0, 0, NULL, "127.0.0.1:7400", NULL,
+        "Where services connect: an address of this machine in the LAN, and a port.\n"
+        "Port 0 asks the system for a free one."},
+    {"allow_public_bind", TP__SETTING_BOOL, AT(allow_public_bind), 0, 0, NULL, "no", NULL,
+        "Without it an address that others than the LAN can reach is refused."},
+    {"allow", TP__SETTING_NETWORKS, AT(allow), 0, 0, NULL, "private", NULL,
+        "Who may connect."},
+    {"deny", TP__SETTING_NETWORKS, AT(deny), 0, 0, NULL, "", NULL,
+        "Who may not, even if allowed above."},
+    {"backlog", TP__SETTING_COUNT, AT(backlog), 1, 65535, NULL, "1024", NULL,
+        "Connections that may wait to be accepted."},
+
+    {"io", TP__SETTING_CHOICE, AT(io), 0, 0, io_names, "auto", NULL,
+        "How the system's completions are waited for; auto takes the best there is."},
+    {"workers", TP__SETTING_COUNT, AT(workers), 0, 64, NULL, "0", NULL,
+        "Threads that run the sessions; 0: one per processor."},
+    {"running", TP__SETTING_COUNT, AT(running), 0, 64, NULL, "0", NULL,
+        "iocp: how many of them run at once; 0: all."},
+    {"nagle", TP__SETTING_BOOL, AT(nagle), 0, 0, NULL, "no", NULL,
+        "TCP may hold small packets back to gather them."},
+    {"send_buffer_zero", TP__SETTING_BOOL, AT(send_buffer_zero), 0, 0, NULL, "no", NULL,
+        "iocp: send from the program's memory, without the system's buffer."},
+    {"post_receive_buffers", TP__SETTING_BOOL, AT(post_receive_buffers), 0, 0, NULL, "no", NULL,
+        "iocp: every session waits with a buffer of its own."},
+    {"receive_buffer", TP__SETTING_BYTES, AT(receive_buffer), 4096, 1048576, NULL, "64k", NULL,
+        "Bytes that a thread reads at once."},
+
+    {"max_sessions", TP__SETTING_COUNT, AT(max_sessions), 1, TP_MAX_SESSIONS, NULL, "1024", NULL,
+        "Connections at once."},
+    {"max_frame", TP__SETTING_BYTES, AT(max_frame), 1024, TP_PACKET_MAX, NULL, "1m", NULL,
+        "The largest message, its 16 bytes of header included."},
+    {"queue_bytes", TP__SETTING_BYTES, AT(queue_bytes), 1024, UINT32_MAX, NULL, "16m", NULL,
+        "What may wait to be sent to one session, in bytes ..."},
+    {"queue_packets", TP__SETTING_COUNT, AT(queue_packets), 1, 0xFFFFFF, NULL, "65536", NULL,
+        "... and in packets."},
+    {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
+        "At that limit the session is ended, or refuses more. Either way the messages go\n"
+        "back to their senders."},
+    {"reserve", TP__SETTING_BYTES, AT(reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
+        "Memory for messages that is made ready at start."},
+    {"idle_timeout", TP__SETTING_TIME, AT(idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
+        "A session that says nothing for so long, not even in answer to PING, is ended.\n"
+        "0: never; else at least 100ms."},
+    {"ping_interval", TP__SETTING_TIME, AT(ping_interval), 0, DAY_MS, NULL, "30s", NULL,
+        "Silence after which a session is sent PING. 0: never; else at least 100ms."},
+    {"drain_timeout", TP__SETTING_TIME, AT(drain_timeout), 0, 600000, NULL, "5s", NULL,
+        "At the end: time for confirmations to come, and again for queues to empty."},
+
+    {"hello_timeout", TP__SETTING_TIME, AT(hello_timeout), 100, 600000, NULL, "5s", NULL,
+        "A session must say HELLO within this time."},
+    {"unconfirmed_limit", TP__SETTING_COUNT, AT(unconfirmed_limit), 1, TP_BUS_UNCONFIRMED_MAX, NULL,
+        "65536", NULL,
+        "Messages that a peer may leave unconfirmed before more are returned to their senders."},
+    {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 65536, NULL, "4096", NULL,
+        "Different services' names, in the life of the process."},
+
+    {"log_level", TP__SETTING_CHOICE, AT(log_level), 0, 0, level_names, "info", NULL,
+        "What is worth a line in the log."},
+    {"log_file", TP__SETTING_TEXT, AT(log_file), 0, sizeof((tp__settings *)NULL)->log_file - 1, NULL,
+        "", NULL,
+        "The log's file, appended to. Empty: standard error."},
+};
+
+#define ARGUMENT(field) offsetof(tp__arguments, field)
+
+static const tp__setting arguments_table[] = {
+    {"config", TP__SETTING_TEXT, ARGUMENT(config), 0, sizeof((tp__arguments *)NULL)->config - 1, NULL,
+        "", NULL,
+        "The configuration file. Without one the standard values are used."},
+    {"check-config", TP__SETTING_BOOL, ARGUMENT(check_config), 0, 0, NULL, "no", NULL,
+        "Read the configuration, say what is wrong with it, and end."},
+    {"print-config", TP__SETTING_BOOL, ARGUMENT(print_config), 0, 0, NULL, "no", NULL,
+        "Write an example of a configuration file to standard output, and end."},
+    {"version", TP__SETTING_BOOL, ARGUMENT(version), 0, 0, NULL, "no", NULL,
+        "Say the version, and end."},
+    {"help", TP__SETTING_BOOL, ARGUMENT(help), 0, 0, NULL, "no", NULL,
+        "Say this, and end."},
+};
+/* clang-format on */
+
+#define SETTINGS  (sizeof settings_table / sizeof settings_table[0])
+#define ARGUMENTS (sizeof arguments_table / sizeof arguments_table[0])
+
+tp_err tp__arguments_read(
+    int count, char *const *words, tp__arguments *arguments, char *report, size_t room) {
+    return tp__options_read(arguments_table, ARGUMENTS, count, words, arguments, report, room);
+}
+
+void tp__arguments_print_help(FILE *file) {
+    fputs("usage: lanserver [options]\n\n"
+          "The bus of a LAN: services connect to it with lanclient and send each other messages.\n"
+          "Ctrl-C or SIGTERM ends it gently.\n\n",
+        file);
+    tp__options_print_help(arguments_table, ARGUMENTS, file);
+}
+
+tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room) {
+    memset(settings, 0, sizeof *settings);
+    if (path[0] == '\0') {
+        return tp__config_parse(settings_table, SETTINGS, "", "", 0, settings, report, room);
+    }
+    return tp__config_load(settings_table, SETTINGS, path, settings, report, room);
+}
+
+void tp__settings_print_example(FILE *file) {
+    tp__config_print_example(settings_table, SETTINGS, file);
+}
+
+void tp__settings_apply(const tp__settings *settings, tp__hub_options *options) {
+    tp__hub_defaults(options);
+    options->hello_timeout_ms = (unsigned)settings->hello_timeout;
+    options->unconfirmed_limit = (unsigned)settings->unconfirmed_limit;
+    options->max_services = (unsigned)settings->max_services;
+
+    tp_server_options *server = &options->server;
+    server->address = settings->listen;
+    server->allow_public_bind = settings->allow_public_bind;
+    server->access.allow = settings->allow.networks;
+    server->access.allow_count = settings->allow.count;
+    server->access.deny = settings->deny.networks;
+    server->access.deny_count = settings->deny.count;
+    server->backlog = (unsigned)settings->backlog;
+    server->io = io_names[settings->io];
+    server->workers = (unsigned)settings->workers;
+    server->running = (unsigned)settings->running;
+    server->nodelay = !settings->nagle;
+    server->send_buffer_zero = settings->send_buffer_zero;
+    server->post_receive_buffers = settings->post_receive_buffers;
+    server->receive_buffer = (size_t)settings->receive_buffer;
+    server->reserve_bytes = (size_t)settings->reserve;
+    server->max_sessions = (unsigned)settings->max_sessions;
+    server->max_frame = (size_t)settings->max_frame;
+    server->queue_bytes = (size_t)settings->queue_bytes;
+    server->queue_packets = (unsigned)settings->queue_packets;
+    server->queue_policy = policies[settings->queue_policy];
+    server->idle_timeout_ms = (unsigned)settings->idle_timeout;
+    server->ping_interval_ms = (unsigned)settings->ping_interval;
+    server->drain_timeout_ms = (unsigned)settings->drain_timeout;
+}
+
+tp_log_options tp__settings_log(const tp__settings *settings) {
+    const char *file = settings->log_file;
+    tp_log_options options = {.size = sizeof options,
+        .level = (tp_log_level)settings->log_level,
+        .file = file[0] ? file : NULL};
+    return options;
+}

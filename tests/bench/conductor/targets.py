@@ -1,0 +1,86 @@
+"""What the bench is to show: each target with what was measured, met or missed."""
+
+from . import bus, echo, pool
+
+BYTES_PER_SESSION = 512
+
+
+def _cpu(table, *path):
+    for key in path:
+        table = table.get(key, {})
+    return table.get("cpu_us")
+
+
+def _divide(a, b):
+    return a / b if a is not None and b else None
+
+
+def _echo(tables):
+    for shape, over, under, limit, at_most, what in (
+        ("window 1", echo.TWINPORT, echo.ASIO, 1.0, True, "CPU per message / asio's"),
+        ("window 1", echo.TWINPORT, echo.FLOOR, 1.15, True, "CPU per message / the raw floor's"),
+        ("window 16", echo.TWINPORT, echo.FLOOR, 2.0, True, "CPU per message / the raw floor's"),
+        ("window 16", echo.LIBUV, echo.TWINPORT, 6.0, False,
+         "CPU per message of libuv with one write per message / ours"),
+    ):  # fmt: skip
+        measured = _divide(
+            _cpu(tables, "echo", shape, over), _cpu(tables, "echo", shape, under)
+        )
+        yield "echo", f"echo, {shape}: {what}", measured, limit, at_most, "x"
+
+
+def _bus(tables):
+    for window in bus.WINDOWS:
+        rows = tables.get("bus", {}).get(window, {})
+        floor = rows.get(bus.FLOOR, {}).get("ratio")
+        for name, load in (
+            (bus.TWINPORT, "one thread of load"),
+            (bus.TWINPORT_EACH, "lanclient / a thread for each connection"),
+        ):
+            what = f"bus, window {window}, {load}: CPU per routed message / nats-server's"
+            if name == bus.TWINPORT and floor is not None:
+                what += f" (the relay that never looks: {floor:.2f} x)"
+            yield "bus", what, rows.get(name, {}).get("ratio"), 1 / 3, True, "x"
+
+
+def _memory(tables):
+    for count, servers in tables.get("memory", {}).items():
+        of_ours = servers.get(echo.TWINPORT)
+        measured = max(of_ours["silent"], of_ours["spoken"]) if of_ours else None
+        what = f"user memory per idle session at {count:,}, the worse of before and after speaking"
+        yield "memory", what, measured, BYTES_PER_SESSION, True, "B"
+
+
+def _pool(tables):
+    for size, names in tables.get("pool", {}).get("cross", {}).items():
+        measured = _divide(
+            names.get(pool.MALLOC, {}).get("ns_per_block"),
+            names.get(pool.POOL, {}).get("ns_per_block"),
+        )
+        what = f"cross-thread allocation, {size} B: times faster than glibc's malloc"
+        yield "pool", what, measured, 2.0, False, "x"
+
+
+def judge(tables):
+    """One entry per target of a table that was asked for."""
+    entries = []
+    for source in (_echo, _bus, _memory, _pool):
+        for table, what, measured, limit, at_most, unit in source(tables):
+            if table not in tables:
+                continue
+            met = measured is not None and (measured <= limit if at_most else measured >= limit)
+            entries.append({
+                "target": what, "measured": measured, "limit": limit,
+                "at": "most" if at_most else "least", "unit": unit,
+                "verdict": "not measured" if measured is None else "met" if met else "MISSED",
+            })  # fmt: skip
+    return entries
+
+
+def text(entries):
+    lines = ["Targets"]
+    for entry in entries:
+        measured = "-" if entry["measured"] is None else f"{entry['measured']:.3g} {entry['unit']}"
+        limit = f"at {entry['at']} {entry['limit']:.3g} {entry['unit']}"
+        lines.append(f"  {entry['verdict']:<12}  {measured:>9}  ({limit})  {entry['target']}")
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""The demo's account on trial: it accepts numbers that add up, and each that does not is noticed."""
+import contextlib
+import copy
+import io
+import sys
+
+import demo
+
+SECONDS = 10.0
+
+
+def service(received):
+    return {"received": received, "asked": 100, "answered": 90, "failed": 10, "late": 1,
+            "client_sent": 500, "confirmed": 500, "lost": 0, "timed_out": 0, "wrong": 0}
+
+
+RIGHT = {
+    "final": {("login", "one"): service(400), ("db", "one"): service(300)},
+    "last_words": {"received": 100},
+    "returned": {"peer-lost": 15, "no-service": 5},
+    "account": {"accepted": 825, "delivered": 801, "returned": 24, "returned.orphaned": 2},
+}
+
+# (what is changed, by how much)
+WRONGS = [
+    (("account", "accepted"), 1),
+    (("account", "delivered"), -1),
+    (("account", "returned"), 1),
+    (("account", "returned.orphaned"), 1),
+    (("returned", "peer-lost"), -1),
+    (("last_words", "received"), 200),
+    (("final", ("db", "one"), "received"), 300),
+    (("final", ("db", "one"), "client_sent"), 1),
+    (("final", ("db", "one"), "lost"), 1),
+    (("final", ("db", "one"), "answered"), -1),
+    (("final", ("db", "one"), "timed_out"), 1),
+    (("final", ("db", "one"), "late"), 1),
+    (("final", ("login", "one"), "wrong"), 1),
+]
+
+
+def judged(numbers):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        good = demo.check_account(numbers["final"], numbers["last_words"], numbers["returned"],
+                                  numbers["account"], SECONDS)
+    return good, said.getvalue()
+
+
+def main():
+    failed = 0
+    good, said = judged(RIGHT)
+    if not good:
+        failed += 1
+        print(f"numbers that add up are not accepted:\n{said}")
+    for path, change in WRONGS:
+        numbers = copy.deepcopy(RIGHT)
+        place = numbers
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] += change
+        good, said = judged(numbers)
+        if good or "NOT " not in said:
+            failed += 1
+            print(f"{' '.join(map(str, path))} is wrong by {change}, and nobody notices:\n{said}")
+    print(f"{1 + len(WRONGS)} accounts, {failed} judged wrongly")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""The demo: services talk through a bus for ten seconds, and one of them is killed in between.
+
+    demo.py [--seconds 10] [--rate 2000]
+
+Starts lanserver and five services as processes of their own, two of them the same service, lets them
+register and talk (to a peer, to any of a service, to all of it, request and reply), kills one with SIGKILL,
+starts it again, and ends with an account that must add up. Exit code 0 if it does, 1 if not.
+"""
+
+import argparse
+import json
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+BIN = os.environ["TWINPORT_BIN"]
+EXE = os.environ.get("TWINPORT_EXE", "")
+EMULATOR = shlex.split(os.environ.get("TWINPORT_EMULATOR", "").replace(";", " "))
+PATIENCE = 20 * int(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
+SERVICES = [("login", "one"), ("chat", "one"), ("db", "one"), ("game", "one"), ("game", "two")]
+VICTIM = ("game", "two")
+
+
+class Failed(Exception):
+    """The demo cannot go on; the text says why."""
+
+
+class Program:
+    """A process whose standard output is read line by line."""
+
+    def __init__(self, name, *arguments):
+        self.name = name
+        self.lines = queue.Queue()
+        self.process = subprocess.Popen(
+            [*EMULATOR, os.path.join(BIN, name.split()[0] + EXE), *arguments], text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.errors = []
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_errors, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.hear(line.rstrip("\r\n"))
+        self.lines.put(None)
+
+    def _read_errors(self):
+        for line in self.process.stderr:
+            self.errors.append(line.rstrip())
+
+    def hear(self, line):
+        self.lines.put(line)
+
+    def next_line(self, what):
+        try:
+            line = self.lines.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise Failed(f"{self.name}: waited {PATIENCE} s for {what}") from None
+        if line is None:
+            raise Failed(f"{self.name} ended before {what}:\n" + "\n".join(self.errors[-10:]))
+        return line
+
+    def tell(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Service(Program):
+    """A tp-demo-service, and the last it has said of each kind."""
+
+    def __init__(self, address, service, instance, rate):
+        self.title = f"{service}/{instance}"
+        self.said = {}
+        self.times = {}
+        self.change = threading.Condition()
+        super().__init__("tp-demo-service", "--connect", address, "--service", service,
+                         "--instance", instance, "--rate", str(rate))
+
+    def hear(self, line):
+        word, _, text = line.partition(" ")
+        with self.change:
+            self.said[word] = json.loads(text)
+            self.times[word] = time.monotonic()
+            self.change.notify_all()
+
+    def wait(self, word, since=0.0):
+        with self.change:
+            if not self.change.wait_for(
+                    lambda: self.times.get(word, -1.0) > since or self.process.poll() is not None,
+                    PATIENCE) or self.times.get(word, -1.0) <= since:
+                raise Failed(f"{self.title} did not say '{word}' within {PATIENCE} s\n"
+                             + "\n".join(self.errors[-10:]))
+            return self.said[word]
+
+
+def start_hub(folder):
+    path = os.path.join(folder, "demo.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("listen = 127.0.0.1:0\nlog_level = warning\n")
+    hub = Program("lanserver", "--config", path)
+    line = hub.next_line("its address")
+    if "listening on " not in line:
+        raise Failed(f"lanserver said: {line}")
+    print(f"  {line}")
+    return hub, line.split("listening on ")[1].split()[0]
+
+
+def talk(services, address, rate, seconds):
+    """Lets them talk, kills the victim at 40 % of the time, starts it again at 60 %. What the kill was like."""
+    began = time.monotonic()
+    victim = services[VICTIM]
+    for service in services.values():
+        service.tell("go")
+    time.sleep(seconds * 0.4)
+    witness = services[("login", "one")]
+    killed = time.monotonic()
+    victim.process.send_signal(signal.SIGKILL)
+    witness.wait("gone", killed)
+    noticed = witness.times["gone"]
+    victim.process.wait()
+    time.sleep(max(0.0, began + seconds * 0.6 - time.monotonic()))
+    again = time.monotonic()
+    services[VICTIM] = Service(address, *VICTIM, rate)
+    services[VICTIM].wait("up")
+    back = services[VICTIM].times["up"]
+    services[VICTIM].tell("go")
+    time.sleep(max(0.0, began + seconds - time.monotonic()))
+    return victim, {"at": killed - began, "noticed_ms": (noticed - killed) * 1e3,
+                    "back_ms": (back - again) * 1e3}
+
+
+def settle(services):
+    """Everybody stops talking; nothing is under way any more. The hub's account then."""
+    for service in services.values():
+        service.tell("quiet")
+    final = {who: service.wait("quiet") for who, service in services.items()}
+    speaker = services[("login", "one")]
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        asked = time.monotonic()
+        speaker.tell("hub")
+        account = speaker.wait("hub", asked)
+        if "error" in account:
+            raise Failed(f"the hub did not give its account: {account['error']}")
+        if account["outstanding"] == 0:
+            break
+        if time.monotonic() > deadline:
+            raise Failed(f"{account['outstanding']} messages are still not confirmed")
+    # What each has handled and got back by now: nothing moves, so the next report is the last word.
+    now = time.monotonic()
+    for who, service in services.items():
+        final[who] = service.wait("report", now)
+    return final, account
+
+
+def add_returned(into, reports):
+    for report in reports:
+        for reason, count in report["returned"].items():
+            into[reason] = into.get(reason, 0) + count
+    return into
+
+
+def show_services(final, seconds):
+    print(f"\n  {'on the bus':<12}{'sent':>9}{'handled':>9}{'asked':>8}{'answered':>10}"
+          f"{'p50':>9}{'p99':>9}{'max':>10}")
+    for (service, instance), numbers in final.items():
+        print(f"  {service + '/' + instance:<12}{numbers['sent']:>9}{numbers['handled']:>9}"
+              f"{numbers['asked']:>8}{numbers['answered']:>10}"
+              f"{numbers['p50_us'] / 1e3:>6.2f} ms{numbers['p99_us'] / 1e3:>6.2f} ms"
+              f"{numbers['max_us'] / 1e3:>7.2f} ms")
+    sent = sum(numbers["sent"] for numbers in final.values())
+    print(f"\n  {sent / seconds:,.0f} messages a second from those who are still there;"
+          f" round trips are question and answer, across the bus twice")
+
+
+def show_kill(kill, returned):
+    came_back = ", ".join(f"{count} with '{reason.removeprefix('TP_ERR_').lower().replace('_', ' ')}'"
+                          for reason, count in sorted(returned.items())) or "none"
+    print(f"\n  {'/'.join(VICTIM)} was killed (SIGKILL) after {kill['at']:.1f} s;"
+          f" the others were told {kill['noticed_ms']:.1f} ms later")
+    print(f"  started again, it was back on the bus after {kill['back_ms']:.0f} ms")
+    print(f"  messages that came back to their senders: {came_back}")
+
+
+def check_account(final, last_words, returned, account, seconds):
+    """Each line is a claim, and whether the numbers bear it out."""
+    handled = sum(numbers["received"] for numbers in final.values())
+    by_victim = account["delivered"] - handled
+    told = last_words["received"]
+    seen = sum(returned.values())
+    asked, answered, failed = (
+        sum(n[what] for n in final.values()) for what in ("asked", "answered", "failed"))
+    # The killed one answered, and died before it could confirm that it had handled the question.
+    late = sum(numbers["late"] for numbers in final.values())
+    orphaned = account.get("returned.orphaned", 0)
+    claims = [
+        ("accepted by the hub = delivered + returned",
+         f"{account['accepted']:,} = {account['delivered']:,} + {account['returned']:,}",
+         account["accepted"] == account["delivered"] + account["returned"]),
+        ("delivered = handled by those alive + by the killed one before its death",
+         f"{account['delivered']:,} = {handled:,} + {by_victim:,}"
+         f" (it had told of {told:,} a moment before)",
+         told - account["returned"] <= by_victim <= told + account["delivered"] / seconds),
+        ("returned = seen by their senders + of questions answered already + the killed one's own",
+         f"{account['returned']:,} = {seen:,} + {late:,} + {orphaned:,}",
+         account["returned"] == seen + late + orphaned),
+        ("everything the living sent was confirmed by the hub", "",
+         all(n["client_sent"] == n["confirmed"] and n["lost"] == 0 for n in final.values())),
+        ("asked = answered + come back, none timed out",
+         f"{asked:,} = {answered:,} + {failed:,}",
+         asked == answered + failed and all(n["timed_out"] == 0 for n in final.values())),
+        ("every byte is what was sent", "", all(n["wrong"] == 0 for n in final.values())),
+    ]
+    print("\n  the account")
+    good = True
+    for text, numbers, holds in claims:
+        good = good and holds
+        print(f"  {'ok  ' if holds else 'NOT '} {text}{': ' + numbers if numbers else ''}")
+    if not good:
+        print(f"\n  the hub's own account: {json.dumps(account)}")
+    return good
+
+
+def finish(services, hub):
+    for service in services.values():
+        service.tell("stop")
+    for service in services.values():
+        if service.process.wait(PATIENCE) != 0:
+            raise Failed(f"{service.title} ended with {service.process.returncode}")
+    hub.process.send_signal(signal.SIGINT)
+    if hub.process.wait(PATIENCE) != 0:
+        raise Failed(f"lanserver ended with {hub.process.returncode}:\n" + "\n".join(hub.errors))
+
+
+def run(arguments, folder):
+    print("twinport demo: five services on one bus")
+    programs = []
+    try:
+        hub, address = start_hub(folder)
+        programs.append(hub)
+        services = {}
+        for who in SERVICES:
+            services[who] = Service(address, *who, arguments.rate)
+            programs.append(services[who])
+        for service in services.values():
+            service.wait("up")
+        print(f"  {', '.join(s.title for s in services.values())} are on the bus; they talk for"
+              f" {arguments.seconds:g} seconds")
+        victim, kill = talk(services, address, arguments.rate, arguments.seconds)
+        programs.append(services[VICTIM])
+        final, account = settle(services)
+        last_words = victim.said["report"]
+        returned = add_returned({}, [*final.values(), last_words])
+        show_services(final, arguments.seconds)
+        show_kill(kill, returned)
+        good = check_account(final, last_words, returned, account, arguments.seconds)
+        finish(services, hub)
+        print("\n  nothing was lost in silence" if good else "\n  the account does not add up")
+        return 0 if good else 1
+    except Failed as failure:
+        print(f"\nthe demo failed: {failure}")
+        return 1
+    finally:
+        for program in programs:
+            program.end()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rate", type=int, default=2000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(run(arguments, folder))
+
+
+if __name__ == "__main__":
+    main()

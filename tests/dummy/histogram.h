@@ -1,0 +1,27 @@
+/*
+ * A log-linear histogram of nanoseconds: 64 steps to each power of two, so that no value is off by
+ * more than 1.6 %. Fixed memory; adding costs a few instructions.
+ */
+#ifndef TWINPORT_TESTS_DUMMY_HISTOGRAM_H
+#define TWINPORT_TESTS_DUMMY_HISTOGRAM_H
+
+#include <stdint.h>
+
+#define HISTOGRAM_STEP_BITS 6
+#define HISTOGRAM_STEPS     (1u << HISTOGRAM_STEP_BITS)
+#define HISTOGRAM_POWERS    40 /* up to 2^45 ns: nine hours */
+#define HISTOGRAM_SLOTS     (HISTOGRAM_POWERS * HISTOGRAM_STEPS)
+
+typedef struct histogram {
+    uint64_t slots[HISTOGRAM_SLOTS];
+    uint64_t count;
+    uint64_t max;
+} histogram;
+
+void histogram_add(histogram *h, uint64_t value);
+void histogram_merge(histogram *into, const histogram *from);
+
+/* The value that `fraction` (0..1) of all values do not exceed; 0 if there is none. */
+uint64_t histogram_at(const histogram *h, double fraction);
+
+#endif

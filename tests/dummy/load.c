@@ -1,0 +1,279 @@
+/*
+ * One run: its shards, and the phases it goes through.
+ *
+ * Threads: each shard's thread makes its port, opens its connections, runs until the time is up and
+ * every socket is closed. The main thread moves the phase on and merges the counts when the shards
+ * have ended.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dummy.h"
+#include "os/clock.h"
+#include "os/process.h"
+
+#define CONNECTING_AT_ONCE 64 /* per shard: below every backlog */
+#define TICK_MS            5
+#define CLOSING_NS         5000000000u /* for closes to come back */
+
+uint32_t shard_chance(shard *s) {
+    s->chance += 0x9e3779b97f4a7c15u; /* splitmix64 */
+    uint64_t z = s->chance;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (uint32_t)((z ^ (z >> 31)) >> 32);
+}
+
+static void each(shard *s, void (*act)(connection *c)) {
+    for (unsigned i = 0; i < s->opened; i++) {
+        act(&s->connections[i]);
+    }
+}
+
+static void open_some(shard *s) {
+    while (s->opened < s->count && s->connecting < CONNECTING_AT_ONCE) {
+        connection_open(&s->connections[s->opened++]);
+    }
+}
+
+/* What each connection does when its time has passed. */
+static void tick(connection *c) {
+    if (c->state == LEAVING && c->deadline_ns != 0 && c->shard->now_ns >= c->deadline_ns) {
+        connection_fault(
+            c, FAULT_NOT_ENDED, "connection %u: the server does not end after CLOSE", c->number);
+    }
+    if (c->state == OPEN && c->shard->load->options->mode->tick != NULL) {
+        c->shard->load->options->mode->tick(c);
+        connection_flush(c);
+    }
+}
+
+static void stop(connection *c) {
+    if (c->state == OPEN) {
+        c->shard->load->options->mode->stop(c);
+        connection_flush(c);
+    }
+}
+
+static void give_up(connection *c) {
+    uint64_t missing = c->sequence - c->answered;
+    if (c->state == CLOSED || c->state == CLOSING) {
+        return;
+    }
+    if (c->state == OPENING) {
+        connection_fault(c, FAULT_CONNECT, "connection %u: neither made nor refused", c->number);
+    } else if (c->state == LEAVING && missing == 0) { /* its own deadline may be a little later */
+        connection_fault(
+            c, FAULT_NOT_ENDED, "connection %u: the server does not end after CLOSE", c->number);
+    } else {
+        c->shard->counts.faults[FAULT_MISSING] += missing > 0 ? missing - 1 : 0;
+        connection_fault(c, FAULT_MISSING, "connection %u: %llu answers are missing", c->number,
+            (unsigned long long)missing);
+    }
+}
+
+/* One turn: waits a little, runs what came, and every few ms looks at the clock's consequences. */
+static bool turn(shard *s, uint64_t *next_tick) {
+    tp_err error = tp_port_wait(s->worker, TICK_MS);
+    if (error == TP_OK) {
+        (void)tp_port_dispatch(s->worker);
+    } else if (error != TP_ERR_TIMED_OUT) {
+        shard_fault(s, FAULT_SYSTEM, "waiting fails: %s (%d)", error_name(error), tp_os_error());
+        s->failed = true;
+        return false;
+    }
+    s->now_ns = tp_clock_ns();
+    if (s->now_ns >= *next_tick) {
+        *next_tick = s->now_ns + TICK_MS * 1000000u;
+        each(s, tick);
+    }
+    return true;
+}
+
+static bool run_until_closed(shard *s, uint64_t *next_tick, uint64_t patience_ns) {
+    uint64_t end = tp_clock_ns() + patience_ns;
+    while (s->live > 0 && s->now_ns < end) {
+        if (!turn(s, next_tick)) {
+            return false;
+        }
+    }
+    return s->live == 0;
+}
+
+static void shard_run(shard *s) {
+    uint64_t next_tick = 0;
+    s->now_ns = tp_clock_ns();
+    while (atomic_load_explicit(&s->load->phase, memory_order_relaxed) != STOPPING) {
+        open_some(s);
+        if (!turn(s, &next_tick)) {
+            return;
+        }
+    }
+    each(s, stop);
+    if (!run_until_closed(s, &next_tick, (uint64_t)(s->load->options->patience * 1e9))) {
+        each(s, give_up);
+        if (!s->failed && !run_until_closed(s, &next_tick, CLOSING_NS)) {
+            shard_fault(s, FAULT_SYSTEM, "%u sockets do not come back from their close", s->live);
+            s->failed = true;
+        }
+    }
+}
+
+static void shard_main(void *argument) {
+    shard *s = argument;
+    tp_port_options options = {
+        .size = sizeof options, .backend = s->load->options->io, .workers = 1};
+    tp_err error = tp_port_create(&options, &s->port);
+    if (error != TP_OK) {
+        shard_fault(s, FAULT_SYSTEM, "no port: %s", error_name(error));
+        atomic_fetch_add(&s->load->connected, s->count);
+        s->failed = true;
+        return;
+    }
+    s->worker = tp_port_worker(s->port, 0);
+    shard_run(s);
+    if (s->live == 0) {
+        tp_port_destroy(s->port); /* otherwise the process ends with it */
+    }
+}
+
+/* ---- the main thread ------------------------------------------------------------------------- */
+
+static void rest_until(const load *l, uint64_t end_ns, unsigned connected) {
+    tp_mutex mutex;
+    tp_condition never;
+    tp_mutex_init(&mutex);
+    tp_condition_init(&never);
+    tp_mutex_lock(&mutex);
+    while (tp_clock_ns() < end_ns && atomic_load(&l->connected) < connected &&
+           !tp_process_wait_stop(0)) {
+        uint64_t left_ms = (end_ns - tp_clock_ns()) / 1000000 + 1;
+        (void)tp_condition_wait(&never, &mutex, left_ms < 5 ? (int)left_ms : 5);
+    }
+    tp_mutex_unlock(&mutex);
+    tp_condition_destroy(&never);
+    tp_mutex_destroy(&mutex);
+}
+
+static uint64_t after(double seconds) {
+    return tp_clock_ns() + (uint64_t)(seconds * 1e9);
+}
+
+/* For who measures the server from outside over the same time. */
+static void mark(const load *l, const char *word) {
+    if (l->options->marks) {
+        puts(word);
+        fflush(stdout);
+    }
+}
+
+static double run_phases(load *l) {
+    const lan_options *o = l->options;
+    rest_until(l, after(o->patience + 60), o->connections);
+    atomic_store(&l->phase, WARMING);
+    rest_until(l, after(o->warmup), UINT32_MAX);
+    mark(l, "measuring");
+    uint64_t begin = tp_clock_ns();
+    l->begin_ns = begin;
+    atomic_store(&l->phase, MEASURING);
+    rest_until(l, after(o->seconds), UINT32_MAX);
+    atomic_store(&l->phase, STOPPING);
+    double seconds = (double)(tp_clock_ns() - begin) / 1e9;
+    mark(l, "measured");
+    return seconds;
+}
+
+static void *allocate(size_t count, size_t size) {
+    void *memory = calloc(count, size);
+    if (memory == NULL) {
+        fprintf(stderr, "tp-dummy: no memory for %llu x %llu bytes\n", (unsigned long long)count,
+            (unsigned long long)size);
+        exit(1);
+    }
+    return memory;
+}
+
+static uint8_t *make_pattern(const lan_options *options) {
+    size_t size = PATTERN_PERIOD + (size_t)options->size;
+    uint8_t *pattern = allocate(size, 1);
+    shard dice = {.chance = options->seed};
+    for (size_t i = 0; i < size; i++) {
+        pattern[i] =
+            i < PATTERN_PERIOD ? (uint8_t)shard_chance(&dice) : pattern[i - PATTERN_PERIOD];
+    }
+    return pattern;
+}
+
+static void shard_make(shard *s, load *l, unsigned index, unsigned first, unsigned count) {
+    s->load = l;
+    s->index = index;
+    s->count = count;
+    s->chance = l->options->seed * 1000003u + index;
+    s->connections = allocate(count, sizeof *s->connections);
+    for (unsigned i = 0; i < count; i++) {
+        s->connections[i].shard = s;
+        s->connections[i].number = first + i;
+        s->connections[i].sent_ns = allocate(l->options->window, sizeof(uint64_t));
+    }
+}
+
+static void merge(counts *into, const counts *from) {
+    into->messages += from->messages;
+    into->answers += from->answers;
+    into->connects += from->connects;
+    into->cut += from->cut;
+    into->served += from->served;
+    into->stayed += from->stayed;
+    into->pings += from->pings;
+    into->ends_without_close += from->ends_without_close;
+    for (size_t i = 0; i < TP_COUNT_OF(into->closes); i++) {
+        into->closes[i] += from->closes[i];
+    }
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        into->faults[i] += from->faults[i];
+    }
+    histogram_merge(&into->latency, &from->latency);
+}
+
+static void shard_free(shard *s) {
+    /* Sockets that never came back may still be written to: their memory stays. */
+    for (unsigned i = 0; s->live == 0 && i < s->count; i++) {
+        free(s->connections[i].sent_ns);
+    }
+    if (s->live == 0) {
+        free(s->connections);
+    }
+}
+
+double load_run(const lan_options *options, counts *total) {
+    uint8_t *pattern = make_pattern(options);
+    load l = {.options = options, .pattern = pattern};
+    unsigned threads = options->threads;
+    shard *shards = allocate(threads, sizeof *shards);
+    unsigned first = 0;
+    for (unsigned i = 0; i < threads; i++) {
+        unsigned count = options->connections / threads + (i < options->connections % threads);
+        shard_make(&shards[i], &l, i, first, count);
+        first += count;
+    }
+    for (unsigned i = 0; i < threads; i++) {
+        if (tp_thread_start(&shards[i].thread, "dummy", shard_main, &shards[i]) != TP_OK) {
+            fprintf(stderr, "tp-dummy: no thread\n");
+            exit(1);
+        }
+    }
+    double seconds = run_phases(&l);
+    bool stuck = false;
+    for (unsigned i = 0; i < threads; i++) {
+        tp_thread_join(&shards[i].thread);
+        merge(total, &shards[i].counts);
+        stuck = stuck || shards[i].live > 0;
+        shard_free(&shards[i]);
+    }
+    if (!stuck) {
+        free(shards);
+        free(pattern);
+    }
+    return seconds;
+}

@@ -1,0 +1,188 @@
+/*
+ * The modes of a client nobody wants: garbage, half-open and reset.
+ *
+ * Hooks run on the connection's shard.
+ */
+#include <string.h>
+
+#include "dummy.h"
+
+/* ---- garbage: what no frame looks like; must be cut, must not be answered -------------------- */
+
+enum { UNKNOWN_TYPE, OVER_LIMIT, LONG_PING, SHORT_CLOSE, LONG_CLOSE, GARBAGE_KINDS };
+
+/* A header that every receiver has to refuse, and noise behind it. */
+static void garbage_write(connection *c) {
+    shard *s = c->shard;
+    uint32_t limit = s->load->options->limit;
+    uint32_t dice = shard_chance(s);
+    uint32_t length = 0;
+    uint8_t type = 0;
+    switch (dice % GARBAGE_KINDS) {
+    case OVER_LIMIT:
+        length = limit + 1 + shard_chance(s) % (TP_FRAME_MAX_PAYLOAD - limit);
+        break;
+    case LONG_PING:
+        length = TP_FRAME_PING_MAX + 1 + shard_chance(s) % 1000;
+        type = TP_FRAME_PING;
+        break;
+    case SHORT_CLOSE:
+        length = shard_chance(s) % TP_FRAME_CLOSE_MIN;
+        type = TP_FRAME_CLOSE;
+        break;
+    case LONG_CLOSE:
+        length = TP_FRAME_CLOSE_MAX + 1 + shard_chance(s) % 1000;
+        type = TP_FRAME_CLOSE;
+        break;
+    default: /* UNKNOWN_TYPE: READY is on no list of the LAN either, but leave it alone */
+        length = shard_chance(s) & TP_FRAME_MAX_PAYLOAD;
+        type = (uint8_t)(TP_FRAME_PAD + 1 + shard_chance(s) % (256 - TP_FRAME_PAD - 1));
+        break;
+    }
+    tp_frame_write(c->raw, TP_FRAME_DATA, length);
+    c->raw[3] = type;
+    c->raw_size = TP_FRAME_HEADER + shard_chance(s) % (RAW_ROOM - TP_FRAME_HEADER);
+    for (uint32_t i = TP_FRAME_HEADER; i < c->raw_size; i++) {
+        c->raw[i] = (uint8_t)shard_chance(s);
+    }
+}
+
+static void garbage_say(connection *c) {
+    garbage_write(c);
+    c->forbidden = true;
+    c->deadline_ns = c->shard->now_ns + (uint64_t)(c->shard->load->options->patience * 1e9);
+}
+
+/* By chance as the first word, or in the middle of a session that has been served. */
+static void garbage_begin(connection *c) {
+    if (shard_chance(c->shard) % 2 == 0) {
+        garbage_say(c);
+    } else {
+        c->owed = 1;
+    }
+}
+
+static void garbage_answers(connection *c, uint64_t count) {
+    (void)count;
+    garbage_say(c);
+}
+
+static void garbage_ended(connection *c, tp_err error) {
+    if (!c->forbidden) {
+        mode_lost(c, error);
+    } else if (c->close_seen && c->close_reason != TP_CLOSE_PROTOCOL) {
+        connection_fault(c, FAULT_REASON, "connection %u: garbage was cut with reason %s",
+            c->number, tp_close_reason_name(c->close_reason));
+    } else {
+        c->shard->counts.cut++;
+    }
+}
+
+static void garbage_tick(connection *c) {
+    if (c->deadline_ns != 0 && c->shard->now_ns >= c->deadline_ns) {
+        connection_fault(c, FAULT_NOT_CUT, "connection %u: garbage is not cut", c->number);
+    }
+}
+
+static void garbage_stop(connection *c) {
+    (void)c; /* each lives until it is cut */
+}
+
+const mode mode_garbage = {
+    .name = "garbage",
+    .help = "unknown types, lengths over the limit, noise; must be cut with reason protocol",
+    .hostile = true,
+    .begin = garbage_begin,
+    .answers = garbage_answers,
+    .ended = garbage_ended,
+    .closed = mode_reopen,
+    .tick = garbage_tick,
+    .stop = garbage_stop,
+};
+
+/* ---- half-open: half a header, and then nothing ---------------------------------------------- */
+
+static void half_open_begin(connection *c) {
+    tp_frame_write(c->raw, TP_FRAME_DATA, 5);
+    c->raw_size = TP_FRAME_HEADER / 2;
+    c->forbidden = true;
+}
+
+static void half_open_answers(connection *c, uint64_t count) {
+    (void)c;
+    (void)count; /* forbidden: seen as a fault before it comes here */
+}
+
+static void half_open_ended(connection *c, tp_err error) {
+    (void)error;
+    c->shard->counts.cut++;
+}
+
+static void half_open_stop(connection *c) {
+    c->shard->counts.stayed++;
+    connection_close(c, false);
+}
+
+const mode mode_half_open = {
+    .name = "half-open",
+    .help = "sends half a header and stays; may be cut, must not be answered",
+    .hostile = true,
+    .begin = half_open_begin,
+    .answers = half_open_answers,
+    .ended = half_open_ended,
+    .stop = half_open_stop,
+};
+
+/* ---- reset: gone in the middle of a frame ---------------------------------------------------- */
+
+#define RESET_SOONEST_NS 1000000u
+#define RESET_SPREAD_NS  50000000u
+
+static void reset_begin(connection *c) {
+    shard *s = c->shard;
+    uint32_t size = s->load->options->size;
+    uint32_t part = size / 2 < RAW_ROOM - TP_FRAME_HEADER ? size / 2 : RAW_ROOM - TP_FRAME_HEADER;
+    c->owed = shard_chance(s) % (s->load->options->window + 1);
+    tp_frame_write(c->raw, TP_FRAME_DATA, size);
+    memset(c->raw + TP_FRAME_HEADER, 0x5a, part);
+    c->raw_size = size == 0 ? TP_FRAME_HEADER / 2 : TP_FRAME_HEADER + part;
+    c->choice = shard_chance(s) % 3;
+    c->deadline_ns = s->now_ns + RESET_SOONEST_NS + shard_chance(s) % RESET_SPREAD_NS;
+}
+
+/* As soon as the half frame is with the kernel, at the first answer, or a little later. */
+static void reset_sent(connection *c) {
+    if (c->choice == 0 && c->owed == 0 && c->raw_size == 0) {
+        connection_close(c, true);
+    }
+}
+
+static void reset_answers(connection *c, uint64_t count) {
+    (void)count;
+    if (c->choice == 1) {
+        connection_close(c, true);
+    }
+}
+
+static void reset_tick(connection *c) {
+    if (c->deadline_ns != 0 && c->shard->now_ns >= c->deadline_ns) {
+        connection_close(c, true);
+    }
+}
+
+static void reset_stop(connection *c) {
+    connection_close(c, true);
+}
+
+const mode mode_reset = {
+    .name = "reset",
+    .help = "resets in the middle of a frame, and again",
+    .hostile = true,
+    .begin = reset_begin,
+    .answers = reset_answers,
+    .sent = reset_sent,
+    .ended = mode_lost,
+    .closed = mode_reopen,
+    .tick = reset_tick,
+    .stop = reset_stop,
+};

@@ -1,0 +1,230 @@
+/*
+ * A server without threads and without a network, for the harnesses.
+ *
+ * The server was never started: its one worker is the harness's thread, and its port is the back
+ * end below, which queues what is started and runs it when told. Include once per harness.
+ */
+#ifndef TWINPORT_TESTS_FUZZ_PORT_H
+#define TWINPORT_TESTS_FUZZ_PORT_H
+
+#include <string.h>
+
+#include "core/local.h"
+#include "core/memory.h"
+#include "core/server_internal.h"
+#include "fuzz.h"
+#include "os/error.h"
+#include "os/port_backend.h"
+#include "proto/frame.h"
+#include "twinport/log.h"
+
+#define FUZZ_STREAMS 4u
+#define FUZZ_QUEUED  256u
+#define FUZZ_OUT     (1u << 20)
+
+/* A connection, seen from its peer. */
+typedef struct fuzz_stream {
+    tp_socket *socket; /* NULL: none */
+    tp_op *receive;    /* in progress, or NULL */
+    bool closing;      /* tp_socket_close() has been called */
+    size_t out_size;   /* what was sent */
+    uint8_t out[FUZZ_OUT];
+} fuzz_stream;
+
+typedef struct fuzz_queued {
+    tp_op *op;
+    fuzz_stream *closed; /* a close: the stream is free behind it */
+    tp_completion completion;
+} fuzz_queued;
+
+static struct {
+    tp_port head;
+    tp_worker worker;
+    fuzz_queued queue[FUZZ_QUEUED];
+    size_t from, to;
+    fuzz_stream streams[FUZZ_STREAMS];
+} fuzz_port;
+
+static tp__worker *fuzz_worker;
+
+static void fuzz_enqueue(tp_op *op, fuzz_stream *closed, tp_completion completion) {
+    REQUIRE(fuzz_port.to < FUZZ_QUEUED);
+    completion.worker = &fuzz_port.worker;
+    completion.last = true;
+    completion.handle = TP_NO_HANDLE;
+    fuzz_port.queue[fuzz_port.to++] = (fuzz_queued){op, closed, completion};
+}
+
+static fuzz_stream *fuzz_stream_of(const tp_socket *socket) {
+    for (unsigned i = 0; i < FUZZ_STREAMS; i++) {
+        if (fuzz_port.streams[i].socket == socket) {
+            return &fuzz_port.streams[i];
+        }
+    }
+    REQUIRE(false && "a socket of this port");
+    return NULL;
+}
+
+static size_t fuzz_dispatch(tp_worker *worker) {
+    size_t ran = 0;
+    (void)worker;
+    while (fuzz_port.from < fuzz_port.to) {
+        fuzz_queued next = fuzz_port.queue[fuzz_port.from++];
+        if (fuzz_port.from == fuzz_port.to) {
+            fuzz_port.from = fuzz_port.to = 0;
+        }
+        if (next.closed) {
+            next.closed->socket = NULL;
+        }
+        next.op->done(next.op, &next.completion);
+        ran++;
+    }
+    return ran;
+}
+
+static tp_err fuzz_post(tp_port *port, tp_socket *socket, tp_op *op) {
+    (void)port, (void)socket;
+    fuzz_enqueue(op, NULL, (tp_completion){0});
+    return TP_OK;
+}
+
+static void fuzz_wake(tp_port *port) {
+    (void)port;
+}
+
+static bool fuzz_serves(const tp_worker *worker, const tp_socket *socket) {
+    (void)worker, (void)socket;
+    return true;
+}
+
+/* The handle is the stream's index. */
+static tp_err fuzz_attach(
+    tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options) {
+    fuzz_stream *stream = &fuzz_port.streams[handle];
+    (void)options;
+    REQUIRE(stream->socket == NULL);
+    stream->socket = socket;
+    stream->receive = NULL;
+    stream->closing = false;
+    stream->out_size = 0;
+    tp__socket_set_owner(socket, port);
+    return TP_OK;
+}
+
+static tp_err fuzz_receive(tp_worker *worker, tp_socket *socket, tp_op *op) {
+    fuzz_stream *stream = fuzz_stream_of(socket);
+    (void)worker;
+    REQUIRE(stream->receive == NULL);
+    if (stream->closing) {
+        return TP_ERR_CANCELLED;
+    }
+    stream->receive = op;
+    return TP_OK;
+}
+
+static tp_err fuzz_send(
+    tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count) {
+    fuzz_stream *stream = fuzz_stream_of(socket);
+    (void)worker;
+    if (stream->closing) {
+        return TP_ERR_CANCELLED;
+    }
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        REQUIRE(stream->out_size + buffers[i].size <= sizeof stream->out);
+        memcpy(stream->out + stream->out_size, buffers[i].bytes, buffers[i].size);
+        stream->out_size += buffers[i].size;
+        sum += buffers[i].size;
+    }
+    fuzz_enqueue(op, NULL, (tp_completion){.count = sum});
+    return TP_OK;
+}
+
+static void fuzz_finish(tp_worker *worker, tp_socket *socket) {
+    (void)worker, (void)socket;
+}
+
+/* The peer ends the stream, or it breaks. */
+static void fuzz_end(fuzz_stream *stream, tp_err error) {
+    if (stream->socket && stream->receive) {
+        fuzz_enqueue(stream->receive, NULL, (tp_completion){.error = error});
+        stream->receive = NULL;
+    }
+}
+
+static void fuzz_close(tp_socket *socket, tp_op *op, bool reset) {
+    fuzz_stream *stream = fuzz_stream_of(socket);
+    (void)reset;
+    REQUIRE(!stream->closing);
+    stream->closing = true;
+    fuzz_end(stream, TP_ERR_CANCELLED);
+    fuzz_enqueue(op, stream, (tp_completion){0});
+}
+
+static const tp__port_backend fuzz_backend = {
+    .name = "fuzz",
+    .binds = true,
+    .dispatch = fuzz_dispatch,
+    .post = fuzz_post,
+    .wake = fuzz_wake,
+    .serves = fuzz_serves,
+    .attach = fuzz_attach,
+    .receive = fuzz_receive,
+    .send = fuzz_send,
+    .finish = fuzz_finish,
+    .close = fuzz_close,
+};
+
+const tp__port_backend *const tp__port_backend_list[] = {&fuzz_backend, NULL};
+
+tp_err tp__port_platform_start(void) {
+    return TP_OK;
+}
+
+/* The calling thread is the server's one worker from here on. */
+static void fuzz_take_seat(tp_server *server) {
+    tp_log_set_level(TP_LOG_OFF);
+    fuzz_port.head.backend = &fuzz_backend;
+    fuzz_port.head.workers = 1;
+    fuzz_port.worker.backend = &fuzz_backend;
+    fuzz_port.worker.port = &fuzz_port.head;
+    server->port = &fuzz_port.head;
+    atomic_store(&server->state, TP__SERVER_RUNNING);
+    fuzz_worker = &server->workers[0];
+    fuzz_worker->server = server;
+    fuzz_worker->seat = &fuzz_port.worker;
+    tp_worker_set_context(fuzz_worker->seat, fuzz_worker);
+    tp__local_get()->worker = fuzz_worker;
+}
+
+/* Until nothing is left that was started. */
+static void fuzz_run(void) {
+    fuzz_dispatch(fuzz_worker->seat);
+    while (fuzz_worker->flush_first) {
+        tp__worker_flush(fuzz_worker);
+        fuzz_dispatch(fuzz_worker->seat);
+    }
+}
+
+/* An accepted connection; its session joins. */
+static tp__session *fuzz_accept(tp_server *server, unsigned stream) {
+    const tp_address peer = {.port = 1};
+    const tp_socket_options options = tp__server_socket_options(server);
+    tp__session *session = tp__session_open(server, &peer, false);
+    REQUIRE(session != NULL && !session->turned_away);
+    REQUIRE(tp_socket_attach(server->port, &session->socket, (tp_handle)stream, &options) == TP_OK);
+    return session;
+}
+
+/* Bytes from the peer, which are gone afterwards. */
+static void fuzz_deliver(fuzz_stream *stream, const uint8_t *bytes, size_t size) {
+    uint8_t *lent = malloc(size ? size : 1); /* of just the size */
+    REQUIRE(lent != NULL);
+    memcpy(lent, bytes, size);
+    const tp_completion completion = {
+        .worker = &fuzz_port.worker, .bytes = lent, .count = size, .handle = TP_NO_HANDLE};
+    stream->receive->done(stream->receive, &completion);
+    free(lent);
+}
+
+#endif

@@ -1,0 +1,299 @@
+/*
+ * The stage's port, workers and operations. See stage.h for what is checked here.
+ *
+ * Threads: the main thread opens, waits and closes; worker threads run the loop below and every
+ * `done`. `here` tells each thread where it is, so that a callback from inside a start is seen by
+ * the very thread it happens on.
+ */
+#include "stage.h"
+
+#include "os/clock.h"
+
+stage_variant stage_on_trial;
+
+atomic_uint check_failures;
+atomic_uint check_skips;
+
+static TP_THREAD_LOCAL struct {
+    const tp_worker *worker; /* whose loop this thread runs */
+    bool dispatching;
+    unsigned starting; /* starts this thread is inside of */
+} here;
+
+const char *stage_error_name(int error) {
+    switch (error) {
+#define ERROR_CASE(name, value, text)                                                              \
+    case value:                                                                                    \
+        return #name;
+        TP_ERRORS(ERROR_CASE)
+#undef ERROR_CASE
+    case STAGE_PENDING:
+        return "nothing yet";
+    default:
+        return "a value that is no tp_err";
+    }
+}
+
+bool stage_backend_is(const char *name) {
+    return strcmp(stage_on_trial.backend, name) == 0;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------- */
+
+static tp_mutex change_mutex;
+static tp_condition change_condition;
+static tp_once change_once;
+static atomic_uint_fast64_t changes;
+
+static void change_initialise(void) {
+    tp_mutex_init(&change_mutex);
+    tp_condition_init(&change_condition);
+}
+
+uint64_t stage_deadline(unsigned milliseconds) {
+    static unsigned factor; /* main thread only */
+    if (factor == 0) {
+        const char *text = getenv("TWINPORT_TIME_FACTOR");
+        long value = text == NULL ? 1 : strtol(text, NULL, 10);
+        factor = value >= 1 && value <= 100 ? (unsigned)value : 1;
+    }
+    return tp_clock_ms() + (uint64_t)milliseconds * factor;
+}
+
+uint64_t stage_changes(void) {
+    return atomic_load(&changes);
+}
+
+bool stage_wait_change(uint64_t seen, uint64_t deadline) {
+    if (tp_clock_ms() >= deadline) {
+        return false;
+    }
+    /* Not everything that changes is said, for the sake of speed: look again after 2 ms. */
+    tp_once_run(&change_once, change_initialise);
+    tp_mutex_lock(&change_mutex);
+    if (atomic_load(&changes) == seen) {
+        (void)tp_condition_wait(&change_condition, &change_mutex, 2);
+    }
+    tp_mutex_unlock(&change_mutex);
+    return true;
+}
+
+void stage_changed(void) {
+    tp_once_run(&change_once, change_initialise);
+    tp_mutex_lock(&change_mutex);
+    atomic_fetch_add(&changes, 1);
+    tp_mutex_unlock(&change_mutex);
+    tp_condition_wake_all(&change_condition);
+}
+
+void stage_fault(const char *format, ...) {
+    static atomic_uint lines;
+    atomic_fetch_add(&check_failures, 1);
+    if (atomic_fetch_add(&lines, 1) >= 20) {
+        return;
+    }
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    printf("%s, %u workers%s: %s\n", stage_on_trial.backend, stage_on_trial.workers,
+        stage_on_trial.post_receive_buffers ? ", posted receives" : "", text);
+    fflush(stdout);
+}
+
+/* ---- port and workers ---------------------------------------------------------------------- */
+
+static void most(atomic_uint_fast64_t *highest, uint64_t value) {
+    uint64_t seen = atomic_load(highest);
+    while (seen < value && !atomic_compare_exchange_weak(highest, &seen, value)) {
+    }
+}
+
+static void worker_main(void *argument) {
+    stage_seat *seat = argument;
+    stage *s = seat->stage;
+    here.worker = seat->worker;
+    while (!atomic_load(&s->stopping)) {
+        tp_err error = tp_port_wait(seat->worker, -1);
+        if (error != TP_OK) {
+            stage_fault("tp_port_wait without a limit gave %s (%d)", stage_error_name((int)error),
+                tp_os_error());
+            return;
+        }
+        atomic_fetch_add(&s->wakes, 1);
+        here.dispatching = true;
+        size_t ran = tp_port_dispatch(seat->worker);
+        here.dispatching = false;
+        atomic_fetch_add(&s->dispatched, ran);
+        most(&s->longest_run, ran);
+    }
+}
+
+void stage_open(stage *s) {
+    stage_open_workers(s, stage_on_trial.workers);
+}
+
+void stage_open_workers(stage *s, unsigned workers) {
+    memset(s, 0, sizeof *s);
+    s->workers = workers;
+    tp_port_options options = {
+        .size = sizeof options,
+        .backend = stage_on_trial.backend,
+        .workers = workers,
+        .post_receive_buffers = stage_on_trial.post_receive_buffers,
+    };
+    REQUIRE(workers <= STAGE_MAX_WORKERS);
+    REQUIRE(tp_port_create(&options, &s->port) == TP_OK);
+    for (unsigned i = 0; i < workers; i++) {
+        s->seats[i].stage = s;
+        s->seats[i].worker = tp_port_worker(s->port, i);
+    }
+    for (unsigned i = 0; i < workers; i++) {
+        REQUIRE(tp_thread_start(&s->seats[i].thread, "stage", worker_main, &s->seats[i]) == TP_OK);
+    }
+}
+
+void stage_close(stage *s) {
+    atomic_store(&s->stopping, true);
+    tp_port_wake(s->port);
+    for (unsigned i = 0; i < s->workers; i++) {
+        tp_thread_join(&s->seats[i].thread);
+    }
+    tp_port_destroy(s->port);
+    s->port = NULL;
+}
+
+/* ---- operations ------------------------------------------------------------------------------ */
+
+static const char *op_owner(const stage_op *op) {
+    return op->link == NULL ? "no socket" : op->link->name;
+}
+
+/* Every op of every case comes back here first. */
+static void op_done(tp_op *raw, const tp_completion *completion) {
+    stage_op *op = TP_CONTAINER_OF(raw, stage_op, op);
+    if (here.starting > 0) {
+        stage_fault("%s of %s came back from inside a start", op->name, op_owner(op));
+    }
+    if (!here.dispatching || here.worker != completion->worker) {
+        stage_fault("%s of %s came back outside of its worker's dispatch", op->name, op_owner(op));
+    }
+    if (!stage_op_in_progress(op)) {
+        stage_fault("%s of %s came back, but is not in progress (started %u, ended %u)", op->name,
+            op_owner(op), atomic_load(&op->started), atomic_load(&op->ended));
+    }
+    if (completion->last) {
+        atomic_fetch_add(&op->ended, 1);
+    } else if (op->link == NULL || (op != &op->link->receive && op != &op->link->accept)) {
+        stage_fault("%s of %s: a delivery that is not the last", op->name, op_owner(op));
+    }
+    bool counted = op->link != NULL && op != &op->link->close && op != &op->link->task;
+    if (counted) {
+        atomic_fetch_add(&op->link->running, 1);
+    }
+    if (op->done != NULL) {
+        op->done(op, completion);
+    }
+    if (counted) {
+        atomic_fetch_sub(&op->link->running, 1);
+    }
+}
+
+void stage_op_init(stage_op *op, const char *name, stage_done *done, void *context) {
+    memset(op, 0, sizeof *op);
+    op->op.done = op_done;
+    op->name = name;
+    op->done = done;
+    op->context = context;
+}
+
+bool stage_op_in_progress(const stage_op *op) {
+    /* `ended` first: it never passes `started`, and read in this order it cannot seem to. */
+    unsigned ended = atomic_load(&op->ended);
+    return atomic_load(&op->started) != ended;
+}
+
+void stage_op_starting(stage_op *op) {
+    if (stage_op_in_progress(op)) {
+        stage_fault("the case starts %s of %s twice", op->name, op_owner(op));
+    }
+    atomic_fetch_add(&op->started, 1);
+    here.starting++;
+}
+
+void stage_op_started(stage_op *op, tp_err error) {
+    here.starting--;
+    /* After a start that succeeded the op may be gone already. */
+    if (error != TP_OK) {
+        atomic_fetch_sub(&op->started, 1);
+    }
+}
+
+tp_err stage_post(tp_port *port, tp_socket *socket, stage_op *op) {
+    stage_op_starting(op);
+    tp_err error = tp_port_post(port, socket, &op->op);
+    stage_op_started(op, error);
+    return error;
+}
+
+/* ---- bytes and chance ------------------------------------------------------------------------ */
+
+/* A prime, so that the pattern's repetition falls together with no power of two. */
+#define PATTERN_PERIOD 65521
+
+static uint8_t pattern[2 * PATTERN_PERIOD];
+static tp_once pattern_once;
+
+static void pattern_initialise(void) {
+    uint64_t state = 1;
+    for (size_t i = 0; i < PATTERN_PERIOD; i++) {
+        pattern[i] = (uint8_t)stage_chance(&state);
+        pattern[i + PATTERN_PERIOD] = pattern[i];
+    }
+}
+
+static const uint8_t *pattern_at(uint64_t offset, unsigned seed) {
+    tp_once_run(&pattern_once, pattern_initialise);
+    return pattern + (offset + (uint64_t)seed * 977) % PATTERN_PERIOD;
+}
+
+void stage_pattern_fill(uint8_t *bytes, size_t count, uint64_t offset, unsigned seed) {
+    while (count > 0) {
+        size_t part = count < PATTERN_PERIOD ? count : PATTERN_PERIOD;
+        memcpy(bytes, pattern_at(offset, seed), part);
+        bytes += part;
+        offset += part;
+        count -= part;
+    }
+}
+
+bool stage_pattern_check(
+    const char *name, const uint8_t *bytes, size_t count, uint64_t offset, unsigned seed) {
+    while (count > 0) {
+        size_t part = count < PATTERN_PERIOD ? count : PATTERN_PERIOD;
+        const uint8_t *wanted = pattern_at(offset, seed);
+        if (memcmp(bytes, wanted, part) != 0) {
+            size_t at = 0;
+            while (bytes[at] == wanted[at]) {
+                at++;
+            }
+            stage_fault("%s: byte %" PRIu64 " is %02x and should be %02x", name, offset + at,
+                (unsigned)bytes[at], (unsigned)wanted[at]);
+            return false;
+        }
+        bytes += part;
+        offset += part;
+        count -= part;
+    }
+    return true;
+}
+
+uint32_t stage_chance(uint64_t *state) {
+    /* splitmix64: every state, 0 too, begins a good sequence. */
+    *state += 0x9e3779b97f4a7c15u;
+    uint64_t z = *state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (uint32_t)((z ^ (z >> 31)) >> 32);
+}

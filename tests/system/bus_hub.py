@@ -1,0 +1,25 @@
+"""What the system tests of the bus share: a lanserver on a port of its own."""
+from stage import PATIENCE, Program, expect_equal, write_file, system_path
+
+
+class Hub(Program):
+    """lanserver with these lines of configuration, listening."""
+
+    def __init__(self, *lines):
+        # Test clients do not close when they are told to: the hub must not wait for them for long.
+        drain = () if any("drain_timeout" in line for line in lines) else ("drain_timeout = 200ms",)
+        text = "\n".join(("listen = 127.0.0.1:0", "workers = 2") + drain + lines) + "\n"
+        super().__init__("lanserver", "--config", system_path(write_file(text)))
+        said = self.wait_for(r"^lanserver: listening on 127\.0\.0\.1:(\d+) \(io \w+, workers \d+\)$")
+        self.port = int(said.group(1))
+
+    def finish(self):
+        """Ctrl-C; it must end gently, with its account in balance. Returns the account."""
+        self.interrupt()
+        expect_equal(self.wait(PATIENCE), 0, "exit code after Ctrl-C")
+        said = self.wait_for(r"^lanserver: stopped: accepted (\d+) = delivered (\d+) \+ "
+                             r"returned (\d+) \+ outstanding (\d+)$")
+        accepted, delivered, returned, outstanding = map(int, said.groups())
+        expect_equal(outstanding, 0, "outstanding at the end")
+        expect_equal(accepted, delivered + returned, "accepted = delivered + returned")
+        return accepted, delivered, returned

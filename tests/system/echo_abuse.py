@@ -1,0 +1,116 @@
+"""tp-echo among clients nobody wants: whatever they do, a client beside them is served as if they
+were not there, and nothing of them stays behind."""
+from echo_server import Echo, Load, each_server, load
+from stage import EMULATOR, FACTOR, cases, expect, expect_equal, skip, until
+
+SECONDS = 0.6 * min(FACTOR, 2)  # how long each of them goes on
+
+STORM = ("storm", {"connections": 50, "window": 4, "size": 64})
+SLOW = ("slow", {"connections": 4, "size": 1000, "seconds": 3 * SECONDS})
+GARBAGE = ("garbage", {"connections": 30})
+HALF_OPEN = ("half-open", {"connections": 30})
+RESET = ("reset", {"connections": 30, "window": 8, "size": 1000})
+LARGE = ("echo", {"connections": 4, "window": 4, "size": 65536})
+
+
+def start(server, seed, mode, options):
+    return Load(server, mode, **{"seconds": SECONDS, "seed": seed, **options})
+
+
+def check_happened(report):
+    """It did what it is for. That nothing it saw was wrong, it says itself."""
+    mode, connections = report["mode"], report["connections"]
+    said = f"{mode}: {report}"
+    expect_equal(report["errors"], 0, said)
+    if mode == "slow":
+        expect_equal(report["cut"] + report["served"], connections, f"cut or served: {said}")
+        expect(report["cut"] > 0, f"who does not read is cut: {said}")
+        # Its queue is lost, so it is cut with a reset: what it holds must not look like the whole.
+        expect_equal(report["closes"], {"none": report["cut"]}, f"how they were cut: {said}")
+    elif mode == "garbage":
+        expect(report["connects"] > connections, f"it comes again: {said}")
+        expect(report["cut"] >= report["connects"] - connections, f"and is cut: {said}")
+        expect(report["closes"].get("protocol", 0) > 0, f"and told why: {said}")
+    elif mode == "half-open":
+        expect_equal((report["stayed"], report["cut"]), (connections, 0), f"they stay: {said}")
+    elif mode == "storm":
+        expect(report["connects"] > connections, f"they come again: {said}")
+        expect(report["answers"] >= report["window"] * connections, f"and are answered: {said}")
+    elif mode == "reset":
+        expect(report["connects"] > connections, f"they come again: {said}")
+
+
+def bear(server, *hostile):
+    """A well-behaved client beside all of `hostile` at once. It must not see that they exist."""
+    before = server.descriptors()
+    with Load(server, connections=20, window=4, seconds=600) as beside:
+        beside.begun()
+        loads = [start(server, seed, *wanted) for seed, wanted in enumerate(hostile, 1)]
+        for dummy in loads:
+            check_happened(dummy.report())
+        beside.interrupt()  # the end of its time
+        report = beside.report()
+    expect_equal((report["errors"], report["connects"]), (0, 20), f"beside them: {report}")
+    expect(report["messages"] > 100, f"it was served: {report}")
+    expect_equal(report["closes"], {"none": 0}, f"it was left alone: {report}")
+    server.serves_the_simplest_client()
+    until(lambda: server.descriptors() == before, "every descriptor is given back")
+
+
+def bear_alone(hostile):
+    with Echo() as server:
+        bear(server, hostile)
+        server.finish()
+
+
+def case_storm():
+    bear_alone(STORM)
+
+
+def case_slow_readers():
+    bear_alone(SLOW)
+
+
+def case_garbage():
+    bear_alone(GARBAGE)
+
+
+def case_half_open():
+    bear_alone(HALF_OPEN)
+
+
+def case_reset():
+    bear_alone(RESET)
+
+
+def case_two_at_once():
+    with Echo() as server:
+        bear(server, STORM, RESET)
+        bear(server, SLOW, GARBAGE)
+        server.finish()
+
+
+def case_all_at_once():
+    for server in each_server():
+        bear(server, STORM, SLOW, GARBAGE, HALF_OPEN, RESET, LARGE)
+        server.finish()
+
+
+def case_a_queue_is_bounded():
+    """Many slow readers cost what their queues may hold, and nothing like what they have sent."""
+    if EMULATOR or FACTOR != 1:
+        skip("this build's or this system's memory is not the server's own")
+    readers, queue = 8, 16 << 20
+    with Echo() as server:
+        load(server, seconds=0.2)
+        before = server.most_memory()
+        report = load(server, "slow", connections=readers, size=1000, seconds=2)
+        expect_equal(report["cut"], readers, "all of them are cut")
+        grown = server.most_memory() - before
+        print(f"    {readers} readers that did not read: {grown / readers / (1 << 20):.1f} MiB each",
+              flush=True)
+        expect(grown <= readers * queue * 1.5, f"{grown} bytes of memory")
+        server.finish()
+
+
+cases(globals())

@@ -1,0 +1,204 @@
+"""The program lanserver: what it is told, what it says, how it starts and ends."""
+import os
+import re
+import socket
+
+from bus_client import SEND, BusClient
+from bus_hub import Hub
+from stage import (EMULATOR, PATIENCE, WINDOWS, Program, cases, expect, expect_equal, run,
+                   skip, system_path, write_file)
+
+SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def lanserver(text, *arguments):
+    """A run that ends by itself: with this configuration."""
+    path = write_file(text)
+    program = run("lanserver", "--config", system_path(path), *arguments)
+    program.path = system_path(path)
+    return program
+
+
+def says(program, pattern):
+    expect(any(re.search(pattern, line) for line in program.errors),
+           f"'{pattern}' among the errors\n{program.said()}")
+
+
+def case_version_and_help():
+    with open(os.path.join(SOURCES, "common/include/twinport/version.h"), encoding="utf-8") as file:
+        version = re.search(r'TP_VERSION_TEXT\s+"(.*)"', file.read()).group(1)
+    program = run("lanserver", "--version")
+    expect_equal((program.code, program.lines), (0, [f"lanserver {version}"]), "--version")
+    program = run("lanserver", "--help")
+    text = "\n".join(program.lines)
+    expect_equal(program.code, 0, "--help")
+    for option in ("--config", "--check-config", "--print-config", "--version", "--help"):
+        expect(option in text, f"{option} in the help")
+
+
+def case_wrong_options():
+    for arguments, wanted in ((["--bogus"], "bogus"), (["--config"], "config"), (["file"], "file"),
+                              (["--config", "a", "--config", "b"], "config")):
+        program = run("lanserver", *arguments)
+        expect_equal(program.code, 2, f"exit code for {arguments}")
+        says(program, wanted)
+        expect_equal(program.lines, [], "nothing on standard output")
+
+
+def case_the_example_is_what_the_program_prints():
+    program = run("lanserver", "--print-config")
+    expect_equal(program.code, 0, "exit code")
+    with open(os.path.join(SOURCES, "lanserver/lanserver.conf"), encoding="utf-8") as file:
+        expect_equal(file.read().splitlines(), program.lines,
+                     "lanserver/lanserver.conf (write it anew with lanserver --print-config)")
+    settings = [line for line in program.lines if re.match(r"#?\w+ = ", line)]
+    expect(len(settings) > 20, f"only {len(settings)} settings")
+    # Every line, with its comment sign taken away, is a configuration that is good. (A list that is
+    # empty unless given has no value to give.)
+    text = "\n".join(line.lstrip("#") for line in settings if not re.search(r"= *$", line))
+    checked = lanserver(text + "\n", "--check-config")
+    expect_equal(checked.code, 0, f"exit code\n{checked.said()}")
+
+
+def case_check_config():
+    program = lanserver("listen = 10.1.2.3:7400\nworkers = 4\n", "--check-config")
+    expect_equal(program.code, 0, f"exit code\n{program.said()}")
+    expect(program.path in program.lines[0], program.said())
+    program = run("lanserver", "--check-config", "--config", system_path("/nonexistent/lanserver.conf"))
+    expect_equal(program.code, 2, "exit code")
+    says(program, "lanserver.conf")
+
+
+def case_bad_config_lines():
+    for line, wanted in (("workers = many", r"workers.*whole number from 0 to 64"),
+                         ("workers = 65", r"workers.*whole number from 0 to 64"),
+                         ("listen = nowhere", r"listen.*IP address and port"),
+                         ("idle_timeout = 30", r"idle_timeout.*time with its unit"),
+                         ("queue_policy = drop", r"queue_policy.*disconnect, refuse"),
+                         ("allow = 10.0.0.1/8", r"allow.*networks"),
+                         ("nagle = perhaps", r"nagle.*yes or no"),
+                         ("max_frame = 16m", r"max_frame.*bytes"),
+                         ("colour = red", r"colour"),
+                         ("max_session = 4", r"max_sessions"),
+                         ("what is this", r"key = value")):
+        for arguments in (["--check-config"], []):
+            program = lanserver(f"# the first line\n\n{line}\n", *arguments)
+            expect_equal(program.code, 2, f"exit code for '{line}'\n{program.said()}")
+            says(program, "^" + re.escape(program.path) + ":3: .*" + wanted)
+            expect_equal(program.lines, [], "nothing on standard output")
+
+
+def case_values_that_do_not_fit_each_other():
+    program = lanserver("idle_timeout = 1ms\n", "--check-config")
+    expect_equal(program.code, 2, f"exit code\n{program.said()}")
+    says(program, r"idle_timeout_ms is 1; 100 to")
+    program = lanserver("queue_packets = 500\n", "--check-config")
+    expect_equal(program.code, 0, f"exit code\n{program.said()}")
+    says(program, r"unconfirmed_limit is above queue_packets")
+
+
+def case_a_public_bind_is_refused():
+    for address in ("0.0.0.0:0", "[::]:0", "8.8.8.8:0"):
+        for arguments in (["--check-config"], []):
+            program = lanserver(f"listen = {address}\n", *arguments)
+            expect(program.code in (1, 2), f"exit code {program.code} for {address}\n{program.said()}")
+            says(program, "allow_public_bind")
+    with Program("lanserver", "--config", system_path(write_file(
+            "listen = 0.0.0.0:0\nallow_public_bind = yes\n"))) as program:
+        program.wait_for(r"listening on 0\.0\.0\.0:\d+ ")
+        program.interrupt()
+        expect_equal(program.wait(), 0, f"exit code\n{program.said()}")
+
+
+def case_a_port_in_use():
+    with Hub() as hub:
+        program = lanserver(f"listen = 127.0.0.1:{hub.port}\n")
+        expect_equal(program.code, 1, f"exit code\n{program.said()}")
+        says(program, rf"127\.0\.0\.1:{hub.port}: the address and port are in use")
+        BusClient(hub.port, "x")  # the first one goes on
+        hub.finish()
+
+
+def case_an_address_that_is_not_ours():
+    program = lanserver("listen = 10.255.255.254:7400\n")
+    expect_equal(program.code, 1, f"exit code\n{program.said()}")
+    says(program, "10.255.255.254:7400")
+
+
+def case_ctrl_c_drains():
+    with Hub("drain_timeout = 20s") as hub:
+        a, b = BusClient(hub.port, "a"), BusClient(hub.port, "b")
+        for _ in range(100):
+            a.message(SEND, b.id, b"x")
+        for _ in range(100):
+            b.next()
+        hub.interrupt()
+        expect(b.quiet(0.2), "the hub waits for what is on its way")
+        b.ack()  # of all of it: now the hub may end
+        expect_equal(b.closed(), 8, "CLOSE")
+        expect_equal(a.closed(), 8, "CLOSE")
+        expect_equal(hub.wait(PATIENCE), 0, f"exit code\n{hub.said()}")
+        hub.wait_for(r"^lanserver: stopped: accepted 100 = delivered 100 \+ returned 0 \+ "
+                     r"outstanding 0$")
+
+
+def case_sigterm_drains():
+    if WINDOWS:
+        skip("SIGTERM kills under Wine")
+    with Hub() as hub:
+        hub.terminate()
+        expect_equal(hub.wait(PATIENCE), 0, f"exit code\n{hub.said()}")
+        hub.wait_for("^lanserver: stopped: accepted 0 ")
+
+
+def case_a_drain_that_takes_too_long_is_cut():
+    with Hub("drain_timeout = 300ms") as hub:
+        a, b = BusClient(hub.port, "a"), BusClient(hub.port, "b")
+        a.message(SEND, b.id, b"never confirmed")
+        b.next()
+        hub.interrupt()
+        expect_equal(hub.wait(PATIENCE), 0, f"exit code\n{hub.said()}")
+        hub.wait_for(r"accepted 1 = delivered 0 \+ returned 1 \+ outstanding 0$")
+
+
+def case_denied_addresses():
+    with Hub("deny = 127.0.0.0/8") as hub:
+        connection = socket.create_connection(("127.0.0.1", hub.port), 20)
+        try:
+            expect_equal(connection.recv(1), b"", "the connection is turned away")
+        except ConnectionResetError:
+            pass
+        connection.close()
+        hub.finish()
+
+
+def case_the_log_goes_to_its_file():
+    path = write_file("", ".log")
+    with Hub(f"log_file = {system_path(path)}", "log_level = info") as hub:
+        BusClient(hub.port, "somebody", "one").close()
+        hub.finish()
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    expect("somebody/one is here" in text and "somebody/one is gone" in text, text)
+    expect_equal(hub.errors, [], "nothing on standard error")
+    program = lanserver(f"listen = 127.0.0.1:0\nlog_file = {system_path('/nonexistent/x.log')}\n")
+    expect_equal(program.code, 1, "exit code")
+    says(program, "x.log: the file cannot be opened")
+
+
+def case_too_few_descriptors_are_said():
+    if WINDOWS:
+        skip("Win32 has no such limit")
+    limit = ["sh", "-c", 'ulimit -n 200; exec "$0" "$@"']
+    before = EMULATOR[:]
+    EMULATOR[:] = limit + before
+    try:
+        with Hub() as hub:
+            hub.wait_for(r"warning: the system allows 200 open files, .*max_sessions = 1024",
+                         errors=True)
+            hub.finish()
+    finally:
+        EMULATOR[:] = before
+
+
+cases(globals())

@@ -1,0 +1,205 @@
+"""The stage of the system tests: programs as processes of their own, watched and ended in time.
+
+    with Program("lanserver", "--config", path) as server:
+        port = int(server.wait_for(r"listening on .*:(\\d+) ").group(1))
+        ...
+        server.interrupt()
+        expect(server.wait() == 0, "a gentle end")
+
+    cases(globals())        # runs every function whose name begins with `case_`, or those named
+
+Programs are found in TWINPORT_BIN, with TWINPORT_EMULATOR in front. Time-outs stretch with
+TWINPORT_TIME_FACTOR. Whatever a test leaves running is killed at its end.
+"""
+import atexit
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+FACTOR = float(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
+EMULATOR = [word for word in [os.environ.get("TWINPORT_EMULATOR", "")] if word]
+WINDOWS = os.environ.get("TWINPORT_EXE", "") == ".exe"
+PATIENCE = 20.0 * FACTOR  # seconds that anything may take
+
+_running = []
+_skipped = []
+
+
+class Failed(Exception):
+    """A test does not hold; the message says what."""
+
+
+class Skipped(Exception):
+    """What this machine cannot do; the message says what."""
+
+
+def expect(holds, what):
+    if not holds:
+        raise Failed(what)
+
+
+def expect_equal(value, wanted, what):
+    if value != wanted:
+        raise Failed(f"{what}: {value!r}, expected {wanted!r}")
+
+
+def until(condition, what, seconds=PATIENCE):
+    """Waits until condition() is true, and returns what it gave."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Failed(f"not within {seconds:g} s: {what}")
+        time.sleep(0.01)
+
+
+def program_path(name):
+    return os.path.join(os.environ["TWINPORT_BIN"], name + os.environ.get("TWINPORT_EXE", ""))
+
+
+def write_file(text, suffix=".conf"):
+    """A file that is gone when the test ends. Programs under the emulator find it too."""
+    handle, path = tempfile.mkstemp(suffix=suffix)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+    atexit.register(lambda: os.path.exists(path) and os.unlink(path))
+    return path
+
+
+def system_path(path):
+    """How a program calls a file of this system: Wine has the root at Z:."""
+    return "Z:" + path.replace("/", "\\") if WINDOWS else path
+
+
+class Program:
+    """A process. Its lines are collected as they come; `lines` and `errors` hold them."""
+
+    def __init__(self, name, *arguments):
+        self.name = name
+        self.lines, self.errors = [], []
+        self._changed = threading.Condition()
+        self._open = 2
+        self.process = subprocess.Popen(
+            EMULATOR + [program_path(name)] + [str(a) for a in arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _running.append(self)
+        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in
+                         ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream, lines):
+        for raw in stream:
+            with self._changed:
+                lines.append(raw.decode("utf-8", "replace").rstrip("\r\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+
+    def wait_for(self, pattern, errors=False, seconds=PATIENCE):
+        """The first line of output (or of the errors) that `pattern` matches, as a match."""
+        lines = self.errors if errors else self.lines
+        end = time.monotonic() + seconds
+        seen = 0
+        with self._changed:
+            while True:
+                while seen < len(lines):
+                    match = re.search(pattern, lines[seen])
+                    if match:
+                        return match
+                    seen += 1
+                left = end - time.monotonic()
+                if left <= 0 or self._open == 0:
+                    raise Failed(f"{self.name} did not say '{pattern}'\n{self.said()}")
+                self._changed.wait(left)
+
+    def interrupt(self):
+        """Ctrl-C, also for a Win32 program: Wine translates it."""
+        self.process.send_signal(signal.SIGINT)
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+
+    def wait(self, seconds=PATIENCE):
+        """Its exit code, with all it said collected."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.name} does not end\n{self.said()}") from None
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code
+
+    def said(self):
+        return "\n".join([f"    {self.name}: {line}" for line in self.lines + self.errors])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+        self.process.wait()
+        if self in _running:
+            _running.remove(self)
+
+
+@atexit.register
+def _kill_all():
+    for program in _running:
+        program.kill()
+
+
+def run(name, *arguments, seconds=PATIENCE):
+    """Runs a program to its end; returns it, with `code`."""
+    with Program(name, *arguments) as program:
+        program.code = program.wait(seconds)
+        return program
+
+
+def skip(why):
+    raise Skipped(why)
+
+
+def cases(names):
+    """Runs the functions case_... of a module, in order, or those that the command line names."""
+    wanted = sys.argv[1:]
+    found = {name[5:]: case for name, case in names.items() if name.startswith("case_")}
+    unknown = [name for name in wanted if name not in found]
+    if unknown:
+        sys.exit(f"no case named {unknown[0]}")
+    failed = 0
+    for name, case in found.items():
+        if wanted and name not in wanted:
+            continue
+        begin = time.monotonic()
+        try:
+            case()
+            verdict = "ok"
+        except Skipped as why:
+            _skipped.append(name)
+            verdict = f"skipped: {why}"
+        except Failed as why:
+            failed += 1
+            verdict = f"FAILED: {why}"
+        except Exception:  # the test's own mistake, or a program's: the other cases still run
+            failed += 1
+            verdict = f"FAILED:\n{traceback.format_exc()}"
+        for program in list(_running):
+            program.__exit__()
+        print(f"{name}: {verdict} ({time.monotonic() - begin:.2f} s)", flush=True)
+    ran = len(wanted or found)
+    print(f"{ran} cases, {failed} failed, {len(_skipped)} skipped")
+    sys.exit(1 if failed else 77 if len(_skipped) == ran else 0)

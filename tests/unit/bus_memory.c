@@ -1,0 +1,171 @@
+/*
+ * Memory that runs out at every allocation of a peer's life on the bus: the peer is served, told or
+ * ended, never left waiting; the others go on; and the hub's account adds up.
+ */
+#include "bus_stage.h"
+
+#include "core/memory.h"
+#include "core/packet_internal.h"
+#include "core/pools.h"
+#include "proto/bus.h"
+#include "proto/frame.h"
+#include "raw_peer.h"
+
+#define BODY             60000u /* no room in the chunk at hand: memory of its own */
+#define MOST_ALLOCATIONS 300
+#define MOST_PAYLOAD     (TP_BUS_HEADER + BODY)
+
+/* What became of a peer. WAITS is what must not be. */
+typedef enum outcome { SERVED, RETURNED, ENDED, WAITS } outcome;
+
+typedef struct guest {
+    raw_peer *peer;
+    uint32_t id;
+    uint8_t in[MOST_PAYLOAD];
+    uint8_t out[MOST_PAYLOAD];
+} guest;
+
+static guest visitor, bystander;
+
+static void say_bus(guest *g, tp_bus_header header, size_t body) {
+    tp_bus_write(g->out, &header);
+    (void)raw_send_frame(g->peer, TP_FRAME_DATA, g->out, TP_BUS_HEADER + body);
+}
+
+static size_t put_text(uint8_t *at, const char *text) {
+    size_t size = strlen(text);
+    tp_bus_put_u16(at, (uint16_t)size);
+    memcpy(at + 2, text, size);
+    return 2 + size;
+}
+
+static void say_hello(guest *g, const char *service) {
+    uint8_t *body = g->out + TP_BUS_HEADER;
+    tp_bus_put_u16(body, TP_BUS_VERSION);
+    tp_bus_put_u16(body + 2, 0);
+    tp_bus_put_u32(body + 4, 1u << 20);
+    size_t size = TP_BUS_HELLO_FIXED;
+    size += put_text(body + size, service);
+    size += put_text(body + size, "i");
+    say_bus(g, (tp_bus_header){.kind = TP_BUS_HELLO}, size);
+}
+
+/* The next bus message of one of two kinds, others passed over; SERVED if it is the first. */
+static outcome await(guest *g, uint8_t kind, uint8_t instead) {
+    for (;;) {
+        unsigned type = 99;
+        long size = raw_receive_frame(g->peer, &type, g->in, sizeof g->in);
+        if (size < 0 || type == TP_FRAME_CLOSE) {
+            return raw_end(g->peer) == TP_ERR_TIMED_OUT ? WAITS : ENDED;
+        }
+        tp_bus_header header = {0};
+        if (type == TP_FRAME_DATA && size >= (long)TP_BUS_HEADER) {
+            header = tp_bus_read(g->in);
+        }
+        if (header.kind == kind) {
+            return SERVED;
+        }
+        if (header.kind == instead) {
+            return RETURNED;
+        }
+    }
+}
+
+static outcome come(guest *g, tp__hub *hub, const char *service) {
+    tp_address address = tp_server_address(tp__hub_server(hub));
+    g->peer = raw_connect(&address);
+    if (g->peer == NULL) {
+        return ENDED;
+    }
+    say_hello(g, service);
+    outcome welcome = await(g, TP_BUS_WELCOME, TP_BUS_ERROR);
+    if (welcome == SERVED) {
+        g->id = tp_bus_read_welcome(g->in + TP_BUS_HEADER).peer;
+    }
+    return welcome;
+}
+
+/* A message to itself, there and back across the hub; it is confirmed. */
+static outcome talk(guest *g) {
+    memset(g->out, 0x5a, sizeof g->out);
+    say_bus(g, (tp_bus_header){.kind = TP_BUS_SEND, .destination = g->id, .correlation = 1}, BODY);
+    outcome heard = await(g, TP_BUS_SEND, TP_BUS_ERROR);
+    if (heard == SERVED) {
+        CHECK_MEM(g->in + TP_BUS_HEADER, g->out + TP_BUS_HEADER, BODY);
+        say_bus(g, (tp_bus_header){.kind = TP_BUS_ACK, .source = 1}, 0);
+    }
+    return heard;
+}
+
+static outcome leave(guest *g, outcome so_far) {
+    if (g->peer == NULL) {
+        return so_far;
+    }
+    if (so_far == SERVED || so_far == RETURNED) {
+        uint8_t normal[2] = {0, 0};
+        (void)raw_send_frame(g->peer, TP_FRAME_CLOSE, normal, sizeof normal);
+        if (raw_end(g->peer) == TP_ERR_TIMED_OUT) {
+            so_far = WAITS;
+        }
+    }
+    raw_close(g->peer, false);
+    g->peer = NULL;
+    return so_far;
+}
+
+static outcome visit(tp__hub *hub) {
+    outcome so_far = come(&visitor, hub, "visitor");
+    if (so_far == SERVED) {
+        so_far = talk(&visitor);
+    }
+    return leave(&visitor, so_far);
+}
+
+static void forget_all_memory(void) {
+    REQUIRE(tp__pools_open() == TP_OK);
+    tp__packets_trim();
+    tp_pool_trim(tp__node_pool());
+    tp_pool_trim(tp__flight_pool());
+}
+
+/* With the n-th allocation failing. Returns whether there were as many. */
+static bool attempt(long n, unsigned counts[4], unsigned *lost) {
+    forget_all_memory();
+    tp__hub *hub = hub_open_default();
+    REQUIRE(come(&bystander, hub, "bystander") == SERVED);
+    uint64_t before = tp__memory_allocations();
+    tp__memory_fail_after(n);
+    outcome what = visit(hub);
+    tp__memory_fail_after(-1);
+    bool failed = tp__memory_allocations() - before >= (uint64_t)n;
+    counts[what]++;
+    CHECK_NE(what, WAITS);
+
+    CHECK_EQ(visit(hub), SERVED); /* whoever comes next is served */
+    /* The bystander stays, unless it could not be told who came or went: then it is ended. */
+    outcome beside = talk(&bystander);
+    CHECK(beside == SERVED || (beside == ENDED && failed));
+    *lost += beside != SERVED;
+    CHECK_NE(leave(&bystander, beside), WAITS);
+    hub_close(hub);
+    if (!failed) {
+        CHECK_EQ(what, SERVED);
+        CHECK_EQ(beside, SERVED);
+    }
+    return failed;
+}
+
+static void at_every_allocation_of_a_peers_life(void) {
+    unsigned counts[4] = {0}, lost = 0;
+    long n = 1;
+    while (n < MOST_ALLOCATIONS && attempt(n, counts, &lost)) {
+        n++;
+    }
+    CHECK_LT(n, MOST_ALLOCATIONS);
+    CHECK_GT(counts[ENDED] + counts[RETURNED], 2);
+    printf("    %ld allocations failed one by one: %u peers served all the same, %u told, %u ended; "
+           "%u beside them ended\n", n - 1, counts[SERVED] - 1, counts[RETURNED], counts[ENDED],
+        lost);
+}
+
+CHECK_MAIN(CASE(at_every_allocation_of_a_peers_life))

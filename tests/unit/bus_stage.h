@@ -1,0 +1,296 @@
+/*
+ * The stage of the bus's tests: a hub and its clients in one process, handlers that count and
+ * remember what came, and a way to wait for it.
+ */
+#ifndef TWINPORT_TESTS_BUS_STAGE_H
+#define TWINPORT_TESTS_BUS_STAGE_H
+
+#include <stdlib.h>
+
+#include "check.h"
+#include "lanserver/bus/hub.h"
+#include "os/clock.h"
+#include "os/thread.h"
+#include "twinport/lanclient.h"
+
+/* Everything the handlers write is under this mutex, and each change wakes who waits. */
+static tp_mutex stage_mutex;
+static tp_condition stage_changed;
+
+static inline void stage_open(void) {
+    static bool open;
+    if (!open) {
+        open = true;
+        tp_mutex_init(&stage_mutex);
+        tp_condition_init(&stage_changed);
+    }
+}
+
+static inline uint64_t stage_patience_ms(void) {
+    const char *factor = getenv("TWINPORT_TIME_FACTOR");
+    return 10000u * (factor ? strtoull(factor, NULL, 10) : 1u);
+}
+
+/* Waits until `condition` holds, which is read under the mutex. */
+#define AWAIT(condition)                                                                           \
+    do {                                                                                           \
+        uint64_t until_ = tp_clock_ms() + stage_patience_ms();                                     \
+        tp_mutex_lock(&stage_mutex);                                                               \
+        while (!(condition) && tp_clock_ms() < until_) {                                           \
+            tp_condition_wait(&stage_changed, &stage_mutex, 10);                                   \
+        }                                                                                          \
+        bool holds_ = (condition);                                                                 \
+        tp_mutex_unlock(&stage_mutex);                                                             \
+        check_true(holds_, "in time: " #condition, __FILE__, __LINE__);                            \
+        REQUIRE(holds_);                                                                           \
+    } while (0)
+
+/* ---- the hub ------------------------------------------------------------------------------- */
+
+static inline void hub_options(tp__hub_options *options) {
+    tp__hub_defaults(options);
+    options->server.address.port = 0;
+    options->server.workers = 2;
+    options->server.drain_timeout_ms = 2000;
+}
+
+static inline tp__hub *hub_open(const tp__hub_options *options) {
+    tp__hub *hub = NULL;
+    REQUIRE(tp__hub_create(options, &hub) == TP_OK);
+    REQUIRE(tp__hub_start(hub) == TP_OK);
+    return hub;
+}
+
+static inline tp__hub *hub_open_default(void) {
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    return hub_open(&options);
+}
+
+static inline tp__hub_account hub_account(tp__hub *hub) {
+    tp__hub_account account;
+    tp__hub_get_account(hub, &account);
+    return account;
+}
+
+/* Stops it, and checks that nothing was lost in silence. */
+static inline void hub_close(tp__hub *hub) {
+    tp__hub_stop(hub);
+    CHECK_EQ(tp__hub_wait(hub, (int)stage_patience_ms()), TP_OK);
+    tp__hub_account account = hub_account(hub);
+    CHECK_EQ(account.outstanding, 0);
+    CHECK_EQ(account.accepted, account.delivered + account.returned);
+    CHECK_EQ(account.peers, 0);
+    tp__hub_destroy(hub);
+}
+
+/* ---- the clients ---------------------------------------------------------------------------- */
+
+#define PARTY_TEXT 64
+
+typedef struct party {
+    tp_lanclient *client;
+    tp_lanclient_options options; /* change before party_start() */
+    tp_lanclient_handlers handlers;
+    bool answer;   /* requests: with their own text; else kept in `asked` */
+    tp_err refuse; /* requests: with this, unless it is TP_OK */
+
+    unsigned ups, downs, peer_ups, peer_downs, messages, requests, returns, replies;
+    tp_err down_reason;
+    tp_delivery from;       /* of the last message or request */
+    tp_delivery asked;      /* of the last request not answered */
+    char text[PARTY_TEXT];  /* of the last message or request */
+    tp_returned returned;   /* the last */
+    tp_err reply_error;     /* of the last reply */
+    char reply[PARTY_TEXT]; /* likewise */
+    tp_peer last_peer;      /* that came or went */
+} party;
+
+static inline party *party_of(const tp_lanclient *client) {
+    return tp_lanclient_context(client);
+}
+
+static inline void party_note(unsigned *count) {
+    ++*count;
+    tp_condition_wake_all(&stage_changed);
+    tp_mutex_unlock(&stage_mutex);
+}
+
+static inline void party_read(char *text, tp_packet *packet) {
+    size_t size = tp_packet_size(packet) < PARTY_TEXT ? tp_packet_size(packet) : PARTY_TEXT - 1;
+    memcpy(text, tp_packet_bytes(packet), size);
+    text[size] = '\0';
+}
+
+static inline void party_on_up(tp_lanclient *client, tp_peer_id self) {
+    CHECK_EQ(self, tp_lanclient_self(client));
+    tp_mutex_lock(&stage_mutex);
+    party_note(&party_of(client)->ups);
+}
+
+static inline void party_on_down(tp_lanclient *client, tp_err why) {
+    CHECK_EQ(tp_lanclient_self(client), TP_NO_PEER);
+    tp_mutex_lock(&stage_mutex);
+    party_of(client)->down_reason = why;
+    party_note(&party_of(client)->downs);
+}
+
+static inline void party_on_peer_up(tp_lanclient *client, const tp_peer *peer) {
+    tp_mutex_lock(&stage_mutex);
+    party_of(client)->last_peer = *peer;
+    party_note(&party_of(client)->peer_ups);
+}
+
+static inline void party_on_peer_down(tp_lanclient *client, const tp_peer *peer) {
+    tp_mutex_lock(&stage_mutex);
+    party_of(client)->last_peer = *peer;
+    party_note(&party_of(client)->peer_downs);
+}
+
+static inline void party_on_message(
+    tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    party *of = party_of(client);
+    tp_mutex_lock(&stage_mutex);
+    of->from = *from;
+    party_read(of->text, packet);
+    party_note(&of->messages);
+}
+
+static inline void party_on_request(
+    tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    party *of = party_of(client);
+    tp_mutex_lock(&stage_mutex);
+    of->from = *from;
+    party_read(of->text, packet);
+    bool answer = of->answer;
+    tp_err refuse = of->refuse;
+    if (!answer && !refuse) {
+        of->asked = *from;
+    }
+    party_note(&of->requests);
+    if (refuse) {
+        CHECK_EQ(tp_lanclient_refuse(client, from, refuse), TP_OK);
+    } else if (answer) {
+        CHECK_EQ(tp_lanclient_reply(client, from, packet, NULL), TP_OK);
+    }
+}
+
+static inline void party_on_returned(tp_lanclient *client, const tp_returned *returned) {
+    tp_mutex_lock(&stage_mutex);
+    party_of(client)->returned = *returned;
+    party_note(&party_of(client)->returns);
+}
+
+static inline void party_on_reply(
+    tp_lanclient *client, tp_err error, const tp_delivery *from, tp_packet *packet, void *context) {
+    party *of = context;
+    CHECK(client == of->client);
+    CHECK((error == TP_OK) == (from != NULL) && (error == TP_OK) == (packet != NULL));
+    tp_mutex_lock(&stage_mutex);
+    of->reply_error = error;
+    of->reply[0] = '\0';
+    if (packet) {
+        party_read(of->reply, packet);
+    }
+    party_note(&of->replies);
+}
+
+/* A client of `hub`, not started. */
+static inline void party_init(
+    party *of, const tp__hub *hub, const char *service, const char *instance) {
+    stage_open();
+    memset(of, 0, sizeof *of);
+    tp_lanclient_defaults(&of->options);
+    of->options.address = tp_server_address(tp__hub_server((tp__hub *)(uintptr_t)hub));
+    of->options.service = service;
+    of->options.instance = instance;
+    of->options.context = of;
+    of->options.backoff_max_ms = 200;
+    of->answer = true;
+    of->handlers = (tp_lanclient_handlers){.size = sizeof of->handlers,
+        .on_up = party_on_up,
+        .on_down = party_on_down,
+        .on_peer_up = party_on_peer_up,
+        .on_peer_down = party_on_peer_down,
+        .on_message = party_on_message,
+        .on_request = party_on_request,
+        .on_returned = party_on_returned};
+}
+
+static inline void party_start(party *of) {
+    REQUIRE(tp_lanclient_create(&of->options, &of->handlers, &of->client) == TP_OK);
+    REQUIRE(tp_lanclient_start(of->client) == TP_OK);
+}
+
+/* Started, and on the bus. */
+static inline void party_join(
+    party *of, const tp__hub *hub, const char *service, const char *instance) {
+    party_init(of, hub, service, instance);
+    party_start(of);
+    AWAIT(of->ups == 1);
+}
+
+/* Stops in order, and checks that what was sent is accounted for. */
+static inline void party_leave(party *of) {
+    tp_lanclient_stop(of->client);
+    CHECK_EQ(tp_lanclient_wait(of->client, (int)stage_patience_ms()), TP_OK);
+    tp_lanclient_stats stats = {.size = sizeof stats};
+    tp_lanclient_get_stats(of->client, &stats);
+    CHECK_EQ(stats.unconfirmed, 0);
+    CHECK_EQ(stats.sent, stats.confirmed + stats.lost);
+    CHECK_EQ(stats.requests_open, 0);
+    tp_lanclient_destroy(of->client);
+    of->client = NULL;
+}
+
+static inline tp_packet *text_packet(const char *text) {
+    tp_packet *packet = tp_packet_copy_of(text, strlen(text));
+    REQUIRE(packet != NULL);
+    return packet;
+}
+
+static inline tp_err say(party *from, tp_peer_id to, const char *text, tp_ticket *ticket) {
+    tp_packet *packet = text_packet(text);
+    tp_err error = tp_lanclient_send(from->client, to, packet, ticket);
+    tp_packet_release(packet);
+    return error;
+}
+
+static inline tp_err say_any(
+    party *from, const char *service, int32_t key, const char *text, tp_ticket *ticket) {
+    tp_packet *packet = text_packet(text);
+    tp_err error = tp_lanclient_send_any(from->client, service, key, packet, ticket);
+    tp_packet_release(packet);
+    return error;
+}
+
+static inline tp_err say_all(
+    party *from, const char *service, const char *text, tp_ticket *ticket) {
+    tp_packet *packet = text_packet(text);
+    tp_err error = tp_lanclient_send_all(from->client, service, packet, ticket);
+    tp_packet_release(packet);
+    return error;
+}
+
+static inline tp_err ask(party *from, tp_peer_id to, const char *text, unsigned timeout_ms) {
+    tp_packet *packet = text_packet(text);
+    tp_err error =
+        tp_lanclient_request(from->client, to, packet, timeout_ms, party_on_reply, from, NULL);
+    tp_packet_release(packet);
+    return error;
+}
+
+static inline tp_err ask_any(party *from, const char *service, int32_t key, const char *text) {
+    tp_packet *packet = text_packet(text);
+    tp_err error =
+        tp_lanclient_request_any(from->client, service, key, packet, 0, party_on_reply, from, NULL);
+    tp_packet_release(packet);
+    return error;
+}
+
+static inline tp_peer_id self(const party *of) {
+    return tp_lanclient_self(of->client);
+}
+
+#endif

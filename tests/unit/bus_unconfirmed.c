@@ -1,0 +1,144 @@
+/* The ring of what was sent and is not confirmed. */
+#include "check.h"
+#include "core/unconfirmed.h"
+#include "os/thread.h"
+
+static tp__sent entry(uint32_t n) {
+    return (tp__sent){.source = n, .correlation = n + 1, .destination = n + 2, .kind = 6};
+}
+
+static void push_many(tp__unconfirmed *ring, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t n = tp__unconfirmed_tail(ring);
+        CHECK_EQ(tp__unconfirmed_push(ring, entry((uint32_t)n)), TP__PUSHED);
+    }
+}
+
+static void check_entries(const tp__unconfirmed *ring) {
+    for (uint64_t n = tp__unconfirmed_head(ring); n < tp__unconfirmed_tail(ring); n++) {
+        CHECK_EQ(tp__unconfirmed_at(ring, n).source, (uint32_t)n);
+    }
+}
+
+static void entries_stay_in_order_while_it_grows(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 1000);
+    CHECK(ring.ring == NULL);
+    for (unsigned round = 0; round < 100; round++) {
+        push_many(&ring, 37 + round); /* so that it grows at every offset */
+        check_entries(&ring);
+        CHECK(tp__unconfirmed_confirm(&ring, (uint32_t)tp__unconfirmed_head(&ring) + 30));
+        check_entries(&ring);
+        if (tp__unconfirmed_count(&ring) > 800) {
+            CHECK(tp__unconfirmed_confirm(&ring, (uint32_t)tp__unconfirmed_tail(&ring)));
+            CHECK_EQ(tp__unconfirmed_count(&ring), 0);
+            tp__unconfirmed_trim(&ring);
+            CHECK(ring.ring == NULL);
+        }
+    }
+    tp__unconfirmed_clear(&ring);
+}
+
+static void the_limit_holds(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 5);
+    push_many(&ring, 5);
+    CHECK_EQ(tp__unconfirmed_push(&ring, entry(9)), TP__PUSH_FULL);
+    CHECK_EQ(tp__unconfirmed_count(&ring), 5);
+    tp__unconfirmed_undo(&ring);
+    CHECK_EQ(tp__unconfirmed_count(&ring), 4);
+    push_many(&ring, 1);
+    CHECK(tp__unconfirmed_confirm(&ring, 1));
+    push_many(&ring, 1);
+    CHECK_EQ(tp__unconfirmed_push(&ring, entry(9)), TP__PUSH_FULL);
+    check_entries(&ring);
+    tp__unconfirmed_clear(&ring);
+}
+
+static void counts_are_judged(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 100);
+    CHECK(tp__unconfirmed_confirm(&ring, 0));
+    CHECK(!tp__unconfirmed_confirm(&ring, 1)); /* nothing was sent */
+    push_many(&ring, 10);
+    CHECK(!tp__unconfirmed_confirm(&ring, 11));
+    CHECK(tp__unconfirmed_confirm(&ring, 10));
+    CHECK(tp__unconfirmed_confirm(&ring, 4)); /* old, and says nothing new */
+    CHECK_EQ(tp__unconfirmed_count(&ring), 0);
+    CHECK(tp__unconfirmed_confirm(&ring, UINT32_MAX)); /* likewise: one before the beginning */
+    CHECK_EQ(tp__unconfirmed_head(&ring), 10);
+    tp__unconfirmed_clear(&ring);
+}
+
+static void counts_wrap(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 100);
+    atomic_store(&ring.head, UINT32_MAX - 3);
+    atomic_store(&ring.tail, UINT32_MAX - 3);
+    push_many(&ring, 10);
+    check_entries(&ring);
+    CHECK(!tp__unconfirmed_confirm(&ring, 7));
+    CHECK(tp__unconfirmed_confirm(&ring, 2));
+    CHECK_EQ(tp__unconfirmed_count(&ring), 4);
+    CHECK(tp__unconfirmed_confirm(&ring, 6));
+    CHECK_EQ(tp__unconfirmed_head(&ring), UINT64_C(0x100000006));
+    tp__unconfirmed_clear(&ring);
+}
+
+static void no_memory_is_said_and_nothing_lost(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 1000);
+    tp__memory_fail_after(1);
+    CHECK_EQ(tp__unconfirmed_push(&ring, entry(0)), TP__PUSH_NO_MEMORY);
+    CHECK_EQ(tp__unconfirmed_count(&ring), 0);
+    push_many(&ring, TP__UNCONFIRMED_FIRST_ROOM);
+    tp__memory_fail_after(1);
+    CHECK_EQ(tp__unconfirmed_push(&ring, entry(0)), TP__PUSH_NO_MEMORY);
+    check_entries(&ring);
+    CHECK_EQ(tp__unconfirmed_count(&ring), TP__UNCONFIRMED_FIRST_ROOM);
+    push_many(&ring, 1);
+    check_entries(&ring);
+    tp__memory_fail_after(-1);
+    tp__unconfirmed_clear(&ring);
+}
+
+/* One thread confirms what another has pushed, as soon as it sees it. */
+enum { TOTAL = 1000000 };
+
+static void confirm_all(void *context) {
+    tp__unconfirmed *ring = context;
+    uint64_t confirmed = 0;
+    while (confirmed < TOTAL) {
+        uint64_t tail = tp__unconfirmed_tail(ring);
+        if (tail == confirmed) {
+            tp_thread_yield();
+            continue;
+        }
+        CHECK(tp__unconfirmed_confirm(ring, (uint32_t)tail));
+        confirmed = tail;
+    }
+}
+
+static void two_threads_share_it(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 4096);
+    tp_thread confirmer;
+    REQUIRE(tp_thread_start(&confirmer, "confirmer", confirm_all, &ring) == TP_OK);
+    for (uint32_t n = 0; n < TOTAL;) {
+        tp__push pushed = tp__unconfirmed_push(&ring, entry(n));
+        REQUIRE(pushed != TP__PUSH_NO_MEMORY);
+        if (pushed == TP__PUSHED) {
+            n++;
+        } else {
+            tp_thread_yield();
+        }
+    }
+    tp_thread_join(&confirmer);
+    CHECK_EQ(tp__unconfirmed_count(&ring), 0);
+    CHECK_LE(ring.room, 4096);
+    tp__unconfirmed_clear(&ring);
+}
+
+CHECK_MAIN(CASE(entries_stay_in_order_while_it_grows), CASE(the_limit_holds),
+    CASE(counts_are_judged), CASE(counts_wrap), CASE(no_memory_is_said_and_nothing_lost),
+    CASE(two_threads_share_it))

@@ -1,0 +1,533 @@
+/*
+ * Corners of the bus: receivers that are at their limits or just going, peers and hubs that say what
+ * they should not, answers that find no room, memory that runs out in a client's life.
+ */
+#include "bus_stage.h"
+#include "core/memory.h"
+#include "core/packet_internal.h"
+#include "core/pools.h"
+#include "lanclient/client.h"
+#include "lanserver/bus/hub_internal.h"
+#include "proto/frame.h"
+#include "raw_peer.h"
+
+/* ---- receivers that take nothing ------------------------------------------------------------- */
+
+static bool held;
+static unsigned no_peers; /* messages that came back with the bus's reason no-peer */
+
+static void set_held(bool value) {
+    tp_mutex_lock(&stage_mutex);
+    held = value;
+    tp_condition_wake_all(&stage_changed);
+    tp_mutex_unlock(&stage_mutex);
+}
+
+static void hold(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    party_on_message(client, from, packet);
+    tp_mutex_lock(&stage_mutex);
+    while (held) {
+        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+    }
+    tp_mutex_unlock(&stage_mutex);
+}
+
+static void count_no_peers(tp_lanclient *client, const tp_returned *returned) {
+    tp_mutex_lock(&stage_mutex);
+    no_peers += returned->bus_reason == TP_BUS_NO_PEER;
+    tp_mutex_unlock(&stage_mutex);
+    party_on_returned(client, returned);
+}
+
+static unsigned seen(const unsigned *count) {
+    tp_mutex_lock(&stage_mutex);
+    unsigned value = *count;
+    tp_mutex_unlock(&stage_mutex);
+    return value;
+}
+
+static tp_session_id session_of(tp__hub *hub, tp_peer_id id) {
+    tp_session_id session = TP_NO_SESSION;
+    tp_mutex_lock(&hub->directory);
+    for (uint32_t i = 0; i < hub->up_count; i++) {
+        session = hub->up[i]->public_id == id ? hub->up[i]->session : session;
+    }
+    tp_mutex_unlock(&hub->directory);
+    return session;
+}
+
+static char large[32768];
+static const char small[] = "a message as long as the ones that follow";
+
+/* A hub whose queues are small, with somebody of the service "slow" who does not read. */
+static tp__hub *open_with_holder(tp_queue_policy policy, party *holder) {
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    options.server.queue_policy = policy;
+    options.server.queue_bytes = 65536;
+    options.server.drain_timeout_ms = 10000;
+    tp__hub *hub = hub_open(&options);
+    memset(large, 'x', sizeof large - 1);
+    set_held(true);
+    party_init(holder, hub, "slow", "holder");
+    holder->handlers.on_message = hold;
+    party_start(holder);
+    AWAIT(holder->ups == 1);
+    return hub;
+}
+
+/* Waits until the hub has dealt with all that was said, and what came back is here. */
+static void settle(party *from) {
+    unsigned replies = seen(&from->replies);
+    CHECK_EQ(ask(from, TP_HUB, "stats", 0), TP_OK);
+    AWAIT(from->replies == replies + 1);
+}
+
+/* One after the other, so that no more than one comes back. */
+static void say_until_returned(party *from, tp_peer_id to, const char *text) {
+    unsigned before = seen(&from->returns);
+    for (unsigned i = 0; i < 10000 && seen(&from->returns) == before; i++) {
+        CHECK_EQ(say(from, to, text, NULL), TP_OK);
+        settle(from);
+    }
+    CHECK_EQ(seen(&from->returns), before + 1);
+}
+
+/* Until not even a small message finds room in the holder's queue. */
+static void jam(party *from, tp_peer_id holder) {
+    for (size_t size = sizeof large - 1; size > sizeof small; size /= 4) {
+        say_until_returned(from, holder, large + sizeof large - 1 - size);
+    }
+    say_until_returned(from, holder, small);
+}
+
+static void check_all_reach(party *from, party *other, bool keyed) {
+    unsigned returns = seen(&from->returns);
+    unsigned messages = seen(&other->messages);
+    for (int32_t i = 0; i < 32; i++) {
+        CHECK_EQ(say_any(from, "slow", keyed ? i : TP_NO_KEY, small, NULL), TP_OK);
+    }
+    AWAIT(other->messages + from->returns == messages + returns + 32);
+    CHECK_EQ(from->returns, returns);
+}
+
+static void whoever_is_full_is_passed_over(void) {
+    party a, b, d;
+    tp__hub *hub = open_with_holder(TP_QUEUE_REFUSE, &b);
+    party_join(&a, hub, "chat", "a");
+    jam(&a, self(&b));
+    CHECK_EQ(a.returned.bus_reason, TP_BUS_QUEUE_FULL);
+    party_join(&d, hub, "slow", "d");
+    check_all_reach(&a, &d, false);
+    set_held(false);
+    party_leave(&a);
+    party_leave(&b);
+    party_leave(&d);
+    hub_close(hub);
+}
+
+static void whoever_is_ending_is_passed_over(void) {
+    party a, b, d;
+    tp__hub *hub = open_with_holder(TP_QUEUE_REFUSE, &b);
+    tp_peer_id ending = self(&b);
+    party_join(&a, hub, "chat", "a");
+    party_join(&d, hub, "slow", "d");
+    say_until_returned(&a, ending, large);
+    CHECK(tp_server_disconnect_after_send(hub->server, session_of(hub, ending), TP_CLOSE_KICKED));
+    check_all_reach(&a, &d, false);
+    check_all_reach(&a, &d, true);
+    unsigned returns = seen(&a.returns);
+    CHECK_EQ(say(&a, ending, small, NULL), TP_OK);
+    AWAIT(a.returns == returns + 1);
+    CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
+    CHECK_EQ(a.peer_downs, 0);
+    set_held(false);
+    party_leave(&a);
+    party_leave(&b);
+    party_leave(&d);
+    hub_close(hub);
+}
+
+/* The copy for which there was no room ends the receiver: it is not delivered, so it comes back. */
+static void a_copy_of_an_all_that_finds_no_room_comes_back(void) {
+    party a, b, c;
+    tp__hub *hub = open_with_holder(TP_QUEUE_DISCONNECT, &b);
+    party_init(&a, hub, "chat", "a");
+    a.handlers.on_returned = count_no_peers;
+    no_peers = 0;
+    party_start(&a);
+    party_join(&c, hub, "quick", "c");
+    AWAIT(a.ups == 1 && a.peer_ups == 2);
+    unsigned sent = 0;
+    while (seen(&a.peer_downs) == 0 && sent < 4096) {
+        /* A quarter of a queue: what is still counted of the one before does no harm. */
+        CHECK_EQ(say_all(&a, NULL, large + sizeof large / 2, NULL), TP_OK);
+        sent++;
+        AWAIT(c.messages == sent);
+    }
+    AWAIT(a.peer_downs == 1);
+    CHECK_GE(no_peers, 1);
+    set_held(false);
+    party_leave(&a);
+    party_leave(&b);
+    party_leave(&c);
+    hub_close(hub);
+}
+
+/* ---- peers that say what they should not ------------------------------------------------------ */
+
+static uint8_t raw_in[4096];
+
+static void raw_say(raw_peer *peer, tp_bus_header header, const void *body, size_t size) {
+    uint8_t out[256];
+    tp_bus_write(out, &header);
+    memcpy(out + TP_BUS_HEADER, body, size);
+    REQUIRE(raw_send_frame(peer, TP_FRAME_DATA, out, TP_BUS_HEADER + size));
+}
+
+static tp_bus_header raw_hear(raw_peer *peer, uint8_t kind) {
+    tp_bus_header header = {0};
+    while (header.kind != kind) {
+        unsigned type = 99;
+        long size = raw_receive_frame(peer, &type, raw_in, sizeof raw_in);
+        REQUIRE(size >= (long)TP_BUS_HEADER);
+        header = tp_bus_read(raw_in);
+    }
+    return header;
+}
+
+static raw_peer *raw_join(tp__hub *hub) {
+    static const uint8_t hello[] = {1, 0, 0, 0, 0, 0, 1, 0, 3, 0, 'r', 'a', 'w', 1, 0, 'r'};
+    tp_address address = tp_server_address(hub->server);
+    raw_peer *peer = raw_connect(&address);
+    REQUIRE(peer != NULL);
+    raw_say(peer, (tp_bus_header){.kind = TP_BUS_HELLO}, hello, sizeof hello);
+    raw_hear(peer, TP_BUS_WELCOME);
+    return peer;
+}
+
+/* It goes back to who sent it; the one it was meant for is not ended on its account. */
+static void an_error_that_is_none_goes_back(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_join(&a, hub, "chat", "a");
+    raw_peer *peer = raw_join(hub);
+    static const struct {
+        uint8_t kind;
+        size_t size;
+        bool good;
+    } errors[] = {{6, 0, false}, {6, 11, false}, {0, 12, false}, {5, 12, false}, {11, 12, false},
+        {77, 12, false}, {10, 12, true}, {6, 40, true}};
+    for (uint32_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        uint8_t body[40] = {0};
+        body[8] = errors[i].kind;
+        tp_bus_header error = {.kind = TP_BUS_ERROR,
+            .key = TP_BUS_NO_HANDLER,
+            .destination = self(&a),
+            .correlation = i + 1};
+        raw_say(peer, error, body, errors[i].size);
+        if (errors[i].good) {
+            AWAIT(a.returned.ticket == i + 1);
+            continue;
+        }
+        tp_bus_header back = raw_hear(peer, TP_BUS_ERROR);
+        CHECK_EQ(back.correlation, i + 1);
+        CHECK_EQ(back.key, TP_BUS_MALFORMED);
+    }
+    CHECK_EQ(a.returns, 2);
+    CHECK_EQ(a.downs, 0);
+    raw_close(peer, false);
+    party_leave(&a);
+    hub_close(hub);
+}
+
+/* ---- a hub that says what it should not ------------------------------------------------------- */
+
+static tp_bus_header hub_says; /* after a WELCOME that announces a peer, instead of that peer */
+
+static void send_to(tp_server *server, tp_session_id session, const tp_bus_header *header,
+    const void *body, size_t size) {
+    tp_packet *packet = tp_packet_new(TP_BUS_HEADER + size);
+    REQUIRE(packet != NULL);
+    tp_bus_write(tp_packet_put_space(packet, TP_BUS_HEADER), header);
+    tp_packet_put_bytes(packet, body, size);
+    tp_server_send(server, session, packet);
+    tp_packet_release(packet);
+}
+
+static void false_hub(tp_server *server, tp_session_id session, tp_packet *packet) {
+    static const uint8_t body[64];
+    uint8_t bytes[TP_BUS_WELCOME_SIZE];
+    if (tp_bus_read(tp_packet_bytes(packet)).kind != TP_BUS_HELLO) {
+        return;
+    }
+    tp_bus_welcome welcome = {
+        .version = TP_BUS_VERSION, .peer = 1, .hub = 1, .max_payload = 65536, .peers = 1};
+    tp_bus_write_welcome(bytes, &welcome);
+    send_to(server, session, &(tp_bus_header){.kind = TP_BUS_WELCOME}, bytes, sizeof bytes);
+    send_to(server, session, &hub_says, body, sizeof body);
+}
+
+/* Nothing of it is the user's to hear: the client is not up. */
+static void a_hub_that_speaks_too_soon_is_left(void) {
+    stage_open();
+    const tp_handlers handlers = {.size = sizeof handlers, .on_recv = false_hub};
+    tp_server_options options;
+    tp_server_defaults(&options);
+    options.listen = true;
+    REQUIRE(tp_address_parse("127.0.0.1:0", &options.address) == TP_OK);
+    options.workers = 1;
+    for (uint8_t kind = TP_BUS_SEND; kind <= TP_BUS_ERROR; kind++) {
+        tp_server *server = NULL;
+        hub_says = (tp_bus_header){.kind = kind, .source = 7, .correlation = 1};
+        REQUIRE(tp_server_create(&options, &handlers, &server) == TP_OK);
+        REQUIRE(tp_server_start(server) == TP_OK);
+        party a;
+        memset(&a, 0, sizeof a);
+        tp__hub only_its_server = {.server = server};
+        party_init(&a, &only_its_server, "chat", "a");
+        party_start(&a);
+        tp_lanclient_stats stats = {.size = sizeof stats};
+        AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.connect_failures >= 2));
+        party_leave(&a);
+        CHECK_EQ(a.ups + a.downs + a.messages + a.requests + a.returns + a.replies, 0);
+        tp_server_destroy(server);
+    }
+}
+
+/* ---- answers ------------------------------------------------------------------------------------ */
+
+/* There is no handler for messages, and no room to say so for each of them. */
+static void what_cannot_even_be_refused_comes_back(void) {
+    enum { MESSAGES = 2000 };
+    tp__hub *hub = hub_open_default();
+    party a, b;
+    party_init(&a, hub, "deaf", "a");
+    a.handlers.on_message = NULL;
+    a.options.max_unconfirmed = 1;
+    party_start(&a);
+    AWAIT(a.ups == 1);
+    party_join(&b, hub, "chat", "b");
+    tp_peer_id deaf = self(&a);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        CHECK_EQ(say(&b, deaf, "hello?", NULL), TP_OK);
+    }
+    AWAIT(b.returns == MESSAGES);
+    party_leave(&a);
+    party_leave(&b);
+    hub_close(hub);
+}
+
+static void what_is_not_there_is_refused(void) {
+    tp__hub *hub = hub_open_default();
+    party a, b;
+    party_join(&a, hub, "chat", "a");
+    party_join(&b, hub, "chat", "b");
+    tp_packet *packet = text_packet("x");
+    tp_delivery from = {.size = sizeof from, .peer = self(&b), .ticket = 1, .kind = TP_MESSAGE_ANY};
+    CHECK_EQ(tp_lanclient_reply(a.client, NULL, packet, NULL), TP_ERR_INVALID);
+    CHECK_EQ(tp_lanclient_refuse(a.client, NULL, TP_ERR_FULL), TP_ERR_INVALID);
+    CHECK_EQ(tp_lanclient_reply(a.client, &from, packet, NULL), TP_ERR_INVALID);
+    CHECK_EQ(tp_lanclient_refuse(a.client, &from, TP_OK), TP_ERR_INVALID);
+    CHECK_EQ(tp_lanclient_send(a.client, self(&b), NULL, NULL), TP_ERR_INVALID);
+    CHECK_EQ(tp_lanclient_send_all(a.client, NULL, NULL, NULL), TP_ERR_INVALID);
+    CHECK_EQ(tp_lanclient_request(a.client, self(&b), packet, 0, NULL, NULL, NULL), TP_ERR_INVALID);
+    /* A name whose hash is the one that stands for everybody. */
+    CHECK_EQ(tp_bus_service_hash("aazkh8gy", 8), 0);
+    CHECK_EQ(tp_lanclient_send_all(a.client, "aazkh8gy", packet, NULL), TP_ERR_INVALID);
+    CHECK_EQ(tp_packet_error(packet), TP_OK);
+    tp_packet_release(packet);
+    party_leave(&a);
+    party_leave(&b);
+    CHECK_EQ(b.messages, 0);
+    hub_close(hub);
+}
+
+/* Without names of their own they are still two, for whoever chooses by key. */
+static void clients_without_a_name_share_the_keys(void) {
+    tp__hub *hub = hub_open_default();
+    party a, b, c;
+    party_join(&a, hub, "db", NULL);
+    party_join(&b, hub, "db", NULL);
+    party_join(&c, hub, "chat", "c");
+    CHECK(strcmp(a.client->instance, b.client->instance) != 0);
+    for (int32_t key = 0; key < 256; key++) {
+        CHECK_EQ(say_any(&c, "db", key, "x", NULL), TP_OK);
+    }
+    AWAIT(a.messages + b.messages == 256);
+    CHECK_GT(a.messages, 64);
+    CHECK_GT(b.messages, 64);
+    party_leave(&a);
+    party_leave(&b);
+    party_leave(&c);
+    hub_close(hub);
+}
+
+/* A packet that found no room is as it was: also where its reader stood. */
+static void a_packet_not_taken_keeps_its_cursor(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_init(&a, hub, "chat", "a");
+    a.options.queue_bytes = 1024;
+    party_start(&a);
+    AWAIT(a.ups == 1);
+    tp_packet *packet = tp_packet_new(2048);
+    memset(tp_packet_put_space(packet, 2000), 'x', 2000);
+    tp_packet_seek(packet, 100);
+    CHECK_EQ(tp_lanclient_send(a.client, self(&a), packet, NULL), TP_ERR_FULL);
+    CHECK_EQ(tp_packet_left(packet), 1900);
+    tp_packet_release(packet);
+    party_leave(&a);
+    hub_close(hub);
+}
+
+/* ---- memory -------------------------------------------------------------------------------------- */
+
+/* What a service does in its life that only listens: it never sends first. */
+static void serve_once(party *a, party *asker) {
+    AWAIT(a->ups > 0 && tp_lanclient_self(a->client) != TP_NO_PEER);
+    unsigned replies = seen(&asker->replies);
+    while (ask_any(asker, "db", TP_NO_KEY, "?") != TP_OK) {
+        tp_thread_yield();
+    }
+    AWAIT(asker->replies == replies + 1);
+}
+
+/* The asker hears of it in any case, if only by its time-out. */
+static void answer_if_possible(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    tp_err error = tp_lanclient_reply(client, from, packet, NULL);
+    CHECK(error == TP_OK || error == TP_ERR_NO_MEMORY || error == TP_ERR_FULL ||
+          error == TP_ERR_NOT_CONNECTED);
+}
+
+static void forget_all_memory(void) {
+    REQUIRE(tp__pools_open() == TP_OK);
+    tp__packets_trim();
+    tp_pool_trim(tp__node_pool());
+    tp_pool_trim(tp__flight_pool());
+}
+
+/* With the n-th allocation failing, wherever in this process it is. True: there were as many. */
+static bool attempt(tp__hub *hub, party *asker, long n) {
+    party a;
+    party_init(&a, hub, "db", "a");
+    a.handlers.on_request = answer_if_possible;
+    a.options.idle_trim_ms = 0;
+    a.options.request_timeout_ms = 200;
+    forget_all_memory();
+    uint64_t before = tp__memory_allocations();
+    tp__memory_fail_after(n);
+    tp_err error = tp_lanclient_create(&a.options, &a.handlers, &a.client);
+    if (!error) {
+        error = tp_lanclient_start(a.client);
+    }
+    if (!error) {
+        serve_once(&a, asker); /* whatever its answer is: there is one */
+        AWAIT(tp_lanclient_self(a.client) != TP_NO_PEER);
+        tp_err asked = ask(&a, self(&a), "myself", 100);
+        if (!asked) {
+            AWAIT(a.replies == 1);
+        }
+    }
+    tp__memory_fail_after(-1);
+    bool failed = tp__memory_allocations() - before >= (uint64_t)n;
+    CHECK(!error || (failed && error == TP_ERR_NO_MEMORY));
+    if (error && a.client) {
+        CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
+    }
+    if (a.client) {
+        do {
+            serve_once(&a, asker);
+        } while (asker->reply_error != TP_OK); /* what follows works */
+        party_leave(&a);
+    }
+    return failed;
+}
+
+static void at_every_allocation_of_a_clients_life(void) {
+    tp__hub *hub = hub_open_default();
+    party asker;
+    party_init(&asker, hub, "chat", "asker");
+    asker.options.request_timeout_ms = 500;
+    party_start(&asker);
+    AWAIT(asker.ups == 1);
+    long n = 1;
+    while (n < 1000 && attempt(hub, &asker, n)) {
+        n++;
+    }
+    CHECK_LT(n, 1000);
+    CHECK_GT(n, 10);
+    printf("    %ld allocations failed one by one\n", n - 1);
+    party_leave(&asker);
+    hub_close(hub);
+}
+
+static tp_packet *kept[65536];
+static unsigned kept_count;
+static bool used_up;
+
+/* On the hub's one worker: not the smallest packet can be made there afterwards. */
+static void use_up_memory(void *context) {
+    (void)context;
+    forget_all_memory();
+    tp__memory_fail_from(1);
+    unsigned count = 0;
+    while (count < sizeof kept / sizeof kept[0] && (kept[count] = tp_packet_new(0)) != NULL) {
+        count++;
+    }
+    tp_mutex_lock(&stage_mutex);
+    kept_count = count;
+    used_up = true;
+    tp_condition_wake_all(&stage_changed);
+    tp_mutex_unlock(&stage_mutex);
+}
+
+/* PEER_DOWN of this peer, or the end. */
+static bool hears_of(raw_peer *peer, uint32_t gone) {
+    for (;;) {
+        unsigned type = 99;
+        long size = raw_receive_frame(peer, &type, raw_in, sizeof raw_in);
+        if (size < 0) {
+            return raw_end(peer) != TP_ERR_TIMED_OUT;
+        }
+        bool word = type == TP_FRAME_DATA && raw_in[0] == TP_BUS_PEER_DOWN &&
+                    tp_bus_get_u32(raw_in + TP_BUS_HEADER) == gone;
+        if (word || type == TP_FRAME_CLOSE) {
+            return true;
+        }
+    }
+}
+
+/* No memory for the word that a peer has gone: who cannot be told is ended, and learns all anew. */
+static void nobody_keeps_a_peer_that_has_gone(void) {
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    options.server.workers = 1;
+    tp__hub *hub = hub_open(&options);
+    raw_peer *bystander = raw_join(hub);
+    raw_peer *visitor = raw_join(hub);
+    uint32_t id = tp_bus_get_u32(raw_in + TP_BUS_HEADER + 4);
+    raw_hear(bystander, TP_BUS_PEER_UP);
+
+    CHECK_EQ(tp_server_post(hub->server, 1, use_up_memory, NULL), TP_OK);
+    AWAIT(used_up);
+    CHECK_LT(kept_count, sizeof kept / sizeof kept[0]);
+    raw_close(visitor, true);
+    AWAIT(hub_account(hub).peers < 2);
+    tp__memory_fail_from(-1);
+    while (kept_count > 0) {
+        tp_packet_release(kept[--kept_count]);
+    }
+    CHECK(hears_of(bystander, id));
+    raw_close(bystander, false);
+    hub_close(hub);
+}
+
+CHECK_MAIN(CASE(whoever_is_full_is_passed_over), CASE(whoever_is_ending_is_passed_over),
+    CASE(a_copy_of_an_all_that_finds_no_room_comes_back), CASE(an_error_that_is_none_goes_back),
+    CASE(a_hub_that_speaks_too_soon_is_left), CASE(what_cannot_even_be_refused_comes_back),
+    CASE(what_is_not_there_is_refused), CASE(clients_without_a_name_share_the_keys),
+    CASE(a_packet_not_taken_keeps_its_cursor), CASE(at_every_allocation_of_a_clients_life),
+    CASE(nobody_keeps_a_peer_that_has_gone))

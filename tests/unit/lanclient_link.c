@@ -1,0 +1,247 @@
+/* lanclient's link: away, coming back, refused, stopped, started again, idle. */
+#include "bus_stage.h"
+
+/* A hub on the same port as one that was closed. */
+static tp__hub *hub_reopen(uint16_t port) {
+    tp__hub_options options;
+    hub_options(&options);
+    options.server.address.port = port;
+    return hub_open(&options);
+}
+
+static uint16_t port_of(tp__hub *hub) {
+    return tp_server_address(tp__hub_server(hub)).port;
+}
+
+static void away_from_the_bus_nothing_is_taken(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_init(&a, hub, "chat", "a");
+    hub_close(hub); /* nobody listens there now */
+    party_start(&a);
+    tp_ticket ticket = 99;
+    CHECK_EQ(tp_lanclient_self(a.client), TP_NO_PEER);
+    CHECK_EQ(say(&a, 5, "x", &ticket), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(ticket, 99);
+    CHECK_EQ(say_all(&a, NULL, "x", NULL), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(ask(&a, 5, "x", 0), TP_ERR_NOT_CONNECTED);
+    tp_lanclient_stats stats = {.size = sizeof stats};
+    AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.connect_failures >= 3));
+    party_leave(&a);
+    CHECK_EQ(a.ups, 0);
+    CHECK_EQ(a.downs, 0);
+    CHECK_EQ(a.returns, 0);
+    CHECK_EQ(a.replies, 0);
+}
+
+static void clients_find_a_hub_that_comes_later_and_again(void) {
+    tp__hub *hub = hub_open_default();
+    uint16_t port = port_of(hub);
+    party a, b;
+    party_init(&a, hub, "chat", "a");
+    party_init(&b, hub, "db", "b");
+    hub_close(hub);
+    party_start(&a);
+    party_start(&b);
+    hub = hub_reopen(port);
+    AWAIT(a.ups == 1 && b.ups == 1 && a.peer_ups == 1 && b.peer_ups == 1);
+    CHECK_EQ(ask_any(&a, "db", TP_NO_KEY, "first"), TP_OK);
+    AWAIT(a.replies == 1);
+
+    hub_close(hub);
+    AWAIT(a.downs == 1 && b.downs == 1 && a.peer_downs == 1);
+    CHECK_NE(a.down_reason, TP_OK);
+    CHECK_EQ(tp_lanclient_peers(a.client, NULL, NULL, 0), 0);
+    CHECK_EQ(say(&a, 5, "x", NULL), TP_ERR_NOT_CONNECTED);
+
+    hub = hub_reopen(port);
+    AWAIT(a.ups == 2 && b.ups == 2 && a.peer_ups == 2);
+    CHECK_EQ(ask_any(&a, "db", TP_NO_KEY, "second"), TP_OK);
+    AWAIT(a.replies == 2);
+    CHECK_EQ(a.reply_error, TP_OK);
+    CHECK_STR(a.reply, "second");
+    party_leave(&a);
+    party_leave(&b);
+    hub_close(hub);
+}
+
+static void an_answer_for_a_lost_hub_goes_nowhere(void) {
+    tp__hub *hub = hub_open_default();
+    uint16_t port = port_of(hub);
+    party a, b;
+    party_join(&a, hub, "chat", "a");
+    party_init(&b, hub, "db", "b");
+    b.answer = false;
+    party_start(&b);
+    AWAIT(b.ups == 1);
+    CHECK_EQ(ask_any(&a, "db", TP_NO_KEY, "slow"), TP_OK);
+    AWAIT(b.requests == 1);
+    hub_close(hub);
+    AWAIT(a.replies == 1 && a.downs == 1);
+    CHECK_EQ(a.reply_error, TP_ERR_PEER_LOST);
+    hub = hub_reopen(port);
+    AWAIT(a.ups == 2 && b.ups == 2);
+    tp_packet *packet = text_packet("done");
+    CHECK_EQ(tp_lanclient_reply(b.client, &b.asked, packet, NULL), TP_ERR_PEER_LOST);
+    CHECK_EQ(tp_lanclient_refuse(b.client, &b.asked, TP_ERR_FULL), TP_ERR_PEER_LOST);
+    tp_packet_release(packet);
+    party_leave(&a);
+    party_leave(&b);
+    hub_close(hub);
+}
+
+/* Two names with one hash: the second is told why it cannot come, and keeps trying. */
+static void a_name_that_collides_is_refused(void) {
+    tp__hub *hub = hub_open_default();
+    party a, b;
+    party_join(&a, hub, "costarring", "a");
+    party_init(&b, hub, "liquid", "b");
+    party_start(&b);
+    tp_lanclient_stats stats = {.size = sizeof stats};
+    AWAIT((tp_lanclient_get_stats(b.client, &stats), stats.connect_failures >= 2));
+    CHECK_EQ(b.ups, 0);
+    party_leave(&b);
+    party_leave(&a);
+    hub_close(hub);
+}
+
+static void a_stop_waits_for_confirmation(void) {
+    tp__hub *hub = hub_open_default();
+    party a, b;
+    party_join(&a, hub, "chat", "a");
+    party_join(&b, hub, "db", "b");
+    for (unsigned i = 0; i < 1000; i++) {
+        CHECK_EQ(say(&a, self(&b), "last words", NULL), TP_OK);
+    }
+    tp_lanclient_stop(a.client);
+    tp_lanclient_stop(a.client);
+    CHECK_EQ(say(&a, self(&b), "too late", NULL), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(tp_lanclient_wait(a.client, (int)stage_patience_ms()), TP_OK);
+    AWAIT(b.messages == 1000);
+    CHECK_EQ(a.returns, 0);
+    CHECK_EQ(a.downs, 1);
+    CHECK_EQ(tp_lanclient_wait(a.client, 0), TP_ERR_STATE);
+    tp_lanclient_destroy(a.client);
+    party_leave(&b);
+    CHECK_EQ(hub_account(hub).delivered, 1000);
+    hub_close(hub);
+}
+
+static void destroy_waits_for_a_stop_that_was_asked_for(void) {
+    tp__hub *hub = hub_open_default();
+    party a, b;
+    party_join(&a, hub, "chat", "a");
+    party_join(&b, hub, "db", "b");
+    for (unsigned i = 0; i < 1000; i++) {
+        CHECK_EQ(say(&a, self(&b), "last words", NULL), TP_OK);
+    }
+    tp_lanclient_stop(a.client);
+    tp_lanclient_destroy(a.client);
+    AWAIT(b.messages == 1000);
+    CHECK_EQ(a.returns, 0);
+    party_leave(&b);
+    hub_close(hub);
+}
+
+static void stop_here(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    (void)from, (void)packet;
+    tp_lanclient_stop(client);
+    CHECK_EQ(tp_lanclient_wait(client, 0), TP_ERR_WRONG_THREAD);
+}
+
+static void a_handler_can_stop_its_client(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_init(&a, hub, "chat", "a");
+    a.handlers.on_message = stop_here;
+    CHECK_EQ(tp_lanclient_create(&a.options, &a.handlers, &a.client), TP_OK);
+    CHECK_EQ(tp_lanclient_wait(a.client, 0), TP_ERR_STATE);
+    CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
+    CHECK_EQ(tp_lanclient_start(a.client), TP_ERR_STATE);
+    AWAIT(a.ups == 1);
+    CHECK_EQ(say(&a, self(&a), "stop", NULL), TP_OK);
+    AWAIT(a.downs == 1);
+    CHECK_EQ(a.down_reason, TP_OK);
+    CHECK_EQ(tp_lanclient_wait(a.client, (int)stage_patience_ms()), TP_OK);
+    tp_lanclient_destroy(a.client);
+    hub_close(hub);
+}
+
+static void a_client_starts_again(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_join(&a, hub, "chat", "a");
+    for (unsigned i = 2; i < 6; i++) {
+        tp_lanclient_stop(a.client);
+        CHECK_EQ(tp_lanclient_wait(a.client, (int)stage_patience_ms()), TP_OK);
+        CHECK_EQ(a.downs, i - 1);
+        CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
+        AWAIT(a.ups == i);
+        CHECK_EQ(ask(&a, self(&a), "again", 0), TP_OK);
+        AWAIT(a.replies == i - 1);
+        CHECK_EQ(a.reply_error, TP_OK);
+    }
+    party_leave(&a);
+    hub_close(hub);
+}
+
+static void an_idle_client_gives_memory_back(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_init(&a, hub, "chat", "a");
+    a.options.idle_trim_ms = 50;
+    party_start(&a);
+    AWAIT(a.ups == 1);
+    CHECK_EQ(ask(&a, self(&a), "busy", 0), TP_OK);
+    AWAIT(a.replies == 1);
+    tp_lanclient_stats stats = {.size = sizeof stats};
+    AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.trims >= 1));
+    uint64_t trims = stats.trims;
+    CHECK_EQ(ask(&a, self(&a), "busy again", 0), TP_OK);
+    AWAIT(a.replies == 2);
+    AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.trims > trims));
+    party_leave(&a);
+    hub_close(hub);
+}
+
+static void wrong_options_are_refused(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    tp_lanclient *client = (tp_lanclient *)&a;
+#define REFUSED(change)                                                                            \
+    do {                                                                                           \
+        party_init(&a, hub, "chat", "a");                                                          \
+        change;                                                                                    \
+        client = (tp_lanclient *)&a;                                                               \
+        CHECK_EQ(tp_lanclient_create(&a.options, &a.handlers, &client), TP_ERR_INVALID);           \
+        CHECK(client == NULL);                                                                     \
+    } while (0)
+    REFUSED(a.options.size = 1);
+    REFUSED(a.handlers.size = 1);
+    REFUSED(a.options.service = NULL);
+    REFUSED(a.options.service = "");
+    REFUSED(a.options.service = "Chat");
+    REFUSED(a.options.service = "a234567890123456789012345678901234567890123456789012345678901234");
+    REFUSED(a.options.instance = "a b");
+    REFUSED(a.options.io = NULL);
+    REFUSED(a.options.address.port = 0);
+    REFUSED(a.options.workers = 0);
+    REFUSED(a.options.workers = 65);
+    REFUSED(a.options.max_requests = 0);
+    REFUSED(a.options.max_requests = TP_LANCLIENT_MAX_REQUESTS + 1);
+    REFUSED(a.options.max_unconfirmed = 0);
+    REFUSED(a.options.backoff_min_ms = 0);
+    REFUSED(a.options.backoff_min_ms = 201);
+    REFUSED(a.options.request_timeout_ms = 0);
+    REFUSED(a.options.max_frame = 1023);
+    REFUSED(a.options.queue_bytes = 1);
+    REFUSED(a.options.idle_timeout_ms = 1);
+    hub_close(hub);
+}
+
+CHECK_MAIN(CASE(away_from_the_bus_nothing_is_taken),
+    CASE(clients_find_a_hub_that_comes_later_and_again),
+    CASE(an_answer_for_a_lost_hub_goes_nowhere), CASE(a_name_that_collides_is_refused),
+    CASE(a_stop_waits_for_confirmation), CASE(destroy_waits_for_a_stop_that_was_asked_for),
+    CASE(a_handler_can_stop_its_client), CASE(a_client_starts_again),
+    CASE(an_idle_client_gives_memory_back), CASE(wrong_options_are_refused))

@@ -1,0 +1,150 @@
+/* Nothing vanishes in silence: clients send all they can while connections are cut at random, and
+ * every message is looked for afterwards. It was handled, or it came back, or the hub says that it
+ * could not bring it back because its sender was gone too. */
+#include "bus_stage.h"
+#include "lanserver/bus/hub_internal.h"
+
+enum { PARTIES = 5, MESSAGES = 60000, HANDLED = 1, RETURNED = 2 };
+
+/* outcome[sender][ticket]: tickets count from 1 in the life of a client, whatever its connections.
+ */
+static atomic_uchar outcome[PARTIES][MESSAGES + 1];
+static tp_lanclient *clients[PARTIES];
+static atomic_uint senders_left;
+
+/* The message's payload says whose it is: its sender's index. Its ticket comes with the delivery.
+ */
+static void on_storm_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    (void)client;
+    uint32_t sender = tp_packet_get_u32(packet);
+    REQUIRE(sender < PARTIES && from->ticket <= MESSAGES);
+    atomic_fetch_or(&outcome[sender][from->ticket], HANDLED);
+}
+
+static void on_storm_returned(tp_lanclient *client, const tp_returned *returned) {
+    uint32_t *sender = tp_lanclient_context(client);
+    REQUIRE(returned->ticket <= MESSAGES);
+    atomic_fetch_or(&outcome[*sender][returned->ticket], RETURNED);
+}
+
+/* To a peer, to any, with and without a key. */
+static tp_err send_one(tp_lanclient *client, unsigned n, tp_packet *packet) {
+    switch (n % 3) {
+    case 0: {
+        tp_peer peers[PARTIES] = {{.size = sizeof peers[0]}};
+        size_t count = tp_lanclient_peers(client, NULL, peers, PARTIES);
+        tp_peer_id to = count ? peers[n / 3 % count].id : TP_NO_PEER;
+        return to ? tp_lanclient_send(client, to, packet, NULL) : TP_ERR_NOT_CONNECTED;
+    }
+    case 1:
+        return tp_lanclient_send_any(client, "storm", TP_NO_KEY, packet, NULL);
+    default:
+        return tp_lanclient_send_any(client, "storm", (int32_t)(n % 65536), packet, NULL);
+    }
+}
+
+static void send_all_of_them(void *context) {
+    uint32_t sender = *(uint32_t *)context;
+    unsigned taken = 0;
+    uint64_t until = tp_clock_ms() + 4 * stage_patience_ms();
+    while (taken < MESSAGES && tp_clock_ms() < until) {
+        tp_packet *packet = tp_packet_new(4);
+        REQUIRE(packet != NULL);
+        tp_packet_put_u32(packet, sender);
+        tp_err error = send_one(clients[sender], taken, packet);
+        tp_packet_release(packet);
+        if (error == TP_OK) {
+            taken++;
+            if (taken % 64 == 0) {
+                tp_thread_yield(); /* so that cuts meet every state, not only full queues */
+            }
+        } else {
+            CHECK(error == TP_ERR_NOT_CONNECTED || error == TP_ERR_FULL);
+            tp_thread_yield();
+        }
+    }
+    CHECK_EQ(taken, MESSAGES);
+    atomic_fetch_sub(&senders_left, 1);
+}
+
+/* Cuts somebody every few milliseconds, as a task of the hub's own. */
+static void cut_somebody(void *context) {
+    static atomic_uint round;
+    tp__hub *hub = context;
+    tp_session_id session = TP_NO_SESSION;
+    tp_mutex_lock(&hub->directory);
+    if (hub->up_count > 0) {
+        session = hub->up[atomic_fetch_add(&round, 1) * 7 % hub->up_count]->session;
+    }
+    tp_mutex_unlock(&hub->directory);
+    if (session != TP_NO_SESSION) {
+        tp_server_disconnect(hub->server, session);
+    }
+    if (atomic_load(&senders_left) > 0) {
+        tp_server_post(hub->server, 10, cut_somebody, hub);
+    }
+}
+
+static void nothing_vanishes_in_silence(void) {
+    static uint32_t numbers[PARTIES];
+    tp_thread threads[PARTIES];
+    tp__hub *hub = hub_open_default();
+    for (uint32_t i = 0; i < PARTIES; i++) {
+        party of;
+        party_init(&of, hub, "storm", NULL);
+        numbers[i] = i;
+        of.options.context = &numbers[i];
+        of.options.workers = 1 + i % 2;
+        of.options.backoff_min_ms = 1;
+        of.options.backoff_max_ms = 5;
+        of.handlers = (tp_lanclient_handlers){.size = sizeof of.handlers,
+            .on_message = on_storm_message,
+            .on_returned = on_storm_returned};
+        REQUIRE(tp_lanclient_create(&of.options, &of.handlers, &clients[i]) == TP_OK);
+        REQUIRE(tp_lanclient_start(clients[i]) == TP_OK);
+    }
+    atomic_store(&senders_left, PARTIES);
+    for (uint32_t i = 0; i < PARTIES; i++) {
+        REQUIRE(tp_thread_start(&threads[i], "sender", send_all_of_them, &numbers[i]) == TP_OK);
+    }
+    REQUIRE(tp_server_post(hub->server, 10, cut_somebody, hub) == TP_OK);
+    for (uint32_t i = 0; i < PARTIES; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    uint64_t lost = 0;
+    uint64_t connections = 0;
+    for (uint32_t i = 0; i < PARTIES; i++) {
+        tp_lanclient_stop(clients[i]);
+        CHECK_EQ(tp_lanclient_wait(clients[i], (int)stage_patience_ms()), TP_OK);
+        tp_lanclient_stats stats = {.size = sizeof stats};
+        tp_lanclient_get_stats(clients[i], &stats);
+        CHECK_EQ(stats.sent, MESSAGES);
+        CHECK_EQ(stats.unconfirmed, 0);
+        lost += stats.lost;
+        connections += stats.connections;
+    }
+    uint64_t handled = 0;
+    uint64_t returned = 0;
+    uint64_t silent = 0;
+    for (uint32_t i = 0; i < PARTIES; i++) {
+        tp_lanclient_destroy(clients[i]);
+        for (uint32_t ticket = 1; ticket <= MESSAGES; ticket++) {
+            unsigned char what = atomic_load(&outcome[i][ticket]);
+            handled += what & HANDLED;
+            returned += what & RETURNED ? 1 : 0;
+            silent += what == 0;
+        }
+    }
+    tp__hub_account account = hub_account(hub);
+    printf("    %u sent: %u handled, %u came back, %u connections were cut;\n"
+           "    %u found their sender gone, %u are missing\n",
+        PARTIES * MESSAGES, (unsigned)handled, (unsigned)returned,
+        (unsigned)(connections - PARTIES), (unsigned)account.orphaned, (unsigned)silent);
+    CHECK_GT(connections, 2 * PARTIES);
+    CHECK_GT(handled, 0);
+    CHECK_GT(lost, 0);
+    CHECK_LE(silent, account.orphaned);
+    hub_close(hub);
+}
+
+CHECK_MAIN(CASE(nothing_vanishes_in_silence))

@@ -1,0 +1,509 @@
+/* The log as its users see it: lines, batches, limits, loss that is told. */
+#include "twinport/log.h"
+#include "check.h"
+#include "core/memory.h"
+#include "os/clock.h"
+#include "os/process.h"
+#include "os/thread.h"
+
+/* ---- a sink that keeps what it is given, and can be held up -------------------------------- */
+
+#define KEPT (4u << 20)
+
+static struct {
+    tp_mutex lock;
+    tp_condition changed;
+    char text[KEPT + 1];
+    size_t size;
+    unsigned calls;
+    bool blocked;
+    bool waiting; /* the log's thread is inside, held up */
+} kept;
+
+static void keep(void *context, const char *lines, size_t n) {
+    CHECK(context == &kept);
+    CHECK(n > 0 && lines[n - 1] == '\n');
+    tp_mutex_lock(&kept.lock);
+    kept.waiting = kept.blocked;
+    tp_condition_wake_all(&kept.changed);
+    while (kept.blocked) {
+        (void)tp_condition_wait(&kept.changed, &kept.lock, -1);
+    }
+    kept.waiting = false;
+    REQUIRE(kept.size + n <= KEPT);
+    memcpy(kept.text + kept.size, lines, n);
+    kept.size += n;
+    kept.text[kept.size] = '\0';
+    kept.calls++;
+    tp_condition_wake_all(&kept.changed);
+    tp_mutex_unlock(&kept.lock);
+}
+
+static void open_kept(tp_log_level level, size_t buffer) {
+    static bool made;
+    if (!made) {
+        tp_mutex_init(&kept.lock);
+        tp_condition_init(&kept.changed);
+        made = true;
+    }
+    kept.size = 0;
+    kept.text[0] = '\0';
+    kept.calls = 0;
+    kept.blocked = false;
+    tp_log_options options = {
+        .size = sizeof options, .level = level, .buffer = buffer, .sink = keep, .context = &kept};
+    REQUIRE(tp_log_open(&options) == TP_OK);
+}
+
+static void block_sink(bool blocked) {
+    tp_mutex_lock(&kept.lock);
+    kept.blocked = blocked;
+    tp_condition_wake_all(&kept.changed);
+    tp_mutex_unlock(&kept.lock);
+}
+
+static uint64_t deadline(void) {
+    const char *factor = getenv("TWINPORT_TIME_FACTOR");
+    return tp_clock_ms() + 8000 * (factor == NULL ? 1 : strtoull(factor, NULL, 10));
+}
+
+/* Waits until the sink has been given `text`. */
+static void wait_for_text(const char *text) {
+    uint64_t until = deadline();
+    tp_mutex_lock(&kept.lock);
+    while (strstr(kept.text, text) == NULL && tp_clock_ms() < until) {
+        (void)tp_condition_wait(&kept.changed, &kept.lock, 100);
+    }
+    if (strstr(kept.text, text) == NULL) {
+        CHECK_STR(kept.text, text);
+    }
+    tp_mutex_unlock(&kept.lock);
+}
+
+static void wait_until_sink_is_held_up(void) {
+    uint64_t until = deadline();
+    tp_mutex_lock(&kept.lock);
+    while (!kept.waiting && tp_clock_ms() < until) {
+        (void)tp_condition_wait(&kept.changed, &kept.lock, 100);
+    }
+    CHECK(kept.waiting);
+    tp_mutex_unlock(&kept.lock);
+}
+
+static unsigned count_of(const char *needle) {
+    unsigned found = 0;
+    for (const char *at = kept.text; (at = strstr(at, needle)) != NULL; at++) {
+        found++;
+    }
+    return found;
+}
+
+/* Copies the text of the line at *at, behind its time and level, and moves on; false at the end.
+ * (All at once, because strstr and sscanf look at the whole rest of what is kept, some megabytes,
+ * each time.) */
+static bool next_text(const char **at, char *text, size_t room) {
+    const char *end = memchr(*at, '\n', (size_t)(kept.text + kept.size - *at));
+    if (end == NULL) {
+        return false;
+    }
+    const size_t head = sizeof "2026-01-31 23:59:59.123 warning  " - 1;
+    size_t size = (size_t)(end - *at);
+    REQUIRE(size >= head && size - head < room);
+    memcpy(text, *at + head, size - head);
+    text[size - head] = '\0';
+    *at = end + 1;
+    return true;
+}
+
+static unsigned lines_kept(void) {
+    unsigned lines = 0;
+    for (size_t i = 0; i < kept.size; i++) {
+        lines += kept.text[i] == '\n';
+    }
+    return lines;
+}
+
+/* The number in front of `needle`, summed over all places where it stands. */
+static unsigned long sum_before(const char *needle) {
+    unsigned long sum = 0;
+    for (const char *at = kept.text; (at = strstr(at, needle)) != NULL; at++) {
+        const char *digit = at;
+        while (digit > kept.text && digit[-1] >= '0' && digit[-1] <= '9') {
+            digit--;
+        }
+        sum += strtoul(digit, NULL, 10);
+    }
+    return sum;
+}
+
+static tp_log_stats stats(void) {
+    tp_log_stats now = {.size = sizeof now};
+    tp_log_get_stats(&now);
+    return now;
+}
+
+/* One place for each line keeps the rate limit out of the tests of other things. */
+#define PLACES 20000
+static tp_log_place places[PLACES];
+
+/* ---- cases -------------------------------------------------------------------------------- */
+
+static void before_it_is_open_it_does_no_harm(void) {
+    TP_LOG(TP_LOG_DEBUG, "not to be seen");
+    TP_LOG(TP_LOG_WARNING, "this line on standard error is part of the test");
+    tp_log_flush();
+    tp_log_close();
+    CHECK_EQ(tp_log_get_level(), TP_LOG_WARNING);
+    CHECK_EQ(stats().lines, 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        TP_LOG(TP_LOG_ERROR, "part of the test: line %u of 1000", i);
+    }
+    CHECK_GT(stats().suppressed, 0);
+}
+
+static void levels_have_names(void) {
+    tp_log_level level = TP_LOG_OFF;
+    CHECK_EQ(tp_log_level_parse("debug", &level), TP_OK);
+    CHECK_EQ(level, TP_LOG_DEBUG);
+    CHECK_EQ(tp_log_level_parse("info", &level), TP_OK);
+    CHECK_EQ(level, TP_LOG_INFO);
+    CHECK_EQ(tp_log_level_parse("warning", &level), TP_OK);
+    CHECK_EQ(level, TP_LOG_WARNING);
+    CHECK_EQ(tp_log_level_parse("error", &level), TP_OK);
+    CHECK_EQ(level, TP_LOG_ERROR);
+    CHECK_EQ(tp_log_level_parse("off", &level), TP_OK);
+    CHECK_EQ(level, TP_LOG_OFF);
+    CHECK_EQ(tp_log_level_parse("Debug", &level), TP_ERR_INVALID);
+    CHECK_EQ(tp_log_level_parse("", &level), TP_ERR_INVALID);
+    CHECK_EQ(tp_log_level_parse(NULL, &level), TP_ERR_INVALID);
+    CHECK_EQ(level, TP_LOG_OFF);
+}
+
+static void a_line_has_time_level_and_text(void) {
+    open_kept(TP_LOG_DEBUG, 0);
+    TP_LOG(TP_LOG_DEBUG, "one %d", 1);
+    TP_LOG(TP_LOG_INFO, "two %s", "2");
+    TP_LOG(TP_LOG_WARNING, "three %zu %" PRIu64, (size_t)3, UINT64_MAX);
+    TP_LOG(TP_LOG_ERROR, "four");
+    tp_log_close();
+    static const char *const rest[] = {" debug    one 1\n", " info     two 2\n",
+        " warning  three 3 18446744073709551615\n", " error    four\n"};
+    const char *at = kept.text;
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned year, month, day, hour, minute, second, ms;
+        int size = 0;
+        CHECK_EQ(sscanf(at, "%4u-%2u-%2u %2u:%2u:%2u.%3u%n", &year, &month, &day, &hour, &minute,
+                     &second, &ms, &size),
+            7);
+        CHECK_EQ(size, 23);
+        CHECK(year >= 2024 && month <= 12 && day <= 31 && hour < 24 && minute < 60 && second <= 60);
+        at += size;
+        CHECK(strncmp(at, rest[i], strlen(rest[i])) == 0);
+        at += strlen(rest[i]);
+    }
+    CHECK_STR(at, "");
+}
+
+static void lines_below_the_level_are_not_said(void) {
+    open_kept(TP_LOG_WARNING, 0);
+    TP_LOG(TP_LOG_INFO, "quiet");
+    TP_LOG(TP_LOG_WARNING, "loud");
+    tp_log_set_level(TP_LOG_DEBUG);
+    CHECK_EQ(tp_log_get_level(), TP_LOG_DEBUG);
+    TP_LOG(TP_LOG_DEBUG, "now heard");
+    tp_log_set_level(TP_LOG_OFF);
+    TP_LOG(TP_LOG_ERROR, "off");
+    static tp_log_place place;
+    tp_log_set_level(TP_LOG_DEBUG);
+    tp_log_say(&place, TP_LOG_OFF, "off is no level to say");
+    tp_log_close();
+    CHECK_EQ(count_of("quiet"), 0);
+    CHECK_EQ(count_of("loud"), 1);
+    CHECK_EQ(count_of("now heard"), 1);
+    CHECK_EQ(count_of("off"), 0);
+}
+
+static void a_line_cannot_be_forged_or_endless(void) {
+    static char longest[5000];
+    memset(longest, 'x', sizeof longest - 1);
+    open_kept(TP_LOG_INFO, 4096);
+    TP_LOG(TP_LOG_INFO, "name: %s", "a\n2026-01-01 00:00:00.000 error    forged\r\t\x7f\x1b[31m");
+    TP_LOG(TP_LOG_INFO, "%s", longest);
+    TP_LOG(TP_LOG_INFO, "%.*s", 5, "caf\xc3\xa9");
+    tp_log_close();
+    CHECK_EQ(lines_kept(), 3);
+    CHECK_EQ(count_of("name: a?2026-01-01 00:00:00.000 error    forged????[31m\n"), 1);
+    CHECK_EQ(count_of("xxx...\n"), 1);
+    CHECK_EQ(count_of("caf\xc3\xa9\n"), 1);
+    CHECK_LT(kept.size, 1024 + 200);
+}
+
+static void lines_keep_their_order_and_a_flush_waits_for_them(void) {
+    memset(places, 0, sizeof places);
+    open_kept(TP_LOG_INFO, 0);
+    uint64_t before = stats().lines;
+    for (unsigned i = 0; i < 2000; i++) {
+        tp_log_say(&places[i], TP_LOG_INFO, "line %u.", i);
+        if (i % 500 == 499) {
+            tp_log_flush();
+            tp_mutex_lock(&kept.lock);
+            CHECK_EQ(lines_kept(), i + 1);
+            tp_mutex_unlock(&kept.lock);
+        }
+    }
+    tp_log_close();
+    CHECK_EQ(stats().lines - before, 2000);
+    const char *at = kept.text;
+    char found[1024];
+    for (unsigned i = 0; i < 2000; i++) {
+        char text[32];
+        (void)snprintf(text, sizeof text, "line %u.", i);
+        REQUIRE(next_text(&at, found, sizeof found));
+        CHECK_STR(found, text);
+    }
+    CHECK_LT(kept.calls, 1000); /* batches, not lines */
+}
+
+static void lines_are_written_without_being_asked_for(void) {
+    open_kept(TP_LOG_INFO, 0);
+    TP_LOG(TP_LOG_INFO, "first");
+    wait_for_text("first");
+    TP_LOG(TP_LOG_ERROR, "second");
+    wait_for_text("second");
+    TP_LOG(TP_LOG_INFO, "third");
+    wait_for_text("third");
+    tp_log_close();
+}
+
+static void a_flood_costs_a_line_a_second(void) {
+    open_kept(TP_LOG_INFO, 0);
+    tp_log_stats before = stats();
+    uint64_t started = tp_clock_ms();
+    for (unsigned i = 0; i < 1000; i++) {
+        TP_LOG(TP_LOG_WARNING, "malformed packet %u", i);
+    }
+    uint64_t seconds = (tp_clock_ms() - started) / 1000 + 2; /* touched, at most */
+    /* Nobody says anything more: the log itself reports when the second is over. */
+    wait_for_text("more in one second, held back: malformed packet");
+    tp_log_close();
+    unsigned long held = sum_before(" more in one second, held back: malformed packet");
+    unsigned said = count_of("  malformed packet");
+    CHECK_EQ(said + held, 1000);
+    CHECK_GE(said, TP_LOG_BURST);
+    CHECK_LE(said, seconds * TP_LOG_BURST);
+    CHECK_EQ(stats().suppressed - before.suppressed, held);
+    CHECK_LE(lines_kept(), seconds * (TP_LOG_BURST + 1));
+    CHECK_EQ(stats().lines - before.lines, lines_kept());
+}
+
+/* The same when the log's thread sleeps already, and no further line wakes it. */
+static void a_flood_after_silence_is_told(void) {
+    static tp_log_place place;
+    open_kept(TP_LOG_INFO, 0);
+    for (unsigned i = 0; i < TP_LOG_BURST; i++) {
+        tp_log_say(&place, TP_LOG_WARNING, "drop %u", i);
+    }
+    tp_log_flush();
+    for (unsigned i = 0; i < 1000; i++) {
+        tp_log_say(&place, TP_LOG_WARNING, "drop %u", i);
+    }
+    wait_for_text("more in one second, held back: drop");
+    tp_log_close();
+    CHECK_EQ(count_of("  drop") + sum_before(" more in one second, held back: drop"),
+        1000 + TP_LOG_BURST);
+}
+
+static void what_is_held_back_is_told_at_the_end(void) {
+    open_kept(TP_LOG_INFO, 0);
+    for (unsigned i = 0; i < 50; i++) {
+        TP_LOG(TP_LOG_WARNING, "flood %u", i);
+    }
+    tp_log_close();
+    CHECK_EQ(count_of("  flood") + sum_before(" more in one second, held back: flood"), 50);
+}
+
+static void what_has_no_room_is_counted_and_told(void) {
+    memset(places, 0, sizeof places);
+    open_kept(TP_LOG_INFO, 8192);
+    tp_log_stats before = stats();
+    block_sink(true);
+    tp_log_say(&places[0], TP_LOG_INFO, "number 0.");
+    wait_until_sink_is_held_up(); /* from now on lines can only gather */
+    for (unsigned i = 1; i < 1000; i++) {
+        tp_log_say(&places[i], TP_LOG_INFO, "number %u.", i);
+    }
+    block_sink(false);
+    tp_log_flush();
+    tp_log_say(&places[1000], TP_LOG_INFO, "room again");
+    tp_log_close();
+    unsigned said = count_of("  number ");
+    unsigned long dropped = sum_before(" lines of the log were dropped");
+    CHECK_GT(said, 50);
+    CHECK_GT(dropped, 500);
+    CHECK_EQ(said + dropped, 1000);
+    CHECK_EQ(stats().dropped - before.dropped, dropped);
+    CHECK_EQ(count_of("room again"), 1);
+    CHECK(strstr(kept.text, "were dropped") < strstr(kept.text, "room again"));
+}
+
+#define THREADS    4
+#define PER_THREAD 4000
+
+static void say_much(void *argument) {
+    unsigned thread = (unsigned)(uintptr_t)argument;
+    for (unsigned i = 0; i < PER_THREAD; i++) {
+        tp_log_say(&places[thread * PER_THREAD + i], TP_LOG_INFO, "thread %u line %u.", thread, i);
+        if (i % 1000 == 0) {
+            tp_log_flush();
+        }
+    }
+}
+
+static void threads_say_at_once(void) {
+    memset(places, 0, sizeof places);
+    open_kept(TP_LOG_INFO, 4u << 20);
+    tp_thread threads[THREADS];
+    for (uintptr_t i = 0; i < THREADS; i++) {
+        REQUIRE(tp_thread_start(&threads[i], "say", say_much, (void *)i) == TP_OK);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    tp_log_close();
+    unsigned next[THREADS] = {0};
+    const char *at = kept.text;
+    char text[1024];
+    while (next_text(&at, text, sizeof text)) {
+        unsigned thread;
+        unsigned line;
+        char dot;
+        REQUIRE(sscanf(text, "thread %u line %u%c", &thread, &line, &dot) == 3);
+        REQUIRE(thread < THREADS);
+        CHECK_EQ(line, next[thread]);
+        CHECK_EQ(dot, '.');
+        next[thread] = line + 1;
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        CHECK_EQ(next[i], PER_THREAD);
+    }
+}
+
+static void talk_back(void *context, const char *lines, size_t n) {
+    (void)lines;
+    (void)n;
+    atomic_fetch_add((atomic_uint *)context, 1);
+    TP_LOG(TP_LOG_WARNING, "part of the test: the sink says something itself");
+    tp_log_flush();
+}
+
+static void a_sink_that_logs_does_not_feed_itself(void) {
+    atomic_uint calls = 0;
+    tp_log_options options = {
+        .size = sizeof options, .level = TP_LOG_INFO, .sink = talk_back, .context = &calls};
+    REQUIRE(tp_log_open(&options) == TP_OK);
+    TP_LOG(TP_LOG_INFO, "one line");
+    tp_log_flush();
+    tp_log_close();
+    CHECK_EQ(atomic_load(&calls), 1);
+}
+
+static void own_file_name(char *name, size_t size) {
+    (void)snprintf(name, size, "log-%" PRIu64 ".txt", tp_process_id());
+}
+
+static void a_file_is_appended_to(void) {
+    char name[64];
+    own_file_name(name, sizeof name);
+    tp_log_options options = {.size = sizeof options, .level = TP_LOG_INFO, .file = name};
+    for (unsigned i = 0; i < 3; i++) {
+        REQUIRE(tp_log_open(&options) == TP_OK);
+        CHECK_EQ(tp_log_open(&options), TP_ERR_STATE);
+        TP_LOG(TP_LOG_INFO, "opening %u", i);
+        tp_log_close();
+    }
+    FILE *file = fopen(name, "rb");
+    REQUIRE(file != NULL);
+    kept.size = fread(kept.text, 1, KEPT, file);
+    kept.text[kept.size] = '\0';
+    (void)fclose(file);
+    CHECK_EQ(remove(name), 0);
+    CHECK_EQ(lines_kept(), 3);
+    CHECK_EQ(count_of("opening"), 3);
+    CHECK(strstr(kept.text, "opening 0\n") < strstr(kept.text, "opening 1\n"));
+    CHECK(strstr(kept.text, "opening 1\n") < strstr(kept.text, "opening 2\n"));
+}
+
+static void a_file_that_takes_nothing_is_counted(void) {
+    tp_log_options options = {.size = sizeof options, .level = TP_LOG_INFO, .file = "/dev/full"};
+    FILE *full = fopen(options.file, "r");
+    if (full == NULL) {
+        SKIP("this system has no /dev/full");
+    }
+    (void)fclose(full);
+    tp_log_stats before = stats();
+    REQUIRE(tp_log_open(&options) == TP_OK);
+    TP_LOG(TP_LOG_INFO, "lost");
+    tp_log_flush();
+    TP_LOG(TP_LOG_INFO, "lost too");
+    tp_log_close();
+    CHECK_EQ(stats().failed - before.failed, 2);
+    CHECK_EQ(stats().lines, before.lines);
+}
+
+static void what_cannot_be_opened_says_why(void) {
+    tp_log_options good = {.size = sizeof good, .level = TP_LOG_INFO};
+    tp_log_options options = good;
+    CHECK_EQ(tp_log_open(NULL), TP_ERR_INVALID);
+    options.size = sizeof options - 1;
+    CHECK_EQ(tp_log_open(&options), TP_ERR_INVALID);
+    options = good;
+    options.level = (tp_log_level)5;
+    CHECK_EQ(tp_log_open(&options), TP_ERR_INVALID);
+    options = good;
+    options.buffer = 4095;
+    CHECK_EQ(tp_log_open(&options), TP_ERR_INVALID);
+    options.buffer = 67108865;
+    CHECK_EQ(tp_log_open(&options), TP_ERR_INVALID);
+    options = good;
+    options.file = "x";
+    options.sink = keep;
+    CHECK_EQ(tp_log_open(&options), TP_ERR_INVALID);
+    options = good;
+    options.file = "no-such-folder/log.txt";
+    CHECK_EQ(tp_log_open(&options), TP_ERR_NO_FILE);
+    uint64_t live = tp__memory_live();
+    for (long n = 1; n <= 2; n++) {
+        tp__memory_fail_after(n);
+        CHECK_EQ(tp_log_open(&good), TP_ERR_NO_MEMORY);
+        tp__memory_fail_after(-1);
+        CHECK_EQ(tp__memory_live(), live);
+    }
+    CHECK_EQ(tp_log_get_level(), TP_LOG_WARNING);
+    open_kept(TP_LOG_INFO, 0); /* none of it is in the way of the next */
+    TP_LOG(TP_LOG_INFO, "at last");
+    tp_log_close();
+    CHECK_EQ(count_of("at last"), 1);
+    CHECK_EQ(tp__memory_live(), live);
+}
+
+static void older_callers_get_the_counts_they_know(void) {
+    tp_log_stats old;
+    memset(&old, 0x5a, sizeof old);
+    old.size = offsetof(tp_log_stats, dropped);
+    tp_log_get_stats(&old);
+    CHECK_EQ(old.size, offsetof(tp_log_stats, dropped));
+    CHECK_EQ(old.suppressed, stats().suppressed);
+    CHECK_EQ(old.dropped, 0x5a5a5a5a5a5a5a5au);
+    CHECK_EQ(old.failed, 0x5a5a5a5a5a5a5a5au);
+}
+
+CHECK_MAIN(CASE(before_it_is_open_it_does_no_harm), CASE(levels_have_names),
+    CASE(a_line_has_time_level_and_text), CASE(lines_below_the_level_are_not_said),
+    CASE(a_line_cannot_be_forged_or_endless),
+    CASE(lines_keep_their_order_and_a_flush_waits_for_them),
+    CASE(lines_are_written_without_being_asked_for), CASE(a_flood_costs_a_line_a_second),
+    CASE(a_flood_after_silence_is_told), CASE(what_is_held_back_is_told_at_the_end),
+    CASE(what_has_no_room_is_counted_and_told), CASE(threads_say_at_once),
+    CASE(a_sink_that_logs_does_not_feed_itself), CASE(a_file_is_appended_to),
+    CASE(a_file_that_takes_nothing_is_counted), CASE(what_cannot_be_opened_says_why),
+    CASE(older_callers_get_the_counts_they_know))

@@ -1,0 +1,139 @@
+/* The command line. */
+#include "core/options.h"
+#include "check.h"
+#include "os/process.h"
+
+typedef struct target {
+    uint64_t port;
+    unsigned io;
+    bool quiet;
+    bool help;
+    bool version;
+    tp__networks allow;
+    char config[33];
+} target;
+
+static const char *const ios[] = {"auto", "epoll", "iocp", NULL};
+
+static const tp__setting table[] = {
+    {"port", TP__SETTING_COUNT, offsetof(target, port), 0, 65535, NULL, NULL, "4000", "The port."},
+    {"io", TP__SETTING_CHOICE, offsetof(target, io), 0, 0, ios, "auto", NULL, "The back end."},
+    {"quiet", TP__SETTING_BOOL, offsetof(target, quiet), 0, 0, NULL, "no", NULL, "Says less."},
+    {"allow", TP__SETTING_NETWORKS, offsetof(target, allow), 0, 0, NULL, "private", NULL, "Who."},
+    {"config", TP__SETTING_TEXT, offsetof(target, config), 0, 32, NULL, "", NULL,
+        "A file.\nIts lines are key = value."},
+    {"help", TP__SETTING_BOOL, offsetof(target, help), 0, 0, NULL, "no", NULL, "Prints this."},
+    {"version", TP__SETTING_BOOL, offsetof(target, version), 0, 0, NULL, "no", NULL, "Prints it."},
+};
+#define SETTINGS (sizeof table / sizeof table[0])
+
+static target now;
+static char report[2048];
+
+/* The words of a command line, without the program's name. */
+#define MAX_WORDS 16
+static tp_err read_words(const char *line) {
+    static char text[512];
+    char *words[MAX_WORDS];
+    int count = 0;
+    memset(&now, 0, sizeof now);
+    (void)snprintf(text, sizeof text, "%s", line);
+    for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
+        REQUIRE(count < MAX_WORDS);
+        words[count++] = word;
+    }
+    return tp__options_read(table, SETTINGS, count, words, &now, report, sizeof report);
+}
+
+static void values_follow_or_are_joined(void) {
+    CHECK_EQ(read_words("--port 4000 --io=epoll --quiet --config a=b"), TP_OK);
+    CHECK_STR(report, "");
+    CHECK_EQ(now.port, 4000);
+    CHECK_EQ(now.io, 1);
+    CHECK_EQ(now.quiet, true);
+    CHECK_STR(now.config, "a=b");
+    CHECK_EQ(now.allow.count, 8);
+    CHECK_EQ(read_words("--port=1 --quiet=no --config="), TP_OK);
+    CHECK_EQ(now.port, 1);
+    CHECK_EQ(now.io, 0);
+    CHECK_EQ(now.quiet, false);
+    CHECK_STR(now.config, "");
+    CHECK_EQ(read_words("--config --port --port 1"), TP_OK); /* a value may look like an option */
+    CHECK_STR(now.config, "--port");
+}
+
+static void lists_may_be_given_again(void) {
+    CHECK_EQ(read_words("--allow 10.0.0.0/8 --port 1 --allow=::1,fd00::/8"), TP_OK);
+    CHECK_EQ(now.allow.count, 3);
+}
+
+static void errors_say_what_was_expected(void) {
+    static const struct {
+        const char *line;
+        const char *message;
+    } wrong[] = {
+        {"", "--port is missing: expected a whole number from 0 to 65535"},
+        {"--port", "--port has no value: expected a whole number from 0 to 65535"},
+        {"--port 1 --prot 2", "unknown option \"--prot\": did you mean \"--port\"?\n"
+                              "\"2\" is out of place: expected an option, such as --help"},
+        {"--port 1 --zzzzzz", "unknown option \"--zzzzzz\": --help lists those there are"},
+        {"--port 70000", "--port cannot be \"70000\": expected a whole number from 0 to 65535"},
+        {"--port=", "--port cannot be \"\": expected a whole number from 0 to 65535"},
+        {"--port 1 --io=uring", "--io cannot be \"uring\": expected one of auto, epoll, iocp"},
+        {"--port 1 --quiet=maybe", "--quiet cannot be \"maybe\": expected yes or no"},
+        {"--port 1 --port 1", "--port is given again: expected once"},
+        {"--port 1 file", "\"file\" is out of place: expected an option, such as --help"},
+        {"--port 1 -q", "\"-q\" is out of place: expected an option, such as --help"},
+        {"--port 1 --", "\"--\" is out of place: expected an option, such as --help"},
+        {"--port 1 --=x", "unknown option \"--\": --help lists those there are"},
+        {"--port 1 --aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1",
+            "unknown option \"--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...\""
+            ": --help lists those there are"},
+        {"--port 1 --quiet no", "\"no\" is out of place: expected an option, such as --help"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK_EQ(read_words(wrong[i].line), TP_ERR_CONFIG);
+        CHECK_STR(report, wrong[i].message);
+    }
+}
+
+static void help_and_version_need_nothing_else(void) {
+    CHECK_EQ(read_words("--help"), TP_OK);
+    CHECK_EQ(now.help, true);
+    CHECK_EQ(read_words("--version --port x"), TP_OK);
+    CHECK_EQ(now.version, true);
+    CHECK_EQ(now.help, false);
+}
+
+static void a_wrong_table_is_not_used(void) {
+    tp__setting wrong = table[1];
+    wrong.standard = "none";
+    char *none[] = {NULL};
+    CHECK_EQ(tp__options_read(&wrong, 1, 0, none, &now, report, sizeof report), TP_ERR_INVALID);
+}
+
+static void the_help_names_every_option(void) {
+    char name[64];
+    (void)snprintf(name, sizeof name, "options-%" PRIu64 ".txt", tp_process_id());
+    FILE *file = fopen(name, "w+b");
+    REQUIRE(file != NULL);
+    tp__options_print_help(table, SETTINGS, file);
+    static char text[4096];
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    (void)fclose(file);
+    CHECK_EQ(remove(name), 0);
+    CHECK(strstr(text, "    --port N\n"
+                       "        The port.\n"
+                       "        Takes a whole number from 0 to 65535; must be given.\n") != NULL);
+    CHECK(strstr(text, "    --io auto|epoll|iocp\n"
+                       "        The back end.\n"
+                       "        Takes one of auto, epoll, iocp; auto unless given.\n") != NULL);
+    CHECK(strstr(text, "    --quiet\n        Says less.\n    --allow NETWORKS\n") != NULL);
+    CHECK(strstr(text, "        A file.\n        Its lines are key = value.\n") != NULL);
+    CHECK(strstr(text, "; empty unless given.\n") != NULL);
+}
+
+CHECK_MAIN(CASE(values_follow_or_are_joined), CASE(lists_may_be_given_again),
+    CASE(errors_say_what_was_expected), CASE(help_and_version_need_nothing_else),
+    CASE(a_wrong_table_is_not_used), CASE(the_help_names_every_option))

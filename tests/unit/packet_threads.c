@@ -1,0 +1,178 @@
+/* Packets under many threads: one packet in many hands, the last release anywhere, threads that
+ * end. */
+#include "check.h"
+
+#include "core/memory.h"
+#include "core/packet_internal.h"
+#include "os/thread.h"
+
+enum { makers = 2, readers = 2, lives = 4, packets_each = 15000, slots = 256 };
+
+/*
+ * A mailbox per reader: every packet goes to all of them, as a broadcast does. What readers tell
+ * makers through it orders nothing (no release there): the packets' own counts must order a
+ * reader's last look before the memory's next use, and the thread sanitizer would see it if they
+ * did not.
+ */
+static _Atomic(tp_packet *) mail[readers][slots];
+static bool to_all; /* else each packet goes to one of them: they share chunks, but no packet */
+static atomic_uint makers_left;
+static atomic_uint received;
+
+static size_t size_of_number(uint32_t number) {
+    if (number % 1000 == 7) {
+        return 20000 + number % 50000; /* memory of its own */
+    }
+    return number % 400;
+}
+
+static void post(unsigned reader, uint32_t at, tp_packet *packet) {
+    for (;;) {
+        tp_packet *nothing = NULL;
+        if (atomic_compare_exchange_strong_explicit(&mail[reader][at % slots], &nothing, packet,
+                memory_order_release, memory_order_relaxed)) {
+            return;
+        }
+        tp_thread_yield();
+    }
+}
+
+static void make_packets(void *argument) {
+    uint32_t first = *(unsigned *)argument * packets_each;
+    for (uint32_t i = 0; i < packets_each; i++) {
+        uint32_t number = first + i;
+        size_t size = size_of_number(number);
+        tp_packet *packet =
+            tp_packet_new(size + 300); /* more than needed: the seal gives it back */
+        if (packet == NULL) {
+            CHECK(packet != NULL);
+            continue;
+        }
+        tp_packet_put_u32(packet, number);
+        memset(tp_packet_put_space(packet, size), (int)(number % 251), size);
+        tp__packet_seal(packet, 0);
+        for (unsigned reader = 0; reader < readers; reader++) {
+            if (to_all || number % readers == reader) {
+                post(reader, i, tp_packet_retain(packet));
+            }
+        }
+        tp_packet_release(packet);
+    }
+    atomic_fetch_sub_explicit(&makers_left, 1, memory_order_release);
+}
+
+static void read_one(const tp_packet *packet) {
+    size_t bytes;
+    const uint8_t *frame = tp__packet_frame(packet, &bytes);
+    uint32_t number =
+        frame[4] | (uint32_t)frame[5] << 8 | (uint32_t)frame[6] << 16 | (uint32_t)frame[7] << 24;
+    size_t size = size_of_number(number);
+    if (bytes != 8 + size) {
+        CHECK_EQ(bytes, 8 + size);
+        return;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (frame[8 + i] != number % 251) {
+            CHECK_EQ(frame[8 + i], number % 251);
+            return;
+        }
+    }
+}
+
+static void read_packets(void *argument) {
+    unsigned reader = *(unsigned *)argument;
+    tp_packet *kept[32] = {NULL}; /* held for a while, so that chunks end in every order */
+    uint32_t turn = 0;
+    bool over = false;
+    while (!over) {
+        over = atomic_load_explicit(&makers_left, memory_order_acquire) == 0;
+        for (uint32_t i = 0; i < slots; i++) {
+            tp_packet *packet =
+                atomic_exchange_explicit(&mail[reader][i], NULL, memory_order_acquire);
+            if (packet == NULL) {
+                continue;
+            }
+            over = false;
+            read_one(packet);
+            atomic_fetch_add_explicit(&received, 1, memory_order_relaxed);
+            turn++;
+            tp_packet_release(kept[(turn * 7) % 32]);
+            kept[(turn * 7) % 32] = packet;
+        }
+        tp_thread_yield();
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        tp_packet_release(kept[i]);
+    }
+}
+
+static void run(void) {
+    tp_thread making[makers];
+    tp_thread reading[readers];
+    unsigned maker_number[makers];
+    unsigned reader_number[readers];
+    for (unsigned life = 0; life < lives; life++) {
+        atomic_store(&makers_left, makers);
+        atomic_store(&received, 0);
+        for (unsigned i = 0; i < readers; i++) {
+            reader_number[i] = i;
+            REQUIRE(tp_thread_start(&reading[i], "read", read_packets, &reader_number[i]) == TP_OK);
+        }
+        for (unsigned i = 0; i < makers; i++) {
+            maker_number[i] = i;
+            REQUIRE(tp_thread_start(&making[i], "make", make_packets, &maker_number[i]) == TP_OK);
+        }
+        for (unsigned i = 0; i < makers; i++) {
+            tp_thread_join(&making[i]);
+        }
+        for (unsigned i = 0; i < readers; i++) {
+            tp_thread_join(&reading[i]);
+        }
+        CHECK_EQ(atomic_load(&received), makers * packets_each * (to_all ? readers : 1));
+    }
+    (void)tp__packets_trim();
+    CHECK_EQ(tp__chunk_count(), 0); /* every packet was freed, once */
+}
+
+static void one_packet_in_many_hands(void) {
+    to_all = true;
+    run();
+}
+
+static void one_chunk_in_many_hands(void) {
+    to_all = false;
+    run();
+}
+
+/* Packets sent on by who received them: the first send, and so the seal, on another thread than the
+ * one that made the packet. */
+static void seal_all(void *argument) {
+    tp_packet **packets = argument;
+    for (unsigned i = 0; i < slots; i++) {
+        uint8_t *head = tp_packet_push_head(packets[i], 8);
+        CHECK(head != NULL);
+        memset(head, 9, 8);
+        tp__packet_seal(packets[i], 0);
+        CHECK_EQ(tp__packet_frame_size(packets[i]), 4 + 8 + 100);
+        tp_packet_release(packets[i]);
+    }
+}
+
+static void sealed_on_another_thread(void) {
+    static tp_packet *packets[slots];
+    for (int round = 0; round < 20; round++) {
+        tp_thread thread;
+        for (unsigned i = 0; i < slots; i++) {
+            packets[i] = tp_packet_new(500);
+            REQUIRE(packets[i] != NULL);
+            memset(tp_packet_put_space(packets[i], 100), 5, 100);
+        }
+        REQUIRE(tp_thread_start(&thread, "seal", seal_all, packets) == TP_OK);
+        tp_thread_join(&thread);
+    }
+    (void)tp__packets_trim();
+    CHECK_EQ(tp__chunk_count(), 0);
+}
+
+CHECK_MAIN(
+    CASE(one_packet_in_many_hands), CASE(one_chunk_in_many_hands), CASE(sealed_on_another_thread))

@@ -1,0 +1,215 @@
+/*
+ * Memory that runs out, at every allocation of a server's and a session's life: an error is
+ * reported, what was begun is undone, the server goes on.
+ */
+#include "server_stage.h"
+
+#include "core/memory.h"
+#include "core/packet_internal.h"
+#include "core/pools.h"
+
+static server_stage stage;
+static uint8_t in[40000];
+
+/* Each case lets the first allocation fail, then only the second, ... until the attempt needs
+ * fewer. */
+#define MOST_ALLOCATIONS 200
+
+static uint64_t armed_at;
+
+static void let_fail(long n) {
+    armed_at = tp__memory_allocations();
+    tp__memory_fail_after(n);
+}
+
+/* Has the n-th allocation since been asked for, and so failed? */
+static bool did_fail(long n) {
+    tp__memory_fail_after(-1);
+    return tp__memory_allocations() - armed_at >= (uint64_t)n;
+}
+
+/* create and start: either it works or it says that memory is out, and a next try works. */
+static void create_and_start_survive_it(void) {
+    unsigned failures = 0;
+    for (long n = 1; n < MOST_ALLOCATIONS; n++) {
+        server_stage_init(&stage);
+        let_fail(n);
+        tp_err error = tp_server_create(&stage.options, &stage.handlers, &stage.server);
+        if (!error) {
+            error = tp_server_start(stage.server);
+        }
+        bool failed_once = did_fail(n);
+        CHECK(error == TP_OK || error == TP_ERR_NO_MEMORY);
+        failures += error != TP_OK;
+        if (error && stage.server) {
+            CHECK_EQ(tp_server_start(stage.server), TP_OK);
+        }
+        tp_server_destroy(stage.server);
+        if (!failed_once) {
+            CHECK_EQ(error, TP_OK);
+            CHECK_GT(failures, 3);
+            return;
+        }
+    }
+    FAIL("no end of allocations");
+}
+
+/* One echo of a large frame in pieces, by a session of its own. True: answered in full. */
+static bool echo_once(void) {
+    static uint8_t frame[TP_FRAME_HEADER + 30000];
+    tp_frame_write(frame, TP_FRAME_DATA, 30000);
+    tp_address address = tp_server_address(stage.server);
+    raw_peer *peer = raw_connect(&address);
+    if (!peer) {
+        return false;
+    }
+    unsigned type = 99;
+    bool answered = raw_send(peer, frame, 1000) &&
+                    raw_send(peer, frame + 1000, sizeof frame - 1000) &&
+                    raw_receive_frame(peer, &type, in, sizeof in) == 30000 && type == TP_FRAME_DATA;
+    raw_close(peer, false);
+    return answered;
+}
+
+/* So that the next session must allocate everything anew: what a new server's first one does. */
+static void forget_all_memory(void) {
+    REQUIRE(tp__pools_open() == TP_OK);
+    tp__packets_trim();
+    tp_pool_trim(tp__node_pool());
+    tp_pool_trim(tp__flight_pool());
+}
+
+static void a_session_that_finds_none_ends_and_the_server_goes_on(void) {
+    unsigned ended = 0;
+    for (long n = 1; n < MOST_ALLOCATIONS; n++) {
+        server_stage_init(&stage);
+        forget_all_memory();
+        server_stage_open(&stage);
+        let_fail(n);
+        bool answered = echo_once();
+        bool failed_once = did_fail(n);
+        ended += !answered;
+        CHECK(echo_once()); /* the next one is served */
+        STAGE_WAIT(tp_server_session_count(stage.server) == 0);
+        tp_server_stats stats = {.size = sizeof stats};
+        tp_server_get_stats(stage.server, &stats);
+        if (!answered) {
+            CHECK_GE(stats.no_memory, 1);
+            CHECK_GE(stats.errors, 1);
+            CHECK_EQ(stats.ends[TP_END_NO_MEMORY], 1);
+        }
+        server_stage_close(&stage);
+        if (!failed_once) {
+            CHECK(answered);
+            CHECK_GE(ended, 1);
+            printf(
+                "    %ld allocations failed one by one, %u sessions ended by that\n", n - 1, ended);
+            return;
+        }
+    }
+    FAIL("no end of allocations");
+}
+
+/* Memory that is out for good while sessions come and talk: all of them end, none of it is fatal.
+ */
+static void nothing_left_at_all(void) {
+    server_stage_init(&stage);
+    server_stage_open(&stage);
+    CHECK(echo_once());
+    tp__memory_fail_from(1);
+    for (unsigned i = 0; i < 20; i++) {
+        echo_once();
+    }
+    tp__memory_fail_from(-1);
+    CHECK(echo_once());
+    server_stage_close(&stage);
+}
+
+/* What is reserved is there: many packets at once need no further memory. */
+static void packets_find_what_was_reserved(void) {
+    enum { PACKETS = 2000, SIZE = 1000 };
+    static tp_packet *packets[PACKETS];
+    server_stage_init(&stage);
+    stage.options.reserve_bytes = (size_t)8 << 20;
+    server_stage_open(&stage);
+    tp_packet_release(tp_packet_new(1)); /* this thread's first */
+    uint64_t before = tp__memory_allocations();
+    for (unsigned i = 0; i < PACKETS; i++) {
+        packets[i] = tp_packet_new(SIZE);
+        REQUIRE(packets[i] != NULL);
+    }
+    CHECK_EQ(tp__memory_allocations(), before);
+    for (unsigned i = 0; i < PACKETS; i++) {
+        tp_packet_release(packets[i]);
+    }
+    server_stage_close(&stage);
+}
+
+/* ---- pools that are empty -------------------------------------------------------------------- */
+
+#define MOST_BLOCKS 100000
+
+static void *blocks[MOST_BLOCKS];
+
+/* Takes every block there is, with the system giving no more; what a new worker's thread asks for
+ * fails. */
+static size_t take_all(tp_pool *pool) {
+    tp__memory_fail_from(1);
+    size_t count = 0;
+    while (count < MOST_BLOCKS && (blocks[count] = tp_pool_allocate(pool)) != NULL) {
+        count++;
+    }
+    REQUIRE(count < MOST_BLOCKS);
+    return count;
+}
+
+static void give_back(tp_pool *pool, size_t count) {
+    tp__memory_fail_from(-1);
+    for (size_t i = 0; i < count; i++) {
+        tp_pool_free(pool, blocks[i]);
+    }
+}
+
+/* No node: the send is refused, and the session lives. No flight: the session ends. */
+static void check_without(tp_pool *pool, bool session_lives) {
+    server_stage_init(&stage);
+    server_stage_open(&stage);
+    raw_peer *peer = stage_connect_peer(&stage);
+    /* A first message, unanswered, so that the worker has memory for packets and none for sends. */
+    atomic_store(&stage.echo, false);
+    CHECK(raw_send_frame(peer, TP_FRAME_DATA, "w", 1));
+    STAGE_WAIT(atomic_load(&stage.messages) == 1);
+    atomic_store(&stage.echo, true);
+    size_t count = take_all(pool);
+    CHECK(raw_send_frame(peer, TP_FRAME_DATA, "x", 1));
+    if (session_lives) {
+        STAGE_WAIT(atomic_load(&stage.messages) == 2);
+        give_back(pool, count);
+        unsigned type;
+        CHECK(raw_send_frame(peer, TP_FRAME_DATA, "yz", 2));
+        CHECK_EQ(raw_receive_frame(peer, &type, in, sizeof in), 2);
+    } else {
+        STAGE_WAIT(atomic_load(&stage.leaves) == 1);
+        CHECK_EQ(atomic_load(&stage.last_reason), TP_END_NO_MEMORY);
+        give_back(pool, count);
+    }
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.server, &stats);
+    CHECK_GE(stats.no_memory, 1);
+    raw_close(peer, false);
+    server_stage_close(&stage);
+}
+
+static void without_nodes_a_send_is_refused(void) {
+    check_without(tp__node_pool(), true);
+}
+
+static void without_flights_the_session_ends(void) {
+    check_without(tp__flight_pool(), false);
+}
+
+/* The sessions first, while no pool of the process is warm. */
+CHECK_MAIN(CASE(a_session_that_finds_none_ends_and_the_server_goes_on),
+    CASE(create_and_start_survive_it), CASE(nothing_left_at_all),
+    CASE(packets_find_what_was_reserved), CASE(without_nodes_a_send_is_refused),
+    CASE(without_flights_the_session_ends))

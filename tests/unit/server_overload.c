@@ -1,0 +1,172 @@
+/* A peer that does not read: its queue is bounded, and the others do not notice. */
+#include "core/server_internal.h"
+#include "server_stage.h"
+
+static server_stage stage;
+
+#define PACKET_SIZE 60000u
+#define LIMIT       (1u << 20)
+
+/* Sends to `slow` until a send is not taken, or until far more than any system buffers is queued.
+ */
+static unsigned flood(tp_session_id slow) {
+    unsigned taken = 0;
+    for (unsigned i = 0; i < 4000; i++) {
+        tp_packet *packet = tp_packet_new(PACKET_SIZE);
+        REQUIRE(packet != NULL);
+        memset(tp_packet_put_space(packet, PACKET_SIZE), 0x5a, PACKET_SIZE);
+        bool sent = tp_server_send(stage.server, slow, packet);
+        tp_packet_release(packet);
+        if (!sent) {
+            break;
+        }
+        taken++;
+    }
+    return taken;
+}
+
+static tp_session_id slow_id;
+static tp_session_id other_id;
+static raw_peer *slow_peer;
+static raw_peer *other_peer;
+
+static void open_with(tp_queue_policy policy) {
+    server_stage_init(&stage);
+    stage.options.queue_bytes = LIMIT;
+    stage.options.queue_policy = policy;
+    server_stage_open(&stage);
+    slow_peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 1);
+    slow_id = atomic_load(&stage.last_joined);
+    other_peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 2);
+    other_id = atomic_load(&stage.last_joined);
+}
+
+static void check_other_is_served(void) {
+    char answer[8];
+    unsigned type;
+    CHECK(raw_send_frame(other_peer, TP_FRAME_DATA, "served", 6));
+    CHECK_EQ(raw_receive_frame(other_peer, &type, answer, sizeof answer), 6);
+    CHECK_MEM(answer, "served", 6);
+}
+
+static void close_all(void) {
+    raw_close(slow_peer, true);
+    raw_close(other_peer, false);
+    server_stage_close(&stage);
+}
+
+static void check_bounded(void) {
+    tp_session_info info = {.size = sizeof info};
+    if (tp_server_session_info(stage.server, slow_id, &info)) {
+        CHECK_LE(info.queued_bytes, LIMIT);
+    }
+}
+
+static void a_slow_consumer_is_disconnected(void) {
+    open_with(TP_QUEUE_DISCONNECT);
+    CHECK_LT(flood(slow_id), 4000);
+    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
+    CHECK_EQ(atomic_load(&stage.last_reason), TP_END_OVERLOAD);
+    tp_session_end end = {.size = sizeof end};
+    CHECK_EQ(tp_server_read_ledger(stage.server, &end, 1), 1);
+    CHECK_EQ(end.session, slow_id);
+    CHECK_EQ(end.reason, TP_END_OVERLOAD);
+    CHECK_GT(end.pending_packets, 0);
+    CHECK_LE(end.pending_bytes, LIMIT);
+    check_other_is_served();
+    close_all();
+}
+
+static void new_packets_are_dropped(void) {
+    open_with(TP_QUEUE_DROP);
+    CHECK_EQ(flood(slow_id), 4000);
+    check_bounded();
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.server, &stats);
+    CHECK_GT(stats.dropped, 0);
+    tp_packet *packet = tp_packet_new(PACKET_SIZE);
+    REQUIRE(packet != NULL && tp_packet_put_space(packet, PACKET_SIZE) != NULL);
+    CHECK(tp_server_send(stage.server, slow_id, packet));
+    CHECK_EQ(tp_server_send_many(stage.server, &slow_id, 1, packet), 0); /* no queue took it */
+    CHECK_EQ(tp_server_broadcast(stage.server, packet, other_id), 0);
+    tp_packet_release(packet);
+    CHECK_EQ(atomic_load(&stage.leaves), 0);
+    check_other_is_served();
+    close_all();
+}
+
+static void sends_are_refused(void) {
+    open_with(TP_QUEUE_REFUSE);
+    CHECK_LT(flood(slow_id), 4000);
+    check_bounded();
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.server, &stats);
+    CHECK_EQ(stats.refused, 1);
+    check_other_is_served();
+
+    /* It reads after all: the queue empties and takes again. */
+    static uint8_t payload[PACKET_SIZE];
+    unsigned type;
+    bool takes_again = false;
+    for (unsigned i = 0; i < 4000 && !takes_again; i++) {
+        REQUIRE(raw_receive_frame(slow_peer, &type, payload, sizeof payload) == PACKET_SIZE);
+        takes_again = flood(slow_id) > 0;
+    }
+    CHECK(takes_again);
+    close_all();
+}
+
+static void the_number_of_packets_is_bounded_too(void) {
+    server_stage_init(&stage);
+    stage.options.queue_packets = 1000;
+    stage.options.queue_policy = TP_QUEUE_REFUSE;
+    server_stage_open(&stage);
+    slow_peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 1);
+    tp_packet *empty = tp_packet_new(0);
+    REQUIRE(empty != NULL);
+    unsigned taken = 0;
+    for (unsigned i = 0; i < 20000000; i++) { /* frames of 4 bytes: the system takes very many */
+        if (!tp_server_send(stage.server, atomic_load(&stage.last_joined), empty)) {
+            break;
+        }
+        taken++;
+    }
+    CHECK_LT(taken, 20000000);
+    tp_session_info info = {.size = sizeof info};
+    REQUIRE(tp_server_session_info(stage.server, atomic_load(&stage.last_joined), &info));
+    CHECK_LE(info.queued_packets, 1000);
+    tp_packet_release(empty);
+    raw_close(slow_peer, true);
+    server_stage_close(&stage);
+}
+
+/* The largest number of packets that may be asked for still is a limit. */
+static void the_largest_limit_holds(void) {
+    server_stage_init(&stage);
+    stage.options.queue_packets = 0xFFFFFF;
+    stage.options.queue_policy = TP_QUEUE_REFUSE;
+    server_stage_open(&stage);
+    raw_peer *peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 1);
+    tp_session_id id = atomic_load(&stage.last_joined);
+    /* As if so many were queued. */
+    _Atomic uint64_t *queued = &stage.server->sessions[tp_session_slot(id)].queued;
+    atomic_store(queued, 0xFFFFFF * TP__QUEUED_ONE);
+    tp_packet *packet = tp_packet_new(0);
+    REQUIRE(packet != NULL);
+    CHECK(!tp_server_send(stage.server, id, packet));
+    CHECK_EQ(atomic_load(queued), 0xFFFFFF * TP__QUEUED_ONE);
+    atomic_store(queued, 0);
+    CHECK(tp_server_send(stage.server, id, packet));
+    STAGE_WAIT(atomic_load(queued) == 0);
+    tp_packet_release(packet);
+    raw_close(peer, false);
+    server_stage_close(&stage);
+}
+
+CHECK_MAIN(CASE(a_slow_consumer_is_disconnected), CASE(new_packets_are_dropped),
+    CASE(sends_are_refused), CASE(the_number_of_packets_is_bounded_too),
+    CASE(the_largest_limit_holds))
