@@ -4,11 +4,12 @@
  *
  *     frame-echo [--fault NAME] [--every N]
  *
- * Prints "listening PORT" and serves until its standard input ends. A fault happens to every N-th
- * message (default 100) of the whole process.
+ * Prints "listening PORT" and serves until its standard input ends; then it closes what is still open,
+ * for a peer that never ends is still there. A fault happens to every N-th message (default 100) of the
+ * whole process.
  *
- * Threads: one worker, which is the main thread, and one that waits for the end of the input. A
- * peer's memory is freed inside its close's `done`.
+ * Threads: one worker, which is the main thread, and one that waits for the end of the input and posts
+ * it. A peer is on the list from its attach until its close's `done`, inside which its memory is freed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,8 @@ typedef struct bytes {
 } bytes;
 
 typedef struct peer {
+    struct peer *next;
+    struct peer **link; /* what points to it */
     tp_socket socket;
     tp_op begin;
     tp_op receive;
@@ -78,6 +81,12 @@ static struct {
     unsigned long messages;
     unsigned long pings;
     tp_port *port;
+    tp_socket listener;
+    tp_op end;   /* the input has ended */
+    tp_op close; /* the listener's */
+    peer *peers;
+    bool ending; /* no peer is taken any more */
+    bool closed; /* the listener is */
 } echo = {.every = 100};
 
 static void must(bool holds, const char *what) {
@@ -102,9 +111,26 @@ static void append(bytes *b, const uint8_t *data, size_t size) {
 
 /* ---- a peer's end --------------------------------------------------------------------------- */
 
+static void keep(peer *p) {
+    p->next = echo.peers;
+    p->link = &echo.peers;
+    if (p->next != NULL) {
+        p->next->link = &p->next;
+    }
+    echo.peers = p;
+}
+
+static void forget(peer *p) {
+    *p->link = p->next;
+    if (p->next != NULL) {
+        p->next->link = p->link;
+    }
+}
+
 static void close_done(tp_op *op, const tp_completion *completion) {
     peer *p = TP_CONTAINER_OF(op, peer, close);
     (void)completion;
+    forget(p);
     free(p->in.data);
     free(p->out.data);
     free(p->flying.data);
@@ -293,6 +319,9 @@ static void receive_done(tp_op *op, const tp_completion *completion) {
 
 static void begin_done(tp_op *op, const tp_completion *completion) {
     peer *p = TP_CONTAINER_OF(op, peer, begin);
+    if (p->closing) {
+        return;
+    }
     must(tp_socket_receive(completion->worker, &p->socket, &p->receive) == TP_OK, "receive");
 }
 
@@ -300,6 +329,10 @@ static void accepted(tp_op *op, const tp_completion *completion) {
     static const tp_socket_options options = {.nodelay = true};
     (void)op;
     if (completion->handle == TP_NO_HANDLE) {
+        return;
+    }
+    if (echo.ending) {
+        tp_handle_close(completion->handle, true);
         return;
     }
     peer *p = calloc(1, sizeof *p);
@@ -312,14 +345,33 @@ static void accepted(tp_op *op, const tp_completion *completion) {
         free(p);
         return;
     }
+    keep(p);
     must(tp_port_post(echo.port, &p->socket, &p->begin) == TP_OK, "post");
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void listener_closed(tp_op *op, const tp_completion *completion) {
+    (void)op, (void)completion;
+    echo.closed = true;
+}
+
+static void input_ended(tp_op *op, const tp_completion *completion) {
+    (void)op, (void)completion;
+    echo.ending = true;
+    echo.close.done = listener_closed;
+    tp_socket_close(&echo.listener, &echo.close, false);
+    for (peer *p = echo.peers; p != NULL; p = p->next) {
+        peer_close(p);
+    }
 }
 
 static void wait_for_the_end_of_input(void *argument) {
     (void)argument;
     while (getchar() != EOF) {
     }
-    exit(0); /* connections end with the process; whoever tests has no more use for them */
+    echo.end.done = input_ended;
+    must(tp_port_post(echo.port, NULL, &echo.end) == TP_OK, "post");
 }
 
 static bool read_arguments(int argc, char **argv) {
@@ -343,7 +395,6 @@ static bool read_arguments(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    tp_socket listener = {{0}};
     tp_op accept = {.done = accepted};
     tp_address address = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
     tp_port_options options = {.size = sizeof options, .workers = 1};
@@ -353,13 +404,17 @@ int main(int argc, char **argv) {
         return 2;
     }
     must(tp_port_create(&options, &echo.port) == TP_OK, "port");
-    must(tp_socket_listen(echo.port, &listener, &address, 512, &address) == TP_OK, "listen");
-    must(tp_socket_accept(&listener, &accept) == TP_OK, "accept");
+    must(tp_socket_listen(echo.port, &echo.listener, &address, 512, &address) == TP_OK, "listen");
+    must(tp_socket_accept(&echo.listener, &accept) == TP_OK, "accept");
     must(tp_thread_start(&input, "input", wait_for_the_end_of_input, NULL) == TP_OK, "thread");
     printf("listening %u\n", (unsigned)address.port);
     fflush(stdout);
-    for (tp_worker *worker = tp_port_worker(echo.port, 0);;) {
+    tp_worker *worker = tp_port_worker(echo.port, 0);
+    while (!echo.closed || echo.peers != NULL) {
         must(tp_port_wait(worker, -1) == TP_OK, "wait");
         (void)tp_port_dispatch(worker);
     }
+    tp_thread_join(&input);
+    tp_port_destroy(echo.port);
+    return 0;
 }

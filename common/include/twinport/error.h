@@ -42,7 +42,12 @@ extern "C" {
     X(TP_ERR_NOT_CONNECTED, 26, "not connected")                                                   \
     X(TP_ERR_NO_ROUTE, 27, "nobody there to deliver to")                                           \
     X(TP_ERR_PEER_LOST, 28, "the peer was lost before it confirmed: it may have handled it")       \
-    X(TP_ERR_NO_FILE, 29, "the file cannot be opened")
+    X(TP_ERR_NO_FILE, 29, "the file cannot be opened")                                             \
+    X(TP_ERR_AUTH, 30, "it is not authentic: forged, changed, or for somebody else")               \
+    X(TP_ERR_EXPIRED, 31, "its time has run out")                                                  \
+    X(TP_ERR_NO_KEY, 32, "no such key")                                                            \
+    X(TP_ERR_KEY_LIMIT, 33, "the key has been used as often as it may be")                         \
+    X(TP_ERR_CRYPTO, 34, "the cryptographic library reported an error")
 
 typedef enum tp_err {
 #define TP_ERROR_ENUM(name, value, text) name = value,

@@ -41,7 +41,10 @@ static inline uint32_t tp_session_slot(tp_session_id session) {
     X(TP_END_REFUSED, 9, "the peer said why it closed")                                            \
     X(TP_END_NO_MEMORY, 10, "memory for the session's next message could not be allocated")        \
     X(TP_END_CONNECT_FAILED, 11, "an outgoing connection was not established")                     \
-    X(TP_END_OS, 12, "the system reported an error")
+    X(TP_END_OS, 12, "the system reported an error")                                               \
+    X(TP_END_TAMPERED, 13, "a record did not open")                                                \
+    X(TP_END_RATE, 14, "the peer sent more than its rate allows")                                  \
+    X(TP_END_KEY_LIMIT, 15, "a key was used as often as it may be")
 
 typedef enum tp_end_reason {
 #define TP_END_ENUM(name, value, text) name = value,

@@ -1,0 +1,77 @@
+/*
+ * Records: u16 N, then N bytes of AEAD ciphertext and tag, 17 <= N <= 16,400. One object per direction.
+ *
+ * The nonce is the direction's counter, from 0; before counter n is used, n > 0 and n mod 2^20 = 0, the
+ * key is replaced by Noise's REKEY. A counter ends at 2^63: it never wraps.
+ */
+#ifndef TWINPORT_PROTO_RECORD_H
+#define TWINPORT_PROTO_RECORD_H
+
+#include "proto/suite.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TP_RECORD_HEADER      2u
+#define TP_RECORD_OVERHEAD    (TP_RECORD_HEADER + TP_SECRET_TAG) /* what a record adds to its plaintext */
+#define TP_RECORD_MIN         17u    /* N */
+#define TP_RECORD_MAX         16400u /* N */
+#define TP_RECORD_PLAIN_MAX   (TP_RECORD_MAX - TP_SECRET_TAG) /* plaintext, 1..this */
+#define TP_RECORD_REKEY       (UINT64_C(1) << 20)
+#define TP_RECORD_COUNTER_END (UINT64_C(1) << 63)
+/* So many counters before the end tp_record_near_end() begins to say so. */
+#define TP_RECORD_COUNTER_RESERVE 1024u
+
+/* One direction of one session. Create allocates the cipher's state (about 1.3 KiB); seal and open do not. */
+typedef struct tp_record_direction {
+    void *cipher;     /* libcrypto's, keyed; NULL: none */
+    uint64_t counter; /* of the next record */
+    uint8_t suite;
+    bool sealing;
+} tp_record_direction;
+
+/* `key` is not kept beside the cipher's own schedule. TP_ERR_CRYPTO, TP_ERR_NO_MEMORY; then cipher is NULL. */
+tp_err tp_record_create_sealing(
+    tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]);
+tp_err tp_record_create_opening(
+    tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]);
+
+/* Frees the cipher's state, which wipes it. All zero is allowed. */
+void tp_record_destroy(tp_record_direction *direction);
+
+/* N out of a record's first two bytes; 0 if it is outside 17..16,400: the session ends. */
+static inline size_t tp_record_length(const uint8_t header[TP_RECORD_HEADER]) {
+    size_t length = (size_t)header[0] | (size_t)header[1] << 8;
+    return length < TP_RECORD_MIN || length > TP_RECORD_MAX ? 0 : length;
+}
+
+/* Seals in place: the plaintext, 1..TP_RECORD_PLAIN_MAX bytes, stands at record + 2; afterwards the record
+ * is plain_size + TP_RECORD_OVERHEAD bytes long. TP_ERR_KEY_LIMIT, TP_ERR_CRYPTO, TP_ERR_INVALID; after an
+ * error nothing may be sent any more. */
+tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t plain_size);
+
+/* Opens the `length` bytes (N) behind a record's header into `plain`, length - 16 bytes; `plain` may be
+ * `sealed`, else they do not overlap. TP_ERR_AUTH: `plain` is all zero, and the session ends.
+ * TP_ERR_KEY_LIMIT, TP_ERR_CRYPTO, TP_ERR_INVALID. */
+tp_err tp_record_open(
+    tp_record_direction *direction, const uint8_t *sealed, size_t length, uint8_t *plain);
+
+/* Is it time to say CLOSE `key-limit`? */
+static inline bool tp_record_near_end(const tp_record_direction *direction) {
+    return direction->counter >= TP_RECORD_COUNTER_END - TP_RECORD_COUNTER_RESERVE;
+}
+
+/* ---- for tests: the whole process, in every build, before any direction is used ---------------- */
+
+/* Another interval of REKEY than 2^20 (a power of two); 0: back to it. */
+void tp_record_test_rekey_interval(uint64_t interval);
+/* Called for each use of a key with a counter, before it; `key_id` is 8 bytes of a hash of suite, key and
+ * direction. NULL: none. */
+typedef void tp_record_observer(uint64_t key_id, uint64_t counter, bool sealing, void *context);
+void tp_record_test_observe(tp_record_observer *observer, void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

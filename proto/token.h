@@ -1,0 +1,71 @@
+/*
+ * Connect tokens: minted by a login service, which shares a ring of keys with the gateways; opened by the
+ * gateway without asking anybody. The player's client carries one without being able to look inside.
+ *
+ *     0   1   key id
+ *     1   3   zero
+ *     4   8   expiry, seconds since 1970 UTC
+ *     12  16  token id, random
+ *     28  112 box: AES-256-GCM of account u64, flags u32, zero u32, secret 32, user data 48
+ */
+#ifndef TWINPORT_PROTO_TOKEN_H
+#define TWINPORT_PROTO_TOKEN_H
+
+#include "proto/suite.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TP_TOKEN_SIZE      140u
+#define TP_TOKEN_ID_SIZE   16u
+#define TP_TOKEN_USER_DATA 48u
+
+/* One key of the ring. */
+typedef struct tp_token_key {
+    uint8_t id;
+    uint8_t key[TP_KEY_SIZE];
+} tp_token_key;
+
+/* Whose token it is, as the login service wrote it. */
+typedef struct tp_identity {
+    size_t size; /* sizeof(tp_identity), set by the caller */
+    uint64_t account;
+    uint32_t flags;
+    uint32_t reserved;
+    uint8_t user_data[TP_TOKEN_USER_DATA];
+} tp_identity;
+
+/* What is in an opened token. Holds a secret: wipe it. */
+typedef struct tp_token {
+    uint8_t key_id;
+    uint64_t expiry; /* seconds since 1970 UTC */
+    uint8_t id[TP_TOKEN_ID_SIZE];
+    uint8_t secret[TP_KEY_SIZE]; /* S, which the client has from the login service */
+    tp_identity identity;
+} tp_token;
+
+/*
+ * Mints a token for the gateway with this public key. `secret` (S) and the token id are drawn; the client
+ * needs `token` and `secret`, over a channel that is secure. identity->size must be set. TP_ERR_INVALID,
+ * TP_ERR_CRYPTO.
+ */
+tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry, const uint8_t server_public[TP_KEY_SIZE],
+    const tp_identity *identity, uint8_t token[TP_TOKEN_SIZE], uint8_t secret[TP_KEY_SIZE]);
+
+/*
+ * Opens a token at the time `now` (seconds since 1970). In this order: TP_ERR_PROTOCOL (its zeros are not
+ * zero), TP_ERR_EXPIRED (expiry <= now), TP_ERR_NO_KEY (no such key in the ring), TP_ERR_AUTH (the box
+ * does not open: forged, or for another gateway), TP_ERR_CRYPTO. On error `opened` is all zero.
+ */
+tp_err tp_token_open(const tp_token_key *ring, size_t keys, uint64_t now,
+    const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE], tp_token *opened);
+
+/* What both sides derive from S: the psk of the handshake, and the key of HELLO's mac1. */
+tp_err tp_token_psk(const uint8_t secret[TP_KEY_SIZE], uint8_t psk[TP_KEY_SIZE]);
+tp_err tp_token_mac_key(const uint8_t secret[TP_KEY_SIZE], uint8_t mac_key[TP_KEY_SIZE]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
