@@ -10,7 +10,15 @@ set(CMAKE_RC_COMPILER x86_64-w64-mingw32-windres)
 # A program is one file that runs anywhere: no libwinpthread or libgcc to carry along.
 set(CMAKE_EXE_LINKER_FLAGS_INIT -static)
 
-list(APPEND CMAKE_FIND_ROOT_PATH /usr/x86_64-w64-mingw32)
+# The WAN's libcrypto: what .ci/openssl-win64 has built, unless the user has said where another is.
+if(CMAKE_HOST_UNIX AND NOT OPENSSL_ROOT_DIR AND NOT DEFINED ENV{OPENSSL_ROOT_DIR})
+    cmake_path(SET twinport_openssl NORMALIZE "${CMAKE_CURRENT_LIST_DIR}/../../../.ci/openssl-win64")
+    execute_process(COMMAND "${twinport_openssl}" --find
+        OUTPUT_VARIABLE OPENSSL_ROOT_DIR OUTPUT_STRIP_TRAILING_WHITESPACE)
+endif()
+set(OPENSSL_USE_STATIC_LIBS ON)
+
+list(APPEND CMAKE_FIND_ROOT_PATH /usr/x86_64-w64-mingw32 ${OPENSSL_ROOT_DIR} $ENV{OPENSSL_ROOT_DIR})
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
