@@ -1,0 +1,48 @@
+/*
+ * Threads of low priority for the Diffie-Hellman work, and the bounded queue before them: a flood of
+ * handshakes uses up what the players leave over, not what they need.
+ *
+ * Every job that was taken (offer: true) is handed on exactly once: to its `run`, on one of the threads,
+ * or to `drop`, on the thread that stops. All memory is allocated at create. The mutex inside is held for
+ * a few instructions, once per handshake.
+ */
+#ifndef TWINPORT_WANSERVER_HANDSHAKES_H
+#define TWINPORT_WANSERVER_HANDSHAKES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "twinport/error.h"
+
+typedef struct tp__handshakes tp__handshakes;
+
+typedef struct tp__handshakes_options {
+    unsigned threads;        /* 1..TP__HANDSHAKE_THREADS_MAX */
+    unsigned queue;          /* jobs that may wait, 1 or more */
+    void (*run)(void *job);  /* does a job's work; may take long, must end */
+    void (*drop)(void *job); /* is given a job that will not be run */
+} tp__handshakes_options;
+
+#define TP__HANDSHAKE_THREADS_MAX 64u
+
+/* Makes it, stopped. TP_ERR_INVALID, TP_ERR_NO_MEMORY. */
+tp_err tp__handshakes_create(const tp__handshakes_options *options, tp__handshakes **handshakes);
+/* Stopped, and no thread may use it any more. NULL is ignored. */
+void tp__handshakes_destroy(tp__handshakes *handshakes);
+
+/* Starts the threads; again after each stop. By one thread at a time, in turn with stop. TP_ERR_STATE (it is
+ * started), TP_ERR_NO_MEMORY, TP_ERR_OS: then it is stopped as before. */
+tp_err tp__handshakes_start(tp__handshakes *handshakes);
+
+/* Leaves a job to the threads. False if the queue is full or it is stopped: the job stays the
+ * caller's. Any thread, `run` and `drop` included; never waits. */
+bool tp__handshakes_offer(tp__handshakes *handshakes, void *job);
+
+/* Takes no more jobs, drops those that wait, and waits for those that run. Not from `run`. Nothing if it is
+ * stopped. */
+void tp__handshakes_stop(tp__handshakes *handshakes);
+
+/* Jobs that wait now. Any thread. */
+unsigned tp__handshakes_waiting(tp__handshakes *handshakes);
+
+#endif
