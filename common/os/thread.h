@@ -27,6 +27,10 @@ uint64_t tp_thread_id(void);
 /* Processors this process may run on, at least 1. */
 unsigned tp_processor_count(void);
 
+/* Lowers the calling thread's priority below that of the process's others, for the rest of its life: for work
+ * that others must not wait for. TP_ERR_OS and the like; then it goes on as it was. */
+tp_err tp_thread_lower_priority(void);
+
 /* Gives the processor away once: for the tests' threads and the rare spin on a lock-free hand-over.
  */
 void tp_thread_yield(void);
@@ -49,6 +53,8 @@ void tp_condition_destroy(tp_condition *condition);
  * May wake without cause. */
 bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms);
 void tp_condition_wake_all(tp_condition *condition);
+/* One of those that wait, if there is one. */
+void tp_condition_wake_one(tp_condition *condition);
 
 /* Runs `initialise` exactly once in the process, whoever comes first; the others wait for it. */
 typedef struct tp_once {

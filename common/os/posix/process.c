@@ -1,13 +1,16 @@
 /*
- * The process: its stop request, its limits, its use of the processor.
+ * The process: what it is asked for by signals, its limits, its use of the processor.
  *
- * The stop request is a semaphore that is never taken for good: whoever gets it gives it back, so
- * that every later wait is told as well. sem_post() is one of the few calls that a signal handler
- * may make. Any thread, but for tp_process_catch_stop().
+ * A request is a flag and, for those that wait, a semaphore; the flag is set first. That of a stop is
+ * never taken for good: whoever gets it gives it back, so that every later wait is told as well. That of a
+ * reload is taken with its flag; if it came twice meanwhile, a semaphore without a flag is left over, and
+ * who finds it waits on. sem_post() is one of the few calls that a signal handler may make. Any thread,
+ * but for those that catch, and tp_process_wait().
  */
 #include <errno.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,47 +22,56 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-static sem_t stop;
-static tp_once stop_once;
+static sem_t requests;
+static tp_once requests_once;
+static atomic_bool asked_to_stop; /* lock-free: a signal handler may set them */
+static atomic_bool asked_to_reload;
 
-static void create_stop(void) {
-    if (sem_init(&stop, 0, 0) != 0) {
+static void create_requests(void) {
+    if (sem_init(&requests, 0, 0) != 0) {
         perror("twinport: semaphore");
         abort();
     }
 }
 
-static void on_stop_signal(int number) {
-    (void)number;
+static void on_signal(int number) {
     int kept = errno;
+    atomic_store(number == SIGHUP ? &asked_to_reload : &asked_to_stop, true);
     /* Fails only when it has been posted two thousand million times: the request stands. */
-    (void)sem_post(&stop);
+    (void)sem_post(&requests);
     errno = kept;
 }
 
-tp_err tp_process_catch_stop(void) {
-    tp_once_run(&stop_once, create_stop);
+static tp_err catch_signal(int number) {
+    tp_once_run(&requests_once, create_requests);
     struct sigaction action;
     memset(&action, 0, sizeof action);
-    action.sa_handler = on_stop_signal;
+    action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
     (void)sigemptyset(&action.sa_mask);
-    if (sigaction(SIGTERM, &action, NULL) != 0 || sigaction(SIGINT, &action, NULL) != 0) {
-        return tp_os_fail_last();
-    }
-    return TP_OK;
+    return sigaction(number, &action, NULL) != 0 ? tp_os_fail_last() : TP_OK;
 }
 
-static int wait_until(const struct timespec *until) {
+tp_err tp_process_catch_stop(void) {
+    tp_err error = catch_signal(SIGTERM);
+    return error ? error : catch_signal(SIGINT);
+}
+
+tp_err tp_process_catch_reload(void) {
+    return catch_signal(SIGHUP);
+}
+
+static bool wait_until(const struct timespec *until) {
     int result;
     do {
-        result = until == NULL ? sem_wait(&stop) : sem_clockwait(&stop, CLOCK_MONOTONIC, until);
+        result =
+            until == NULL ? sem_wait(&requests) : sem_clockwait(&requests, CLOCK_MONOTONIC, until);
     } while (result != 0 && errno == EINTR);
-    return result;
+    return result == 0;
 }
 
-bool tp_process_wait_stop(int timeout_ms) {
-    tp_once_run(&stop_once, create_stop);
+tp_process_event tp_process_wait(int timeout_ms) {
+    tp_once_run(&requests_once, create_requests);
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     if (timeout_ms > 0) {
@@ -70,16 +82,26 @@ bool tp_process_wait_stop(int timeout_ms) {
             until.tv_nsec -= 1000000000L;
         }
     }
-    if (wait_until(timeout_ms < 0 ? NULL : &until) != 0) {
-        return false;
+    while (wait_until(timeout_ms < 0 ? NULL : &until)) {
+        if (atomic_load(&asked_to_stop)) {
+            (void)sem_post(&requests);
+            return TP_PROCESS_STOP;
+        }
+        if (atomic_exchange(&asked_to_reload, false)) {
+            return TP_PROCESS_RELOAD;
+        }
     }
-    (void)sem_post(&stop);
-    return true;
+    return TP_PROCESS_NOTHING;
+}
+
+bool tp_process_wait_stop(int timeout_ms) {
+    return tp_process_wait(timeout_ms) == TP_PROCESS_STOP;
 }
 
 void tp_process_request_stop(void) {
-    tp_once_run(&stop_once, create_stop);
-    (void)sem_post(&stop);
+    tp_once_run(&requests_once, create_requests);
+    atomic_store(&asked_to_stop, true);
+    (void)sem_post(&requests);
 }
 
 uint64_t tp_process_id(void) {

@@ -155,6 +155,10 @@ void tp_condition_wake_all(tp_condition *condition) {
     must(pthread_cond_broadcast(&((condition_view *)condition)->condition), "condition");
 }
 
+void tp_condition_wake_one(tp_condition *condition) {
+    must(pthread_cond_signal(&((condition_view *)condition)->condition), "condition");
+}
+
 void tp_once_run(tp_once *once, void (*initialise)(void)) {
     must(pthread_once(&((once_view *)once)->once, initialise), "once");
 }

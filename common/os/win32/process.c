@@ -61,6 +61,15 @@ bool tp_process_wait_stop(int timeout_ms) {
     return WaitForSingleObject(stop_event, limit) == WAIT_OBJECT_0;
 }
 
+/* The console has no event to spare for it: Ctrl-Break asks to stop, as programs' users expect. */
+tp_err tp_process_catch_reload(void) {
+    return TP_ERR_UNSUPPORTED;
+}
+
+tp_process_event tp_process_wait(int timeout_ms) {
+    return tp_process_wait_stop(timeout_ms) ? TP_PROCESS_STOP : TP_PROCESS_NOTHING;
+}
+
 void tp_process_request_stop(void) {
     tp_once_run(&stop_once, make_stop_event);
     (void)SetEvent(stop_event);

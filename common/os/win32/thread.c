@@ -151,6 +151,10 @@ void tp_condition_wake_all(tp_condition *condition) {
     WakeAllConditionVariable(variable_of(condition));
 }
 
+void tp_condition_wake_one(tp_condition *condition) {
+    WakeConditionVariable(variable_of(condition));
+}
+
 /* A function's address does not fit a void pointer in C: its holder's does. */
 typedef struct initialiser {
     void (*run)(void);

@@ -1,0 +1,55 @@
+/* What share of the machine a process has, held against twinport/process.h and os/thread.h. What a case
+ * does to its own thread stays: each does it on a thread of its own. */
+#include "check.h"
+
+#include "os/process.h"
+#include "os/thread.h"
+
+static void on_a_thread(void (*body)(void *argument)) {
+    tp_thread thread;
+    REQUIRE(tp_thread_start(&thread, "share", body, NULL) == TP_OK);
+    tp_thread_join(&thread);
+}
+
+static tp_processors only(unsigned processor) {
+    tp_processors one = {{0}};
+    one.bits[processor / 64] = (uint64_t)1 << processor % 64;
+    return one;
+}
+
+static void restrict_to_one(void *argument) {
+    (void)argument;
+    static const tp_processors none = {{0}};
+    CHECK_EQ(tp_process_set_processors(&none), TP_ERR_INVALID);
+    unsigned before = tp_processor_count();
+    unsigned first = 0;
+    tp_processors one = only(0);
+    while (first < 63 && tp_process_set_processors(&one) != TP_OK) {
+        CHECK_EQ(tp_processor_count(), before); /* a failure changes nothing */
+        one = only(++first);
+    }
+    CHECK_LT(first, 63);
+    CHECK_EQ(tp_processor_count(), 1);
+}
+
+static void a_process_keeps_to_its_processors(void) {
+    on_a_thread(restrict_to_one);
+}
+
+static void ask_for_priorities(void *argument) {
+    (void)argument;
+    CHECK_EQ(tp_process_set_priority((tp_priority)3), TP_ERR_INVALID);
+    CHECK_EQ(tp_process_set_priority(TP_PRIORITY_NORMAL), TP_OK);
+    CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
+    CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
+    CHECK_EQ(tp_thread_lower_priority(), TP_OK);
+    CHECK_EQ(tp_thread_lower_priority(),
+        TP_OK); /* below the lowest there is nothing, and that is no error */
+    CHECK_EQ(tp_thread_lower_priority(), TP_OK);
+}
+
+static void priorities_are_taken(void) {
+    on_a_thread(ask_for_priorities);
+}
+
+CHECK_MAIN(CASE(a_process_keeps_to_its_processors), CASE(priorities_are_taken))
