@@ -63,4 +63,13 @@ static inline uint64_t tp__hash(const tp__hash_seed *seed, const void *data, siz
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
+/* How many chains a table of `entries` (1..2^31) has: a power of two, and about as many as entries. */
+static inline uint32_t tp__hash_chains(uint32_t entries) {
+    uint32_t chains = 1;
+    while (chains < entries) {
+        chains *= 2;
+    }
+    return chains;
+}
+
 #endif
