@@ -10,7 +10,7 @@ install(DIRECTORY common/include/ lanserver/include/ lanclient/include/
     DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 # A root of its own: users write "proto/frame.h", and /usr/include/proto is nobody's to take.
 install(DIRECTORY proto DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/twinport-proto"
-    FILES_MATCHING PATTERN "*.h")
+    FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE)
 
 target_include_directories(tp_proto INTERFACE
     "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/twinport-proto>")

@@ -18,10 +18,9 @@ typedef struct tp_noise {
     tp_suite suite;
     tp_noise_role role;
     bool with_psk;
-    bool has_key; /* the symmetric state has a cipher key */
+    bool has_ephemeral; /* it was given */
     bool failed;
     uint8_t step; /* messages written or read, 0..2 */
-    uint64_t nonce;
     uint8_t psk[TP_KEY_SIZE];
     uint8_t chaining_key[TP_KEY_SIZE];
     uint8_t hash[TP_KEY_SIZE];

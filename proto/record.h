@@ -14,10 +14,10 @@ extern "C" {
 #endif
 
 #define TP_RECORD_HEADER      2u
-#define TP_RECORD_OVERHEAD    (TP_RECORD_HEADER + TP_SECRET_TAG) /* what a record adds to its plaintext */
-#define TP_RECORD_MIN         17u    /* N */
-#define TP_RECORD_MAX         16400u /* N */
-#define TP_RECORD_PLAIN_MAX   (TP_RECORD_MAX - TP_SECRET_TAG) /* plaintext, 1..this */
+#define TP_RECORD_OVERHEAD    (TP_RECORD_HEADER + TP_SECRET_TAG) /* added to the plaintext */
+#define TP_RECORD_MIN         17u                                /* N */
+#define TP_RECORD_MAX         16400u                             /* N */
+#define TP_RECORD_PLAIN_MAX   (TP_RECORD_MAX - TP_SECRET_TAG)    /* plaintext, 1..this */
 #define TP_RECORD_REKEY       (UINT64_C(1) << 20)
 #define TP_RECORD_COUNTER_END (UINT64_C(1) << 63)
 /* So many counters before the end tp_record_near_end() begins to say so. */
@@ -29,6 +29,7 @@ typedef struct tp_record_direction {
     uint64_t counter; /* of the next record */
     uint8_t suite;
     bool sealing;
+    bool failed; /* after an error it is of no use: TP_ERR_STATE */
 } tp_record_direction;
 
 /* `key` is not kept beside the cipher's own schedule. TP_ERR_CRYPTO, TP_ERR_NO_MEMORY; then cipher is NULL. */
@@ -66,8 +67,8 @@ static inline bool tp_record_near_end(const tp_record_direction *direction) {
 
 /* Another interval of REKEY than 2^20 (a power of two); 0: back to it. */
 void tp_record_test_rekey_interval(uint64_t interval);
-/* Called for each use of a key with a counter, before it; `key_id` is 8 bytes of a hash of suite, key and
- * direction. NULL: none. */
+/* Called for each use of a key with a counter, before it, and with UINT64_MAX for REKEY. `key_id` stands for
+ * suite and key, the same at both ends. NULL: none. */
 typedef void tp_record_observer(uint64_t key_id, uint64_t counter, bool sealing, void *context);
 void tp_record_test_observe(tp_record_observer *observer, void *context);
 

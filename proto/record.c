@@ -1,0 +1,196 @@
+/*
+ * Records. A direction is used by one thread at a time; who that is, is its owner's business. The cipher's
+ * context is keyed once and given only a new nonce for each record. The test hooks are the process's: set
+ * before any direction is used, so read without order.
+ */
+#include "proto/record.h"
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "proto/bytes_internal.h"
+#include "proto/secure_internal.h"
+
+/* The nonce of REKEY, which no record can have. */
+#define REKEY_COUNTER UINT64_MAX
+
+_Static_assert(TP_RECORD_COUNTER_END < REKEY_COUNTER, "a record never has REKEY's nonce");
+_Static_assert(TP_RECORD_MAX <= INT_MAX && TP_RECORD_MAX <= UINT16_MAX, "lengths fit");
+
+static _Atomic(uint64_t) rekey_interval = TP_RECORD_REKEY;
+static _Atomic(tp_record_observer *) observer;
+static _Atomic(void *) observer_context;
+
+/* ---- the life of a direction ---------------------------------------------------------------------- */
+
+static tp_err create(
+    tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE], bool sealing) {
+    memset(direction, 0, sizeof *direction);
+    const EVP_CIPHER *algorithm = tp__suite_cipher(suite);
+    if (algorithm == NULL) {
+        return tp__crypto_failed(TP_ERR_CRYPTO);
+    }
+    EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+    if (cipher == NULL) {
+        return tp__crypto_failed(TP_ERR_NO_MEMORY);
+    }
+    if (EVP_CipherInit_ex2(cipher, algorithm, key, NULL, sealing, NULL) != 1) {
+        EVP_CIPHER_CTX_free(cipher);
+        return tp__crypto_failed(TP_ERR_CRYPTO);
+    }
+    direction->cipher = cipher;
+    direction->suite = (uint8_t)suite;
+    direction->sealing = sealing;
+    return TP_OK;
+}
+
+tp_err tp_record_create_sealing(
+    tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]) {
+    return create(direction, suite, key, true);
+}
+
+tp_err tp_record_create_opening(
+    tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]) {
+    return create(direction, suite, key, false);
+}
+
+void tp_record_destroy(tp_record_direction *direction) {
+    EVP_CIPHER_CTX_free(direction->cipher);
+    memset(direction, 0, sizeof *direction);
+}
+
+/* ---- the key's life -------------------------------------------------------------------------------- */
+
+static bool set_nonce(tp_record_direction *direction, uint64_t counter) {
+    uint8_t nonce[TP__NONCE_SIZE];
+    tp__suite_nonce((tp_suite)direction->suite, counter, nonce);
+    return EVP_CipherInit_ex2(direction->cipher, NULL, NULL, nonce, direction->sealing, NULL) == 1;
+}
+
+/* What REKEY makes of the present key: the key stream at its nonce. Encrypting or decrypting, zeros
+ * become the key stream; the tag is not asked for. So the key need not be kept for this. */
+static bool next_key(tp_record_direction *direction, uint8_t key[TP_KEY_SIZE]) {
+    int written = 0;
+    memset(key, 0, TP_KEY_SIZE);
+    return set_nonce(direction, REKEY_COUNTER) &&
+           EVP_CipherUpdate(direction->cipher, key, &written, key, (int)TP_KEY_SIZE) == 1;
+}
+
+/* Names the present key by a hash of what only it can make. */
+static bool identify_key(tp_record_direction *direction, uint64_t *key_id) {
+    uint8_t next[TP_KEY_SIZE];
+    uint8_t hash[TP_KEY_SIZE];
+    const tp__piece pieces[] = {{&direction->suite, 1}, {next, sizeof next}};
+    EVP_MD_CTX *context = tp__hash_context();
+    bool done = context != NULL && next_key(direction, next) &&
+                tp__sha256(context, pieces, 2, hash) == TP_OK;
+    *key_id = done ? tp__get_u64(hash) : 0;
+    EVP_MD_CTX_free(context);
+    tp_secure_wipe(next, sizeof next);
+    return done;
+}
+
+static bool observe(tp_record_direction *direction, uint64_t counter) {
+    tp_record_observer *told = atomic_load_explicit(&observer, memory_order_relaxed);
+    uint64_t key_id;
+    if (told == NULL) {
+        return true;
+    }
+    if (!identify_key(direction, &key_id)) {
+        return false;
+    }
+    told(key_id, counter, direction->sealing,
+        atomic_load_explicit(&observer_context, memory_order_relaxed));
+    return true;
+}
+
+static bool rekey(tp_record_direction *direction) {
+    uint8_t key[TP_KEY_SIZE];
+    bool done =
+        observe(direction, REKEY_COUNTER) && next_key(direction, key) &&
+        EVP_CipherInit_ex2(direction->cipher, NULL, key, NULL, direction->sealing, NULL) == 1;
+    tp_secure_wipe(key, sizeof key);
+    return done;
+}
+
+/* Makes the cipher ready for the next counter, which is used up by that whatever comes of it: a record that
+ * fails half-way never shares its nonce with another. */
+static tp_err take_counter(tp_record_direction *direction) {
+    uint64_t counter = direction->counter;
+    uint64_t interval = atomic_load_explicit(&rekey_interval, memory_order_relaxed);
+    if (direction->cipher == NULL || direction->failed) {
+        return TP_ERR_STATE;
+    }
+    if (counter >= TP_RECORD_COUNTER_END) {
+        return TP_ERR_KEY_LIMIT;
+    }
+    direction->counter = counter + 1;
+    bool due = counter > 0 && (counter & (interval - 1)) == 0;
+    bool ready =
+        (!due || rekey(direction)) && observe(direction, counter) && set_nonce(direction, counter);
+    return ready ? TP_OK : TP_ERR_CRYPTO;
+}
+
+/* After an error a direction is of no use any more. */
+static tp_err fail(tp_record_direction *direction, tp_err error) {
+    direction->failed = true;
+    return tp__crypto_failed(error);
+}
+
+/* ---- records ---------------------------------------------------------------------------------------- */
+
+tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t plain_size) {
+    if (plain_size < 1 || plain_size > TP_RECORD_PLAIN_MAX || !direction->sealing) {
+        return TP_ERR_INVALID;
+    }
+    tp_err error = take_counter(direction);
+    if (error) {
+        return fail(direction, error);
+    }
+    uint8_t *body = record + TP_RECORD_HEADER;
+    int written = 0;
+    tp__put_u16(record, (uint16_t)(plain_size + TP_SECRET_TAG));
+    bool done = EVP_CipherUpdate(direction->cipher, body, &written, body, (int)plain_size) == 1 &&
+                EVP_CipherFinal_ex(direction->cipher, body + plain_size, &written) == 1 &&
+                EVP_CIPHER_CTX_ctrl(direction->cipher, EVP_CTRL_AEAD_GET_TAG, (int)TP_SECRET_TAG,
+                    body + plain_size) == 1;
+    return done ? TP_OK : fail(direction, TP_ERR_CRYPTO);
+}
+
+tp_err tp_record_open(
+    tp_record_direction *direction, const uint8_t *sealed, size_t length, uint8_t *plain) {
+    if (length < TP_RECORD_MIN || length > TP_RECORD_MAX || direction->sealing) {
+        return TP_ERR_INVALID;
+    }
+    tp_err error = take_counter(direction);
+    if (error) {
+        return fail(direction, error);
+    }
+    size_t size = length - TP_SECRET_TAG;
+    uint8_t tag[TP_SECRET_TAG];  /* libcrypto takes it as not constant */
+    uint8_t rest[TP_SECRET_TAG]; /* of a block that these ciphers do not have */
+    int written = 0;
+    memcpy(tag, sealed + size, sizeof tag);
+    bool ready =
+        EVP_CipherUpdate(direction->cipher, plain, &written, sealed, (int)size) == 1 &&
+        EVP_CIPHER_CTX_ctrl(direction->cipher, EVP_CTRL_AEAD_SET_TAG, (int)TP_SECRET_TAG, tag) == 1;
+    bool authentic = ready && EVP_CipherFinal_ex(direction->cipher, rest, &written) == 1;
+    if (!authentic) {
+        tp_secure_wipe(plain, size);
+        return fail(direction, ready ? TP_ERR_AUTH : TP_ERR_CRYPTO);
+    }
+    return TP_OK;
+}
+
+/* ---- for tests --------------------------------------------------------------------------------------- */
+
+void tp_record_test_rekey_interval(uint64_t interval) {
+    atomic_store_explicit(
+        &rekey_interval, interval > 0 ? interval : TP_RECORD_REKEY, memory_order_relaxed);
+}
+
+void tp_record_test_observe(tp_record_observer *told, void *context) {
+    atomic_store_explicit(&observer_context, context, memory_order_relaxed);
+    atomic_store_explicit(&observer, told, memory_order_relaxed);
+}

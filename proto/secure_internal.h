@@ -1,0 +1,87 @@
+/*
+ * What the WAN's cryptography is made of: the only place that knows libcrypto, and what keys.c, noise.c,
+ * token.c and record.c share. Not installed: headers of users never see OpenSSL's.
+ *
+ * All functions may be called from any thread. Those that take a context leave secrets in it until it is
+ * freed, which wipes it.
+ */
+#ifndef TWINPORT_PROTO_SECURE_INTERNAL_H
+#define TWINPORT_PROTO_SECURE_INTERNAL_H
+
+#include <openssl/evp.h>
+
+#include "proto/suite.h"
+
+#define TP__NONCE_SIZE 12u
+
+/* ---- suite.c ---------------------------------------------------------------------------------- */
+
+/* Fetched once and kept for as long as the process lives. */
+typedef struct tp__algorithms {
+    EVP_MD *sha256;
+    EVP_CIPHER *aes_256_gcm;
+    EVP_CIPHER *chacha20_poly1305;
+} tp__algorithms;
+
+/* NULL: libcrypto lacks one of them. */
+const tp__algorithms *tp__algorithms_get(void);
+
+/* NULL also for a suite that does not exist. */
+const EVP_CIPHER *tp__suite_cipher(tp_suite suite);
+
+static inline bool tp__suite_exists(unsigned suite) {
+    return suite == TP_SUITE_AES_256_GCM || suite == TP_SUITE_CHACHA20_POLY1305;
+}
+
+/* The nonce in Noise's encoding: four zeros, then the counter, big-endian for GCM and else little. */
+void tp__suite_nonce(tp_suite suite, uint64_t counter, uint8_t nonce[TP__NONCE_SIZE]);
+
+/* After a call of libcrypto's has failed: takes its words off the thread's error queue, where the next
+ * user of OpenSSL on this thread would mistake them for its own. Returns `error`. */
+tp_err tp__crypto_failed(tp_err error);
+
+/* ---- hash.c: SHA-256 and HMAC-SHA-256 of a few pieces ------------------------------------------ */
+
+typedef struct tp__piece {
+    const void *bytes;
+    size_t size;
+} tp__piece;
+
+/* One context serves any number of the calls below, without further allocation. NULL: out of memory or
+ * no algorithm. EVP_MD_CTX_free() wipes it. */
+EVP_MD_CTX *tp__hash_context(void);
+
+tp_err tp__sha256(
+    EVP_MD_CTX *context, const tp__piece *pieces, size_t count, uint8_t digest[TP_KEY_SIZE]);
+tp_err tp__hmac(EVP_MD_CTX *context, const uint8_t key[TP_KEY_SIZE], const tp__piece *pieces,
+    size_t count, uint8_t mac[TP_KEY_SIZE]);
+
+/* ---- aead.c: one message under a key of its own ------------------------------------------------- */
+
+/* What goes with the message: its key, the counter in its nonce, and the data that is bound to it. */
+typedef struct tp__aead {
+    tp_suite suite;
+    const uint8_t *key;
+    uint64_t nonce;
+    const uint8_t *bound;
+    size_t bound_size;
+} tp__aead;
+
+/* size + TP_SECRET_TAG bytes at `sealed`. */
+tp_err tp__aead_seal(const tp__aead *aead, const uint8_t *plain, size_t size, uint8_t *sealed);
+/* `size` counts the tag; size - TP_SECRET_TAG bytes at `plain`. TP_ERR_AUTH: they are zero. */
+tp_err tp__aead_open(const tp__aead *aead, const uint8_t *sealed, size_t size, uint8_t *plain);
+
+/* ---- agree.c: X25519 ---------------------------------------------------------------------------- */
+
+/* Draws a private key and computes its public one. */
+tp_err tp__agree_generate(uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]);
+tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]);
+
+/* The shared secret. `public_key` is the private one's own, which spares computing it. TP_ERR_AUTH: it
+ * would be all zero, so the peer's key has a small order. Each call counts. */
+tp_err tp__agree(const uint8_t private_key[TP_KEY_SIZE], const uint8_t public_key[TP_KEY_SIZE],
+    const uint8_t peer_key[TP_KEY_SIZE], uint8_t shared[TP_KEY_SIZE]);
+uint64_t tp__agree_count(void);
+
+#endif

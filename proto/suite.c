@@ -1,0 +1,92 @@
+/*
+ * The algorithms of libcrypto. Any thread; what is fetched belongs to the process and is never freed.
+ */
+#include "proto/secure_internal.h"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* NULL, or fetched and constant from then on. Threads that find NULL at the same time each fetch their
+ * own, and all but the first to publish give theirs back: nobody waits. */
+static _Atomic(tp__algorithms *) published;
+
+static void give_back(tp__algorithms *fetched) {
+    EVP_MD_free(fetched->sha256);
+    EVP_CIPHER_free(fetched->aes_256_gcm);
+    EVP_CIPHER_free(fetched->chacha20_poly1305);
+    free(fetched);
+}
+
+static tp__algorithms *fetch(void) {
+    tp__algorithms *fetched = calloc(1, sizeof *fetched);
+    if (fetched == NULL) {
+        return NULL;
+    }
+    fetched->sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+    fetched->aes_256_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    fetched->chacha20_poly1305 = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+    if (fetched->sha256 == NULL || fetched->aes_256_gcm == NULL ||
+        fetched->chacha20_poly1305 == NULL) {
+        give_back(fetched);
+        return NULL;
+    }
+    return fetched;
+}
+
+const tp__algorithms *tp__algorithms_get(void) {
+    tp__algorithms *algorithms = atomic_load_explicit(&published, memory_order_acquire);
+    if (algorithms != NULL) {
+        return algorithms;
+    }
+    tp__algorithms *fetched = fetch();
+    if (fetched == NULL) {
+        return NULL;
+    }
+    if (!atomic_compare_exchange_strong_explicit(
+            &published, &algorithms, fetched, memory_order_acq_rel, memory_order_acquire)) {
+        give_back(fetched);
+        return algorithms;
+    }
+    return fetched;
+}
+
+tp_err tp_secure_init(void) {
+    return tp__algorithms_get() != NULL ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
+}
+
+const EVP_CIPHER *tp__suite_cipher(tp_suite suite) {
+    const tp__algorithms *algorithms = tp__algorithms_get();
+    if (algorithms == NULL) {
+        return NULL;
+    }
+    switch (suite) {
+    case TP_SUITE_AES_256_GCM:
+        return algorithms->aes_256_gcm;
+    case TP_SUITE_CHACHA20_POLY1305:
+        return algorithms->chacha20_poly1305;
+    }
+    return NULL;
+}
+
+void tp__suite_nonce(tp_suite suite, uint64_t counter, uint8_t nonce[TP__NONCE_SIZE]) {
+    for (unsigned i = 0; i < 4; i++) {
+        nonce[i] = 0;
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned place = suite == TP_SUITE_AES_256_GCM ? 11 - i : 4 + i;
+        nonce[place] = (uint8_t)(counter >> 8 * i);
+    }
+}
+
+void tp_secure_wipe(void *bytes, size_t size) {
+    if (bytes != NULL) {
+        OPENSSL_cleanse(bytes, size);
+    }
+}
+
+tp_err tp__crypto_failed(tp_err error) {
+    ERR_clear_error();
+    return error;
+}

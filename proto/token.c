@@ -1,0 +1,181 @@
+/*
+ * Connect tokens. Any thread; nothing outlives a call but what the caller was given.
+ */
+#include "proto/token.h"
+
+#include <openssl/rand.h>
+#include <string.h>
+
+#include "proto/bytes_internal.h"
+#include "proto/secure_internal.h"
+
+/* Where things are in a token, and in the plaintext of its box. */
+#define AT_EXPIRY 4u
+#define AT_ID     12u
+#define AT_BOX    28u
+
+#define IN_FLAGS     8u
+#define IN_RESERVED  12u
+#define IN_SECRET    16u
+#define IN_USER_DATA 48u
+#define PLAIN_SIZE   96u
+
+_Static_assert(AT_BOX + PLAIN_SIZE + TP_SECRET_TAG == TP_TOKEN_SIZE, "the box ends the token");
+_Static_assert(IN_USER_DATA + TP_TOKEN_USER_DATA == PLAIN_SIZE, "the user data ends the plaintext");
+
+/* HMAC-SHA256(key, word || rest), `word` without its NUL. */
+static tp_err derive(const uint8_t key[TP_KEY_SIZE], const char *word, tp__piece rest,
+    uint8_t derived[TP_KEY_SIZE]) {
+    const tp__piece pieces[] = {{word, strlen(word)}, rest};
+    EVP_MD_CTX *context = tp__hash_context();
+    if (context == NULL) {
+        return tp__crypto_failed(TP_ERR_CRYPTO);
+    }
+    tp_err error = tp__hmac(context, key, pieces, 2, derived);
+    EVP_MD_CTX_free(context);
+    return error;
+}
+
+/* The key of a box, and what is bound to it: the token before the box, and the gateway it is for. */
+typedef struct box {
+    uint8_t key[TP_KEY_SIZE];
+    uint8_t bound[AT_BOX + TP_KEY_SIZE];
+} box;
+
+static tp_err prepare_box(const uint8_t ring_key[TP_KEY_SIZE],
+    const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE],
+    box *prepared) {
+    memcpy(prepared->bound, token, AT_BOX);
+    memcpy(prepared->bound + AT_BOX, server_public_hash, TP_KEY_SIZE);
+    return derive(
+        ring_key, "twinport token v1", (tp__piece){token + AT_ID, TP_TOKEN_ID_SIZE}, prepared->key);
+}
+
+static tp__aead box_cipher(const box *prepared) {
+    return (tp__aead){.suite = TP_SUITE_AES_256_GCM,
+        .key = prepared->key,
+        .bound = prepared->bound,
+        .bound_size = sizeof prepared->bound};
+}
+
+static tp_err hash_public(const uint8_t server_public[TP_KEY_SIZE], uint8_t hash[TP_KEY_SIZE]) {
+    const tp__piece key = {server_public, TP_KEY_SIZE};
+    EVP_MD_CTX *context = tp__hash_context();
+    if (context == NULL) {
+        return tp__crypto_failed(TP_ERR_CRYPTO);
+    }
+    tp_err error = tp__sha256(context, &key, 1, hash);
+    EVP_MD_CTX_free(context);
+    return error;
+}
+
+static void write_plain(
+    const tp_identity *identity, const uint8_t secret[TP_KEY_SIZE], uint8_t plain[PLAIN_SIZE]) {
+    tp__put_u64(plain, identity->account);
+    tp__put_u32(plain + IN_FLAGS, identity->flags);
+    tp__put_u32(plain + IN_RESERVED, 0);
+    memcpy(plain + IN_SECRET, secret, TP_KEY_SIZE);
+    memcpy(plain + IN_USER_DATA, identity->user_data, TP_TOKEN_USER_DATA);
+}
+
+static tp_err draw(uint8_t id[TP_TOKEN_ID_SIZE], uint8_t secret[TP_KEY_SIZE]) {
+    bool drawn = RAND_bytes(id, (int)TP_TOKEN_ID_SIZE) == 1 &&
+                 RAND_priv_bytes(secret, (int)TP_KEY_SIZE) == 1;
+    return drawn ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
+}
+
+tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,
+    const uint8_t server_public[TP_KEY_SIZE], const tp_identity *identity,
+    uint8_t token[TP_TOKEN_SIZE], uint8_t secret[TP_KEY_SIZE]) {
+    if (identity->size != sizeof *identity || identity->reserved != 0) {
+        return TP_ERR_INVALID;
+    }
+    uint8_t hash[TP_KEY_SIZE];
+    uint8_t plain[PLAIN_SIZE];
+    box prepared;
+    memset(token, 0, AT_BOX);
+    token[0] = key->id;
+    tp__put_u64(token + AT_EXPIRY, expiry);
+    tp_err error = draw(token + AT_ID, secret);
+    error = error ? error : hash_public(server_public, hash);
+    error = error ? error : prepare_box(key->key, hash, token, &prepared);
+    if (!error) {
+        const tp__aead cipher = box_cipher(&prepared);
+        write_plain(identity, secret, plain);
+        error = tp__aead_seal(&cipher, plain, sizeof plain, token + AT_BOX);
+    }
+    tp_secure_wipe(plain, sizeof plain);
+    tp_secure_wipe(&prepared, sizeof prepared);
+    if (error) {
+        tp_secure_wipe(token, TP_TOKEN_SIZE);
+        tp_secure_wipe(secret, TP_KEY_SIZE);
+    }
+    return error;
+}
+
+static const tp_token_key *find_key(const tp_token_key *ring, size_t keys, uint8_t id) {
+    for (size_t i = 0; i < keys; i++) {
+        if (ring[i].id == id) {
+            return &ring[i];
+        }
+    }
+    return NULL;
+}
+
+/* Fills in what was in the box. */
+static tp_err read_plain(const uint8_t plain[PLAIN_SIZE], tp_token *opened) {
+    opened->identity.size = sizeof opened->identity;
+    opened->identity.account = tp__get_u64(plain);
+    opened->identity.flags = tp__get_u32(plain + IN_FLAGS);
+    memcpy(opened->secret, plain + IN_SECRET, TP_KEY_SIZE);
+    memcpy(opened->identity.user_data, plain + IN_USER_DATA, TP_TOKEN_USER_DATA);
+    return tp__get_u32(plain + IN_RESERVED) == 0 ? TP_OK : TP_ERR_PROTOCOL;
+}
+
+static tp_err open_box(const tp_token_key *key, const uint8_t server_public_hash[TP_KEY_SIZE],
+    const uint8_t token[TP_TOKEN_SIZE], tp_token *opened) {
+    uint8_t plain[PLAIN_SIZE];
+    box prepared;
+    tp_err error = prepare_box(key->key, server_public_hash, token, &prepared);
+    if (!error) {
+        const tp__aead cipher = box_cipher(&prepared);
+        error = tp__aead_open(&cipher, token + AT_BOX, TP_TOKEN_SIZE - AT_BOX, plain);
+    }
+    error = error ? error : read_plain(plain, opened);
+    tp_secure_wipe(plain, sizeof plain);
+    tp_secure_wipe(&prepared, sizeof prepared);
+    return error;
+}
+
+tp_err tp_token_open(const tp_token_key *ring, size_t keys, uint64_t now,
+    const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE],
+    tp_token *opened) {
+    memset(opened, 0, sizeof *opened);
+    if ((token[1] | token[2] | token[3]) != 0) {
+        return TP_ERR_PROTOCOL;
+    }
+    uint64_t expiry = tp__get_u64(token + AT_EXPIRY);
+    if (expiry <= now) {
+        return TP_ERR_EXPIRED;
+    }
+    const tp_token_key *key = find_key(ring, keys, token[0]);
+    if (key == NULL) {
+        return TP_ERR_NO_KEY;
+    }
+    opened->key_id = key->id;
+    opened->expiry = expiry;
+    memcpy(opened->id, token + AT_ID, TP_TOKEN_ID_SIZE);
+    tp_err error = open_box(key, server_public_hash, token, opened);
+    if (error) {
+        tp_secure_wipe(opened, sizeof *opened);
+    }
+    return error;
+}
+
+tp_err tp_token_psk(const uint8_t secret[TP_KEY_SIZE], uint8_t psk[TP_KEY_SIZE]) {
+    return derive(secret, "twinport psk v1", (tp__piece){NULL, 0}, psk);
+}
+
+tp_err tp_token_mac_key(const uint8_t secret[TP_KEY_SIZE], uint8_t mac_key[TP_KEY_SIZE]) {
+    return derive(secret, "twinport mac1 v1", (tp__piece){NULL, 0}, mac_key);
+}
