@@ -7,7 +7,6 @@
 
 #include "cases.h"
 #include "os/clock.h"
-#include "os/process.h"
 
 /* ---- a burst ------------------------------------------------------------------------------ */
 
@@ -70,7 +69,7 @@ static void a_listener_closes_with_connections_waiting(void) {
             STAGE_UNTIL(stage_link_over(&clients[i]));
         }
     }
-    STAGE_UNTIL(tp_process_open_descriptors() <= before);
+    STAGE_UNTIL_DESCRIPTORS(&s, before);
     stage_close(&s);
 }
 
@@ -100,7 +99,7 @@ static void release(stage_link *clients, unsigned from, unsigned to) {
     }
 }
 
-/* What the worker does in one second with an accept that cannot succeed. */
+/* What the worker does in a second or more with an accept that cannot succeed. */
 static void measure_window(stage *s, stage_listener *listener) {
     STAGE_UNTIL(atomic_load(&listener->failures) > 0);
     CHECK_EQ(atomic_load(&listener->failure), TP_ERR_NO_DESCRIPTORS);
@@ -108,9 +107,9 @@ static void measure_window(stage *s, stage_listener *listener) {
     uint64_t wakes = atomic_load(&s->wakes);
     uint64_t cpu = tp_process_cpu_ns();
     uint64_t begin = tp_clock_ms();
-    while (tp_clock_ms() < begin + WINDOW_MS) {
-        (void)stage_wait_change(stage_changes(), begin + WINDOW_MS);
-    }
+    /* The second may have passed while the machine stood still: it takes tries as well. */
+    STAGE_UNTIL(tp_clock_ms() >= begin + WINDOW_MS &&
+                atomic_load(&listener->failures) - failures >= 2);
     uint64_t window_ms = tp_clock_ms() - begin;
     failures = atomic_load(&listener->failures) - failures;
     wakes = atomic_load(&s->wakes) - wakes;
@@ -119,7 +118,6 @@ static void measure_window(stage *s, stage_listener *listener) {
            " waits ended, %" PRIu64 " ms of processor\n",
         window_ms, failures, wakes, cpu);
     /* A pause of 50 to 200 ms between tries; each may wake a worker twice. */
-    CHECK_GE(failures, 2);
     CHECK_LE(failures, window_ms / 50 + 2);
     CHECK_LE(wakes, 2 * (window_ms / 50 + 2));
     CHECK_LT(cpu, window_ms / 2);

@@ -6,7 +6,6 @@
 #include "stage.h"
 
 #include "cases.h"
-#include "os/process.h"
 
 #define LOAD (1u << 20)
 
@@ -102,12 +101,19 @@ static void an_orderly_end_comes_behind_the_bytes(void) {
     pair_close(&p);
 }
 
+static void act_nothing(tp_worker *worker, stage_link *link, void *argument) {
+    (void)worker;
+    (void)link;
+    (void)argument;
+}
+
 static int end_by_reset(void) {
     static pair p;
     pair_open(&p);
     stage_run(&p.server, stage_act_receive, NULL);
     say_load(&p.client);
     STAGE_UNTIL(atomic_load(&p.server.received) == LOAD);
+    stage_run(&p.server, act_nothing, NULL); /* with one worker the next receive is there now */
     stage_shut_and_wait(&p.client, true);
     STAGE_UNTIL(atomic_load(&p.server.receive_result) != STAGE_PENDING);
     int result = atomic_load(&p.server.receive_result);
@@ -118,7 +124,7 @@ static int end_by_reset(void) {
 static void a_reset_is_told_from_an_orderly_end(void) {
     int result = end_by_reset();
     /* Wine tells a reset that comes between two receives as an orderly end: give it more tries. */
-    for (int i = 0; i < 10 && stage_backend_is("iocp") && result == TP_ERR_CLOSED; i++) {
+    for (int i = 0; i < 100 && stage_backend_is("iocp") && result == TP_ERR_CLOSED; i++) {
         result = end_by_reset();
     }
     CHECK_EQ(result, TP_ERR_RESET);

@@ -7,8 +7,6 @@
  */
 #include "stage.h"
 
-#include "os/clock.h"
-
 stage_variant stage_on_trial;
 
 atomic_uint check_failures;
@@ -44,38 +42,42 @@ static tp_mutex change_mutex;
 static tp_condition change_condition;
 static tp_once change_once;
 static atomic_uint_fast64_t changes;
+static atomic_uint_fast64_t came_back; /* `done`s that ran, of whatever stage */
 
 static void change_initialise(void) {
     tp_mutex_init(&change_mutex);
     tp_condition_init(&change_condition);
 }
 
-uint64_t stage_deadline(unsigned milliseconds) {
-    static unsigned factor; /* main thread only */
-    if (factor == 0) {
+/* How often to look in vain. */
+static unsigned most_looks(void) {
+    static unsigned looks; /* main thread only */
+    if (looks == 0) {
         const char *text = getenv("TWINPORT_TIME_FACTOR");
-        long value = text == NULL ? 1 : strtol(text, NULL, 10);
-        factor = value >= 1 && value <= 100 ? (unsigned)value : 1;
+        long factor = text == NULL ? 1 : strtol(text, NULL, 10);
+        looks = STAGE_LOOKS * (factor >= 1 && factor <= 100 ? (unsigned)factor : 1);
     }
-    return tp_clock_ms() + (uint64_t)milliseconds * factor;
+    return looks;
 }
 
-uint64_t stage_changes(void) {
-    return atomic_load(&changes);
+stage_patience stage_patience_begin(void) {
+    return (stage_patience){
+        .changes = atomic_load(&changes), .came_back = atomic_load(&came_back)};
 }
 
-bool stage_wait_change(uint64_t seen, uint64_t deadline) {
-    if (tp_clock_ms() >= deadline) {
-        return false;
-    }
+bool stage_wait(stage_patience *patience) {
     /* Not everything that changes is said, for the sake of speed: look again after 2 ms. */
     tp_once_run(&change_once, change_initialise);
     tp_mutex_lock(&change_mutex);
-    if (atomic_load(&changes) == seen) {
+    if (atomic_load(&changes) == patience->changes) {
         (void)tp_condition_wait(&change_condition, &change_mutex, 2);
     }
     tp_mutex_unlock(&change_mutex);
-    return true;
+    stage_patience now = stage_patience_begin();
+    bool idle = now.changes == patience->changes && now.came_back == patience->came_back;
+    now.looks = idle ? patience->looks + 1 : 0;
+    *patience = now;
+    return now.looks < most_looks();
 }
 
 void stage_changed(void) {
@@ -154,6 +156,11 @@ void stage_open_workers(stage *s, unsigned workers) {
     }
 }
 
+long stage_own_descriptors(const stage *s) {
+    enum { OF_A_THREAD = 2 };
+    return stage_backend_is("iocp") ? OF_A_THREAD * (long)s->workers : 0;
+}
+
 void stage_close(stage *s) {
     atomic_store(&s->stopping, true);
     tp_port_wake(s->port);
@@ -183,6 +190,7 @@ static void op_done(tp_op *raw, const tp_completion *completion) {
         stage_fault("%s of %s came back, but is not in progress (started %u, ended %u)", op->name,
             op_owner(op), atomic_load(&op->started), atomic_load(&op->ended));
     }
+    atomic_fetch_add(&came_back, 1);
     if (completion->last) {
         atomic_fetch_add(&op->ended, 1);
     } else if (op->link == NULL || (op != &op->link->receive && op != &op->link->accept)) {

@@ -25,6 +25,7 @@
 
 #include "os/compiler.h"
 #include "os/port.h"
+#include "os/process.h"
 #include "os/thread.h"
 
 /* ---- what is on trial -------------------------------------------------------------------- */
@@ -42,27 +43,34 @@ bool stage_backend_is(const char *name);
 
 /* ---- waiting ----------------------------------------------------------------------------- */
 
-/* Longer than anything here takes on a busy machine; stretched by TWINPORT_TIME_FACTOR. */
-#define STAGE_PATIENCE_MS 20000
+/*
+ * Who waits gives up when it has looked this often, 2 ms or more apart, and nothing at all has come
+ * back meanwhile; stretched by TWINPORT_TIME_FACTOR. Looks are counted and not time, so that neither a
+ * machine that is slow nor one that stands still for seconds is taken for a port that has lost
+ * something. A port that is busy and never gets there is ended by ctest's time-out.
+ */
+#define STAGE_LOOKS 10000
 
 #define STAGE_UNTIL(condition)                                                                     \
     do {                                                                                           \
-        uint64_t deadline_ = stage_deadline(STAGE_PATIENCE_MS);                                    \
-        uint64_t seen_ = stage_changes();                                                          \
+        stage_patience patience_ = stage_patience_begin();                                         \
         while (!(condition)) {                                                                     \
-            if (!stage_wait_change(seen_, deadline_)) {                                            \
+            if (!stage_wait(&patience_)) {                                                         \
                 stage_give_up(#condition, __FILE__, __LINE__);                                     \
             }                                                                                      \
-            seen_ = stage_changes();                                                               \
         }                                                                                          \
     } while (0)
 
-uint64_t stage_deadline(unsigned milliseconds);
-/* How often stage_changed() was called. Read it before looking. */
-uint64_t stage_changes(void);
-/* Waits until there were more changes than those seen, or a moment. False when the deadline has
- * passed. */
-bool stage_wait_change(uint64_t seen, uint64_t deadline);
+typedef struct stage_patience {
+    uint64_t changes; /* those there were before the last look */
+    uint64_t came_back;
+    unsigned looks; /* since something came back */
+} stage_patience;
+
+/* Before the first look. */
+stage_patience stage_patience_begin(void);
+/* Between two looks: returns at the next change, or after a moment. False: it is time to give up. */
+bool stage_wait(stage_patience *patience);
 /* Makes those who wait look again. Any thread. */
 void stage_changed(void);
 /* Says what was waited for and what is in progress, and ends the program with 1. */
@@ -100,6 +108,14 @@ struct stage {
 void stage_open(stage *s);
 /* The same with a number of workers of the case's own. */
 void stage_open_workers(stage *s, unsigned workers);
+/*
+ * Waits until no more descriptors are open than before. Its threads may have opened some of their own:
+ * under Win32 each keeps a few from its first call on a socket, and which worker makes that call when
+ * is nobody's promise.
+ */
+#define STAGE_UNTIL_DESCRIPTORS(s, before)                                                         \
+    STAGE_UNTIL(tp_process_open_descriptors() <= (before) + stage_own_descriptors(s))
+long stage_own_descriptors(const stage *s);
 /* Ends the workers and destroys the port. Every link must be closed. */
 void stage_close(stage *s);
 
