@@ -108,8 +108,8 @@ static void measure_window(stage *s, stage_listener *listener) {
     uint64_t cpu = tp_process_cpu_ns();
     uint64_t begin = tp_clock_ms();
     /* The second may have passed while the machine stood still: it takes tries as well. */
-    STAGE_UNTIL(tp_clock_ms() >= begin + WINDOW_MS &&
-                atomic_load(&listener->failures) - failures >= 2);
+    STAGE_UNTIL(
+        tp_clock_ms() >= begin + WINDOW_MS && atomic_load(&listener->failures) - failures >= 2);
     uint64_t window_ms = tp_clock_ms() - begin;
     failures = atomic_load(&listener->failures) - failures;
     wakes = atomic_load(&s->wakes) - wakes;

@@ -42,8 +42,8 @@ static struct {
     seat seats[SEATS];    /* servers */
     uint64_t lane_chance; /* main thread */
     uint64_t seat_chance; /* guarded by the mutex */
-    atomic_uint resets; /* by the server */
-    atomic_uint lost;   /* reset by the server before the client saw them connected */
+    atomic_uint resets;   /* by the server */
+    atomic_uint lost;     /* reset by the server before the client saw them connected */
 } churn;
 
 static void churn_end(stage_link *link, const tp_completion *completion) {
@@ -228,7 +228,8 @@ static void thousands_of_connections_leave_nothing(void) {
     atomic_store(&churn.lost, 0);
     uint64_t begin = tp_clock_ms();
     unsigned cycles = churn_run(LEAST_CYCLES, MOST_CYCLES, TIME_MS);
-    printf("    %u connections in %" PRIu64 " ms, %u reset by the server, %u before they were seen\n",
+    printf("    %u connections in %" PRIu64
+           " ms, %u reset by the server, %u before they were seen\n",
         cycles, tp_clock_ms() - begin, atomic_load(&churn.resets), atomic_load(&churn.lost));
     CHECK_LE(atomic_load(&churn.lost), atomic_load(&churn.resets));
     printf("    descriptors before %ld, after %ld\n", before, tp_process_open_descriptors());

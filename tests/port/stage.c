@@ -61,8 +61,7 @@ static unsigned most_looks(void) {
 }
 
 stage_patience stage_patience_begin(void) {
-    return (stage_patience){
-        .changes = atomic_load(&changes), .came_back = atomic_load(&came_back)};
+    return (stage_patience){.changes = atomic_load(&changes), .came_back = atomic_load(&came_back)};
 }
 
 bool stage_wait(stage_patience *patience) {
