@@ -1,0 +1,56 @@
+/* The frames in a player's stream, taken out of whatever pieces it comes in. Header-only. */
+#ifndef TWINPORT_BENCH_FRAMES_H
+#define TWINPORT_BENCH_FRAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+enum { frame_header = 4, frame_data = 0, frame_ping = 1, frame_pong = 2, frame_ping_most = 32 };
+
+typedef struct frame_reader {
+    unsigned char *part; /* frame_room() bytes, the caller's: a frame that has not come whole */
+    size_t have;
+} frame_reader;
+
+/* `size`: of the DATA frames' payload, the largest that is taken. */
+static inline size_t frame_room(size_t size) {
+    return frame_header + (size > frame_ping_most ? size : frame_ping_most);
+}
+
+static inline size_t frame_size(const unsigned char *frame) {
+    return frame_header + ((size_t)frame[0] | (size_t)frame[1] << 8 | (size_t)frame[2] << 16);
+}
+
+static inline void frame_begin(unsigned char *frame, size_t size) {
+    frame[0] = (unsigned char)size;
+    frame[1] = (unsigned char)(size >> 8);
+    frame[2] = (unsigned char)(size >> 16);
+    frame[3] = frame_data;
+}
+
+/* Calls `take` with each whole frame, header included. False: a frame has no room, or `take` said so. */
+static inline bool frames_take(frame_reader *reader, size_t room, const unsigned char *bytes,
+    size_t size, bool (*take)(void *context, unsigned char *frame, size_t frame_size),
+    void *context) {
+    while (size > 0) {
+        size_t wanted = reader->have < frame_header ? frame_header : frame_size(reader->part);
+        if (wanted > room) {
+            return false;
+        }
+        size_t piece = wanted - reader->have < size ? wanted - reader->have : size;
+        memcpy(reader->part + reader->have, bytes, piece);
+        reader->have += piece;
+        bytes += piece;
+        size -= piece;
+        if (reader->have >= frame_header && reader->have == frame_size(reader->part)) {
+            reader->have = 0;
+            if (!take(context, reader->part, frame_size(reader->part))) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+#endif

@@ -1,0 +1,184 @@
+/* bench-player-join: players who come, say one message, have its echo, and are gone; `crowd` of them at a
+ * time. Full handshakes, nothing is resumed.
+ *
+ *     bench-player-join --connect 127.0.0.1:PORT --over plain|tls|wan [--server-key HEX --suite NAME]
+ *         --crowd N --seconds S [--warm S] [--sources N] [--forged KEY-ID]
+ *
+ * --forged KEY-ID (over plain): instead, each says a HELLO of mode token whose token names a key that the
+ * server has and is not expired, and is random otherwise; the server is to close without a word.
+ *
+ * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object, in which
+ * a message is one player. One thread. */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "channel.h"
+#include "dummy/histogram.h"
+#include "frames.h"
+
+enum { size = 64, look_ms = 20, give_up_seconds = 20, hello_size = 212 };
+
+typedef struct player {
+    channel channel;
+    frame_reader reader;
+    uint64_t came_ns;
+    bool answered;
+} player;
+
+static unsigned crowd;
+static double seconds, warm_seconds = 0.3;
+static int forged = -1;
+
+static uint64_t joined, errors, here;
+static bool going, measuring;
+static histogram times;
+
+static void come(player *p) {
+    p->came_ns = clock_ns();
+    p->reader.have = 0;
+    p->answered = false;
+    here++;
+    channel_open(&p->channel);
+}
+
+static void go(player *p, bool good) {
+    joined += good;
+    errors += !good;
+    if (good && measuring) {
+        histogram_add(&times, clock_ns() - p->came_ns);
+    }
+    here--;
+    channel_close(&p->channel);
+    if (going) {
+        come(p);
+    }
+}
+
+/* TPW1, suite AES, mode token, zeros, key id, zeros, an expiry that is far; the rest by chance. */
+static void say_forged(channel *c) {
+    unsigned char hello[hello_size];
+    const uint64_t expiry = (uint64_t)time(NULL) + 3600;
+    if (getrandom(hello, sizeof hello, 0) != (ssize_t)sizeof hello) {
+        fail("no random numbers");
+    }
+    memcpy(hello, "TPW1\x01\x01\0\0", 8);
+    memset(hello + 8, 0, 4);
+    hello[8] = (unsigned char)forged;
+    for (unsigned i = 0; i < 8; i++) {
+        hello[12 + i] = (unsigned char)(expiry >> (8 * i));
+    }
+    channel_write(c, hello, sizeof hello);
+}
+
+static void on_ready(channel *c) {
+    unsigned char message[frame_header + size];
+    if (forged >= 0) {
+        say_forged(c);
+        return;
+    }
+    frame_begin(message, size);
+    memset(message + frame_header, 0x5A, size);
+    channel_write(c, message, sizeof message);
+}
+
+static bool take_frame(void *context, unsigned char *frame, size_t whole) {
+    player *p = context;
+    p->answered = frame[3] == frame_data && whole == frame_header + size;
+    return p->answered;
+}
+
+static void on_bytes(channel *c, const unsigned char *bytes, size_t count) {
+    player *p = (player *)c;
+    if (forged >= 0 || !frames_take(&p->reader, frame_room(size), bytes, count, take_frame, p)) {
+        fail("a wrong answer");
+    }
+}
+
+static void served(channel *c, bool there) {
+    player *p = (player *)c;
+    if (p->answered) {
+        go(p, true);
+    } else if (!there) {
+        go(p, forged >= 0);
+    }
+}
+
+static void serve_until(uint64_t end_ns) {
+    while (clock_ns() < end_ns) {
+        (void)channels_serve(look_ms, -1, served);
+    }
+}
+
+static void say(const char *line) {
+    puts(line);
+    fflush(stdout);
+}
+
+static void read_options(int argc, char **argv) {
+    for (int i = 1; i + 1 < argc; i += 2) {
+        const char *value = argv[i + 1];
+        if (strcmp(argv[i], "--crowd") == 0) {
+            crowd = (unsigned)strtoul(value, NULL, 10);
+        } else if (strcmp(argv[i], "--seconds") == 0) {
+            seconds = strtod(value, NULL);
+        } else if (strcmp(argv[i], "--warm") == 0) {
+            warm_seconds = strtod(value, NULL);
+        } else if (strcmp(argv[i], "--forged") == 0) {
+            forged = (int)strtoul(value, NULL, 10) & 0xFF;
+        } else if (!channels_option(argv[i], value)) {
+            usage("the options are --connect --over --crowd --seconds --warm --forged --server-key"
+                  " --suite --sources");
+        }
+    }
+    if (argc % 2 == 0 || crowd == 0 || !(seconds > 0) ||
+        (forged >= 0 && channels.kind != &channel_plain)) {
+        usage("--crowd N --seconds S are needed, and --forged goes over plain");
+    }
+}
+
+int main(int argc, char **argv) {
+    const channel_events events = {on_ready, on_bytes};
+    read_options(argc, argv);
+    channels_prepare(&events);
+    player *players = calloc(crowd, sizeof *players);
+    unsigned char *parts = calloc(crowd, frame_room(size));
+    if (players == NULL || parts == NULL) {
+        fail("no memory");
+    }
+    going = true;
+    for (unsigned i = 0; i < crowd; i++) {
+        players[i].reader.part = parts + i * frame_room(size);
+        come(&players[i]);
+    }
+    serve_until(clock_ns() + (uint64_t)(warm_seconds * 1e9));
+    say("measuring");
+    measuring = true;
+    uint64_t begin = clock_ns();
+    uint64_t before = joined;
+    serve_until(begin + (uint64_t)(seconds * 1e9));
+    uint64_t measured = joined - before;
+    double took = (double)(clock_ns() - begin) / 1e9;
+    measuring = false;
+    say("measured");
+    going = false;
+    uint64_t give_up = clock_ns() + give_up_seconds * UINT64_C(1000000000);
+    while (here > 0 && clock_ns() < give_up) {
+        (void)channels_serve(look_ms, -1, served);
+    }
+    errors += here;
+    for (unsigned i = 0; i < crowd; i++) {
+        channel_close(&players[i].channel);
+    }
+    free(parts);
+    free(players);
+    printf("{\"over\": \"%s\", \"crowd\": %u, \"seconds\": %.6f, \"messages\": %" PRIu64
+           ", \"errors\": %" PRIu64 ", \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n",
+        channels.kind->name, crowd, took, measured, errors, (double)histogram_at(&times, 0.5) / 1e3,
+        (double)histogram_at(&times, 0.99) / 1e3, (double)times.max / 1e3);
+    return errors > 0;
+}
