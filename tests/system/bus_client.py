@@ -5,6 +5,8 @@ import socket
 import struct
 import time
 
+from stage import PATIENCE
+
 DATA, PING, PONG, CLOSE, PAD = 0, 1, 2, 3, 5
 HELLO, WELCOME, PEER_UP, PEER_DOWN, ACK, SEND, ANY, ALL, REQUEST, REPLY, ERROR = range(1, 12)
 ACK_VALID, TO_SERVICE, KEYED = 1, 2, 4
@@ -37,9 +39,13 @@ class Closed(Exception):
 
 
 class BusClient:
-    def __init__(self, port, service=None, instance="test", timeout=20.0):
+    open = []  # those not closed yet
+
+    def __init__(self, port, service=None, instance="test", timeout=PATIENCE):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port = port
+        BusClient.open.append(self)
         self.timeout = timeout
         self.bytes = b""
         self.correlation = 0  # the last one given
@@ -162,3 +168,5 @@ class BusClient:
 
     def close(self):
         self.socket.close()
+        if self in BusClient.open:
+            BusClient.open.remove(self)

@@ -6,7 +6,7 @@ import time
 
 from bus_client import ALL, SEND, BusClient, Closed, service_hash
 from bus_hub import Hub
-from stage import cases, expect, expect_equal, until
+from stage import PATIENCE, cases, expect, expect_equal, until
 
 CLOSE_PROTOCOL = 5
 PEER_LOST = 6
@@ -30,11 +30,11 @@ class Pair:
             expect_equal(self.a.next().body, body, "and back")
             self.a.ack()
             worst = max(worst, time.monotonic() - begin)
-        expect(worst < 5, f"a round trip took {worst:.1f} s")
+        expect(worst < PATIENCE / 2, f"a round trip took {worst:.1f} s")
 
 
 def raw(hub):
-    return socket.create_connection(("127.0.0.1", hub.port), 20)
+    return socket.create_connection(("127.0.0.1", hub.port), PATIENCE)
 
 
 def ended(connection):
@@ -59,13 +59,13 @@ def case_garbage():
         pair = Pair(hub)
         generator = random.Random(1)
         for size in (1, 3, 4, 5, 100, 65536, 1 << 20):
-            connection = raw(hub)
-            try:
-                connection.sendall(bytes([255]) * 4 + generator.randbytes(size))
-                connection.shutdown(socket.SHUT_WR)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it was ended while we were still talking
-            ended(connection)
+            with raw(hub) as connection:
+                try:
+                    connection.sendall(bytes([255]) * 4 + generator.randbytes(size))
+                    connection.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # it was ended while we were still talking: reset, broken, not connected
+                ended(connection)
             pair.talk(2)
         until(lambda: pair.a.stats()["sessions"] == 2, "the others are gone")
         pair.talk()
@@ -109,9 +109,9 @@ def case_an_unknown_frame_type():
     with Hub() as hub:
         pair = Pair(hub)
         for kind in (4, 6, 255):
-            connection = raw(hub)
-            connection.sendall(struct.pack("<I", kind << 24))
-            expect_equal(ended(connection), close_frame(CLOSE_PROTOCOL), f"answer to type {kind}")
+            with raw(hub) as connection:
+                connection.sendall(struct.pack("<I", kind << 24))
+                expect_equal(ended(connection), close_frame(CLOSE_PROTOCOL), f"answer to type {kind}")
         pair.talk()
         hub.finish()
 
@@ -140,9 +140,9 @@ def case_a_peer_that_never_reads():
         deaf = BusClient.__new__(BusClient)
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE)
         connection.connect(("127.0.0.1", hub.port))
-        deaf.socket, deaf.bytes, deaf.timeout = connection, b"", 20
+        deaf.socket, deaf.bytes, deaf.timeout = connection, b"", PATIENCE
         deaf.correlation = deaf.handled = deaf.confirmed = deaf.taken = 0
         deaf.peers, deaf.down = {}, {}
         deaf.hello("deaf")
@@ -191,10 +191,10 @@ def case_a_peer_that_never_reads_where_queues_refuse():
 
 def case_a_sender_that_does_not_take_its_returns():
     """What comes back to it has no room either: it is ended, for the hub owes it words."""
-    with Hub("queue_bytes = 64k", "queue_policy = refuse", "idle_timeout = 0") as hub:
+    with Hub("queue_bytes = 64k", "queue_policy = refuse", "idle_timeout = 0",
+             "drain_timeout = 200ms") as hub:
         pair = Pair(hub)
         bad = BusClient(hub.port, "bad")
-        bad.socket.settimeout(1)
         sent = 0
         try:
             while sent < 2000000 and bad.id not in pair.a.down:
@@ -205,7 +205,7 @@ def case_a_sender_that_does_not_take_its_returns():
                 sent += 1000
                 pair.talk(1)
         except OSError:
-            pass  # ended, or not listened to any more
+            pass  # ended
         until(lambda: pair.talk(1) or bad.id in pair.a.down, "it is ended")
         bad.close()
         pair.talk()
@@ -233,7 +233,8 @@ def case_a_peer_that_resets():
 
 
 def case_a_silent_peer_is_ended():
-    with Hub("idle_timeout = 600ms", "ping_interval = 100ms") as hub:
+    # A machine that stalls for seconds must not make a silent one of who answers its PINGs.
+    with Hub("idle_timeout = 5s", "ping_interval = 100ms", "drain_timeout = 200ms") as hub:
         a = BusClient(hub.port, "a")
         silent = BusClient(hub.port, "silent")  # it answers no PING, since it does not read
         expect_equal(a.next(peers=True).kind, 3, "PEER_UP")
@@ -255,8 +256,9 @@ def case_storm():
                 expect_equal(good.next().body, b"hello", "ALL")
                 good.ack()
         pair.talk()
-        until(lambda: pair.a.stats()["peers"] == 2, "only the pair is left")
-        expect_equal(len(pair.a.down), 300, "all were announced as gone")
+        until(lambda: pair.a.stats()["peers"] == 2 and len(pair.a.down) >= 300,
+              "only the pair is left, and all were announced as gone")
+        expect_equal(len(pair.a.down), 300, "each once")
         hub.finish()
 
 

@@ -25,7 +25,7 @@ import traceback
 FACTOR = float(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
 EMULATOR = [word for word in [os.environ.get("TWINPORT_EMULATOR", "")] if word]
 WINDOWS = os.environ.get("TWINPORT_EXE", "") == ".exe"
-PATIENCE = 20.0 * FACTOR  # seconds that anything may take
+PATIENCE = 60.0 * FACTOR  # seconds that anything may take: a busy machine stalls, a fault stays
 
 _running = []
 _skipped = []
