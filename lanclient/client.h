@@ -91,6 +91,7 @@ struct tp_lanclient {
     _Atomic uint64_t received;
     _Atomic uint64_t replies;
     _Atomic uint64_t timed_out;
+    _Atomic uint64_t peers_gone;
     _Atomic uint64_t late;
     _Atomic uint64_t connections;
     _Atomic uint64_t connect_failures;

@@ -355,6 +355,7 @@ void tp_lanclient_get_stats(const tp_lanclient *asked, tp_lanclient_stats *stats
     now.requests_open = tp__requests_open(&client->requests);
     now.replies = read(&client->replies);
     now.timed_out = read(&client->timed_out);
+    now.peers_gone = read(&client->peers_gone);
     now.late = read(&client->late);
     now.connections = read(&client->connections);
     now.connect_failures = read(&client->connect_failures);

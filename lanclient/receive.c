@@ -117,6 +117,7 @@ static void on_peer_down(tp_lanclient *client, tp_session_id session, tp_packet 
     uint32_t from = 0;
     tp__request request;
     while (id != TP_NO_PEER && tp__requests_take_next(&client->requests, id, &from, &request)) {
+        tp__lanclient_count(&client->peers_gone);
         tp__request_answer(client, &request, TP_ERR_PEER_LOST, NULL, NULL);
     }
     tp_peer peer;

@@ -10,15 +10,15 @@ SECONDS = 10.0
 
 
 def service(received):
-    return {"received": received, "asked": 100, "answered": 90, "failed": 10, "late": 1,
+    return {"received": received, "asked": 100, "answered": 90, "failed": 10, "late": 1, "gone": 2, "came_back": 9,
             "client_sent": 500, "confirmed": 500, "lost": 0, "timed_out": 0, "wrong": 0}
 
 
 RIGHT = {
     "final": {("login", "one"): service(400), ("db", "one"): service(300)},
-    "last_words": {"received": 100},
-    "returned": {"peer-lost": 15, "no-service": 5},
-    "account": {"accepted": 825, "delivered": 801, "returned": 24, "returned.orphaned": 2},
+    "last_words": {"received": 100, "late": 0, "gone": 0, "came_back": 1},
+    "returned": {"peer-lost": 15, "no-service": 6},
+    "account": {"accepted": 822, "delivered": 801, "returned": 21, "returned.orphaned": 2},
 }
 
 # (what is changed, by how much)
@@ -35,6 +35,9 @@ WRONGS = [
     (("final", ("db", "one"), "answered"), -1),
     (("final", ("db", "one"), "timed_out"), 1),
     (("final", ("db", "one"), "late"), 1),
+    (("final", ("db", "one"), "gone"), 1),
+    (("final", ("db", "one"), "came_back"), 1),
+    (("last_words", "came_back"), -1),
     (("final", ("login", "one"), "wrong"), 1),
 ]
 

@@ -22,7 +22,7 @@ import time
 BIN = os.environ["TWINPORT_BIN"]
 EXE = os.environ.get("TWINPORT_EXE", "")
 EMULATOR = shlex.split(os.environ.get("TWINPORT_EMULATOR", "").replace(";", " "))
-PATIENCE = 20 * int(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
+PATIENCE = 60 * int(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
 SERVICES = [("login", "one"), ("chat", "one"), ("db", "one"), ("game", "one"), ("game", "two")]
 VICTIM = ("game", "two")
 
@@ -143,24 +143,33 @@ def settle(services):
     """Everybody stops talking; nothing is under way any more. The hub's account then."""
     for service in services.values():
         service.tell("quiet")
-    final = {who: service.wait("quiet") for who, service in services.items()}
+    for service in services.values():
+        service.wait("quiet")
     speaker = services[("login", "one")]
     deadline = time.monotonic() + PATIENCE
-    while True:
-        asked = time.monotonic()
-        speaker.tell("hub")
-        account = speaker.wait("hub", asked)
-        if "error" in account:
-            raise Failed(f"the hub did not give its account: {account['error']}")
-        if account["outstanding"] == 0:
-            break
+    while (account := ask_hub(speaker))["outstanding"] != 0:
         if time.monotonic() > deadline:
             raise Failed(f"{account['outstanding']} messages are still not confirmed")
-    # What each has handled and got back by now: nothing moves, so the next report is the last word.
-    now = time.monotonic()
-    for who, service in services.items():
-        final[who] = service.wait("report", now)
-    return final, account
+    # The hub's answer to each comes behind all that was to come back to it.
+    for service in services.values():
+        ask_hub(service)
+    # What each has handled and got back by now is its last word, but for one thing: its answers to the
+    # others' last questions may still be on their way to being confirmed.
+    while True:
+        now = time.monotonic()
+        final = {who: service.wait("report", now) for who, service in services.items()}
+        if all(n["client_sent"] == n["confirmed"] for n in final.values()) or now > deadline:
+            return final, account
+
+
+def ask_hub(service):
+    """The hub's account, as it gives it to this service."""
+    asked = time.monotonic()
+    service.tell("hub")
+    account = service.wait("hub", asked)
+    if "error" in account:
+        raise Failed(f"the hub did not give its account: {account['error']}")
+    return account
 
 
 def add_returned(into, reports):
@@ -200,9 +209,12 @@ def check_account(final, last_words, returned, account, seconds):
     seen = sum(returned.values())
     asked, answered, failed = (
         sum(n[what] for n in final.values()) for what in ("asked", "answered", "failed"))
-    # The killed one answered, and died before it could confirm that it had handled the question.
-    late = sum(numbers["late"] for numbers in final.values())
+    came_back = sum(n["came_back"] for n in [*final.values(), last_words])
     orphaned = account.get("returned.orphaned", 0)
+    # Of what came back, questions that were over: the killed one had answered, and died before it could
+    # confirm that it had handled the question; or its going was known before the question came back.
+    late = sum(n["late"] for n in [*final.values(), last_words])
+    gone = sum(n["gone"] for n in [*final.values(), last_words])
     claims = [
         ("accepted by the hub = delivered + returned",
          f"{account['accepted']:,} = {account['delivered']:,} + {account['returned']:,}",
@@ -211,9 +223,11 @@ def check_account(final, last_words, returned, account, seconds):
          f"{account['delivered']:,} = {handled:,} + {by_victim:,}"
          f" (it had told of {told:,} a moment before)",
          told - account["returned"] <= by_victim <= told + account["delivered"] / seconds),
-        ("returned = seen by their senders + of questions answered already + the killed one's own",
-         f"{account['returned']:,} = {seen:,} + {late:,} + {orphaned:,}",
-         account["returned"] == seen + late + orphaned),
+        ("returned = come back to their senders + the killed one's own",
+         f"{account['returned']:,} = {came_back:,} + {orphaned:,}",
+         account["returned"] == came_back + orphaned),
+        ("told to their senders + of questions over already = come back + asked of who was gone",
+         f"{seen:,} + {late:,} = {came_back:,} + {gone:,}", seen + late == came_back + gone),
         ("everything the living sent was confirmed by the hub", "",
          all(n["client_sent"] == n["confirmed"] and n["lost"] == 0 for n in final.values())),
         ("asked = answered + come back, none timed out",

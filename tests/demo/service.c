@@ -91,7 +91,7 @@ static void say_numbers(const char *word) {
         "{%s}, "
         "\"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"client_sent\": %" PRIu64
         ", \"confirmed\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"received\": %" PRIu64
-        ", \"late\": %" PRIu64 "}",
+        ", \"late\": %" PRIu64 ", \"came_back\": %" PRIu64 ", \"gone\": %" PRIu64 "}",
         word, (unsigned long long)atomic_load(&demo.sent),
         (unsigned long long)atomic_load(&demo.not_sent),
         (unsigned long long)atomic_load(&demo.handled),
@@ -100,7 +100,7 @@ static void say_numbers(const char *word) {
         (unsigned long long)atomic_load(&demo.timed_out),
         (unsigned long long)atomic_load(&demo.failed), (unsigned long long)atomic_load(&demo.wrong),
         returned, (double)p50 / 1e3, (double)p99 / 1e3, (double)max / 1e3, stats.sent,
-        stats.confirmed, stats.lost, stats.received, stats.late);
+        stats.confirmed, stats.lost, stats.received, stats.late, stats.returned, stats.peers_gone);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -363,6 +363,7 @@ int main(int count, char **arguments) {
     tp_lanclient_options options;
     tp_lanclient_defaults(&options);
     options.backoff_max_ms = 500;
+    options.request_timeout_ms = 60000; /* for none may be lost, however slow the machine is */
     if (!read_arguments(count, arguments, &options)) {
         fputs("usage: tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate "
               "N\n",

@@ -104,6 +104,9 @@ static void a_request_to_a_lost_peer_ends_before_its_time(void) {
     party_leave(&b);
     AWAIT(a.replies == 1);
     CHECK_EQ(a.reply_error, TP_ERR_PEER_LOST);
+    tp_lanclient_stats stats = {.size = sizeof stats};
+    tp_lanclient_get_stats(a.client, &stats);
+    CHECK_EQ(stats.peers_gone, 1);
     party_leave(&a);
     hub_close(hub);
 }

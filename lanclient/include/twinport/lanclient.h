@@ -320,6 +320,7 @@ typedef struct tp_lanclient_stats {
     uint64_t requests_open; /* now */
     uint64_t replies;       /* requests answered with a reply */
     uint64_t timed_out;     /* ... with TP_ERR_TIMED_OUT */
+    uint64_t peers_gone;    /* ... with TP_ERR_PEER_LOST, for whom it had asked was gone */
     uint64_t late;          /* replies and errors for requests that had been answered already */
     uint64_t connections;   /* times it came up */
     uint64_t connect_failures; /* attempts that did not get as far as on_up */
