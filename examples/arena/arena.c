@@ -1,0 +1,276 @@
+/*
+ * tp-arena: a game service. Players walk about in a zone and are told twenty times a second whom they see.
+ *
+ *     tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME]
+ *
+ * What it shows: players without a line about connections, encryption or routing (twinport/backend.h); one
+ * message for everybody in a cell; and a clock that needs no lock: the main thread sends this service a
+ * message on the bus, so that a tick is one more thing that the handlers do, one after another. All of the
+ * game's state belongs to them.
+ *
+ * On standard output: "up" and "down" as the bus comes and goes, and at the end its account as one line of
+ * JSON.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "twinport/process.h"
+#include "zone.h"
+
+typedef struct arena {
+    zone zone;
+    tp_player audience[ARENA_PLAYERS_MAX]; /* of the cell in hand */
+    uint64_t joined, returned, left;
+    uint64_t steps, stale_steps, probes, malformed;
+    uint64_t sights,
+        sights_refused; /* messages for a cell's players; copies that the bus did not take */
+} arena;
+
+static arena game;
+
+/* ---- players come and go --------------------------------------------------------------------- */
+
+static void send_welcome(tp_backend *backend, const zone_player *player) {
+    tp_packet *welcome = tp_packet_new(ARENA_WELCOME_SIZE);
+    if (!welcome) {
+        return;
+    }
+    tp_packet_put_u8(welcome, ARENA_WELCOME);
+    tp_packet_put_u8(welcome, 0);
+    tp_packet_put_u16(welcome, player->at.x);
+    tp_packet_put_u16(welcome, player->at.y);
+    tp_packet_put_u16(welcome, 0);
+    tp_packet_put_u32(welcome, player->number);
+    tp_backend_send(backend, &player->name, welcome);
+    tp_packet_release(welcome);
+}
+
+static void on_player_join(tp_backend *backend, const tp_player_info *info) {
+    game.joined++;
+    game.returned += (info->flags & TP_PLAYER_RETURNS) != 0;
+    send_welcome(backend, zone_enter(&game.zone, &info->player));
+}
+
+static void on_player_leave(
+    tp_backend *backend, const tp_player *name, tp_leave why, tp_end_reason end) {
+    (void)backend;
+    (void)why;
+    (void)end;
+    zone_player *player = zone_find(&game.zone, name);
+    if (player) {
+        game.left++;
+        zone_leave(&game.zone, player);
+    }
+}
+
+/* ---- what they say --------------------------------------------------------------------------- */
+
+/* A step of an earlier number was on its way when its player was lost and came back. */
+static void take_step(zone_player *player, tp_packet *message) {
+    int dx = tp_packet_get_i8(message);
+    int dy = tp_packet_get_i8(message);
+    tp_packet_get_u8(message);
+    uint16_t serial = tp_packet_get_u16(message);
+    tp_packet_get_u16(message);
+    uint32_t number = tp_packet_get_u32(message);
+    if (tp_packet_error(message)) {
+        game.malformed++;
+    } else if (number != player->number || serial != (uint16_t)(player->serial + 1)) {
+        game.stale_steps++;
+    } else {
+        game.steps++;
+        player->serial = serial;
+        player->at = arena_step(player->at, dx, dy);
+    }
+}
+
+static void on_player_message(tp_backend *backend, const tp_player *name, tp_packet *message) {
+    zone_player *player = zone_find(&game.zone, name);
+    uint8_t kind = tp_packet_get_u8(message);
+    if (player && kind == ARENA_STEP) {
+        take_step(player, message);
+    } else if (player && kind == ARENA_PROBE && tp_packet_left(message) <= ARENA_PROBE_MAX) {
+        game.probes++;
+        tp_backend_send(backend, name, message);
+    } else {
+        game.malformed++;
+    }
+}
+
+/* ---- the clock ------------------------------------------------------------------------------- */
+
+/* Writes all players of these cells; false if that is more than a packet takes. */
+static bool write_sight(tp_packet *sight, const unsigned *cells, unsigned count, unsigned players) {
+    const zone *z = &game.zone;
+    tp_packet_put_u8(sight, ARENA_SIGHT);
+    tp_packet_put_u8(sight, 0);
+    tp_packet_put_u16(sight, (uint16_t)players);
+    tp_packet_put_u32(sight, z->tick);
+    for (unsigned c = 0; c < count; c++) {
+        for (unsigned i = z->begin[cells[c]]; i < z->begin[cells[c] + 1]; i++) {
+            const zone_player *seen = &z->players[z->order[i]];
+            tp_packet_put_u32(sight, seen->number);
+            tp_packet_put_u16(sight, seen->at.x);
+            tp_packet_put_u16(sight, seen->at.y);
+            tp_packet_put_u16(sight, seen->serial);
+            tp_packet_put_u16(sight, 0);
+        }
+    }
+    return tp_packet_error(sight) == TP_OK;
+}
+
+/* One message for all who stand in this cell: they see the same. */
+static void show(tp_backend *backend, unsigned cell) {
+    const zone *z = &game.zone;
+    unsigned audience = 0;
+    for (unsigned i = z->begin[cell]; i < z->begin[cell + 1]; i++) {
+        game.audience[audience++] = z->players[z->order[i]].name;
+    }
+    if (audience == 0) {
+        return;
+    }
+    unsigned cells[9];
+    unsigned count = zone_cells_in_sight(cell, cells);
+    unsigned players = 0;
+    for (unsigned c = 0; c < count; c++) {
+        players += z->begin[cells[c] + 1] - z->begin[cells[c]];
+    }
+    size_t reached = 0;
+    tp_packet *sight = tp_packet_new(ARENA_SIGHT_HEAD + players * ARENA_SIGHT_ENTRY);
+    if (sight && write_sight(sight, cells, count, players)) {
+        tp_backend_send_many(backend, game.audience, audience, sight, &reached);
+        game.sights++;
+    }
+    game.sights_refused += audience - reached;
+    tp_packet_release(sight);
+}
+
+static void tick(tp_backend *backend) {
+    zone_sort(&game.zone);
+    for (unsigned cell = 0; cell < ARENA_CELLS * ARENA_CELLS; cell++) {
+        show(backend, cell);
+    }
+}
+
+/* The clock's message: from ourselves, and nobody else's is taken for it. */
+static void on_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    (void)packet;
+    if (from->peer == tp_lanclient_self(client)) {
+        tick(tp_backend_of(client));
+    }
+}
+
+/* While the bus is away there is nobody to tell. */
+static void send_tick(tp_backend *backend) {
+    tp_lanclient *client = tp_backend_client(backend);
+    tp_packet *packet = tp_packet_new(0);
+    if (packet && tp_lanclient_self(client) != TP_NO_PEER) {
+        tp_lanclient_send(client, tp_lanclient_self(client), packet, NULL);
+    }
+    tp_packet_release(packet);
+}
+
+/* ---- the program ----------------------------------------------------------------------------- */
+
+static void say(const char *word) {
+    printf("%s\n", word);
+    fflush(stdout);
+}
+
+static void on_up(tp_backend *backend, tp_peer_id self) {
+    (void)backend;
+    (void)self;
+    say("up");
+}
+
+static void on_down(tp_backend *backend, tp_err why) {
+    (void)backend;
+    (void)why;
+    say("down");
+}
+
+static void print_account(void) {
+    printf("{\"joined\": %" PRIu64 ", \"returned\": %" PRIu64 ", \"left\": %" PRIu64
+           ", \"steps\": %" PRIu64 ", \"stale_steps\": %" PRIu64 ", \"probes\": %" PRIu64
+           ", \"malformed\": %" PRIu64 ", \"ticks\": %" PRIu32 ", \"sights\": %" PRIu64
+           ", \"sights_refused\": %" PRIu64 "}\n",
+        game.joined, game.returned, game.left, game.steps, game.stale_steps, game.probes,
+        game.malformed, game.zone.tick, game.sights, game.sights_refused);
+    fflush(stdout);
+}
+
+static bool read_arguments(int count, char **words, tp_backend_options *options) {
+    for (int i = 1; i < count; i += 2) {
+        const char *value = i + 1 < count ? words[i + 1] : NULL;
+        if (!value) {
+            return false;
+        } else if (strcmp(words[i], "--bus") == 0) {
+            if (tp_address_parse(value, &options->bus.address)) {
+                return false;
+            }
+        } else if (strcmp(words[i], "--service") == 0) {
+            options->bus.service = value;
+        } else if (strcmp(words[i], "--instance") == 0) {
+            options->bus.instance = value;
+        } else if (strcmp(words[i], "--gates") == 0) {
+            options->gates = value;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static tp_err serve(tp_backend *backend) {
+    tp_err error = tp_backend_start(backend);
+    if (error) {
+        return error;
+    }
+    while (!tp_process_wait_stop((int)ARENA_TICK_MS)) {
+        send_tick(backend);
+    }
+    tp_backend_stop(backend);
+    return tp_backend_wait(backend, -1);
+}
+
+int main(int count, char **words) {
+    tp_backend_options options;
+    tp_backend_defaults(&options);
+    options.bus.service = "arena";
+    options.max_players = ARENA_PLAYERS_MAX;
+    tp_address_parse("127.0.0.1:7400", &options.bus.address);
+    if (!read_arguments(count, words, &options)) {
+        fputs(
+            "usage: tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME]\n",
+            stderr);
+        return 2;
+    }
+    zone_init(&game.zone, (uint32_t)time(NULL) << 12);
+
+    const tp_backend_handlers handlers = {
+        .size = sizeof handlers,
+        .on_player_join = on_player_join,
+        .on_player_leave = on_player_leave,
+        .on_player_message = on_player_message,
+        .on_up = on_up,
+        .on_down = on_down,
+        .bus = {.size = sizeof handlers.bus, .on_message = on_message},
+    };
+    tp_backend *backend = NULL;
+    tp_err error = tp_process_catch_stop();
+    if (!error) {
+        error = tp_backend_create(&options, &handlers, &backend);
+    }
+    if (!error) {
+        error = serve(backend);
+    }
+    tp_backend_destroy(backend);
+    if (error) {
+        fprintf(stderr, "tp-arena: %s\n", tp_err_text(error));
+        return 1;
+    }
+    print_account();
+    return 0;
+}
