@@ -27,6 +27,22 @@ static void count_connected(connection *c) {
     }
 }
 
+void connection_heard(connection *c) {
+    if (!c->heard) {
+        c->heard = true;
+        atomic_fetch_add(&c->shard->load->heard, 1);
+    }
+}
+
+/* It is closed, or never came to be. */
+static void count_closed(connection *c) {
+    count_connected(c);
+    connection_heard(c);
+    if (mode_of(c)->closed == NULL) {
+        atomic_fetch_add(&c->shard->load->over, 1);
+    }
+}
+
 /* ---- faults ------------------------------------------------------------------------------- */
 
 #define FAULT_LINES 10 /* in a run; the rest is only counted */
@@ -64,7 +80,7 @@ static void close_done(tp_op *op, const tp_completion *completion) {
     (void)completion;
     c->state = CLOSED;
     c->shard->live--;
-    count_connected(c);
+    count_closed(c);
     if (mode_of(c)->closed != NULL) {
         mode_of(c)->closed(c);
     }
@@ -279,7 +295,7 @@ void connection_open(connection *c) {
         tp_socket_connect(s->port, &c->socket, &s->load->options->address, &options, &c->connect);
     if (error != TP_OK) {
         c->state = CLOSED;
-        count_connected(c);
+        count_closed(c);
         shard_fault(s, FAULT_CONNECT, "connection %u to %s cannot start: %s (%d)", c->number,
             s->load->options->address_text, error_name(error), tp_os_error());
         return;

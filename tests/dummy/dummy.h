@@ -95,6 +95,8 @@ struct load {
         *pattern; /* PATTERN_PERIOD + options->size bytes, the same again after a period */
     atomic_int phase;
     atomic_uint connected; /* connections that were made or have failed: once per connection */
+    atomic_uint heard;     /* ... that have had an answer, or have failed */
+    atomic_uint over;      /* ... that are closed and do not come again */
     uint64_t begin_ns;
 };
 
@@ -145,6 +147,7 @@ struct connection {
     uint32_t number;
     uint32_t life; /* how many times it was opened */
     bool counted;  /* in load->connected */
+    bool heard;    /* likewise */
     bool receiving;
     bool sending;
     bool finished;  /* FIN sent */
@@ -197,6 +200,8 @@ void shard_fault(shard *s, fault what, const char *format, ...) TP_PRINTF(3, 4);
 /* Writes the head of message `sequence` (header and number) into `head` (HEAD_ROOM) and returns its
  * length; `rest` receives the payload behind it. */
 uint32_t message_write(const connection *c, uint64_t sequence, uint8_t *head, tp_buffer *rest);
+/* An answer has come, or none will: counts it for the load. */
+void connection_heard(connection *c);
 /* Looks at received bytes (receive.c). False: the connection has been closed over them. */
 bool connection_take(connection *c, const uint8_t *bytes, size_t count);
 

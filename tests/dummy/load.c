@@ -128,6 +128,8 @@ static void shard_main(void *argument) {
     if (error != TP_OK) {
         shard_fault(s, FAULT_SYSTEM, "no port: %s", error_name(error));
         atomic_fetch_add(&s->load->connected, s->count);
+        atomic_fetch_add(&s->load->heard, s->count);
+        atomic_fetch_add(&s->load->over, s->count);
         s->failed = true;
         return;
     }
@@ -140,15 +142,17 @@ static void shard_main(void *argument) {
 
 /* ---- the main thread ------------------------------------------------------------------------- */
 
-static void rest_until(const load *l, uint64_t end_ns, unsigned connected) {
+/* Until the time, or `count` of the connections, or nobody is left for whom to wait. */
+static void rest_until(const load *l, uint64_t end_ns, const atomic_uint *count, unsigned enough) {
     tp_mutex mutex;
     tp_condition never;
     tp_mutex_init(&mutex);
     tp_condition_init(&never);
     tp_mutex_lock(&mutex);
-    while (tp_clock_ns() < end_ns && atomic_load(&l->connected) < connected &&
-           !tp_process_wait_stop(0)) {
-        uint64_t left_ms = (end_ns - tp_clock_ns()) / 1000000 + 1;
+    uint64_t now_ns;
+    while ((now_ns = tp_clock_ns()) < end_ns && atomic_load(count) < enough &&
+           atomic_load(&l->over) < l->options->connections && !tp_process_wait_stop(0)) {
+        uint64_t left_ms = (end_ns - now_ns) / 1000000 + 1;
         (void)tp_condition_wait(&never, &mutex, left_ms < 5 ? (int)left_ms : 5);
     }
     tp_mutex_unlock(&mutex);
@@ -170,14 +174,17 @@ static void mark(const load *l, const char *word) {
 
 static double run_phases(load *l) {
     const lan_options *o = l->options;
-    rest_until(l, after(o->patience + 60), o->connections);
+    rest_until(l, after(o->patience + 60), &l->connected, o->connections);
+    if (o->marks && o->mode->timed) { /* who watches is told when each of them is being served */
+        rest_until(l, after(o->patience), &l->heard, o->connections);
+    }
     atomic_store(&l->phase, WARMING);
-    rest_until(l, after(o->warmup), UINT32_MAX);
+    rest_until(l, after(o->warmup), &l->over, o->connections);
     mark(l, "measuring");
     uint64_t begin = tp_clock_ns();
     l->begin_ns = begin;
     atomic_store(&l->phase, MEASURING);
-    rest_until(l, after(o->seconds), UINT32_MAX);
+    rest_until(l, after(o->seconds), &l->over, o->connections);
     atomic_store(&l->phase, STOPPING);
     double seconds = (double)(tp_clock_ns() - begin) / 1e9;
     mark(l, "measured");

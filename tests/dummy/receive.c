@@ -119,6 +119,7 @@ static void take_answer(connection *c) {
     }
     s->counts.answers++;
     c->answered++;
+    connection_heard(c);
 }
 
 static bool end_frame(connection *c) {
