@@ -1,5 +1,10 @@
 # How tests are added: one line each, always with a label and a time-out.
 
+# The system's interpreter if there is one: another one that comes first in PATH (pyenv, a virtual
+# environment) does not see the modules that the system's packages bring (python3-cryptography).
+if(NOT Python3_EXECUTABLE AND EXISTS "/usr/bin/python3")
+    set(Python3_EXECUTABLE "/usr/bin/python3")
+endif()
 find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
 
 set(TWINPORT_TIME_FACTOR 1 CACHE STRING

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dummy.h"
 #include "os/clock.h"
+#include "wire.h"
 
 phase connection_phase(const connection *c) {
     return (phase)atomic_load_explicit(&c->shard->load->phase, memory_order_acquire);
@@ -20,10 +20,25 @@ static const mode *mode_of(const connection *c) {
     return c->shard->load->options->mode;
 }
 
+static const wire *wire_of(const connection *c) {
+    return c->shard->load->options->wire;
+}
+
+static bool is_open(const connection *c) {
+    return c->state == OPEN || c->state == LEAVING;
+}
+
 static void count_connected(connection *c) {
     if (!c->counted) {
         c->counted = true;
         atomic_fetch_add(&c->shard->load->connected, 1);
+    }
+}
+
+static void arrived(connection *c) {
+    if (c->arriving) {
+        c->arriving = false;
+        c->shard->connecting--;
     }
 }
 
@@ -35,10 +50,10 @@ void connection_heard(connection *c) {
 }
 
 /* It is closed, or never came to be. */
-static void count_closed(connection *c) {
+static void count_closed(connection *c, bool comes_again) {
     count_connected(c);
     connection_heard(c);
-    if (mode_of(c)->closed == NULL) {
+    if (!comes_again) {
         atomic_fetch_add(&c->shard->load->over, 1);
     }
 }
@@ -78,9 +93,10 @@ void connection_fault(connection *c, fault what, const char *format, ...) {
 static void close_done(tp_op *op, const tp_completion *completion) {
     connection *c = TP_CONTAINER_OF(op, connection, close);
     (void)completion;
+    wire_of(c)->end(c);
     c->state = CLOSED;
     c->shard->live--;
-    count_closed(c);
+    count_closed(c, mode_of(c)->closed != NULL);
     if (mode_of(c)->closed != NULL) {
         mode_of(c)->closed(c);
     }
@@ -92,6 +108,7 @@ void connection_close(connection *c, bool reset) {
     }
     c->state = CLOSING;
     c->deadline_ns = 0;
+    arrived(c);
     tp_socket_close(&c->socket, &c->close, reset);
 }
 
@@ -109,42 +126,21 @@ void connection_leave(connection *c) {
 static size_t gather_messages(connection *c, size_t used) {
     uint32_t window = c->shard->load->options->window;
     uint64_t now = tp_clock_ns();
-    for (unsigned i = 0; i < SEND_MESSAGES && c->owed > 0; i++, c->owed--) {
+    size_t left = wire_of(c)->flight;
+    for (unsigned i = 0; i < SEND_MESSAGES && c->owed > 0 && left > 0; i++, c->owed--) {
         tp_buffer *head = &c->buffers[used];
         tp_buffer *rest = &c->buffers[used + 1];
         head->bytes = c->heads[i];
         head->size = message_write(c, c->sequence, c->heads[i], rest);
         used += rest->size > 0 ? 2 : 1;
+        left -= left < head->size + rest->size ? left : head->size + rest->size;
         c->sent_ns[c->sequence % window] = now;
         c->sequence++;
     }
     return used;
 }
 
-void connection_flush(connection *c) {
-    size_t used = 0;
-    if (c->sending || (c->state != OPEN && c->state != LEAVING)) {
-        return;
-    }
-    if (c->pongs_size > 0) {
-        memcpy(c->pongs_sending, c->pongs, c->pongs_size);
-        c->buffers[used++] = (tp_buffer){.bytes = c->pongs_sending, .size = c->pongs_size};
-        c->pongs_size = 0;
-    }
-    if (c->owed > 0) {
-        used = gather_messages(c, used);
-    }
-    if (c->owed == 0 && c->raw_size > 0) {
-        c->buffers[used++] = (tp_buffer){.bytes = c->raw, .size = c->raw_size};
-        c->raw_size = 0; /* the bytes stay: nothing is written there while a send is on its way */
-    }
-    if (used == 0) {
-        if (c->state == LEAVING && !c->finished) {
-            c->finished = true;
-            tp_socket_finish(c->shard->worker, &c->socket);
-        }
-        return;
-    }
+static void start_send(connection *c, size_t used) {
     c->sending = true;
     tp_err error = tp_socket_send(c->shard->worker, &c->socket, &c->send, c->buffers, used);
     if (error != TP_OK) {
@@ -154,10 +150,45 @@ void connection_flush(connection *c) {
     }
 }
 
+void connection_greet(connection *c, const uint8_t *bytes, size_t size) {
+    c->buffers[0] = (tp_buffer){.bytes = bytes, .size = size};
+    start_send(c, 1);
+}
+
+void connection_flush(connection *c) {
+    size_t used = 0;
+    bool raw = false;
+    if (c->sending || !is_open(c)) {
+        return;
+    }
+    if (c->urgent_size > 0) {
+        memcpy(c->urgent_sending, c->urgent, c->urgent_size);
+        c->buffers[used++] = (tp_buffer){.bytes = c->urgent_sending, .size = c->urgent_size};
+        c->urgent_size = 0;
+    }
+    if (c->owed > 0) {
+        used = gather_messages(c, used);
+    }
+    if (c->owed == 0 && c->raw_size > 0) {
+        c->buffers[used++] = (tp_buffer){.bytes = c->raw, .size = c->raw_size};
+        c->raw_size = 0; /* the bytes stay: nothing is written there while a send is on its way */
+        raw = true;
+    }
+    if (used > 0) {
+        used = wire_of(c)->wrap(c, used, raw);
+        if (used > 0) {
+            start_send(c, used);
+        }
+    } else if (c->state == LEAVING && !c->finished) {
+        c->finished = true;
+        tp_socket_finish(c->shard->worker, &c->socket);
+    }
+}
+
 static void send_done(tp_op *op, const tp_completion *completion) {
     connection *c = TP_CONTAINER_OF(op, connection, send);
     c->sending = false;
-    if (c->state != OPEN && c->state != LEAVING) {
+    if (!is_open(c)) {
         return;
     }
     if (completion->error != TP_OK) {
@@ -185,6 +216,11 @@ static void stream_ended(connection *c, const tp_completion *completion) {
         connection_close(c, false);
         return;
     }
+    if (c->state == GREETING && !c->forbidden) {
+        connection_fault(c, FAULT_HANDSHAKE, "connection %u: ended before it was welcome: %s",
+            c->number, error_name(completion->error));
+        return;
+    }
     mode_of(c)->ended(c, completion->error);
     connection_close(c, false); /* unless the mode has done it */
 }
@@ -195,12 +231,12 @@ static void receive_done(tp_op *op, const tp_completion *completion) {
         stream_ended(c, completion);
         return;
     }
-    if (c->state != OPEN && c->state != LEAVING) {
+    if (!is_open(c) && c->state != GREETING) {
         return;
     }
     uint64_t before = c->answered;
     c->shard->now_ns = tp_clock_ns();
-    if (!connection_take(c, completion->bytes, completion->count)) {
+    if (!wire_of(c)->take(c, completion->bytes, completion->count) || !is_open(c)) {
         return;
     }
     if (mode_of(c)->delivered != NULL) {
@@ -213,7 +249,7 @@ static void receive_done(tp_op *op, const tp_completion *completion) {
 }
 
 void connection_read(connection *c) {
-    if (c->state != OPEN && c->state != LEAVING) {
+    if (!is_open(c) && c->state != GREETING) {
         return;
     }
     if (c->paused) {
@@ -234,31 +270,45 @@ void connection_read(connection *c) {
 
 /* ---- connect --------------------------------------------------------------------------------- */
 
-static void connect_done(tp_op *op, const tp_completion *completion) {
-    connection *c = TP_CONTAINER_OF(op, connection, connect);
-    shard *s = c->shard;
-    s->connecting--;
-    if (c->state != OPENING) {
+void connection_establish(connection *c) {
+    if (c->state != GREETING) {
         return;
     }
-    if (completion->error != TP_OK) {
-        connection_fault(c, FAULT_CONNECT, "connection %u to %s: %s (%d)", c->number,
-            s->load->options->address_text, error_name(completion->error), completion->os_error);
-        return;
-    }
+    arrived(c);
     c->state = OPEN;
-    s->counts.connects++;
+    c->deadline_ns = 0;
+    c->shard->counts.connects++;
     count_connected(c);
     if (connection_phase(c) == STOPPING) {
         connection_close(c, false);
         return;
     }
-    if (!mode_of(c)->reads_late) {
-        connection_read(c);
+    mode_of(c)->begin(c);
+    connection_flush(c);
+}
+
+static void connect_done(tp_op *op, const tp_completion *completion) {
+    connection *c = TP_CONTAINER_OF(op, connection, connect);
+    if (c->state != OPENING) {
+        return;
     }
-    if (c->state == OPEN) {
-        mode_of(c)->begin(c);
-        connection_flush(c);
+    if (completion->error != TP_OK) {
+        connection_fault(c, FAULT_CONNECT, "connection %u to %s: %s (%d)", c->number,
+            c->shard->load->options->address_text, error_name(completion->error),
+            completion->os_error);
+        return;
+    }
+    c->state = GREETING;
+    wire_of(c)->connected(c);
+}
+
+/* What was spoilt on purpose counts as arrived: nobody waits for its welcome. */
+void connection_spoil(connection *c) {
+    c->forbidden = true;
+    arrived(c);
+    count_connected(c);
+    if (mode_of(c)->spoilt != NULL) {
+        mode_of(c)->spoilt(c);
     }
 }
 
@@ -268,15 +318,17 @@ static void forget_last_life(connection *c) {
     c->sending = false;
     c->finished = false;
     c->forbidden = false;
+    c->silent = false;
     c->sequence = 0;
     c->owed = 0;
     c->answered = 0;
-    c->pongs_size = 0;
+    c->urgent_size = 0;
     c->raw_size = 0;
     c->header_have = 0;
     c->frame_have = 0;
     c->close_seen = false;
     c->deadline_ns = 0;
+    c->due_ns = 0;
     c->choice = 0;
     c->paused = false;
 }
@@ -285,6 +337,10 @@ void connection_open(connection *c) {
     shard *s = c->shard;
     const tp_socket_options options = {.nodelay = true};
     forget_last_life(c);
+    if (!wire_of(c)->begin(c)) {
+        count_closed(c, false);
+        return;
+    }
     c->connect.done = connect_done;
     c->receive.done = receive_done;
     c->send.done = send_done;
@@ -295,11 +351,13 @@ void connection_open(connection *c) {
         tp_socket_connect(s->port, &c->socket, &s->load->options->address, &options, &c->connect);
     if (error != TP_OK) {
         c->state = CLOSED;
-        count_closed(c);
+        wire_of(c)->end(c);
+        count_closed(c, false);
         shard_fault(s, FAULT_CONNECT, "connection %u to %s cannot start: %s (%d)", c->number,
             s->load->options->address_text, error_name(error), tp_os_error());
         return;
     }
+    c->arriving = true;
     s->connecting++;
     s->live++;
 }

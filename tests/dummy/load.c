@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dummy.h"
 #include "os/clock.h"
 #include "os/process.h"
+#include "wire.h"
 
 #define CONNECTING_AT_ONCE 64 /* per shard: below every backlog */
 #define TICK_MS            5
@@ -37,20 +37,27 @@ static void open_some(shard *s) {
     }
 }
 
+static bool belongs_to_its_mode(const connection *c) {
+    return c->state == OPEN || (c->state == GREETING && c->forbidden);
+}
+
 /* What each connection does when its time has passed. */
 static void tick(connection *c) {
     if (c->state == LEAVING && c->deadline_ns != 0 && c->shard->now_ns >= c->deadline_ns) {
         connection_fault(
             c, FAULT_NOT_ENDED, "connection %u: the server does not end after CLOSE", c->number);
     }
-    if (c->state == OPEN && c->shard->load->options->mode->tick != NULL) {
+    if (c->state == GREETING && !c->forbidden && c->shard->now_ns >= c->deadline_ns) {
+        connection_fault(c, FAULT_HANDSHAKE, "connection %u: HELLO is not answered", c->number);
+    }
+    if (belongs_to_its_mode(c) && c->shard->load->options->mode->tick != NULL) {
         c->shard->load->options->mode->tick(c);
         connection_flush(c);
     }
 }
 
 static void stop(connection *c) {
-    if (c->state == OPEN) {
+    if (belongs_to_its_mode(c)) {
         c->shard->load->options->mode->stop(c);
         connection_flush(c);
     }
@@ -63,6 +70,9 @@ static void give_up(connection *c) {
     }
     if (c->state == OPENING) {
         connection_fault(c, FAULT_CONNECT, "connection %u: neither made nor refused", c->number);
+    } else if (c->state == GREETING) {
+        connection_fault(c, c->forbidden ? FAULT_NOT_CUT : FAULT_HANDSHAKE,
+            "connection %u: neither welcome nor turned away", c->number);
     } else if (c->state == LEAVING && missing == 0) { /* its own deadline may be a little later */
         connection_fault(
             c, FAULT_NOT_ENDED, "connection %u: the server does not end after CLOSE", c->number);
@@ -173,7 +183,7 @@ static void mark(const load *l, const char *word) {
 }
 
 static double run_phases(load *l) {
-    const lan_options *o = l->options;
+    const run_options *o = l->options;
     rest_until(l, after(o->patience + 60), &l->connected, o->connections);
     if (o->marks && o->mode->timed) { /* who watches is told when each of them is being served */
         rest_until(l, after(o->patience), &l->heard, o->connections);
@@ -191,17 +201,20 @@ static double run_phases(load *l) {
     return seconds;
 }
 
+static void no_memory(void) {
+    fprintf(stderr, "tp-dummy: no memory\n");
+    exit(1);
+}
+
 static void *allocate(size_t count, size_t size) {
     void *memory = calloc(count, size);
     if (memory == NULL) {
-        fprintf(stderr, "tp-dummy: no memory for %llu x %llu bytes\n", (unsigned long long)count,
-            (unsigned long long)size);
-        exit(1);
+        no_memory();
     }
     return memory;
 }
 
-static uint8_t *make_pattern(const lan_options *options) {
+static uint8_t *make_pattern(const run_options *options) {
     size_t size = PATTERN_PERIOD + (size_t)options->size;
     uint8_t *pattern = allocate(size, 1);
     shard dice = {.chance = options->seed};
@@ -222,6 +235,9 @@ static void shard_make(shard *s, load *l, unsigned index, unsigned first, unsign
         s->connections[i].shard = s;
         s->connections[i].number = first + i;
         s->connections[i].sent_ns = allocate(l->options->window, sizeof(uint64_t));
+        if (!l->options->wire->make(&s->connections[i])) {
+            no_memory();
+        }
     }
 }
 
@@ -246,6 +262,7 @@ static void merge(counts *into, const counts *from) {
 static void shard_free(shard *s) {
     /* Sockets that never came back may still be written to: their memory stays. */
     for (unsigned i = 0; s->live == 0 && i < s->count; i++) {
+        s->load->options->wire->free(&s->connections[i]);
         free(s->connections[i].sent_ns);
     }
     if (s->live == 0) {
@@ -253,7 +270,7 @@ static void shard_free(shard *s) {
     }
 }
 
-double load_run(const lan_options *options, counts *total) {
+double load_run(const run_options *options, counts *total) {
     uint8_t *pattern = make_pattern(options);
     load l = {.options = options, .pattern = pattern};
     unsigned threads = options->threads;

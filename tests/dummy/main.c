@@ -12,6 +12,7 @@ static const struct {
     int (*run)(int argc, char **argv); /* the arguments behind the name */
 } commands[] = {
     {"lan", "load a LAN server; `tp-dummy lan --help` tells how", lan_main},
+    {"wan", "load a WAN server; `tp-dummy wan --help` tells how", wan_main},
 };
 
 int main(int argc, char **argv) {

@@ -25,8 +25,30 @@ void mode_lost(connection *c, tp_err error) {
 
 /* ---- echo: a window of messages, always full ----------------------------------------------- */
 
-static void echo_begin(connection *c) {
+static void fill_window(connection *c) {
     c->owed = c->shard->load->options->window;
+}
+
+/* At a rate, the first one is owed after a part of the interval: the connections do not keep step. */
+static void echo_begin(connection *c) {
+    double rate = c->shard->load->options->rate;
+    if (rate > 0) {
+        c->due_ns =
+            c->shard->now_ns + (uint64_t)(shard_chance(c->shard) / 4294967296.0 * 1e9 / rate);
+    } else {
+        fill_window(c);
+    }
+}
+
+/* What is due while the window is full is left out: an answer's latency is that of its message. */
+static void echo_tick(connection *c) {
+    const run_options *o = c->shard->load->options;
+    if (o->rate <= 0 || connection_phase(c) == STOPPING) {
+        return;
+    }
+    for (; c->due_ns <= c->shard->now_ns; c->due_ns += (uint64_t)(1e9 / o->rate)) {
+        c->owed += c->sequence + c->owed - c->answered < o->window;
+    }
 }
 
 static void echo_leave_if_idle(connection *c) {
@@ -39,18 +61,19 @@ static void echo_leave_if_idle(connection *c) {
 static void echo_answers(connection *c, uint64_t count) {
     if (connection_phase(c) == STOPPING) {
         echo_leave_if_idle(c);
-    } else {
+    } else if (c->shard->load->options->rate <= 0) {
         c->owed += count;
     }
 }
 
 const mode mode_echo = {
     .name = "echo",
-    .help = "a window of messages on each connection, always full",
+    .help = "a window of messages on each connection, always full, or filled at --rate",
     .timed = true,
     .begin = echo_begin,
     .answers = echo_answers,
     .ended = mode_lost,
+    .tick = echo_tick,
     .stop = echo_leave_if_idle,
 };
 
@@ -78,7 +101,7 @@ const mode mode_storm = {
     .name = "storm",
     .help = "connect, one window of messages, disconnect, and again at once",
     .timed = true,
-    .begin = echo_begin,
+    .begin = fill_window,
     .answers = storm_answers,
     .ended = mode_lost,
     .closed = mode_reopen,

@@ -47,10 +47,14 @@ static void garbage_write(connection *c) {
     }
 }
 
-static void garbage_say(connection *c) {
-    garbage_write(c);
+static void garbage_await_cut(connection *c) {
     c->forbidden = true;
     c->deadline_ns = c->shard->now_ns + (uint64_t)(c->shard->load->options->patience * 1e9);
+}
+
+static void garbage_say(connection *c) {
+    garbage_write(c);
+    garbage_await_cut(c);
 }
 
 /* By chance as the first word, or in the middle of a session that has been served. */
@@ -70,7 +74,7 @@ static void garbage_answers(connection *c, uint64_t count) {
 static void garbage_ended(connection *c, tp_err error) {
     if (!c->forbidden) {
         mode_lost(c, error);
-    } else if (c->close_seen && c->close_reason != TP_CLOSE_PROTOCOL) {
+    } else if (c->close_seen && (c->silent || c->close_reason != TP_CLOSE_PROTOCOL)) {
         connection_fault(c, FAULT_REASON, "connection %u: garbage was cut with reason %s",
             c->number, tp_close_reason_name(c->close_reason));
     } else {
@@ -90,8 +94,12 @@ static void garbage_stop(connection *c) {
 
 const mode mode_garbage = {
     .name = "garbage",
-    .help = "unknown types, lengths over the limit, noise; must be cut with reason protocol",
+    .help =
+        "unknown types, lengths over the limit, noise; must be cut with reason protocol,\n"
+        "                        on the WAN also changed HELLOs and records; must be cut silently",
     .hostile = true,
+    .spoil = SPOIL_CHANGE,
+    .spoilt = garbage_await_cut,
     .begin = garbage_begin,
     .answers = garbage_answers,
     .ended = garbage_ended,
@@ -125,8 +133,9 @@ static void half_open_stop(connection *c) {
 
 const mode mode_half_open = {
     .name = "half-open",
-    .help = "sends half a header and stays; may be cut, must not be answered",
+    .help = "sends half a header, or half a HELLO or record, and stays; may be cut",
     .hostile = true,
+    .spoil = SPOIL_CUT,
     .begin = half_open_begin,
     .answers = half_open_answers,
     .ended = half_open_ended,
@@ -138,6 +147,10 @@ const mode mode_half_open = {
 #define RESET_SOONEST_NS 1000000u
 #define RESET_SPREAD_NS  50000000u
 
+static void reset_soon(connection *c) {
+    c->deadline_ns = c->shard->now_ns + RESET_SOONEST_NS + shard_chance(c->shard) % RESET_SPREAD_NS;
+}
+
 static void reset_begin(connection *c) {
     shard *s = c->shard;
     uint32_t size = s->load->options->size;
@@ -147,7 +160,7 @@ static void reset_begin(connection *c) {
     memset(c->raw + TP_FRAME_HEADER, 0x5a, part);
     c->raw_size = size == 0 ? TP_FRAME_HEADER / 2 : TP_FRAME_HEADER + part;
     c->choice = shard_chance(s) % 3;
-    c->deadline_ns = s->now_ns + RESET_SOONEST_NS + shard_chance(s) % RESET_SPREAD_NS;
+    reset_soon(c);
 }
 
 /* As soon as the half frame is with the kernel, at the first answer, or a little later. */
@@ -176,8 +189,10 @@ static void reset_stop(connection *c) {
 
 const mode mode_reset = {
     .name = "reset",
-    .help = "resets in the middle of a frame, and again",
+    .help = "resets in the middle of a frame, a HELLO or a record, and again",
     .hostile = true,
+    .spoil = SPOIL_CUT,
+    .spoilt = reset_soon,
     .begin = reset_begin,
     .answers = reset_answers,
     .sent = reset_sent,

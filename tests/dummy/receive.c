@@ -89,13 +89,13 @@ static bool begin_frame(connection *c) {
 
 static bool take_ping(connection *c) {
     uint32_t size = TP_FRAME_HEADER + c->frame.length;
-    if (c->pongs_size + size > PONG_ROOM) {
+    if (c->urgent_size + size > URGENT_ROOM) {
         connection_fault(c, FAULT_FRAME, "connection %u: more PINGs than anybody needs", c->number);
         return false;
     }
-    tp_frame_write(c->pongs + c->pongs_size, TP_FRAME_PONG, c->frame.length);
-    memcpy(c->pongs + c->pongs_size + TP_FRAME_HEADER, c->control, c->frame.length);
-    c->pongs_size += size;
+    tp_frame_write(c->urgent + c->urgent_size, TP_FRAME_PONG, c->frame.length);
+    memcpy(c->urgent + c->urgent_size + TP_FRAME_HEADER, c->control, c->frame.length);
+    c->urgent_size += size;
     c->shard->counts.pings++;
     return true;
 }

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "dummy.h"
+#include "wire.h"
 
 static const char *const fault_names[] = {
 #define FAULT_NAME(code, name) name,
@@ -65,15 +65,16 @@ static void json_closes(const counts *c) {
     printf("}");
 }
 
-void report_json(const lan_options *o, const counts *c, double seconds) {
-    printf("{\"mode\":\"%s\",\"connections\":%u,\"window\":%u,\"size\":%u,\"threads\":%u,"
+void report_json(const run_options *o, const counts *c, double seconds) {
+    printf("{\"network\":\"%s\",\"mode\":\"%s\",\"connections\":%u,\"window\":%u,\"size\":%u,"
+           "\"threads\":%u,"
            "\"seed\":%" PRIu64 ",\"seconds\":%.6f,\"messages\":%" PRIu64
            ",\"messages_per_second\":%.1f,\"answers\":%" PRIu64 ",\"errors\":%" PRIu64
            ",\"p50_us\":%.3f,\"p99_us\":%.3f,\"max_us\":%.3f,\"connects\":%" PRIu64
            ",\"cut\":%" PRIu64 ",\"served\":%" PRIu64 ",\"stayed\":%" PRIu64 ",\"pings\":%" PRIu64
            ",",
-        o->mode->name, o->connections, o->window, o->size, o->threads, o->seed, seconds,
-        c->messages, rate(c->messages, seconds), c->answers, faults_sum(c),
+        o->wire->name, o->mode->name, o->connections, o->window, o->size, o->threads, o->seed,
+        seconds, c->messages, rate(c->messages, seconds), c->answers, faults_sum(c),
         microseconds(histogram_at(&c->latency, 0.5)), microseconds(histogram_at(&c->latency, 0.99)),
         microseconds(c->latency.max), c->connects, c->cut, c->served, c->stayed, c->pings);
     json_closes(c);
@@ -82,7 +83,7 @@ void report_json(const lan_options *o, const counts *c, double seconds) {
     printf("}\n");
 }
 
-void report_text(const lan_options *o, const counts *c, double seconds) {
+void report_text(const run_options *o, const counts *c, double seconds) {
     printf("%s: %u connections, window %u, %u bytes, %.2f s\n", o->mode->name, o->connections,
         o->window, o->size, seconds);
     printf("  answers   %" PRIu64 " right, %" PRIu64 " of them measured, %.0f a second\n",

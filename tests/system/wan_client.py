@@ -1,0 +1,101 @@
+"""A WAN client, independent of the C code: a player for the tests, and a small tool for people.
+
+    wan_client.py HOST:PORT SERVER-KEY [TOKEN SECRET]
+
+Sends each line of its input as a message and prints each message that comes: with it one can sit in
+tp-chat, or see tp-echo answer. The key is the server's public one, 64 hexadecimal digits; token and
+secret are what tp-token prints.
+"""
+import socket
+import sys
+import threading
+
+from wan_noise import AES  # skips everything where cryptography is missing: first
+from wan_protocol import (CLOSE, DATA, PING, PONG, READY, REPLY_SIZE, Closed, Ended, Hello, Stream,
+                          Token, close_frame, frame)
+
+
+class Player(Stream):
+    """A client that has connected; with `greet` it has said HELLO, got its welcome and said READY."""
+
+    def __init__(self, address, server_public, suite=AES, token=None, greet=True):
+        super().__init__(socket.create_connection(address, 20))
+        self.hello = Hello(server_public, suite, token)
+        self.terms = None
+        if greet:
+            self.write_bytes(self.hello.bytes)
+            self.take_reply()
+            self.write_frames(frame(kind=READY))
+
+    def read_reply(self):
+        status = self.read_bytes(1)
+        return status + self.read_bytes(REPLY_SIZE[status[0]] - 1)
+
+    def take_reply(self):
+        self.terms, self.sealing, self.opening = self.hello.keys(self.read_reply())
+
+    def say(self, *messages):
+        """So many messages, in as few records as they fit into."""
+        self.write_frames(*[frame(message) for message in messages])
+
+    def hear(self):
+        """The next message; a PING before it is answered."""
+        while True:
+            kind, payload = self.read_frame()
+            if kind == DATA:
+                return payload
+            if kind == PING:
+                self.write_frames(frame(payload, PONG))
+            elif kind == CLOSE:
+                raise Closed(int.from_bytes(payload[:2], "little"))
+
+    def leave(self):
+        """In order: CLOSE, the end of the stream, and the server's end. Returns the server's reason."""
+        self.write_frames(close_frame())
+        self.socket.shutdown(socket.SHUT_WR)
+        return self.end()
+
+    def end(self):
+        """Waits until the server has ended the stream. The reason it gave, or None if it said nothing
+        that opens: what comes after the handshake is read as records, before it as bytes."""
+        reason = None
+        try:
+            while True:
+                if self.opening is None:
+                    self.read_bytes(1)
+                    continue
+                kind, payload = self.read_frame()
+                if kind == CLOSE:
+                    reason = int.from_bytes(payload[:2], "little")
+        except Ended:
+            return reason
+
+
+def print_what_comes(player):
+    try:
+        while True:
+            print(player.hear().decode("utf-8", "replace"), flush=True)
+    except Closed as closed:
+        print(f"(the server closed: reason {closed})")
+    except (Ended, OSError):
+        print("(the connection ended)")
+
+
+def main(words):
+    if len(words) not in (2, 4):
+        sys.exit(__doc__)
+    host, _, port = words[0].rpartition(":")
+    token = Token(bytes.fromhex(words[2]), bytes.fromhex(words[3])) if words[2:] else None
+    with Player((host.strip("[]"), int(port)), bytes.fromhex(words[1]), token=token) as player:
+        player.socket.settimeout(None)
+        listener = threading.Thread(target=print_what_comes, args=[player], daemon=True)
+        listener.start()
+        for line in sys.stdin:
+            player.say(line.rstrip("\n").encode())
+        player.write_frames(close_frame())
+        player.socket.shutdown(socket.SHUT_WR)
+        listener.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
