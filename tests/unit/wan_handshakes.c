@@ -1,0 +1,259 @@
+/* The handshake threads: every job is handed on exactly once, whatever starts and stops meanwhile. */
+#include "check.h"
+
+#include "core/memory.h"
+#include "os/thread.h"
+#include "wanserver/handshakes.h"
+
+typedef struct job {
+    atomic_uint runs;
+    atomic_uint drops;
+    uint64_t thread; /* that ran it */
+    unsigned order;  /* in which it ran, from 1 */
+} job;
+
+static atomic_uint begun;   /* jobs that run or have run */
+static atomic_uint ended;   /* jobs that have run */
+static atomic_bool blocked; /* while set, jobs do not end */
+
+static void run(void *context) {
+    job *it = context;
+    it->order = atomic_fetch_add(&begun, 1) + 1;
+    it->thread = tp_thread_id();
+    while (atomic_load(&blocked)) {
+        tp_thread_yield();
+    }
+    atomic_fetch_add(&it->runs, 1);
+    atomic_fetch_add(&ended, 1);
+}
+
+static void drop(void *context) {
+    job *it = context;
+    atomic_fetch_add(&it->drops, 1);
+}
+
+static tp__handshakes *make(unsigned threads, unsigned queue) {
+    const tp__handshakes_options options = {
+        .threads = threads, .queue = queue, .run = run, .drop = drop};
+    tp__handshakes *handshakes = NULL;
+    REQUIRE(tp__handshakes_create(&options, &handshakes) == TP_OK);
+    atomic_store(&begun, 0);
+    atomic_store(&ended, 0);
+    atomic_store(&blocked, false);
+    return handshakes;
+}
+
+/* The test's own time-out is the limit. */
+static void wait_until(const atomic_uint *count, unsigned value) {
+    while (atomic_load(count) < value) {
+        tp_thread_yield();
+    }
+}
+
+static void jobs_run_elsewhere_in_order(void) {
+    enum { JOBS = 50 };
+    static job jobs[JOBS];
+    tp__handshakes *handshakes = make(1, JOBS);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    for (unsigned i = 0; i < JOBS; i++) {
+        CHECK(tp__handshakes_offer(handshakes, &jobs[i]));
+    }
+    wait_until(&ended, JOBS);
+    tp__handshakes_stop(handshakes);
+    for (unsigned i = 0; i < JOBS; i++) {
+        CHECK_EQ(atomic_load(&jobs[i].runs), 1);
+        CHECK_EQ(atomic_load(&jobs[i].drops), 0);
+        CHECK_EQ(jobs[i].order, i + 1);
+        CHECK_NE(jobs[i].thread, tp_thread_id());
+        CHECK_EQ(jobs[i].thread, jobs[0].thread);
+    }
+    tp__handshakes_destroy(handshakes);
+}
+
+static void threads_work_at_the_same_time(void) {
+    enum { THREADS = 3 };
+    static job jobs[THREADS];
+    tp__handshakes *handshakes = make(THREADS, THREADS);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    atomic_store(&blocked, true);
+    for (unsigned i = 0; i < THREADS; i++) {
+        CHECK(tp__handshakes_offer(handshakes, &jobs[i]));
+    }
+    wait_until(&begun, THREADS); /* none of which has ended */
+    CHECK_EQ(atomic_load(&ended), 0);
+    atomic_store(&blocked, false);
+    tp__handshakes_stop(handshakes);
+    CHECK_EQ(atomic_load(&ended), THREADS);
+    for (unsigned i = 0; i < THREADS; i++) {
+        CHECK_NE(jobs[i].thread, jobs[(i + 1) % THREADS].thread);
+    }
+    tp__handshakes_destroy(handshakes);
+}
+
+static void the_queue_is_bounded(void) {
+    enum { QUEUE = 4 };
+    static job jobs[1 + QUEUE + 1];
+    tp__handshakes *handshakes = make(1, QUEUE);
+    CHECK(!tp__handshakes_offer(handshakes, &jobs[0])); /* it is stopped */
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    atomic_store(&blocked, true);
+    CHECK(tp__handshakes_offer(handshakes, &jobs[0]));
+    wait_until(&begun, 1);
+    for (unsigned i = 1; i <= QUEUE; i++) {
+        CHECK_EQ(tp__handshakes_waiting(handshakes), i - 1);
+        CHECK(tp__handshakes_offer(handshakes, &jobs[i]));
+    }
+    CHECK(!tp__handshakes_offer(handshakes, &jobs[QUEUE + 1]));
+    atomic_store(&blocked, false);
+    wait_until(&ended, 1 + QUEUE);
+    CHECK_EQ(tp__handshakes_waiting(handshakes), 0);
+    CHECK(tp__handshakes_offer(handshakes, &jobs[QUEUE + 1]));
+    wait_until(&ended, 1 + QUEUE + 1);
+    tp__handshakes_stop(handshakes);
+    for (unsigned i = 0; i < 1 + QUEUE + 1; i++) {
+        CHECK_EQ(atomic_load(&jobs[i].runs), 1);
+        CHECK_EQ(atomic_load(&jobs[i].drops), 0);
+    }
+    tp__handshakes_destroy(handshakes);
+}
+
+static void release_later(void *argument) {
+    tp__handshakes *handshakes = argument;
+    /* Stop has begun when what waited is gone; it must be waiting for the one that runs. */
+    while (tp__handshakes_waiting(handshakes) > 0) {
+        tp_thread_yield();
+    }
+    CHECK_EQ(atomic_load(&ended), 0);
+    atomic_store(&blocked, false);
+}
+
+static void a_stop_drops_what_waits_and_waits_for_what_runs(void) {
+    enum { QUEUE = 8 };
+    static job jobs[1 + QUEUE];
+    tp__handshakes *handshakes = make(1, QUEUE);
+    for (unsigned round = 1; round <= 5; round++) { /* it starts again after each stop */
+        atomic_store(&begun, 0);
+        atomic_store(&ended, 0);
+        atomic_store(&blocked, true);
+        REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+        CHECK_EQ(tp__handshakes_start(handshakes), TP_ERR_STATE);
+        CHECK(tp__handshakes_offer(handshakes, &jobs[0]));
+        wait_until(&begun, 1);
+        for (unsigned i = 1; i <= QUEUE; i++) {
+            CHECK(tp__handshakes_offer(handshakes, &jobs[i]));
+        }
+        tp_thread helper;
+        REQUIRE(tp_thread_start(&helper, "release", release_later, handshakes) == TP_OK);
+        tp__handshakes_stop(handshakes);
+        CHECK_EQ(atomic_load(&ended), 1);
+        tp_thread_join(&helper);
+        CHECK(!tp__handshakes_offer(handshakes, &jobs[0]));
+        CHECK_EQ(atomic_load(&jobs[0].runs), round);
+        CHECK_EQ(atomic_load(&jobs[0].drops), 0);
+        for (unsigned i = 1; i <= QUEUE; i++) {
+            CHECK_EQ(atomic_load(&jobs[i].runs), 0);
+            CHECK_EQ(atomic_load(&jobs[i].drops), round);
+        }
+    }
+    tp__handshakes_stop(handshakes); /* once more changes nothing */
+    tp__handshakes_destroy(handshakes);
+}
+
+/* ---- many at once -------------------------------------------------------------------------- */
+
+enum { OFFERERS = 3, EACH = 4000 };
+
+typedef struct offerer {
+    tp__handshakes *handshakes;
+    job jobs[EACH];
+    unsigned taken;
+} offerer;
+
+static atomic_uint offering;
+
+static void offer_all(void *argument) {
+    offerer *it = argument;
+    for (unsigned i = 0; i < EACH; i++) {
+        /* Now and then it insists; else a job that is not taken stays the offerer's. */
+        bool insist = i % 4 == 0;
+        bool taken = tp__handshakes_offer(it->handshakes, &it->jobs[i]);
+        while (insist && !taken) {
+            tp_thread_yield();
+            taken = tp__handshakes_offer(it->handshakes, &it->jobs[i]);
+        }
+        it->taken += taken;
+        if (!taken) {
+            it->jobs[i].order = UINT32_MAX;
+        }
+    }
+    atomic_fetch_sub(&offering, 1);
+}
+
+static void each_job_once_through_stops_and_starts(void) {
+    static offerer offerers[OFFERERS];
+    tp__handshakes *handshakes = make(2, 16);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    tp_thread threads[OFFERERS];
+    atomic_store(&offering, OFFERERS);
+    for (unsigned i = 0; i < OFFERERS; i++) {
+        offerers[i].handshakes = handshakes;
+        REQUIRE(tp_thread_start(&threads[i], "offer", offer_all, &offerers[i]) == TP_OK);
+    }
+    while (atomic_load(&offering) > 0) {
+        tp__handshakes_stop(handshakes);
+        REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+        for (unsigned i = 0; i < 20; i++) {
+            tp_thread_yield();
+        }
+    }
+    for (unsigned i = 0; i < OFFERERS; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    tp__handshakes_stop(handshakes);
+    unsigned wrong = 0;
+    unsigned handed_on = 0;
+    unsigned taken = 0;
+    for (unsigned i = 0; i < OFFERERS; i++) {
+        taken += offerers[i].taken;
+        for (unsigned j = 0; j < EACH; j++) {
+            const job *it = &offerers[i].jobs[j];
+            unsigned times = atomic_load(&it->runs) + atomic_load(&it->drops);
+            wrong += times != (it->order == UINT32_MAX ? 0u : 1u);
+            handed_on += times;
+        }
+    }
+    CHECK_EQ(wrong, 0);
+    CHECK_EQ(handed_on, taken);
+    CHECK_GE(taken, OFFERERS * EACH / 4);
+    tp__handshakes_destroy(handshakes);
+}
+
+static void memory_is_taken_at_create_alone(void) {
+    uint64_t live = tp__memory_live();
+    tp__handshakes_options options = {.threads = 1, .queue = 2, .run = run, .drop = drop};
+    tp__handshakes *handshakes = NULL;
+    for (long i = 1; i <= 2; i++) {
+        tp__memory_fail_after(i);
+        CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_NO_MEMORY);
+        CHECK(handshakes == NULL);
+        tp__memory_fail_after(-1);
+        CHECK_EQ(tp__memory_live(), live);
+    }
+    options.threads = 0;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.threads = TP__HANDSHAKE_THREADS_MAX + 1;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.threads = 1;
+    options.queue = 0;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.queue = 1;
+    options.drop = NULL;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    CHECK(handshakes == NULL);
+    tp__handshakes_destroy(NULL);
+    CHECK_EQ(tp__memory_live(), live);
+}
+
+CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(threads_work_at_the_same_time),
+    CASE(the_queue_is_bounded), CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
+    CASE(each_job_once_through_stops_and_starts), CASE(memory_is_taken_at_create_alone))
