@@ -1,16 +1,16 @@
 /*
- * tp-echo: sends every message back to the session that it came from.
+ * tp-echo: sends every message back to the session that it came from, on either network.
  *
- *     tp-echo lan --port N [--workers N] [--io auto|epoll|iocp]
+ *     tp-echo lan --port N
+ *     tp-echo wan --port N --auth open --key FILE
  *
  * The smallest complete server: one handler, one call. Listens on 127.0.0.1; port 0 asks the system
- * for a free one, and the first line of output says which.
+ * for a free one, and the first line of output says which. On the WAN it ends with its account, a line
+ * of what became of all who came.
  */
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "arguments.h"
 #include "twinport/lanserver.h"
 #include "twinport/process.h"
 
@@ -18,48 +18,37 @@ static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet)
     tp_server_send(server, session, packet);
 }
 
-static int usage(void) {
-    fputs("usage: tp-echo lan --port N [--workers N] [--sessions N] [--io auto|epoll|iocp]\n",
-        stderr);
-    return 2;
-}
-
-static bool read_number(const char *text, unsigned most, unsigned *number) {
-    char *end = NULL;
-    unsigned long value = strtoul(text, &end, 10);
-    *number = (unsigned)value;
-    return end != text && *end == '\0' && value <= most;
-}
-
-static bool read_option(const char *name, const char *value, tp_server_options *options) {
-    unsigned port;
-    if (strcmp(name, "--port") == 0 && read_number(value, 65535, &port)) {
-        options->address.port = (uint16_t)port;
-        return true;
+static void print_account(const tp_server *server) {
+    tp_wanserver_stats stats = {.size = sizeof stats};
+    tp_wanserver_get_stats(server, &stats);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {
+        {"established", stats.established},
+        {"diffie_hellman", stats.diffie_hellman},
+        {"limited", stats.limited},
+        {"evicted", stats.evicted},
+        {"crowded", stats.crowded},
+        {"late", stats.late},
+        {"gone", stats.gone},
+        {"foreign", stats.foreign},
+        {"other_version", stats.other_version},
+        {"expired", stats.expired},
+        {"unknown_key", stats.unknown_key},
+        {"forged", stats.forged},
+        {"replayed", stats.replayed},
+        {"busy", stats.busy},
+        {"not_authentic", stats.not_authentic},
+        {"not_ready", stats.not_ready},
+        {"tampered", stats.tampered},
+        {"rate_limited", stats.rate_limited},
+    };
+    printf("account:");
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        printf(" %s=%llu", numbers[i].name, (unsigned long long)numbers[i].value);
     }
-    if (strcmp(name, "--workers") == 0) {
-        return read_number(value, 64, &options->workers);
-    }
-    if (strcmp(name, "--sessions") == 0) {
-        return read_number(value, TP_MAX_SESSIONS, &options->max_sessions);
-    }
-    if (strcmp(name, "--io") == 0) {
-        options->io = value;
-        return true;
-    }
-    return false;
-}
-
-static bool read_arguments(int count, char **arguments, tp_server_options *options) {
-    if (count < 2 || strcmp(arguments[1], "lan") != 0 || count % 2 != 0) {
-        return false;
-    }
-    for (int i = 2; i + 1 < count; i += 2) {
-        if (!read_option(arguments[i], arguments[i + 1], options)) {
-            return false;
-        }
-    }
-    return true;
+    printf("\n");
 }
 
 /* Serves until the process is asked to stop. */
@@ -77,25 +66,27 @@ static tp_err serve(tp_server *server) {
     return tp_server_wait(server, -1);
 }
 
-int main(int count, char **arguments) {
-    tp_server_options options;
-    tp_lanserver_defaults(&options);
-    options.name = "echo";
-    options.max_sessions = 16384;
-    tp_address_parse("127.0.0.1", &options.address);
-    if (!read_arguments(count, arguments, &options)) {
-        return usage();
+int main(int count, char **words) {
+    static echo_arguments arguments;
+    if (!read_arguments(count, words, &arguments)) {
+        return 2;
     }
 
+    const bool wan = arguments.wan;
     const tp_handlers handlers = {.size = sizeof handlers, .on_recv = on_recv};
     tp_server *server = NULL;
     tp_err error = tp_process_catch_stop();
     tp_process_raise_descriptor_limit();
     if (!error) {
-        error = tp_lanserver_create(&options, &handlers, &server);
+        error = wan ? tp_wanserver_create(&arguments.options, &handlers, &server)
+                    : tp_lanserver_create(&arguments.options.server, &handlers, &server);
     }
+    tp_secure_wipe(&arguments, sizeof arguments);
     if (!error) {
         error = serve(server);
+    }
+    if (!error && wan) {
+        print_account(server);
     }
     tp_server_destroy(server);
     if (error) {
