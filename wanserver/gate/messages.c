@@ -1,0 +1,133 @@
+/*
+ * What players say, and what they are told. No lock is taken here; lanclient's own is, for each message that
+ * goes to it.
+ *
+ * From players: on_recv, on the server's workers. The bus's header takes all the head room there is, so a
+ * player's message is copied behind the gate's header.
+ * To players: on lanclient's worker, one message after another. The gate's header is taken off the front and
+ * the packet that came goes into the queues, however many they are.
+ */
+#include "wanserver/gate/gate_internal.h"
+
+/* Sessions that are looked up and told at a time. */
+#define CHUNK 256u
+
+/* ---- from players ---------------------------------------------------------------------------- */
+
+static tp__gate_drop drop_of(tp_err error) {
+    switch (error) {
+    case TP_ERR_FULL:
+        return TP__GATE_DROP_BUS_FULL;
+    case TP_ERR_TOO_LARGE:
+        return TP__GATE_DROP_TOO_LARGE;
+    case TP_ERR_NO_MEMORY:
+        return TP__GATE_DROP_NO_MEMORY;
+    default: /* the bus has just been lost */
+        return TP__GATE_DROP_NO_SERVICE;
+    }
+}
+
+static tp_err forward(
+    tp__gate *gate, tp_session_id session, tp_peer_id peer, const tp_packet *packet) {
+    size_t size = tp_packet_size(packet);
+    if (size > TP_PACKET_MAX - TP_GATE_DATA_SIZE) {
+        return TP_ERR_TOO_LARGE;
+    }
+    tp_packet *message = tp_packet_new(TP_GATE_DATA_SIZE + size);
+    if (!message) {
+        return TP_ERR_NO_MEMORY;
+    }
+    tp_gate_write_data(tp_packet_put_space(message, TP_GATE_DATA_SIZE), session);
+    tp_packet_put_bytes(message, tp_packet_bytes(packet), size);
+    tp_err error = tp_lanclient_send(gate->client, peer, message, NULL);
+    tp_packet_release(message);
+    return error;
+}
+
+/* Nobody is there for him to talk to; or he should not talk. */
+static void drop(tp__gate *gate, tp_session_id session, const tp__gate_player *player) {
+    bool waiting = player && tp__gate_state_of(player) == TP__GATE_WAITING;
+    tp__gate_count(&gate->dropped[waiting ? TP__GATE_DROP_WAITING : TP__GATE_DROP_NO_SERVICE], 1);
+    if (waiting) {
+        tp_server_disconnect_after_send(gate->server, session, TP_CLOSE_PROTOCOL);
+    }
+}
+
+void tp__gate_on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
+    tp__gate *gate = tp_server_context(server);
+    const tp__gate_player *player = tp__gate_find(gate, session);
+    tp_peer_id peer =
+        player ? atomic_load_explicit(&player->route, memory_order_acquire) : TP_NO_PEER;
+    tp__gate_count(&gate->from_players, 1);
+    if (TP_UNLIKELY(peer == TP_NO_PEER)) {
+        drop(gate, session, player);
+        return;
+    }
+    tp_err error = forward(gate, session, peer, packet);
+    tp__gate_count(TP_LIKELY(!error) ? &gate->forwarded : &gate->dropped[drop_of(error)], 1);
+}
+
+void tp__gate_on_returned(tp_lanclient *client, const tp_returned *returned) {
+    tp__gate *gate = tp_lanclient_context(client);
+    if (returned->kind == TP_MESSAGE_SEND) { /* the other kinds are answers */
+        tp__gate_count(&gate->returned, 1);
+    }
+}
+
+/* ---- to players ------------------------------------------------------------------------------ */
+
+static bool is_with(tp__gate *gate, tp_session_id session, tp_peer_id peer) {
+    const tp__gate_player *player = tp__gate_find(gate, session);
+    return player && atomic_load_explicit(&player->owner, memory_order_acquire) == peer;
+}
+
+/* Those of the message's sessions number from..from+count-1 that this peer may talk to. */
+static size_t pick(tp__gate *gate, tp_peer_id peer, const uint8_t *message, size_t from,
+    size_t count, tp_session_id *sessions) {
+    size_t picked = 0;
+    for (size_t i = from; i < from + count; i++) {
+        tp_session_id session = tp_gate_get_session(message, i);
+        if (TP_LIKELY(is_with(gate, session, peer))) {
+            sessions[picked++] = session;
+        }
+    }
+    return picked;
+}
+
+/* From the last session to the first: with the first send the frame's header is written in front of the
+ * payload, over the list's end. */
+static void tell(tp__gate *gate, tp_peer_id peer, tp_packet *packet, size_t count) {
+    tp_session_id sessions[CHUNK];
+    const uint8_t *message = tp_packet_bytes(packet);
+    size_t picked = 0;
+    size_t sent = 0;
+    tp_packet_pull_head(packet, tp_gate_send_size(count));
+    for (size_t left = count; left > 0;) {
+        size_t some = left < CHUNK ? left : CHUNK;
+        left -= some;
+        size_t fit = pick(gate, peer, message, left, some, sessions);
+        picked += fit;
+        sent += fit > 0 ? tp_server_send_many(gate->server, sessions, fit, packet) : 0;
+    }
+    tp__gate_count(&gate->to_players, count);
+    tp__gate_count(&gate->sent, sent);
+    if (TP_UNLIKELY(sent < count)) {
+        tp__gate_count(&gate->refused[TP__GATE_REFUSED_NO_PLAYER], count - picked);
+        tp__gate_count(&gate->refused[TP__GATE_REFUSED_NOT_TAKEN], picked - sent);
+    }
+}
+
+void tp__gate_on_malformed(tp__gate *gate, const tp_delivery *from) {
+    tp__gate_count(&gate->malformed, 1);
+    (void)tp_lanclient_refuse(gate->client, from, TP_ERR_PROTOCOL);
+}
+
+void tp__gate_on_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    tp__gate *gate = tp_lanclient_context(client);
+    size_t count;
+    if (TP_LIKELY(tp_gate_read_send(tp_packet_bytes(packet), tp_packet_size(packet), &count))) {
+        tell(gate, from->peer, packet, count);
+    } else {
+        tp__gate_on_malformed(gate, from);
+    }
+}
