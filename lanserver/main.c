@@ -6,37 +6,18 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "core/config.h"
+#include "core/program.h"
 #include "lanserver/settings.h"
 #include "os/thread.h"
 #include "twinport/process.h"
 #include "twinport/version.h"
 
-/* Descriptors beside those of the sessions: standard streams, log, port, listener, and some to
- * spare. */
-#define OWN_DESCRIPTORS 64u
+static const char name[] = "lanserver";
 
 static int fail(const char *what, tp_err error) {
-    fprintf(stderr, "lanserver: %s: %s\n", what, tp_err_text(error));
-    return 1;
-}
-
-/* The lines of a report, each with its newline. */
-static void say_report(const char *report) {
-    size_t size = strlen(report);
-    fprintf(stderr, "%s%s", report, size > 0 && report[size - 1] == '\n' ? "" : "\n");
-}
-
-static void raise_descriptors(unsigned max_sessions) {
-    uint64_t limit = tp_process_raise_descriptor_limit();
-    if (limit < (uint64_t)max_sessions + OWN_DESCRIPTORS) {
-        fprintf(stderr,
-            "lanserver: warning: the system allows %" PRIu64
-            " open files, too few for max_sessions = %u: connections will be refused beyond\n",
-            limit, max_sessions);
-    }
+    return tp__program_fail(name, what, error);
 }
 
 static void say_listening(tp__hub *hub, unsigned workers) {
@@ -77,11 +58,12 @@ static int serve(tp__hub *hub, const tp__hub_options *options) {
 
 static int run(const tp__settings *settings, const tp__hub_options *options) {
     tp_log_options log = tp__settings_log(settings);
+    tp__program_take_share(name, (tp_priority)settings->priority, &settings->processors);
     tp_err error = tp_process_catch_stop();
     if (error) {
         return fail("cannot be told to stop", error);
     }
-    raise_descriptors(options->server.max_sessions);
+    tp__program_raise_descriptors(name, options->server.max_sessions);
     error = tp_log_open(&log);
     if (error) {
         return fail(settings->log_file[0] ? settings->log_file : "log", error);
@@ -112,7 +94,7 @@ int main(int count, char **words) {
     static tp__settings settings;
     char report[TP__CONFIG_REPORT];
     if (tp__arguments_read(count - 1, words + 1, &arguments, report, sizeof report) != TP_OK) {
-        say_report(report);
+        tp__program_say_report(report);
         return 2;
     }
     if (arguments.help) {
@@ -128,7 +110,7 @@ int main(int count, char **words) {
         return 0;
     }
     if (tp__settings_load(arguments.config, &settings, report, sizeof report) != TP_OK) {
-        say_report(report);
+        tp__program_say_report(report);
         return 2;
     }
     tp__hub_options options;

@@ -11,6 +11,9 @@
 static const char *const io_names[] = {"auto", "epoll", "iocp", NULL};
 static const char *const level_names[] = {"debug", "info", "warning", "error", "off", NULL};
 
+/* By tp_priority. */
+static const char *const priority_names[] = {"low", "normal", "high", NULL};
+
 /* By tp_queue_policy. Dropping is none of the bus's: it would lose in silence. */
 static const char *const policy_names[] = {"disconnect", "refuse", NULL};
 static const tp_queue_policy policies[] = {TP_QUEUE_DISCONNECT, TP_QUEUE_REFUSE};
@@ -77,6 +80,12 @@ static const tp__setting settings_table[] = {
         "Messages that a peer may leave unconfirmed before more are returned to their senders."},
     {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 65536, NULL, "4096", NULL,
         "Different services' names, in the life of the process."},
+
+    {"priority", TP__SETTING_CHOICE, AT(priority), 0, 0, priority_names, "normal", NULL,
+        "How it stands to other programs of this machine; high needs a permission of the system's.\n"
+        "wanserver runs at low, so that players do not hold up what goes over the bus."},
+    {"processors", TP__SETTING_PROCESSORS, AT(processors), 0, 0, NULL, "all", NULL,
+        "The processors it may use: the rest is left to others."},
 
     {"log_level", TP__SETTING_CHOICE, AT(log_level), 0, 0, level_names, "info", NULL,
         "What is worth a line in the log."},

@@ -40,6 +40,9 @@ typedef struct tp__settings {
     uint64_t unconfirmed_limit;
     uint64_t max_services;
 
+    unsigned priority; /* tp_priority */
+    tp_processors processors;
+
     unsigned log_level;
     char log_file[256];
 } tp__settings;

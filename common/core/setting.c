@@ -110,6 +110,22 @@ static bool read_text(const tp__setting *setting, const char *text, char *value)
     return true;
 }
 
+/* Copies the next of the words that blanks or commas separate and moves *at behind it. False: there is none, and
+ * *at is at the end; or it is too long for anything, and *at is at it. */
+#define WORD_ROOM TP_ADDRESS_TEXT
+static bool next_word(const char **at, char word[WORD_ROOM]) {
+    static const char separators[] = " \t,";
+    *at += strspn(*at, separators);
+    size_t length = strcspn(*at, separators);
+    if (length == 0 || length >= WORD_ROOM) {
+        return false;
+    }
+    memcpy(word, *at, length);
+    word[length] = '\0';
+    *at += length;
+    return true;
+}
+
 static bool add_network(tp__networks *list, const tp_network *network) {
     if (list->count == TP_COUNT_OF(list->networks)) {
         return false;
@@ -133,25 +149,55 @@ static bool add_word(tp__networks *list, const char *word) {
            add_network(list, &network);
 }
 
-/* Words separated by blanks or commas, at least one. */
 static bool read_networks(const char *text, tp__networks *list) {
-    static const char separators[] = " \t,";
     bool any = false;
-    for (text += strspn(text, separators); *text != '\0'; text += strspn(text, separators)) {
-        char word[TP_ADDRESS_TEXT];
-        size_t length = strcspn(text, separators);
-        if (length >= sizeof word) {
-            return false;
-        }
-        memcpy(word, text, length);
-        word[length] = '\0';
+    char word[WORD_ROOM];
+    while (next_word(&text, word)) {
         if (!add_word(list, word)) {
             return false;
         }
         any = true;
-        text += length;
     }
-    return any;
+    return any && *text == '\0';
+}
+
+/* "3" or "0-3". */
+static bool add_processors(const char *word, tp_processors *processors) {
+    uint64_t first;
+    uint64_t last;
+    if (!read_digits(&word, &first)) {
+        return false;
+    }
+    last = first;
+    if (*word == '-') {
+        word++;
+        if (!read_digits(&word, &last)) {
+            return false;
+        }
+    }
+    if (*word != '\0' || last < first || last >= TP_PROCESSORS_MAX) {
+        return false;
+    }
+    for (uint64_t i = first; i <= last; i++) {
+        processors->bits[i / 64] |= (uint64_t)1 << i % 64;
+    }
+    return true;
+}
+
+static bool read_processors(const char *text, tp_processors *processors) {
+    memset(processors, 0, sizeof *processors);
+    if (strcmp(text, "all") == 0) {
+        return true;
+    }
+    bool any = false;
+    char word[WORD_ROOM];
+    while (next_word(&text, word)) {
+        if (!add_processors(word, processors)) {
+            return false;
+        }
+        any = true;
+    }
+    return any && *text == '\0';
 }
 
 /* ---- settings ----------------------------------------------------------------------------- */
@@ -172,6 +218,8 @@ static bool read_value(const tp__setting *setting, const char *value, void *fiel
         return tp_address_parse(value, field) == TP_OK;
     case TP__SETTING_NETWORKS:
         return read_networks(value, field);
+    case TP__SETTING_PROCESSORS:
+        return read_processors(value, field);
     case TP__SETTING_CHOICE:
         return read_choice(setting, value, field);
     case TP__SETTING_TEXT:
@@ -255,6 +303,11 @@ const char *tp__setting_expectation(const tp__setting *setting, char *text) {
             "networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix, or the "
             "words private or any; at most %d",
             TP_ACCESS_MAX_NETWORKS);
+        break;
+    case TP__SETTING_PROCESSORS:
+        (void)snprintf(text, TP__EXPECTATION_TEXT,
+            "processors' numbers such as 2 or 0-3,8, from 0 to %d, or the word all",
+            TP_PROCESSORS_MAX - 1);
         break;
     case TP__SETTING_CHOICE:
         expect_choice(setting, text);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "twinport/address.h"
+#include "twinport/process.h"
 
 typedef enum tp__setting_kind {
     TP__SETTING_BOOL,    /* bool: yes or no */
@@ -17,9 +18,10 @@ typedef enum tp__setting_kind {
     TP__SETTING_BYTES,   /* uint64_t: bytes; suffixes k, m, g (1,024 to the first, second, third) */
     TP__SETTING_TIME,    /* uint64_t: milliseconds; written with ms, s, min or h */
     TP__SETTING_ADDRESS, /* tp_address */
-    TP__SETTING_NETWORKS, /* tp__networks: any number of them, also over several lines */
-    TP__SETTING_CHOICE,   /* unsigned: which of `choices` */
-    TP__SETTING_TEXT      /* char[max + 1] */
+    TP__SETTING_NETWORKS,   /* tp__networks: any number of them, also over several lines */
+    TP__SETTING_PROCESSORS, /* tp_processors; none of them for "all" */
+    TP__SETTING_CHOICE,     /* unsigned: which of `choices` */
+    TP__SETTING_TEXT        /* char[max + 1] */
 } tp__setting_kind;
 
 /* In a list of networks, "private" stands for all of tp_private_networks(), "any" for ::/0. */

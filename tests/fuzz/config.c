@@ -14,6 +14,7 @@ typedef struct target {
     uint64_t time;
     tp_address address;
     tp__networks networks;
+    tp_processors processors;
     unsigned choice;
     char text[17];
     unsigned char behind;
@@ -28,6 +29,8 @@ static const tp__setting table[] = {
     {"time", TP__SETTING_TIME, offsetof(target, time), 0, 86400000, NULL, "30s", NULL, ""},
     {"address", TP__SETTING_ADDRESS, offsetof(target, address), 0, 0, NULL, NULL, "::1", ""},
     {"networks", TP__SETTING_NETWORKS, offsetof(target, networks), 0, 0, NULL, "private", NULL, ""},
+    {"processors", TP__SETTING_PROCESSORS, offsetof(target, processors), 0, 0, NULL, "all", NULL,
+        ""},
     {"choice", TP__SETTING_CHOICE, offsetof(target, choice), 0, 0, choices, "auto", NULL, ""},
     {"text", TP__SETTING_TEXT, offsetof(target, text), 0, 16, NULL, "bus", NULL, ""},
 };

@@ -1,4 +1,6 @@
 """What the configuration says reaches the server: each setting that can be seen from outside."""
+import os
+import re
 import socket
 import struct
 
@@ -116,6 +118,39 @@ def case_the_queue_in_packets():
         for sender in senders:
             until(lambda: sender.stats() and deaf.id in sender.down, "the deaf one is ended")
             expect_equal(sender.down[deaf.id], TP_END_OVERLOAD, "reason")
+        hub.finish()
+
+
+def share(hub, thread=""):
+    """nice and processors of a program, as the system tells them."""
+    folder = f"/proc/{hub.process.pid}/task/{thread or hub.process.pid}"
+    with open(folder + "/stat", encoding="ascii") as file:
+        nice = int(file.read().rpartition(") ")[2].split()[16])
+    with open(folder + "/status", encoding="ascii") as file:
+        processors = re.search(r"^Cpus_allowed_list:\s+(.*)$", file.read(), re.M).group(1)
+    return nice, processors
+
+
+def case_its_share_of_the_machine():
+    if WINDOWS:
+        for lines in (["priority = low"], ["priority = high"], ["processors = 0"]):
+            with Hub(*lines) as hub:
+                talk(hub)
+                hub.finish()
+        return
+    first = min(os.sched_getaffinity(0))
+    begin = os.nice(0)
+    with Hub() as hub:
+        expect_equal(share(hub)[0], begin, "nice, if nothing is said")
+        hub.finish()
+    with Hub("priority = low", f"processors = {first}") as hub:
+        for thread in os.listdir(f"/proc/{hub.process.pid}/task"):
+            expect_equal(share(hub, thread), (max(begin, 10), str(first)), f"share of thread {thread}")
+        talk(hub)
+        hub.finish()
+    with Hub("processors = 1023") as hub:  # which is not there: a warning, and it runs
+        hub.wait_for(r"^lanserver: warning: all processors are used: ", errors=True)
+        talk(hub)
         hub.finish()
 
 

@@ -8,6 +8,7 @@ typedef struct target {
     uint64_t count;
     uint64_t bytes;
     uint64_t time;
+    tp_processors processors;
     tp_address address;
     tp__networks networks;
     unsigned choice;
@@ -17,7 +18,7 @@ typedef struct target {
 
 static const char *const colours[] = {"red", "green", "blue", NULL};
 
-enum { FLAG, COUNT, BYTES, TIME, ADDRESS, NETWORKS, CHOICE, TEXT, SETTINGS };
+enum { FLAG, COUNT, BYTES, TIME, ADDRESS, NETWORKS, PROCESSORS, CHOICE, TEXT, SETTINGS };
 
 static const tp__setting table[SETTINGS] = {
     {"flag", TP__SETTING_BOOL, offsetof(target, flag), 0, 0, NULL, "yes", NULL, "a flag"},
@@ -29,6 +30,8 @@ static const tp__setting table[SETTINGS] = {
         "an address"},
     {"networks", TP__SETTING_NETWORKS, offsetof(target, networks), 0, 0, NULL, "private", NULL,
         "networks"},
+    {"processors", TP__SETTING_PROCESSORS, offsetof(target, processors), 0, 0, NULL, "0-2", NULL,
+        "processors"},
     {"choice", TP__SETTING_CHOICE, offsetof(target, choice), 0, 0, colours, "green", NULL, "one"},
     {"text", TP__SETTING_TEXT, offsetof(target, text), 2, 8, NULL, "bus", NULL, "a text"},
 };
@@ -52,6 +55,7 @@ static void standard_values_are_put_in(void) {
     CHECK_EQ(now.time, 30000);
     CHECK_EQ(now.address.port, 4000);
     CHECK_EQ(now.networks.count, 8);
+    CHECK_EQ(now.processors.bits[0], 7);
     CHECK_EQ(now.choice, 1);
     CHECK_STR(now.text, "bus");
     CHECK_EQ(now.behind, 0x5a);
@@ -198,6 +202,30 @@ static void a_list_has_an_end(void) {
     CHECK_EQ(now.choice, 1); /* what stands behind the list */
 }
 
+static void processors_are_numbers_and_ranges(void) {
+    start();
+    CHECK(reads(PROCESSORS, "5"));
+    CHECK_EQ(now.processors.bits[0], 1u << 5);
+    CHECK(reads(PROCESSORS, "1,3-4, 62-65 1023"));
+    CHECK_EQ(now.processors.bits[0], UINT64_C(0xc00000000000001a));
+    CHECK_EQ(now.processors.bits[1], 3);
+    CHECK_EQ(now.processors.bits[15], UINT64_C(0x8000000000000000));
+    CHECK(reads(PROCESSORS, "0-1023"));
+    CHECK(reads(PROCESSORS, "all"));
+    for (unsigned i = 0; i < TP_PROCESSORS_MAX / 64; i++) {
+        CHECK_EQ(now.processors.bits[i], 0);
+    }
+    static const char *const bad[] = {"", ",", "1024", "3-1", "0-1024", "1-", "-1", "1-2-3", "a",
+        "all,1", "1;2", "0x1", "99999999999999999999",
+        "1111111111111111111111111111111111111111111111111111111111111111"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        if (reads(PROCESSORS, bad[i])) {
+            CHECK_STR("is read", bad[i]);
+        }
+    }
+    CHECK_EQ(now.address.port, 4000); /* what stands behind them */
+}
+
 static void clearing_touches_lists_only(void) {
     start();
     for (unsigned i = 0; i < SETTINGS; i++) {
@@ -216,6 +244,8 @@ static void expectations_name_the_range(void) {
         "a number of bytes such as 512, 64k or 2m, from 4k to 64m");
     CHECK_STR(tp__setting_expectation(&table[TIME], text),
         "a time with its unit such as 500ms, 30s or 5min, from 0 to 24h");
+    CHECK_STR(tp__setting_expectation(&table[PROCESSORS], text),
+        "processors' numbers such as 2 or 0-3,8, from 0 to 1023, or the word all");
     CHECK_STR(tp__setting_expectation(&table[CHOICE], text), "one of red, green, blue");
     CHECK_STR(tp__setting_expectation(&table[TEXT], text), "a text of 2 to 8 bytes");
     static const char *const many[] = {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -294,6 +324,7 @@ CHECK_MAIN(CASE(standard_values_are_put_in), CASE(a_wrong_table_is_refused),
     CASE(a_list_may_be_empty_by_standard), CASE(bools_are_yes_or_no),
     CASE(counts_are_whole_numbers_in_their_range), CASE(bytes_and_times_have_units),
     CASE(addresses_choices_and_texts_are_read), CASE(networks_are_added_up),
-    CASE(a_list_has_an_end), CASE(clearing_touches_lists_only), CASE(expectations_name_the_range),
+    CASE(a_list_has_an_end), CASE(processors_are_numbers_and_ranges),
+    CASE(clearing_touches_lists_only), CASE(expectations_name_the_range),
     CASE(settings_are_found_by_name_and_by_likeness), CASE(quotes_are_fit_to_be_printed),
     CASE(reports_stay_in_their_room), CASE(many_errors_are_counted))

@@ -1,0 +1,49 @@
+/*
+ * What the mains of the programs have in common. One thread, at start; nothing is kept.
+ */
+#include "core/program.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Descriptors beside those of the sessions: standard streams, log, port, listener, and some to
+ * spare. */
+#define OWN_DESCRIPTORS 64u
+
+int tp__program_fail(const char *program, const char *what, tp_err error) {
+    fprintf(stderr, "%s: %s: %s\n", program, what, tp_err_text(error));
+    return 1;
+}
+
+void tp__program_say_report(const char *report) {
+    size_t size = strlen(report);
+    fprintf(stderr, "%s%s", report, size > 0 && report[size - 1] == '\n' ? "" : "\n");
+}
+
+void tp__program_raise_descriptors(const char *program, unsigned sessions) {
+    uint64_t limit = tp_process_raise_descriptor_limit();
+    if (limit < (uint64_t)sessions + OWN_DESCRIPTORS) {
+        fprintf(stderr,
+            "%s: warning: the system allows %" PRIu64
+            " open files, too few for %u sessions: connections will be refused beyond\n",
+            program, limit, sessions);
+    }
+}
+
+static bool names_any(const tp_processors *processors) {
+    static const tp_processors none;
+    return memcmp(processors, &none, sizeof none) != 0;
+}
+
+void tp__program_take_share(
+    const char *program, tp_priority priority, const tp_processors *processors) {
+    tp_err error = tp_process_set_priority(priority);
+    if (error) {
+        fprintf(stderr, "%s: warning: priority stays as it was: %s\n", program, tp_err_text(error));
+    }
+    error = names_any(processors) ? tp_process_set_processors(processors) : TP_OK;
+    if (error) {
+        fprintf(stderr, "%s: warning: all processors are used: %s\n", program, tp_err_text(error));
+    }
+}
