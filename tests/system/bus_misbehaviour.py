@@ -251,7 +251,9 @@ def case_storm():
         for i in range(300):
             client = BusClient(hub.port, f"s{i % 7}")
             client.message(ALL, service_hash("good"), b"hello")
-            client.close()
+            # A close with bytes unread would be a reset, and Win32 may forget for that what came before.
+            client.socket.shutdown(socket.SHUT_WR)
+            client.closed()
             for good in (pair.a, pair.b):
                 expect_equal(good.next().body, b"hello", "ALL")
                 good.ack()
