@@ -113,7 +113,7 @@ static void exchange_close(exchange *e) {
 
 static void many_small_gathered_sends_keep_order(void) {
     static exchange e;
-    exchange_open(&e, 8u << 20, 8u << 20);
+    exchange_open(&e, 2u << 20, 2u << 20);
     e.client.on_sent = send_more_pieces;
     e.server.on_sent = send_more_pieces;
     stage_run(&e.client, send_pieces, NULL);

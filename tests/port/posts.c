@@ -11,7 +11,7 @@
 
 #define POSTERS      8
 #define POSTS_EACH   2500
-#define CHAIN_LENGTH 20000
+#define CHAIN_LENGTH 2500
 
 typedef struct posted {
     stage_op op;
