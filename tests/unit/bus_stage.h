@@ -28,7 +28,7 @@ static inline void stage_open(void) {
 
 static inline uint64_t stage_patience_ms(void) {
     const char *factor = getenv("TWINPORT_TIME_FACTOR");
-    return 10000u * (factor ? strtoull(factor, NULL, 10) : 1u);
+    return 60000u * (factor ? strtoull(factor, NULL, 10) : 1u);
 }
 
 /* Waits until `condition` holds, which is read under the mutex. */
@@ -51,7 +51,7 @@ static inline void hub_options(tp__hub_options *options) {
     tp__hub_defaults(options);
     options->server.address.port = 0;
     options->server.workers = 2;
-    options->server.drain_timeout_ms = 2000;
+    options->server.drain_timeout_ms = 20000;
 }
 
 static inline tp__hub *hub_open(const tp__hub_options *options) {

@@ -64,7 +64,7 @@ static void block_sink(bool blocked) {
 
 static uint64_t deadline(void) {
     const char *factor = getenv("TWINPORT_TIME_FACTOR");
-    return tp_clock_ms() + 8000 * (factor == NULL ? 1 : strtoull(factor, NULL, 10));
+    return tp_clock_ms() + 60000 * (factor == NULL ? 1 : strtoull(factor, NULL, 10));
 }
 
 /* Waits until the sink has been given `text`. */

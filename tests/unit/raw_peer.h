@@ -13,7 +13,7 @@
 
 #include "os/port.h"
 
-#define RAW_PATIENCE_MS 20000u /* what a busy machine may take; times TWINPORT_TIME_FACTOR */
+#define RAW_PATIENCE_MS 60000u /* what a busy machine may take; times TWINPORT_TIME_FACTOR */
 
 typedef struct raw_peer raw_peer;
 

@@ -140,10 +140,13 @@ static inline raw_peer *stage_connect_peer(server_stage *stage) {
 #define STAGE_WAIT(condition)                                                                      \
     do {                                                                                           \
         uint64_t stage_deadline_ = raw_deadline();                                                 \
-        while (!(condition) && tp_clock_ms() < stage_deadline_) {                                  \
+        bool stage_holds_ = (condition); /* looked at once each: looking may do something */       \
+        while (!stage_holds_ && tp_clock_ms() < stage_deadline_) {                                 \
             tp_thread_yield();                                                                     \
+            stage_holds_ = (condition);                                                            \
         }                                                                                          \
-        REQUIRE(condition);                                                                        \
+        check_true(stage_holds_, "in time: " #condition, __FILE__, __LINE__);                      \
+        REQUIRE(stage_holds_);                                                                     \
     } while (0)
 
 #endif
