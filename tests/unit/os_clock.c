@@ -34,12 +34,16 @@ static void both_monotonic_clocks_run_alike(void) {
 }
 
 static void nanoseconds_are_finer_than_milliseconds(void) {
-    uint64_t begin = tp_clock_ns();
-    uint64_t next = begin;
-    while (next == begin) {
-        next = tp_clock_ns();
+    uint64_t least = UINT64_MAX; /* of many steps: the machine may stall between any two looks */
+    for (unsigned i = 0; i < 1000; i++) {
+        uint64_t begin = tp_clock_ns();
+        uint64_t next = begin;
+        while (next == begin) {
+            next = tp_clock_ns();
+        }
+        least = next - begin < least ? next - begin : least;
     }
-    CHECK_LT(next - begin, UINT64_C(1000000));
+    CHECK_LT(least, UINT64_C(1000000));
 }
 
 static void wall_time_agrees_with_the_c_library(void) {
