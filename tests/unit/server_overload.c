@@ -89,8 +89,9 @@ static void new_packets_are_dropped(void) {
     tp_packet *packet = tp_packet_new(PACKET_SIZE);
     REQUIRE(packet != NULL && tp_packet_put_space(packet, PACKET_SIZE) != NULL);
     CHECK(tp_server_send(stage.server, slow_id, packet));
-    CHECK_EQ(tp_server_send_many(stage.server, &slow_id, 1, packet), 0); /* no queue took it */
-    CHECK_EQ(tp_server_broadcast(stage.server, packet, other_id), 0);
+    /* No queue takes it: soon, for a worker that was held up may only now make some room. */
+    STAGE_WAIT(tp_server_send_many(stage.server, &slow_id, 1, packet) == 0);
+    STAGE_WAIT(tp_server_broadcast(stage.server, packet, other_id) == 0);
     tp_packet_release(packet);
     CHECK_EQ(atomic_load(&stage.leaves), 0);
     check_other_is_served();

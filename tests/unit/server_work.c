@@ -272,6 +272,8 @@ static void two_thousand_sessions_at_once(void) {
     other.options.workers = 2;
     other.options.max_sessions = MANY;
     other.options.connect_timeout_ms = 600000;
+    other.options.drain_timeout_ms =
+        600000; /* each hears that it is over, however long that takes */
     atomic_store(&other.echo, false);
     server_stage_open(&other);
     tp_address address = tp_server_address(stage.server);
