@@ -59,14 +59,16 @@ static tp_session_id session_of(tp__hub *hub, tp_peer_id id) {
 static char large[32768];
 static const char small[] = "a message as long as the ones that follow";
 
-/* A hub whose queues are small, with somebody of the service "slow" who does not read. */
+/* A hub whose queues are small, with somebody of the service "slow" who does not read. It has one worker,
+ * so that a queue is full for its reader's sake and never for a worker's that was held up. */
 static tp__hub *open_with_holder(tp_queue_policy policy, party *holder) {
     stage_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_policy = policy;
     options.server.queue_bytes = 65536;
-    options.server.drain_timeout_ms = 10000;
+    options.server.workers = 1;
+    options.server.drain_timeout_ms = 60000;
     tp__hub *hub = hub_open(&options);
     memset(large, 'x', sizeof large - 1);
     set_held(true);
@@ -166,8 +168,7 @@ static void a_copy_of_an_all_that_finds_no_room_comes_back(void) {
         sent++;
         AWAIT(c.messages == sent);
     }
-    AWAIT(a.peer_downs == 1);
-    CHECK_GE(no_peers, 1);
+    AWAIT(a.peer_downs == 1 && no_peers >= 1);
     set_held(false);
     party_leave(&a);
     party_leave(&b);

@@ -192,7 +192,7 @@ static void a_request_times_out_once(void) {
     AWAIT(b.ups == 1);
     uint64_t begin = tp_clock_ms();
     CHECK_EQ(ask(&a, self(&b), "forget it", 60), TP_OK);
-    AWAIT(a.replies == 1);
+    AWAIT(a.replies == 1 && b.requests == 1);
     CHECK_GE(tp_clock_ms() - begin, 60);
     CHECK_EQ(a.reply_error, TP_ERR_TIMED_OUT);
     tp_packet *packet = text_packet("too late");
