@@ -38,6 +38,7 @@ tp_err tp__aead_seal(const tp__aead *aead, const uint8_t *plain, size_t size, ui
         EVP_CipherFinal_ex(context, sealed + size, &written) == 1 &&
         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, (int)TP_SECRET_TAG, sealed + size) == 1;
     EVP_CIPHER_CTX_free(context);
+    tp__wipe_stack();
     return done ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
 }
 
@@ -57,6 +58,7 @@ tp_err tp__aead_open(const tp__aead *aead, const uint8_t *sealed, size_t size, u
         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, (int)sizeof tag, tag) == 1;
     bool authentic = ready && EVP_CipherFinal_ex(context, rest, &written) == 1;
     EVP_CIPHER_CTX_free(context);
+    tp__wipe_stack();
     if (!authentic) {
         tp_secure_wipe(plain, size);
         return tp__crypto_failed(ready ? TP_ERR_AUTH : TP_ERR_CRYPTO);

@@ -50,6 +50,7 @@ tp_err tp__agree_generate(uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[T
     EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
     bool done = key != NULL && read_private(key, private_key) && read_public(key, public_key);
     EVP_PKEY_free(key);
+    tp__wipe_stack();
     return done ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
 }
 
@@ -57,6 +58,7 @@ tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_k
     EVP_PKEY *key = make_key(private_key, NULL);
     bool done = key != NULL && read_public(key, public_key);
     EVP_PKEY_free(key);
+    tp__wipe_stack();
     return done ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
 }
 
@@ -95,6 +97,7 @@ tp_err tp__agree(const uint8_t private_key[TP_KEY_SIZE], const uint8_t public_ke
     EVP_PKEY_CTX_free(context);
     EVP_PKEY_free(peer);
     EVP_PKEY_free(own);
+    tp__wipe_stack();
     if (error) {
         tp_secure_wipe(shared, TP_KEY_SIZE);
         return tp__crypto_failed(error);

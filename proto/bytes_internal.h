@@ -1,5 +1,5 @@
 /*
- * Little-endian numbers in buffers, for the WAN's formats.
+ * Numbers in buffers: little-endian, as the WAN's formats have them, and one that is not.
  */
 #ifndef TWINPORT_PROTO_BYTES_INTERNAL_H
 #define TWINPORT_PROTO_BYTES_INTERNAL_H
@@ -19,6 +19,12 @@ static inline void tp__put_u32(uint8_t *at, uint32_t value) {
 static inline void tp__put_u64(uint8_t *at, uint64_t value) {
     tp__put_u32(at, (uint32_t)value);
     tp__put_u32(at + 4, (uint32_t)(value >> 32));
+}
+
+static inline void tp__put_u64_big(uint8_t *at, uint64_t value) {
+    for (unsigned i = 0; i < 8; i++) {
+        at[i] = (uint8_t)(value >> (56 - 8 * i));
+    }
 }
 
 static inline uint16_t tp__get_u16(const uint8_t *at) {

@@ -38,14 +38,9 @@ static tp_err compute_mac(const uint8_t secret[TP_KEY_SIZE], const uint8_t hello
     uint8_t key[TP_KEY_SIZE];
     uint8_t whole[TP_KEY_SIZE];
     const tp__piece before = {hello, TP_HELLO_TOKEN - TP_HELLO_MAC};
-    EVP_MD_CTX *context = tp__hash_context();
-    if (context == NULL) {
-        return tp__crypto_failed(TP_ERR_CRYPTO);
-    }
     tp_err error = tp_token_mac_key(secret, key);
-    error = error ? error : tp__hmac(context, key, &before, 1, whole);
+    error = error ? error : tp__hmac_once(key, &before, 1, whole);
     memcpy(mac, whole, TP_HELLO_MAC);
-    EVP_MD_CTX_free(context);
     tp_secure_wipe(key, sizeof key);
     tp_secure_wipe(whole, sizeof whole);
     return error;
@@ -160,14 +155,7 @@ tp_err tp_reply_read(tp_noise *noise, const uint8_t *bytes, size_t size, tp_repl
 
 tp_err tp_gateway_key_from_private(const uint8_t private_key[TP_KEY_SIZE], tp_gateway_key *key) {
     tp_err error = tp_key_pair_from_private(private_key, &key->pair);
-    EVP_MD_CTX *context = error ? NULL : tp__hash_context();
-    if (context != NULL) {
-        const tp__piece public_key = {key->pair.public_key, TP_KEY_SIZE};
-        error = tp__sha256(context, &public_key, 1, key->public_hash);
-        EVP_MD_CTX_free(context);
-    } else {
-        error = TP_ERR_CRYPTO;
-    }
+    error = error ? error : tp__sha256_once(key->pair.public_key, TP_KEY_SIZE, key->public_hash);
     if (error) {
         tp_secure_wipe(key, sizeof *key);
     }

@@ -55,3 +55,21 @@ tp_err tp__hmac(EVP_MD_CTX *context, const uint8_t key[TP_KEY_SIZE], const tp__p
     tp_secure_wipe(inner, sizeof inner);
     return done ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
 }
+
+tp_err tp__sha256_once(const void *bytes, size_t size, uint8_t digest[TP_KEY_SIZE]) {
+    const tp__piece piece = {bytes, size};
+    EVP_MD_CTX *context = tp__hash_context();
+    tp_err error =
+        context != NULL ? tp__sha256(context, &piece, 1, digest) : tp__crypto_failed(TP_ERR_CRYPTO);
+    EVP_MD_CTX_free(context);
+    return error;
+}
+
+tp_err tp__hmac_once(const uint8_t key[TP_KEY_SIZE], const tp__piece *pieces, size_t count,
+    uint8_t mac[TP_KEY_SIZE]) {
+    EVP_MD_CTX *context = tp__hash_context();
+    tp_err error = context != NULL ? tp__hmac(context, key, pieces, count, mac)
+                                   : tp__crypto_failed(TP_ERR_CRYPTO);
+    EVP_MD_CTX_free(context);
+    return error;
+}

@@ -61,7 +61,8 @@ tp_err tp_noise_split(const tp_noise *noise, tp_noise_keys *keys);
 
 void tp_noise_wipe(tp_noise *noise);
 
-/* Diffie-Hellman computations of this process so far: what a forged HELLO must not cost. */
+/* Diffie-Hellman computations of this process so far, each counted as it begins: what a forged HELLO must not
+ * cost. Drawing a key pair is none. */
 uint64_t tp_noise_diffie_hellman_count(void);
 
 #ifdef __cplusplus

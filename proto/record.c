@@ -6,6 +6,8 @@
 #include "proto/record.h"
 
 #include <limits.h>
+#include <openssl/core_names.h>
+#include <openssl/params.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -27,6 +29,9 @@ static _Atomic(void *) observer_context;
 static tp_err create(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE], bool sealing) {
     memset(direction, 0, sizeof *direction);
+    if (!tp__suite_exists(suite)) {
+        return TP_ERR_INVALID;
+    }
     const EVP_CIPHER *algorithm = tp__suite_cipher(suite);
     if (algorithm == NULL) {
         return tp__crypto_failed(TP_ERR_CRYPTO);
@@ -35,7 +40,9 @@ static tp_err create(
     if (cipher == NULL) {
         return tp__crypto_failed(TP_ERR_NO_MEMORY);
     }
-    if (EVP_CipherInit_ex2(cipher, algorithm, key, NULL, sealing, NULL) != 1) {
+    bool keyed = EVP_CipherInit_ex2(cipher, algorithm, key, NULL, sealing, NULL) == 1;
+    tp__wipe_stack();
+    if (!keyed) {
         EVP_CIPHER_CTX_free(cipher);
         return tp__crypto_failed(TP_ERR_CRYPTO);
     }
@@ -57,15 +64,26 @@ tp_err tp_record_create_opening(
 
 void tp_record_destroy(tp_record_direction *direction) {
     EVP_CIPHER_CTX_free(direction->cipher);
+    tp__wipe_stack(); /* the last record's traces, if it was on this thread */
     memset(direction, 0, sizeof *direction);
 }
 
 /* ---- the key's life -------------------------------------------------------------------------------- */
 
-static bool set_nonce(tp_record_direction *direction, uint64_t counter) {
+/* `tag`: of the record that is to be opened, else NULL. One call sets both: libcrypto's calls cost as
+ * much as the ciphers do on small records. */
+static bool set_nonce(tp_record_direction *direction, uint64_t counter, const OSSL_PARAM *tag) {
     uint8_t nonce[TP__NONCE_SIZE];
     tp__suite_nonce((tp_suite)direction->suite, counter, nonce);
-    return EVP_CipherInit_ex2(direction->cipher, NULL, NULL, nonce, direction->sealing, NULL) == 1;
+    return EVP_CipherInit_ex2(direction->cipher, NULL, NULL, nonce, direction->sealing, tag) == 1;
+}
+
+/* The tag in a record, to be read or written by libcrypto. */
+static void describe_tag(const uint8_t *tag, OSSL_PARAM parameters[2]) {
+    /* One kind of parameter serves both ways, so it knows no const. */
+    parameters[0] = OSSL_PARAM_construct_octet_string(
+        OSSL_CIPHER_PARAM_AEAD_TAG, (void *)(uintptr_t)tag, TP_SECRET_TAG);
+    parameters[1] = OSSL_PARAM_construct_end();
 }
 
 /* What REKEY makes of the present key: the key stream at its nonce. Encrypting or decrypting, zeros
@@ -73,7 +91,7 @@ static bool set_nonce(tp_record_direction *direction, uint64_t counter) {
 static bool next_key(tp_record_direction *direction, uint8_t key[TP_KEY_SIZE]) {
     int written = 0;
     memset(key, 0, TP_KEY_SIZE);
-    return set_nonce(direction, REKEY_COUNTER) &&
+    return set_nonce(direction, REKEY_COUNTER, NULL) &&
            EVP_CipherUpdate(direction->cipher, key, &written, key, (int)TP_KEY_SIZE) == 1;
 }
 
@@ -111,12 +129,19 @@ static bool rekey(tp_record_direction *direction) {
         observe(direction, REKEY_COUNTER) && next_key(direction, key) &&
         EVP_CipherInit_ex2(direction->cipher, NULL, key, NULL, direction->sealing, NULL) == 1;
     tp_secure_wipe(key, sizeof key);
+    tp__wipe_stack();
     return done;
+}
+
+/* After this a direction is of no use any more. */
+static tp_err fail(tp_record_direction *direction, tp_err error) {
+    direction->failed = true;
+    return tp__crypto_failed(error);
 }
 
 /* Makes the cipher ready for the next counter, which is used up by that whatever comes of it: a record that
  * fails half-way never shares its nonce with another. */
-static tp_err take_counter(tp_record_direction *direction) {
+static tp_err take_counter(tp_record_direction *direction, const OSSL_PARAM *tag) {
     uint64_t counter = direction->counter;
     uint64_t interval = atomic_load_explicit(&rekey_interval, memory_order_relaxed);
     if (direction->cipher == NULL || direction->failed) {
@@ -127,15 +152,9 @@ static tp_err take_counter(tp_record_direction *direction) {
     }
     direction->counter = counter + 1;
     bool due = counter > 0 && (counter & (interval - 1)) == 0;
-    bool ready =
-        (!due || rekey(direction)) && observe(direction, counter) && set_nonce(direction, counter);
-    return ready ? TP_OK : TP_ERR_CRYPTO;
-}
-
-/* After an error a direction is of no use any more. */
-static tp_err fail(tp_record_direction *direction, tp_err error) {
-    direction->failed = true;
-    return tp__crypto_failed(error);
+    bool ready = (!due || rekey(direction)) && observe(direction, counter) &&
+                 set_nonce(direction, counter, tag);
+    return ready ? TP_OK : fail(direction, TP_ERR_CRYPTO);
 }
 
 /* ---- records ---------------------------------------------------------------------------------------- */
@@ -144,17 +163,18 @@ tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t pl
     if (plain_size < 1 || plain_size > TP_RECORD_PLAIN_MAX || !direction->sealing) {
         return TP_ERR_INVALID;
     }
-    tp_err error = take_counter(direction);
+    tp_err error = take_counter(direction, NULL);
     if (error) {
-        return fail(direction, error);
+        return error;
     }
     uint8_t *body = record + TP_RECORD_HEADER;
     int written = 0;
+    OSSL_PARAM tag[2];
+    describe_tag(body + plain_size, tag);
     tp__put_u16(record, (uint16_t)(plain_size + TP_SECRET_TAG));
     bool done = EVP_CipherUpdate(direction->cipher, body, &written, body, (int)plain_size) == 1 &&
                 EVP_CipherFinal_ex(direction->cipher, body + plain_size, &written) == 1 &&
-                EVP_CIPHER_CTX_ctrl(direction->cipher, EVP_CTRL_AEAD_GET_TAG, (int)TP_SECRET_TAG,
-                    body + plain_size) == 1;
+                EVP_CIPHER_CTX_get_params(direction->cipher, tag) == 1;
     return done ? TP_OK : fail(direction, TP_ERR_CRYPTO);
 }
 
@@ -163,18 +183,16 @@ tp_err tp_record_open(
     if (length < TP_RECORD_MIN || length > TP_RECORD_MAX || direction->sealing) {
         return TP_ERR_INVALID;
     }
-    tp_err error = take_counter(direction);
-    if (error) {
-        return fail(direction, error);
-    }
     size_t size = length - TP_SECRET_TAG;
-    uint8_t tag[TP_SECRET_TAG];  /* libcrypto takes it as not constant */
+    OSSL_PARAM tag[2];
+    describe_tag(sealed + size, tag);
+    tp_err error = take_counter(direction, tag);
+    if (error) {
+        return error;
+    }
     uint8_t rest[TP_SECRET_TAG]; /* of a block that these ciphers do not have */
     int written = 0;
-    memcpy(tag, sealed + size, sizeof tag);
-    bool ready =
-        EVP_CipherUpdate(direction->cipher, plain, &written, sealed, (int)size) == 1 &&
-        EVP_CIPHER_CTX_ctrl(direction->cipher, EVP_CTRL_AEAD_SET_TAG, (int)TP_SECRET_TAG, tag) == 1;
+    bool ready = EVP_CipherUpdate(direction->cipher, plain, &written, sealed, (int)size) == 1;
     bool authentic = ready && EVP_CipherFinal_ex(direction->cipher, rest, &written) == 1;
     if (!authentic) {
         tp_secure_wipe(plain, size);

@@ -10,6 +10,7 @@
 
 #include <openssl/evp.h>
 
+#include "proto/bytes_internal.h"
 #include "proto/suite.h"
 
 #define TP__NONCE_SIZE 12u
@@ -34,7 +35,19 @@ static inline bool tp__suite_exists(unsigned suite) {
 }
 
 /* The nonce in Noise's encoding: four zeros, then the counter, big-endian for GCM and else little. */
-void tp__suite_nonce(tp_suite suite, uint64_t counter, uint8_t nonce[TP__NONCE_SIZE]);
+static inline void tp__suite_nonce(
+    tp_suite suite, uint64_t counter, uint8_t nonce[TP__NONCE_SIZE]) {
+    tp__put_u32(nonce, 0);
+    if (suite == TP_SUITE_AES_256_GCM) {
+        tp__put_u64_big(nonce + 4, counter);
+    } else {
+        tp__put_u64(nonce + 4, counter);
+    }
+}
+
+/* Overwrites the stack below the caller: libcrypto wipes what it puts on the heap, but X25519 and ChaCha20
+ * leave copies of their keys in frames. About 100 ns, so not for each record. */
+void tp__wipe_stack(void);
 
 /* After a call of libcrypto's has failed: takes its words off the thread's error queue, where the next
  * user of OpenSSL on this thread would mistake them for its own. Returns `error`. */
@@ -55,6 +68,11 @@ tp_err tp__sha256(
     EVP_MD_CTX *context, const tp__piece *pieces, size_t count, uint8_t digest[TP_KEY_SIZE]);
 tp_err tp__hmac(EVP_MD_CTX *context, const uint8_t key[TP_KEY_SIZE], const tp__piece *pieces,
     size_t count, uint8_t mac[TP_KEY_SIZE]);
+
+/* The same with a context of their own, for who needs but one. */
+tp_err tp__sha256_once(const void *bytes, size_t size, uint8_t digest[TP_KEY_SIZE]);
+tp_err tp__hmac_once(const uint8_t key[TP_KEY_SIZE], const tp__piece *pieces, size_t count,
+    uint8_t mac[TP_KEY_SIZE]);
 
 /* ---- aead.c: one message under a key of its own ------------------------------------------------- */
 

@@ -27,13 +27,7 @@ _Static_assert(IN_USER_DATA + TP_TOKEN_USER_DATA == PLAIN_SIZE, "the user data e
 static tp_err derive(const uint8_t key[TP_KEY_SIZE], const char *word, tp__piece rest,
     uint8_t derived[TP_KEY_SIZE]) {
     const tp__piece pieces[] = {{word, strlen(word)}, rest};
-    EVP_MD_CTX *context = tp__hash_context();
-    if (context == NULL) {
-        return tp__crypto_failed(TP_ERR_CRYPTO);
-    }
-    tp_err error = tp__hmac(context, key, pieces, 2, derived);
-    EVP_MD_CTX_free(context);
-    return error;
+    return tp__hmac_once(key, pieces, 2, derived);
 }
 
 /* The key of a box, and what is bound to it: the token before the box, and the gateway it is for. */
@@ -56,17 +50,6 @@ static tp__aead box_cipher(const box *prepared) {
         .key = prepared->key,
         .bound = prepared->bound,
         .bound_size = sizeof prepared->bound};
-}
-
-static tp_err hash_public(const uint8_t server_public[TP_KEY_SIZE], uint8_t hash[TP_KEY_SIZE]) {
-    const tp__piece key = {server_public, TP_KEY_SIZE};
-    EVP_MD_CTX *context = tp__hash_context();
-    if (context == NULL) {
-        return tp__crypto_failed(TP_ERR_CRYPTO);
-    }
-    tp_err error = tp__sha256(context, &key, 1, hash);
-    EVP_MD_CTX_free(context);
-    return error;
 }
 
 static void write_plain(
@@ -97,7 +80,7 @@ tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,
     token[0] = key->id;
     tp__put_u64(token + AT_EXPIRY, expiry);
     tp_err error = draw(token + AT_ID, secret);
-    error = error ? error : hash_public(server_public, hash);
+    error = error ? error : tp__sha256_once(server_public, TP_KEY_SIZE, hash);
     error = error ? error : prepare_box(key->key, hash, token, &prepared);
     if (!error) {
         const tp__aead cipher = box_cipher(&prepared);
