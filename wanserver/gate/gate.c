@@ -50,8 +50,8 @@ static const char *fault_of(const tp__gate_options *options) {
     if (options->max_waiting > TP_MAX_SESSIONS) {
         return "max_waiting: 0..1,048,576";
     }
-    if (options->tell_ms < 10 || options->tell_ms > 60000) {
-        return "tell_ms: 10..60,000";
+    if (options->tell_ms < 10 || options->tell_ms > 3600000) {
+        return "tell_ms: 10..3,600,000";
     }
     if (options->keep_ms > 86400000) {
         return "keep_ms: 0..86,400,000";

@@ -52,7 +52,7 @@ typedef struct tp__gate_options {
     unsigned max_players; /* who play at once, 1..TP_MAX_SESSIONS */
     unsigned
         max_waiting; /* ... and wait for a place, 0..TP_MAX_SESSIONS; 0: there is no waiting room */
-    unsigned tell_ms; /* how often one who waits is told a new place at most, 10..60,000 */
+    unsigned tell_ms; /* how often one who waits is told a new place at most, 10..3,600,000 */
     unsigned
         keep_players;    /* who are kept while no peer of their service is there, 0..max_players */
     unsigned keep_ms;    /* ... and for how long, 0..86,400,000 */

@@ -216,7 +216,8 @@ void tp__gate_on_peer_down(tp_lanclient *client, const tp_peer *gone) {
     unsigned kept = gate->kept;
     tp_mutex_unlock(&gate->mutex);
     if (peer) {
-        TP_LOG(TP_LOG_WARNING, "gate: %s %s is gone; it had %u players; %u are kept now",
-            gone->service, gone->instance, players, kept);
+        TP_LOG(players > 0 ? TP_LOG_WARNING : TP_LOG_INFO,
+            "gate: %s %s is gone; it had %u players; %u are kept now", gone->service,
+            gone->instance, players, kept);
     }
 }

@@ -1,0 +1,158 @@
+/* The waiting room: who waits, what he is told, and who comes in. */
+#include "gate_stage.h"
+
+enum { PLAYERS = 2, WAITING = 6, ALL = PLAYERS + WAITING };
+
+static gate_stage stage;
+static service arena;
+static player players[ALL + 1];
+
+/* One after the other, so that their order is known. */
+static void arrive(unsigned from, unsigned to) {
+    for (unsigned i = from; i < to; i++) {
+        player_join(&stage, &players[i]);
+        AWAIT(players[i].places > 0 || players[i].left);
+    }
+}
+
+static void open_all(void) {
+    memset(players, 0, sizeof players);
+    stage_init(&stage, hub_open_default());
+    stage.options.max_players = PLAYERS;
+    stage.options.max_waiting = WAITING;
+    stage.options.keep_players = PLAYERS;
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    AWAIT(stage_account(&stage).peers == 1);
+}
+
+static void close_all(void) {
+    tp__hub *hub = stage.hub;
+    stage_close(&stage);
+    service_leave(&arena);
+    hub_close(hub);
+}
+
+static void tells_places_and_admits_in_order(void) {
+    open_all();
+    arrive(0, ALL);
+    AWAIT(arena.joins == PLAYERS);
+    CHECK(players[0].in && players[1].in);
+    CHECK_EQ(players[0].places, 1); /* they are told that they are in, too */
+    for (unsigned i = PLAYERS; i < ALL; i++) {
+        CHECK(!players[i].in);
+        CHECK_EQ(players[i].place, i - PLAYERS + 1);
+        CHECK_EQ(players[i].waiting, i - PLAYERS + 1);
+    }
+    CHECK_EQ(stage_account(&stage).waiting, WAITING);
+
+    player_quit(&stage, &players[1]); /* of those who play */
+    AWAIT(players[2].in);
+    AWAIT(players[3].place == 1 && players[7].place == 5 && players[7].waiting == 5);
+    CHECK(!players[3].in);
+    AWAIT(arena.joins == PLAYERS + 1 && arena.leaves == 1);
+
+    player_quit(&stage, &players[5]); /* of those who wait: who is ahead of him hears nothing */
+    AWAIT(players[6].place == 3 && players[7].place == 4);
+    CHECK_EQ(players[4].place, 2);
+    CHECK_EQ(players[4].places, 2);
+
+    CHECK(player_say(&stage, &players[2], "at last"));
+    AWAIT(arena.messages == 1);
+    CHECK_EQ(tell(&arena, &arena.last, "welcome"), TP_OK);
+    AWAIT(players[2].messages == 1);
+
+    player_quit(&stage, &players[0]);
+    player_quit(&stage, &players[2]);
+    AWAIT(players[3].in && players[4].in && !players[6].in);
+    AWAIT(players[6].place == 1 && players[7].place == 2);
+    tp__gate_account account = stage_account(&stage);
+    CHECK_EQ(account.waited, WAITING);
+    CHECK_EQ(account.admitted, 3);
+    CHECK_EQ(account.gave_up, 1);
+    close_all();
+}
+
+static void turns_away_who_finds_it_full(void) {
+    open_all();
+    arrive(0, ALL);
+    player_join(&stage, &players[ALL]);
+    AWAIT(players[ALL].left);
+    CHECK_EQ(players[ALL].close_code, TP_CLOSE_FULL);
+    CHECK_EQ(players[ALL].places, 0);
+    CHECK_EQ(stage_account(&stage).turned_away, 1);
+    close_all();
+}
+
+static void closes_who_talks_while_he_waits(void) {
+    open_all();
+    arrive(0, PLAYERS + 2);
+    CHECK(player_say(&stage, &players[PLAYERS], "let me in"));
+    AWAIT(players[PLAYERS].left);
+    CHECK_EQ(players[PLAYERS].close_code, TP_CLOSE_PROTOCOL);
+    AWAIT(players[PLAYERS + 1].place == 1);
+    CHECK_EQ(stage_account(&stage).dropped[TP__GATE_DROP_WAITING], 1);
+    CHECK_EQ(arena.messages, 0);
+    close_all();
+}
+
+/* With places told once an hour, nobody is told more than his first, one round's, and that he is in. */
+static void does_not_tell_more_often_than_it_may(void) {
+    open_all();
+    stage_close(&stage);
+    stage_init(&stage, stage.hub);
+    stage.options.max_players = 1;
+    stage.options.max_waiting = 3;
+    stage.options.tell_ms = 3600000;
+    stage_start(&stage);
+    memset(players, 0, sizeof players);
+    AWAIT(stage_account(&stage).peers == 1);
+    arrive(0, 4);
+    player_quit(&stage, &players[0]);
+    AWAIT(players[1].in);
+    AWAIT(players[3].place == 2); /* the first round begins at once */
+    player_quit(&stage, &players[1]);
+    AWAIT(players[2].in); /* this does not wait for a round */
+    CHECK_LE(players[3].places, 2);
+    close_all();
+}
+
+/* Whoever comes and goes, in the end everybody knows his place, and they come in in this order. */
+static void knows_all_places_whoever_goes(void) {
+    enum { CROWD = 200 };
+    static player crowd[CROWD];
+    static unsigned order[CROWD];
+    stage_init(&stage, hub_open_default());
+    stage.options.max_players = 1;
+    stage.options.max_waiting = CROWD;
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    unsigned count = 0;
+    uint32_t random = 1;
+    for (unsigned i = 0; i < CROWD; i++) {
+        player_join(&stage, &crowd[i]);
+        AWAIT(crowd[i].places > 0);
+        order[count++] = i;
+        random = random * 1664525u + 1013904223u;
+        if (count > 3 && random >> 31) { /* one of those who wait gives up */
+            unsigned gone = 1 + (random >> 8) % (count - 1);
+            tp_server_disconnect(stage.crowd, crowd[order[gone]].session);
+            count--;
+            memmove(&order[gone], &order[gone + 1], (count - gone) * sizeof order[0]);
+        }
+    }
+    for (unsigned i = 1; i < count; i++) {
+        AWAIT(crowd[order[i]].place == i);
+    }
+    AWAIT(stage_account(&stage).waiting == count - 1);
+    for (unsigned i = 0; i + 1 < count && i < 20; i++) {
+        tp_server_disconnect(stage.crowd, crowd[order[i]].session);
+        AWAIT(crowd[order[i + 1]].in);
+        CHECK(i + 2 >= count || !crowd[order[i + 2]].in);
+    }
+    close_all();
+}
+
+CHECK_MAIN(CASE(tells_places_and_admits_in_order), CASE(turns_away_who_finds_it_full),
+    CASE(closes_who_talks_while_he_waits), CASE(does_not_tell_more_often_than_it_may),
+    CASE(knows_all_places_whoever_goes))
