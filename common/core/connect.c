@@ -21,7 +21,7 @@ static tp_err begin(tp_server *server, const tp_address *address, tp_session_id 
     if (!session) {
         return TP_ERR_FULL;
     }
-    if (session->turned_away) {
+    if (!session->counted) {
         tp__session_abandon(session);
         return TP_ERR_FULL;
     }
@@ -49,6 +49,9 @@ static tp_err begin(tp_server *server, const tp_address *address, tp_session_id 
 
 tp_err tp_server_connect(tp_server *server, const tp_address *address, tp_session_id *session) {
     *session = TP_NO_SESSION;
+    if (server->layer.begin) {
+        return TP_ERR_UNSUPPORTED; /* layers are for who is called */
+    }
     if (!tp__server_enter_port(server)) {
         return TP_ERR_STATE;
     }

@@ -114,35 +114,56 @@ static void release_flight(tp__session *session) {
     }
     session->flight = NULL;
     tp__packets_release(flight->packets, flight->count);
-    atomic_fetch_sub_explicit(
-        &session->queued, flight->count * TP__QUEUED_ONE + flight->bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&session->queued, flight->unqueued, memory_order_relaxed);
     tp_pool_free(tp__flight_pool(), flight);
+}
+
+static inline tp_packet *next_packet(tp__session *session, bool *end) {
+    tp__send_node *node = session->pending;
+    tp_packet *packet = node->packet;
+    session->pending = node->next;
+    *end = node == &session->end_node;
+    if (*end) {
+        node->packet = NULL;
+    } else {
+        tp_pool_free(tp__node_pool(), node);
+    }
+    return packet;
+}
+
+tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
+    return next_packet(session, end);
 }
 
 /* Moves packets from the pending list into the flight, up to its limits or the session's end node.
  * Returns true if that was the end. */
 static bool fill_flight(tp__session *session, tp__flight *flight) {
-    flight->count = 0;
-    flight->bytes = 0;
     bool end = false;
     while (session->pending && !end && flight->count < TP_PORT_MAX_BUFFERS &&
            flight->bytes < GATHER_BYTES) {
-        tp__send_node *node = session->pending;
-        session->pending = node->next;
-        end = node == &session->end_node;
-        if (node->packet) {
+        tp_packet *packet = next_packet(session, &end);
+        if (packet) {
             tp_buffer *buffer = &flight->buffers[flight->count];
-            buffer->bytes = tp__packet_frame(node->packet, &buffer->size);
-            flight->packets[flight->count++] = node->packet;
+            buffer->bytes = tp__packet_frame(packet, &buffer->size);
+            flight->packets[flight->count++] = packet;
             flight->bytes += buffer->size;
         }
-        if (end) {
-            node->packet = NULL;
-        } else {
-            tp_pool_free(tp__node_pool(), node);
-        }
     }
+    flight->messages = flight->count;
+    flight->unqueued = flight->count * TP__QUEUED_ONE + flight->bytes;
     return end;
+}
+
+/* Nothing is in it yet. The arrays are long: they stay as they are. */
+static tp__flight *new_flight(void) {
+    tp__flight *flight = tp_pool_allocate(tp__flight_pool());
+    if (flight) {
+        flight->count = 0;
+        flight->bytes = 0;
+        flight->messages = 0;
+        flight->unqueued = 0;
+    }
+    return flight;
 }
 
 /*
@@ -168,9 +189,9 @@ static void give_up(tp__session *session, tp__worker *worker, tp_end_reason reas
 }
 
 static void count_sent(tp__session *session, tp__worker *worker, const tp__flight *flight) {
-    tp__count_own(&session->numbers.sent_messages, flight->count);
+    tp__count_own(&session->numbers.sent_messages, flight->messages);
     tp__count_own(&session->numbers.sent_bytes, flight->bytes);
-    tp__count_own(&worker->counters.sent_messages, flight->count);
+    tp__count_own(&worker->counters.sent_messages, flight->messages);
     tp__count_own(&worker->counters.sent_bytes, flight->bytes);
     tp__count_own(&worker->counters.sends, 1);
 }
@@ -191,7 +212,7 @@ static void sent(tp_op *op, const tp_completion *completion) {
         return;
     }
 
-    size_t count = session->flight->count;
+    size_t count = session->flight->messages;
     size_t bytes = session->flight->bytes;
     count_sent(session, worker, session->flight);
     release_flight(session);
@@ -214,21 +235,37 @@ static void sent(tp_op *op, const tp_completion *completion) {
     }
 }
 
+/* Takes what is pending into the session's flight. TP_END_NONE, or why the session must end. */
+static tp_end_reason fill(tp__session *session, tp__worker *worker) {
+    const tp__layer *layer = &session->server->layer;
+    tp__flight *flight = new_flight();
+    session->flight = flight;
+    if (TP_UNLIKELY(!flight)) {
+        return TP_END_NO_MEMORY;
+    }
+    if (TP_UNLIKELY(layer->fill != NULL)) {
+        return layer->fill(session, worker, flight, &session->sending_end);
+    }
+    session->sending_end = fill_flight(session, flight);
+    return TP_END_NONE;
+}
+
 static void flush(tp__session *session, tp__worker *worker) {
     if (tp__life_read(&session->life) & TP__LIFE_CLOSING) {
         tp__session_drop(session, worker); /* still the owner: nobody flushes a closing session */
         return;
     }
     collect(session);
-    tp__flight *flight = tp_pool_allocate(tp__flight_pool());
-    if (!flight) {
-        TP__COUNT(session->server, worker, no_memory, 1);
-        tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "send");
-        give_up(session, worker, TP_END_NO_MEMORY, 0);
+    tp_end_reason failure = fill(session, worker);
+    if (TP_UNLIKELY(failure != TP_END_NONE)) {
+        if (failure == TP_END_NO_MEMORY) {
+            TP__COUNT(session->server, worker, no_memory, 1);
+            tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "send");
+        }
+        give_up(session, worker, failure, 0);
         return;
     }
-    session->flight = flight;
-    session->sending_end = fill_flight(session, flight);
+    tp__flight *flight = session->flight;
     if (flight->count == 0) {
         release_flight(session);
         reach_end(session, worker); /* an end node without a CLOSE, and nothing before it */
@@ -273,8 +310,9 @@ static void discard_list(
 }
 
 void tp__session_discard(tp__session *session, uint64_t *packets, uint64_t *bytes) {
-    *packets = session->flight ? session->flight->count : 0;
-    *bytes = session->flight ? session->flight->bytes : 0;
+    uint64_t in_flight = session->flight ? session->flight->unqueued : 0;
+    *packets = in_flight >> TP__QUEUED_SHIFT;
+    *bytes = in_flight & TP__QUEUED_BYTES;
     release_flight(session);
     discard_list(session, session->pending, packets, bytes);
     session->pending = NULL;

@@ -15,10 +15,24 @@ static void turn_away(
     tp_handle_close(handle, false);
 }
 
+static void dismiss(tp_server *server, const tp_address *peer) {
+    if (server->layer.dismiss) {
+        server->layer.dismiss(server->layer.context, peer);
+    }
+}
+
 static bool admitted(tp_server *server, const tp_address *peer) {
-    return tp_access_admits(&server->options.access, peer) &&
-           (!server->handlers.on_connection_request ||
-               server->handlers.on_connection_request(server, peer));
+    const tp__layer *layer = &server->layer;
+    if (!tp_access_admits(&server->options.access, peer) ||
+        (layer->admit && !layer->admit(layer->context, peer))) {
+        return false;
+    }
+    if (server->handlers.on_connection_request &&
+        !server->handlers.on_connection_request(server, peer)) {
+        dismiss(server, peer);
+        return false;
+    }
+    return true;
 }
 
 tp_socket_options tp__server_socket_options(const tp_server *server) {
@@ -37,10 +51,11 @@ static void take_connection(
         return;
     }
     tp__session *session = tp__session_open(server, peer, false);
-    if (!session || session->turned_away) {
+    if (!session || (!session->counted && !server->layer.begin)) {
         TP__COUNT(server, worker, full, 1);
     }
     if (!session) {
+        dismiss(server, peer);
         tp_handle_close(completion->handle, true);
         return;
     }

@@ -8,10 +8,17 @@
 #include "os/port.h"
 #include "twinport/pool.h"
 
-/* A gathered send: what is with the port now. In a pool, so that an idle session has none. */
+/*
+ * A gathered send: what is with the port now. In a pool, so that an idle session has none.
+ *
+ * The packets it holds are those that are sent (LAN), or what a layer has made of them; so what it
+ * is counted for is kept apart from what it holds.
+ */
 typedef struct tp__flight {
-    size_t count;
-    size_t bytes;
+    size_t count;      /* buffers, and packets that hold them */
+    size_t bytes;      /* in the buffers */
+    size_t messages;   /* frames whose last byte is in here */
+    uint64_t unqueued; /* what leaves the session's `queued` when it is over */
     tp_buffer buffers[TP_PORT_MAX_BUFFERS];
     tp_packet *packets[TP_PORT_MAX_BUFFERS];
 } tp__flight;

@@ -50,8 +50,9 @@ static void copy_text(char *to, size_t room, const char *from) {
 
 static tp_err allocate_parts(tp_server *server) {
     const tp_server_options *options = &server->options;
+    uint32_t extra = TURN_AWAY_SLOTS + server->layer.extra_slots;
     uint32_t slots = options->max_sessions;
-    slots = slots <= TP_MAX_SESSIONS - TURN_AWAY_SLOTS ? slots + TURN_AWAY_SLOTS : TP_MAX_SESSIONS;
+    slots = slots + extra <= TP_MAX_SESSIONS ? slots + extra : TP_MAX_SESSIONS;
     tp_err error = tp__pools_open();
     if (!error && options->reserve_bytes > 0) {
         error = tp__packets_reserve(options->reserve_bytes);
@@ -68,12 +69,18 @@ static tp_err allocate_parts(tp_server *server) {
     server->sessions = tp__allocate_zeroed(slots, sizeof *server->sessions);
     server->workers = tp__allocate_zeroed(options->workers, sizeof *server->workers);
     server->ledger = tp__ledger_create();
-    return server->sessions && server->workers && server->ledger ? TP_OK : TP_ERR_NO_MEMORY;
+    if (server->layer.state_bytes > 0) {
+        server->layer_states = tp__allocate_zeroed(slots, server->layer.state_bytes);
+    }
+    bool have_states = server->layer_states || server->layer.state_bytes == 0;
+    return server->sessions && server->workers && server->ledger && have_states ? TP_OK
+                                                                                : TP_ERR_NO_MEMORY;
 }
 
 static void free_parts(tp_server *server) {
     tp__ledger_destroy(server->ledger);
     tp__free(server->workers);
+    tp__free(server->layer_states);
     tp__free(server->sessions);
     tp__slots_destroy(&server->slots);
     tp__free(server->networks);
@@ -83,9 +90,13 @@ static void free_parts(tp_server *server) {
     tp__free(server);
 }
 
-static void init(tp_server *server, const tp_server_options *options, const tp_handlers *handlers) {
+static void init(tp_server *server, const tp_server_options *options, const tp_handlers *handlers,
+    const tp__layer *layer) {
     server->options = *options;
     server->handlers = *handlers;
+    if (layer) {
+        server->layer = *layer;
+    }
     copy_text(server->name, sizeof server->name, options->name);
     copy_text(server->io, sizeof server->io, options->io);
     server->options.name = server->name;
@@ -98,8 +109,8 @@ static void init(tp_server *server, const tp_server_options *options, const tp_h
     tp_condition_init(&server->changed);
 }
 
-tp_err tp_server_create(
-    const tp_server_options *options, const tp_handlers *handlers, tp_server **server) {
+tp_err tp__server_create_layered(const tp_server_options *options, const tp_handlers *handlers,
+    const tp__layer *layer, tp_server **server) {
     *server = NULL;
     tp_server_options complete;
     tp_err error = handlers->size == sizeof *handlers
@@ -112,7 +123,7 @@ tp_err tp_server_create(
     if (!made) {
         return TP_ERR_NO_MEMORY;
     }
-    init(made, &complete, handlers);
+    init(made, &complete, handlers, layer);
     error = allocate_parts(made);
     if (error) {
         free_parts(made);
@@ -120,6 +131,16 @@ tp_err tp_server_create(
     }
     *server = made;
     return TP_OK;
+}
+
+tp_err tp_server_create(
+    const tp_server_options *options, const tp_handlers *handlers, tp_server **server) {
+    return tp__server_create_layered(options, handlers, NULL, server);
+}
+
+const tp__layer *tp__server_layer(
+    const tp_server *server, void (*begin)(tp__session *session, tp__worker *worker)) {
+    return server->layer.begin == begin ? &server->layer : NULL;
 }
 
 void tp_server_destroy(tp_server *server) {
@@ -133,6 +154,9 @@ void tp_server_destroy(tp_server *server) {
         atomic_store(&server->hurry, true);
         tp_server_stop(server);
         tp_server_wait(server, -1);
+    }
+    if (server->layer.destroy) {
+        server->layer.destroy(server->layer.context);
     }
     free_parts(server);
 }

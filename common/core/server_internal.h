@@ -21,6 +21,7 @@
 #define TWINPORT_CORE_SERVER_INTERNAL_H
 
 #include "core/counters.h"
+#include "core/layer.h"
 #include "core/ledger.h"
 #include "core/session.h"
 #include "core/slots.h"
@@ -82,6 +83,8 @@ struct tp_server {
     unsigned workers_started;
     tp__listener listener;
 
+    tp__layer layer;       /* all zero: none */
+    uint8_t *layer_states; /* slots.count times layer.state_bytes; NULL without a layer */
     tp__session *sessions; /* slots.count of them */
     tp__slots slots;
     tp__ledger *ledger;
@@ -113,6 +116,12 @@ struct tp_server {
 
 static inline int tp__server_state_now(const tp_server *server) {
     return atomic_load_explicit(&server->state, memory_order_seq_cst);
+}
+
+/* What the layer keeps beside the session. */
+static inline void *tp__layer_state(const tp__session *session) {
+    const tp_server *server = session->server;
+    return server->layer_states + session->index * server->layer.state_bytes;
 }
 
 /* This thread's worker of this server, or NULL. */

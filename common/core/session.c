@@ -19,6 +19,15 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+static bool take_place(tp_server *server) {
+    unsigned others = atomic_fetch_add(&server->session_count, 1);
+    if (others < server->options.max_sessions) {
+        return true;
+    }
+    atomic_fetch_sub(&server->session_count, 1);
+    return false;
+}
+
 tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool outgoing) {
     atomic_fetch_add(&server->slots_used, 1);
     uint32_t index = tp__slots_take(&server->slots);
@@ -28,12 +37,6 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     }
 
     tp__session *session = &server->sessions[index];
-    unsigned others = atomic_fetch_add(&server->session_count, 1);
-    bool beyond = others >= server->options.max_sessions;
-    if (beyond) {
-        atomic_fetch_sub(&server->session_count, 1);
-    }
-
     size_t kept = offsetof(tp__session, server); /* the life word and home: see session.h */
     memset((unsigned char *)session + kept, 0, sizeof *session - kept);
     uint64_t number = atomic_fetch_add(&server->next_number, 1);
@@ -42,7 +45,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     session->id = (number << 20) | index;
     session->peer = *peer;
     session->outgoing = outgoing;
-    session->turned_away = beyond;
+    session->counted = server->layer.begin == NULL && take_place(server);
     session->joined_ms = tp_clock_ms();
     atomic_store_explicit(&session->heard_ms, session->joined_ms, memory_order_relaxed);
     tp_trace(TP_TRACE_OPEN, session->id, outgoing);
@@ -52,7 +55,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
 
 static void give_slot_back(tp__session *session) {
     tp_server *server = session->server;
-    if (!session->turned_away) {
+    if (session->counted) {
         atomic_fetch_sub(&server->session_count, 1);
     }
     tp__slots_give(&server->slots, session->index);
@@ -70,39 +73,81 @@ void tp__session_abandon(tp__session *session) {
     tp__session_leave(session);
 }
 
+/* The port stays while this is in it: a stop waits for `callers`. */
+bool tp__session_post(tp__session *session, tp_op *op) {
+    tp_server *server = session->server;
+    atomic_fetch_add(&server->callers, 1);
+    tp_err error = tp_port_post(server->port, &session->socket, op);
+    atomic_fetch_sub(&server->callers, 1);
+    return error == TP_OK;
+}
+
 /* ---- joining --------------------------------------------------------------------------------- */
 
-static void join(tp__session *session, tp__worker *worker) {
+/* False: it was cut at this moment, and content has not heard of it. */
+static bool join(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
-    if (session->turned_away) {
-        tp__session_finish(session, TP_END_OVERLOAD, TP_CLOSE_FULL);
-    } else {
-        /* What the connection took to come about is neither age nor silence. */
-        session->joined_ms = tp_clock_ms();
-        atomic_store_explicit(&session->heard_ms, session->joined_ms, memory_order_relaxed);
-        atomic_store_explicit(&session->finish_by_ms, 0, memory_order_relaxed);
-        session->joined = true;
-        if (!tp__life_joined(&session->life)) {
-            session->joined = false; /* cut at this moment: content has not heard of it */
-            return;
-        }
-        tp_trace(TP_TRACE_JOIN, session->id, 0);
-        TP__COUNT(server, worker, joined, 1);
-        if (server->handlers.on_join) {
-            server->handlers.on_join(server, session->id);
-        }
+    /* What the connection took to come about is neither age nor silence. */
+    session->joined_ms = tp_clock_ms();
+    atomic_store_explicit(&session->heard_ms, session->joined_ms, memory_order_relaxed);
+    atomic_store_explicit(&session->finish_by_ms, 0, memory_order_relaxed);
+    session->joined = true;
+    if (!tp__life_joined(&session->life)) {
+        session->joined = false;
+        return false;
+    }
+    tp_trace(TP_TRACE_JOIN, session->id, 0);
+    TP__COUNT(server, worker, joined, 1);
+    if (server->handlers.on_join) {
+        server->handlers.on_join(server, session->id);
+    }
+    return true;
+}
+
+static void tell_full(tp__session *session) {
+    tp__session_finish(session, TP_END_OVERLOAD, TP_CLOSE_FULL);
+}
+
+bool tp__session_join(tp__session *session, tp__worker *worker) {
+    tp_server *server = session->server;
+    session->counted = take_place(server);
+    if (!session->counted) {
+        TP__COUNT(server, worker, full, 1);
+        tell_full(session);
+        return false;
+    }
+    return join(session, worker);
+}
+
+/* From here on the sweep may cut it, which is why it waits until its socket is attached and this
+ * thread has a hold. */
+static void be_pending(tp__session *session, tp__worker *worker) {
+    const tp__layer *layer = &session->server->layer;
+    atomic_store_explicit(
+        &session->finish_by_ms, tp_clock_ms() + layer->open_timeout_ms, memory_order_release);
+    layer->begin(session, worker);
+}
+
+/* What comes first on the worker that serves the socket; then the receive. */
+static void begin(tp__session *session, tp__worker *worker) {
+    if (session->server->layer.begin) {
+        be_pending(session, worker);
+    } else if (!session->counted) {
+        tell_full(session);
+    } else if (!join(session, worker)) {
+        return;
     }
     tp__session_receive(session, worker);
 }
 
-static void joined_here(tp_op *op, const tp_completion *completion) {
+static void started_here(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
     tp__worker *worker = tp_worker_context(completion->worker);
     if (tp_port_binds(session->server->port)) {
         atomic_store_explicit(&session->home, worker, memory_order_relaxed);
     }
     if (!(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
-        join(session, worker);
+        begin(session, worker);
     }
     tp__session_drop(session, worker);
 }
@@ -111,10 +156,10 @@ void tp__session_start(tp__session *session, tp__worker *worker) {
     tp__life_hold(&session->life);
     if (tp_port_serves(worker->seat, &session->socket)) {
         const tp_completion here = {.worker = worker->seat};
-        joined_here(&session->receive_op, &here);
+        started_here(&session->receive_op, &here);
         return;
     }
-    session->receive_op.done = joined_here;
+    session->receive_op.done = started_here;
     tp_err error = tp_port_post(session->server->port, &session->socket, &session->receive_op);
     if (error) {
         int os_error = tp_os_error();
@@ -153,11 +198,13 @@ bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error)
     return true;
 }
 
-void tp__session_close_unjoined(tp__session *session) {
-    if (tp__life_begin_closing_unjoined(&session->life)) {
-        session->reason = TP_END_CONNECT_FAILED;
-        close_socket(session, false);
+bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
+    if (!tp__life_begin_closing_unjoined(&session->life)) {
+        return false;
     }
+    session->reason = (uint8_t)reason;
+    close_socket(session, reason == TP_END_OVERLOAD);
+    return true;
 }
 
 static tp_packet *close_packet(int close_code) {
@@ -235,6 +282,9 @@ static void release(tp__session *session, tp__worker *worker) {
         if (server->handlers.on_leave) {
             server->handlers.on_leave(server, session->id, (tp_end_reason)session->reason);
         }
+    }
+    if (server->layer.release) {
+        server->layer.release(session, worker);
     }
     give_slot_back(session);
 }

@@ -90,9 +90,10 @@ typedef struct tp__session {
     uint8_t reason;      /* tp_end_reason */
     bool joined;         /* on_join has been called */
     bool outgoing;
-    bool owned_at_home;         /* home's alone: the flush owner's role is with home */
-    bool sending_end;           /* the flight carries the last there is: the flush owner's */
-    bool turned_away;           /* beyond max_sessions: only here to be told so */
+    bool owned_at_home; /* home's alone: the flush owner's role is with home */
+    bool sending_end;   /* the flight carries the last there is: the flush owner's */
+    bool
+        counted; /* has one of the max_sessions places; if not, it is here to be told so, or pending */
     _Atomic bool end_reached;   /* everything up to end_node is with the system */
     _Atomic bool receive_ended; /* the peer has said its last byte */
     _Atomic bool pinged;        /* a PING is out since the peer was last heard */
@@ -109,23 +110,32 @@ typedef struct tp__session {
 
 /* ---- session.c: opening, joining, closing, releasing --------------------------------------- */
 
-/* Takes a slot and makes it a session, opening, with one hold for its socket; `turned_away` if it
- * is beyond max_sessions. NULL: no slot is left. The id is set; nobody else knows it yet. */
+/* Runs the op on a worker that serves the session's socket. The caller has a hold. False: the system refuses.
+ * Any thread. */
+bool tp__session_post(tp__session *session, tp_op *op);
+
+/* Takes a slot and makes it a session, opening, with one hold for its socket; not `counted` if it is
+ * beyond max_sessions, or is pending under a layer. NULL: no slot is left. The id is set; nobody else
+ * knows it yet. */
 tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool outgoing);
 
 /* Undoes an open whose socket could not be attached. */
 void tp__session_abandon(tp__session *session);
 
-/* The connection is there: joins on a worker that serves the socket, now if `worker` does. The
- * caller's hold of the socket remains with the session. */
+/* The connection is there: joins, or is pending, on a worker that serves the socket, now if `worker` does.
+ * The caller's hold of the socket remains with the session. */
 void tp__session_start(tp__session *session, struct tp__worker *worker);
+
+/* For a layer, inside `take`: the pending session takes a place and joins; without a place it is told so.
+ * False: it has not joined. */
+bool tp__session_join(tp__session *session, struct tp__worker *worker);
 
 /* Begins the end, now: cancels everything. The caller has a hold. False: it was closing already. */
 bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error);
 
-/* Begins the end of an outgoing connection that has not joined; nothing if it has. The caller has a
- * hold, and the socket is attached. */
-void tp__session_close_unjoined(tp__session *session);
+/* Begins the end of a connection that has not joined; nothing, and false, if it has or is ending. The
+ * caller has a hold, and the socket is attached. */
+bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason);
 
 /* Begins the end, after what is queued: a CLOSE frame with `close_code` (none if it is negative),
  * then the end of the stream, then a wait for the peer. The caller has a hold. False: it was ending
@@ -147,9 +157,23 @@ void tp__session_release_later(tp__session *session);
  */
 tp__session *tp__session_enter(tp_server *server, tp_session_id id, uint64_t barred);
 
+/* Is content still to hear of what comes in? Not after the end has begun. */
+static inline bool tp__session_listens(const tp__session *session) {
+    return !(tp__life_read(&session->life) & TP__LIFE_ENDING);
+}
+
 /* ---- receive.c ------------------------------------------------------------------------------ */
 
 void tp__session_receive(tp__session *session, struct tp__worker *worker);
+
+/* ---- frames.c ------------------------------------------------------------------------------- */
+
+/* Delivers the frames in these bytes, which go on where the last ones stopped. The receiver's. */
+void tp__session_take_frames(
+    tp__session *session, struct tp__worker *worker, const uint8_t *bytes, size_t count);
+
+/* Memory for what comes in is out: says so, and the session ends. */
+void tp__session_out_of_memory(tp__session *session, struct tp__worker *worker);
 
 /* ---- send.c: into the queue ----------------------------------------------------------------- */
 
@@ -178,6 +202,11 @@ void tp__session_flush(tp__session *session);
 
 /* Flushes everything on the worker's list. */
 void tp__worker_flush(struct tp__worker *worker);
+
+/* Takes the oldest pending node off the list: its packet, whose reference is the caller's, or NULL if it
+ * has none. *end: it was the session's end node, behind which there is nothing. The flush owner's, and
+ * `pending` is not NULL. */
+tp_packet *tp__session_next_packet(tp__session *session, bool *end);
 
 /* Frees what was queued and never sent; counts it. Release only. */
 void tp__session_discard(tp__session *session, uint64_t *packets, uint64_t *bytes);

@@ -34,9 +34,16 @@ static void tend_idle(tp__session *session, uint64_t now_ms) {
     }
 }
 
-/* An outgoing connection that is not established; finish_by_ms says that its socket is attached. */
-static bool connecting(const tp__session *session, uint64_t life) {
-    return session->outgoing && life & TP__LIFE_OPENING;
+/* An outgoing connection that is not established, or one that is pending under a layer; finish_by_ms says
+ * that its socket is attached. */
+static bool coming_about(const tp__session *session, uint64_t life) {
+    return (life & (TP__LIFE_OPENING | TP__LIFE_FINISHING)) == TP__LIFE_OPENING &&
+           (session->outgoing || session->server->layer.begin);
+}
+
+static void give_up_waiting(tp__session *session, bool stop) {
+    tp_end_reason late = session->outgoing ? TP_END_CONNECT_FAILED : TP_END_IDLE;
+    tp__session_close_unjoined(session, stop && !session->outgoing ? TP_END_SHUTDOWN : late);
 }
 
 /* The session is held. `life` is its word as it was read before: what FINISHING promises about
@@ -44,8 +51,8 @@ static bool connecting(const tp__session *session, uint64_t life) {
 static void tend(tp__session *session, uint64_t life, uint64_t now_ms) {
     tp_server *server = session->server;
     uint64_t cut_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_acquire);
-    if (cut_ms && (now_ms >= cut_ms || server->drain_begun) && connecting(session, life)) {
-        tp__session_close_unjoined(session);
+    if (cut_ms && (now_ms >= cut_ms || server->drain_begun) && coming_about(session, life)) {
+        give_up_waiting(session, server->drain_begun);
     } else if (life & TP__LIFE_FINISHING && (now_ms >= cut_ms || server->cut_begun)) {
         tp__session_close(session, TP_END_SHUTDOWN, 0); /* its own reason stands */
     } else if (life & TP__LIFE_OPENING) {

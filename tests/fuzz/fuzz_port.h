@@ -211,7 +211,7 @@ static tp__session *fuzz_accept(tp_server *server, unsigned stream) {
     const tp_address peer = {.port = 1};
     const tp_socket_options options = tp__server_socket_options(server);
     tp__session *session = tp__session_open(server, &peer, false);
-    REQUIRE(session != NULL && !session->turned_away);
+    REQUIRE(session != NULL && session->counted);
     REQUIRE(tp_socket_attach(server->port, &session->socket, (tp_handle)stream, &options) == TP_OK);
     return session;
 }
