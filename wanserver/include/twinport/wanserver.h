@@ -122,6 +122,7 @@ typedef struct tp_wanserver_stats {
     uint64_t banned;          /* turned away by a ban */
     uint64_t limited;         /* ... by the limits per address */
     uint64_t evicted;         /* pending ones that made room */
+    uint64_t crowded;         /* connections for which none could make room */
     uint64_t late;            /* ... that were not ready in time */
     uint64_t gone;            /* ... that went by themselves */
     uint64_t foreign;         /* HELLOs with another magic, suite, mode, or zeros that are not */

@@ -1,0 +1,53 @@
+/*
+ * Banning: the list, and the sessions that are on it already. Any thread.
+ */
+#include "os/clock.h"
+#include "proto/frame.h"
+#include "wanserver/wan.h"
+
+/*
+ * The session is held. If it joins at this moment it is closed as one that has.
+ *
+ * One that has no deadline and has not joined may have no socket yet. It looks at the list itself when it has
+ * (begin in wanserver.c), and sets its deadline before: of that look and this one, the second finds what
+ * the other has written.
+ */
+static void end_banned(tp__session *session, const tp_network *network) {
+    bool begun = !(tp__life_read(&session->life) & TP__LIFE_OPENING) ||
+                 atomic_load(&session->finish_by_ms) != 0;
+    if (begun && tp_network_contains(network, &session->peer) &&
+        !tp__session_close_unjoined(session, TP_END_KICKED)) {
+        tp__session_finish(session, TP_END_KICKED, TP_CLOSE_KICKED);
+    }
+}
+
+static void end_sessions(tp_server *server, const tp_network *network) {
+    uint32_t used = atomic_load_explicit(&server->slots.used, memory_order_acquire);
+    for (uint32_t index = 0; index < used; index++) {
+        uint64_t life = tp__life_read(&server->sessions[index].life);
+        tp__session *session =
+            tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
+        if (session) {
+            end_banned(session, network);
+            tp__session_leave(session);
+        }
+    }
+}
+
+tp_err tp_wanserver_ban(tp_server *server, const tp_network *network, uint64_t seconds) {
+    tp__wan *wan = tp__wan_of_server(server);
+    uint64_t now_ms = tp_clock_ms();
+    if (!wan || seconds > (UINT64_MAX - now_ms) / 1000) {
+        return TP_ERR_INVALID;
+    }
+    tp_err error = tp__bans_add(wan->bans, network, seconds ? now_ms + seconds * 1000 : 0, now_ms);
+    if (!error) {
+        end_sessions(server, network);
+    }
+    return error;
+}
+
+bool tp_wanserver_lift_ban(tp_server *server, const tp_network *network) {
+    tp__wan *wan = tp__wan_of_server(server);
+    return wan && tp__bans_lift(wan->bans, network, tp_clock_ms());
+}

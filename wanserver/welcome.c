@@ -1,0 +1,179 @@
+/*
+ * The handshake's work and its way back.
+ *
+ * A HELLO that is good goes to the handshake threads as a `welcome`, which holds its session. The thread does
+ * the Diffie-Hellman work and makes the two directions' ciphers; then the welcome travels through the port
+ * to a worker that serves the session, which queues REPLY. So the session's state is touched by its
+ * workers alone, and errors are told on one of them. The hold keeps slot, port and server: a stop waits
+ * for the welcomes that are out.
+ *
+ * At most handshake_queue + handshake_threads of them are out (`welcomes`), each counted before its token is
+ * used up. The threads' own queue has as many places: it is never full.
+ */
+#include "core/memory.h"
+#include "core/packet_internal.h"
+#include "wanserver/wan.h"
+
+typedef struct tp__welcome {
+    tp_op way_back;
+    tp__session *session; /* held */
+    tp_err error;
+    tp_hello hello;
+    tp_record_direction opening;
+    tp_record_direction sealing;
+    uint8_t reply[TP_REPLY_WELCOME];
+} tp__welcome;
+
+bool tp__welcome_reserve(tp__wan *wan) {
+    unsigned most = wan->options.handshake_queue + wan->options.handshake_threads;
+    if (atomic_fetch_add(&wan->welcomes, 1) < most) {
+        return true;
+    }
+    atomic_fetch_sub(&wan->welcomes, 1);
+    return false;
+}
+
+void tp__welcome_unreserve(tp__wan *wan) {
+    atomic_fetch_sub(&wan->welcomes, 1);
+}
+
+/* What has not become the player's goes with it. */
+static void free_welcome(tp__wan *wan, tp__welcome *welcome) {
+    tp_record_destroy(&welcome->opening);
+    tp_record_destroy(&welcome->sealing);
+    tp_secure_wipe(welcome, sizeof *welcome);
+    tp__free(welcome);
+    tp__welcome_unreserve(wan);
+}
+
+bool tp__welcome_begin(tp__session *session, const tp_hello *hello) {
+    tp__welcome *welcome = tp__allocate_zeroed(1, sizeof *welcome);
+    if (!welcome) {
+        return false;
+    }
+    welcome->session = session;
+    welcome->hello = *hello;
+    tp__life_hold(&session->life);
+    if (!tp__handshakes_offer(tp__wan_of(session)->handshakes, welcome)) {
+        tp__welcome_drop(welcome); /* it is stopped, or what is said above is wrong */
+    }
+    return true;
+}
+
+/* ---- on a handshake thread ------------------------------------------------------------------- */
+
+static tp_reply_terms terms_of(const tp__session *session) {
+    const tp_server_options *options = &session->server->options;
+    unsigned heartbeat = options->ping_interval_ms / 1000;
+    return (tp_reply_terms){
+        .heartbeat_seconds = (uint16_t)(heartbeat < UINT16_MAX ? heartbeat : UINT16_MAX),
+        .max_payload = (uint32_t)options->max_frame,
+        .session = session->id,
+    };
+}
+
+static tp_err answer(tp__welcome *welcome) {
+    tp__session *session = welcome->session;
+    tp__wan *wan = tp__wan_of(session);
+    const tp_reply_terms terms = terms_of(session);
+    tp_session_keys keys;
+    TP__WAN_COUNT(wan, diffie_hellman);
+    tp_err error = tp_hello_answer(&welcome->hello, &wan->key, &terms, welcome->reply, &keys);
+    if (!error) {
+        error = tp_record_create_opening(&welcome->opening, keys.suite, keys.receive);
+    }
+    if (!error) {
+        error = tp_record_create_sealing(&welcome->sealing, keys.suite, keys.send);
+    }
+    tp_secure_wipe(&keys, sizeof keys);
+    return error;
+}
+
+static void come_back(tp_op *op, const tp_completion *completion);
+
+static void send_back(tp__welcome *welcome) {
+    tp__session *session = welcome->session;
+    welcome->way_back.done = come_back;
+    if (!tp__session_post(session, &welcome->way_back)) {
+        tp__welcome_drop(welcome);
+    }
+}
+
+void tp__welcome_run(void *job) {
+    tp__welcome *welcome = job;
+    if (tp__life_read(&welcome->session->life) & TP__LIFE_CLOSING) {
+        tp__welcome_drop(welcome); /* gone meanwhile: nobody would read the answer */
+        return;
+    }
+    welcome->error = answer(welcome);
+    send_back(welcome);
+}
+
+void tp__welcome_drop(void *job) {
+    tp__welcome *welcome = job;
+    tp__session *session = welcome->session;
+    free_welcome(tp__wan_of(session), welcome);
+    tp__session_close(session, TP_END_OS, 0);
+    tp__session_leave(session);
+}
+
+/* ---- on a worker ----------------------------------------------------------------------------- */
+
+bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t size) {
+    tp_packet *packet = tp_packet_copy_of(bytes, size);
+    if (!packet) {
+        tp__session_out_of_memory(session, worker);
+        return false;
+    }
+    tp__player_of(session)->reply_due = true; /* before the push, which releases it */
+    tp__life_hold(&session->life);
+    bool queued = tp__session_queue(session, packet) == TP__QUEUED;
+    tp_packet_release(packet);
+    if (!queued) {
+        tp__session_out_of_memory(session, worker);
+    }
+    return queued;
+}
+
+/* The stage comes before REPLY: its answer may be here before this has returned. */
+static void welcome_player(tp__session *session, tp__worker *worker, tp__welcome *welcome) {
+    tp__player *player = tp__player_of(session);
+    player->opening = welcome->opening;
+    player->sealing = welcome->sealing;
+    welcome->opening = (tp_record_direction){0};
+    welcome->sealing = (tp_record_direction){0};
+    if (welcome->hello.mode == TP_MODE_TOKEN) {
+        tp__identity_fill(&player->identity, &welcome->hello.token.identity);
+    }
+    atomic_store_explicit(&player->stage, TP__PLAYER_WELCOMED, memory_order_release);
+    (void)tp__reply_queue(session, worker, welcome->reply, sizeof welcome->reply);
+}
+
+static void fail(tp__session *session, tp__worker *worker, tp_err error) {
+    switch (error) {
+    case TP_ERR_AUTH:
+        TP__WAN_COUNT(tp__wan_of(session), not_authentic);
+        tp__session_close(session, TP_END_PROTOCOL, 0);
+        break;
+    case TP_ERR_NO_MEMORY:
+        tp__session_out_of_memory(session, worker);
+        break;
+    default:
+        tp__server_report(session->server, worker, error, 0, "handshake");
+        tp__session_close(session, TP_END_OS, 0);
+        break;
+    }
+}
+
+static void come_back(tp_op *op, const tp_completion *completion) {
+    tp__welcome *welcome = TP_CONTAINER_OF(op, tp__welcome, way_back);
+    tp__worker *worker = tp_worker_context(completion->worker);
+    tp__session *session = welcome->session;
+    if (welcome->error) {
+        fail(session, worker, welcome->error);
+    } else if (tp__session_listens(session)) {
+        welcome_player(session, worker, welcome);
+    }
+    free_welcome(tp__wan_of(session), welcome);
+    tp__session_drop(session, worker);
+}
