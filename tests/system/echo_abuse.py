@@ -113,4 +113,5 @@ def case_a_queue_is_bounded():
         server.finish()
 
 
-cases(globals())
+if __name__ == "__main__":
+    cases(globals())

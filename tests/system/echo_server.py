@@ -27,24 +27,24 @@ def starts(backend):
         return True
 
 
-def each_server():
+def each_server(kind=None):
     """One after the other: a server on each back end there is, with one worker and with four."""
     backends = [name for name in ("epoll", "io_uring", "iocp") if starts(name)]
     expect(backends, "a back end that has a name")
     for backend in backends:
         for workers in (1, 4):
-            with Echo(workers, backend) as server:
+            with (kind or Echo)(workers, backend) as server:
                 yield server
 
 
 class Echo(Program):
-    """tp-echo on a port of its own, listening."""
+    """tp-echo on a port of its own, listening. `reach`: how a dummy is told where it is."""
 
-    def __init__(self, workers=2, backend="auto"):
-        super().__init__("tp-echo", "lan", "--port", 0, "--workers", workers,
-                         "--io", backend)
+    def __init__(self, workers=2, backend="auto", network=("lan",)):
+        super().__init__("tp-echo", *network, "--port", 0, "--workers", workers, "--io", backend)
         self.port = int(self.wait_for(r"^listening on 127\.0\.0\.1:(\d+)$").group(1))
         self.address = f"127.0.0.1:{self.port}"
+        self.reach = ("lan", "--connect", self.address)
 
     def descriptors(self):
         """How many it has open. Under Wine the wineserver has them: nothing to be seen."""
@@ -66,23 +66,23 @@ class Echo(Program):
             content = simple_client.echo_everything("127.0.0.1", self.port)
         expect(content, f"the simplest client is content:\n{steps.getvalue()}")
 
-    def finish(self, ask=Program.interrupt, errors=()):
+    def finish(self, ask=Program.interrupt, errors=(), lines=1):
         """It must end gently, and have said nothing but lines that match `errors`."""
         ask(self)
-        expect_equal(self.wait(), 0, "exit code")
+        expect_equal(self.wait(), 0, f"exit code\n{self.said()}")
         wrong = [line for line in self.errors if not any(re.search(e, line) for e in errors)]
         expect(not wrong, f"it said what nobody expects:\n{self.said()}")
-        expect_equal(len(self.lines), 1, "lines of output")
+        expect_equal(len(self.lines), lines, "lines of output")
 
 
 class Load(Program):
     """A tp-dummy on its way, judging every byte."""
 
     def __init__(self, server, mode="echo", seconds=0.3, **options):
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
         self.title = f"{mode} {' '.join(map(str, words))}"
-        super().__init__("tp-dummy", "lan", "--connect", server.address, "--mode", mode,
-                         "--seconds", seconds, *PATIENT, "--marks", "--json", *words)
+        super().__init__("tp-dummy", *server.reach, "--mode", mode, "--seconds", seconds, *PATIENT,
+                         "--marks", "--json", *words)
         self.seconds = seconds
 
     def begun(self):

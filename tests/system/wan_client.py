@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 
+from stage import PATIENCE
 from wan_noise import AES  # skips everything where cryptography is missing: first
 from wan_protocol import (CLOSE, DATA, PING, PONG, READY, REPLY_SIZE, Closed, Ended, Hello, Stream,
                           Token, close_frame, frame)
@@ -18,10 +19,11 @@ from wan_protocol import (CLOSE, DATA, PING, PONG, READY, REPLY_SIZE, Closed, En
 class Player(Stream):
     """A client that has connected; with `greet` it has said HELLO, got its welcome and said READY."""
 
-    def __init__(self, address, server_public, suite=AES, token=None, greet=True):
-        super().__init__(socket.create_connection(address, 20))
-        self.hello = Hello(server_public, suite, token)
-        self.terms = None
+    def __init__(self, address, server_public, suite=AES, token=None, greet=True, source=""):
+        hello = Hello(server_public, suite, token)  # before it connects: who says nothing may have to go
+        super().__init__(socket.create_connection(address, PATIENCE, source_address=(source, 0)))
+        self.hello, self.terms = hello, None
+        self.late = []  # messages that came while end() waited
         if greet:
             self.write_bytes(self.hello.bytes)
             self.take_reply()
@@ -56,8 +58,8 @@ class Player(Stream):
         return self.end()
 
     def end(self):
-        """Waits until the server has ended the stream. The reason it gave, or None if it said nothing
-        that opens: what comes after the handshake is read as records, before it as bytes."""
+        """Waits until the server has ended the stream. The reason it gave, or None if it gave none: what
+        comes after the handshake is read as records, before it as bytes."""
         reason = None
         try:
             while True:
@@ -65,7 +67,9 @@ class Player(Stream):
                     self.read_bytes(1)
                     continue
                 kind, payload = self.read_frame()
-                if kind == CLOSE:
+                if kind == DATA:
+                    self.late.append(payload)
+                elif kind == CLOSE:
                     reason = int.from_bytes(payload[:2], "little")
         except Ended:
             return reason
