@@ -242,7 +242,7 @@ static void receive_done(tp_op *op, const tp_completion *completion) {
     if (mode_of(c)->delivered != NULL) {
         mode_of(c)->delivered(c);
     }
-    if (c->answered != before && c->state == OPEN) {
+    if (c->answered != before && c->state == OPEN && mode_of(c)->answers != NULL) {
         mode_of(c)->answers(c, c->answered - before);
     }
     connection_flush(c);

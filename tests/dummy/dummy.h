@@ -31,6 +31,7 @@ typedef struct tokens tokens;
 typedef struct load load;
 typedef struct shard shard;
 typedef struct connection connection;
+typedef struct walker walker;
 
 /* ---- what was asked for -------------------------------------------------------------------- */
 
@@ -73,6 +74,7 @@ typedef struct run_options {
     X(FAULT_FRAME, "bad_frame")                                                                    \
     X(FAULT_MISSING, "missing_answer")                                                             \
     X(FAULT_LOST, "connection_lost")                                                               \
+    X(FAULT_VIEW, "wrong_view")                                                                    \
     X(FAULT_REASON, "wrong_close_reason")                                                          \
     X(FAULT_NOT_CUT, "not_cut")                                                                    \
     X(FAULT_NOT_ENDED, "end_not_answered")                                                         \
@@ -85,6 +87,18 @@ typedef enum fault {
         FAULT_COUNT
 } fault;
 
+/* What players of the arena did and saw. */
+typedef struct arena_counts {
+    uint64_t steps;
+    uint64_t probes;
+    uint64_t probes_lost; /* with a service that was lost */
+    uint64_t sights;
+    uint64_t entries;         /* players in them */
+    uint64_t entries_known;   /* ... whose place could be checked against their own steps */
+    uint64_t returns;         /* welcomes behind the first: the service was lost, and is back */
+    uint64_t longest_away_ns; /* from the last word of the lost one to the welcome of the new one */
+} arena_counts;
+
 typedef struct counts {
     uint64_t messages;                          /* right answers in the measured time */
     uint64_t answers;                           /* right answers at all */
@@ -96,6 +110,7 @@ typedef struct counts {
     uint64_t closes[TP_CLOSE_REASON_COUNT + 1]; /* CLOSE frames by reason; last: unknown numbers */
     uint64_t ends_without_close; /* streams that the server ended and gave no reason */
     uint64_t faults[FAULT_COUNT];
+    arena_counts arena;
     histogram latency;
 } counts;
 
@@ -114,6 +129,8 @@ struct load {
     uint64_t begin_ns;
 };
 
+#define SHARD_WALKERS 16384u
+
 struct shard {
     load *load;
     unsigned index;
@@ -129,6 +146,7 @@ struct shard {
     uint64_t chance;
     bool failed;                        /* the port could not be made or waited on */
     uint8_t plain[TP_RECORD_PLAIN_MAX]; /* WAN: of the record in hand */
+    walker *walkers[SHARD_WALKERS];     /* arena: by number, as far as they do not collide */
     counts counts;
 };
 
@@ -190,6 +208,8 @@ struct connection {
     tp_frame_header frame;
     uint32_t frame_have;
     uint8_t control[TP_FRAME_CLOSE_MAX];
+    uint8_t *message; /* for modes that take messages whole: `message_room` bytes */
+    uint32_t message_room;
     bool close_seen;
     uint16_t close_reason;
 
@@ -200,6 +220,7 @@ struct connection {
     uint64_t due_ns;      /* of the next message, at a rate */
     unsigned choice;
     bool paused;
+    walker *walker;
 };
 
 /* Starts the connect. */
@@ -255,16 +276,19 @@ struct mode {
 
     void (*begin)(connection *c);                   /* connected */
     void (*answers)(connection *c, uint64_t count); /* right answers, once per delivery */
-    void (*delivered)(connection *c);               /* behind every delivery; may be NULL */
-    void (*sent)(connection *c);                    /* a send is done; may be NULL */
-    void (*ended)(connection *c, tp_err error);     /* the server ended the stream */
-    void (*closed)(connection *c);                  /* may be NULL */
+    /* Instead of answers: a whole message. False: the connection has been closed over it. */
+    bool (*message)(connection *c, const uint8_t *bytes, uint32_t size);
+    void (*delivered)(connection *c);           /* behind every delivery; may be NULL */
+    void (*sent)(connection *c);                /* a send is done; may be NULL */
+    void (*ended)(connection *c, tp_err error); /* the server ended the stream */
+    void (*closed)(connection *c);              /* may be NULL */
     void (*tick)(connection *c);   /* every few ms, also behind a spoilt HELLO; may be NULL */
     void (*spoilt)(connection *c); /* HELLO was; may be NULL: never is */
     void (*stop)(connection *c);   /* the time is up */
 };
 
-extern const mode mode_echo, mode_storm, mode_slow, mode_garbage, mode_half_open, mode_reset;
+extern const mode mode_echo, mode_storm, mode_slow, mode_garbage, mode_half_open, mode_reset,
+    mode_arena;
 extern const mode *const modes[]; /* NULL at the end */
 
 /* Used by several modes. */

@@ -241,6 +241,19 @@ static void shard_make(shard *s, load *l, unsigned index, unsigned first, unsign
     }
 }
 
+static void merge_arena(arena_counts *into, const arena_counts *from) {
+    into->steps += from->steps;
+    into->probes += from->probes;
+    into->probes_lost += from->probes_lost;
+    into->sights += from->sights;
+    into->entries += from->entries;
+    into->entries_known += from->entries_known;
+    into->returns += from->returns;
+    if (into->longest_away_ns < from->longest_away_ns) {
+        into->longest_away_ns = from->longest_away_ns;
+    }
+}
+
 static void merge(counts *into, const counts *from) {
     into->messages += from->messages;
     into->answers += from->answers;
@@ -256,6 +269,7 @@ static void merge(counts *into, const counts *from) {
     for (size_t i = 0; i < FAULT_COUNT; i++) {
         into->faults[i] += from->faults[i];
     }
+    merge_arena(&into->arena, &from->arena);
     histogram_merge(&into->latency, &from->latency);
 }
 
@@ -264,6 +278,8 @@ static void shard_free(shard *s) {
     for (unsigned i = 0; s->live == 0 && i < s->count; i++) {
         s->load->options->wire->free(&s->connections[i]);
         free(s->connections[i].sent_ns);
+        free(s->connections[i].message);
+        free(s->connections[i].walker);
     }
     if (s->live == 0) {
         free(s->connections);

@@ -8,8 +8,8 @@
 
 #include "dummy.h"
 
-const mode *const modes[] = {
-    &mode_echo, &mode_storm, &mode_slow, &mode_garbage, &mode_half_open, &mode_reset, NULL};
+const mode *const modes[] = {&mode_echo, &mode_storm, &mode_slow, &mode_garbage, &mode_half_open,
+    &mode_reset, &mode_arena, NULL};
 
 void mode_reopen(connection *c) {
     if (connection_phase(c) != STOPPING) {

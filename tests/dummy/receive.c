@@ -5,6 +5,7 @@
  * where in the message the stream is: an answer is compared where it lies.
  */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dummy.h"
@@ -72,6 +73,27 @@ static bool begin_answer(connection *c) {
     return true;
 }
 
+static bool takes_messages(const connection *c) {
+    return c->shard->load->options->mode->message != NULL;
+}
+
+/* Makes room for it, for the connection's life. */
+static bool begin_message(connection *c) {
+    uint32_t length = c->frame.length;
+    if (length > c->message_room) {
+        uint8_t *larger =
+            length <= c->shard->load->options->limit ? realloc(c->message, length) : NULL;
+        if (larger == NULL) {
+            connection_fault(c, FAULT_LENGTH, "connection %u: a message of %" PRIu32 " bytes",
+                c->number, length);
+            return false;
+        }
+        c->message = larger;
+        c->message_room = length;
+    }
+    return true;
+}
+
 static bool begin_frame(connection *c) {
     c->frame = tp_frame_read(c->header);
     c->frame_have = 0;
@@ -84,7 +106,10 @@ static bool begin_frame(connection *c) {
             c->number, (unsigned)c->frame.type, c->frame.length);
         return false;
     }
-    return c->frame.type != TP_FRAME_DATA || begin_answer(c);
+    if (c->frame.type != TP_FRAME_DATA) {
+        return true;
+    }
+    return takes_messages(c) ? begin_message(c) : begin_answer(c);
 }
 
 static bool take_ping(connection *c) {
@@ -126,6 +151,9 @@ static bool end_frame(connection *c) {
     c->header_have = 0;
     switch (c->frame.type) {
     case TP_FRAME_DATA:
+        if (takes_messages(c)) {
+            return c->shard->load->options->mode->message(c, c->message, c->frame.length);
+        }
         take_answer(c);
         return true;
     case TP_FRAME_PING:
@@ -139,6 +167,10 @@ static bool end_frame(connection *c) {
 }
 
 static bool take_payload(connection *c, const uint8_t *bytes, size_t count) {
+    if (c->frame.type == TP_FRAME_DATA && takes_messages(c)) {
+        memcpy(c->message + c->frame_have, bytes, count);
+        return true;
+    }
     if (c->frame.type == TP_FRAME_DATA) {
         return check_answer(c, bytes, c->frame_have, count);
     }

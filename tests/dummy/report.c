@@ -65,6 +65,14 @@ static void json_closes(const counts *c) {
     printf("}");
 }
 
+static void json_arena(const arena_counts *c) {
+    printf(",\"arena\":{\"steps\":%" PRIu64 ",\"probes\":%" PRIu64 ",\"probes_lost\":%" PRIu64
+           ",\"sights\":%" PRIu64 ",\"entries\":%" PRIu64 ",\"entries_known\":%" PRIu64
+           ",\"returns\":%" PRIu64 ",\"longest_away_ms\":%.1f}",
+        c->steps, c->probes, c->probes_lost, c->sights, c->entries, c->entries_known, c->returns,
+        (double)c->longest_away_ns / 1e6);
+}
+
 void report_json(const run_options *o, const counts *c, double seconds) {
     printf("{\"network\":\"%s\",\"mode\":\"%s\",\"connections\":%u,\"window\":%u,\"size\":%u,"
            "\"threads\":%u,"
@@ -80,7 +88,19 @@ void report_json(const run_options *o, const counts *c, double seconds) {
     json_closes(c);
     printf(",");
     json_faults(c);
+    if (o->mode == &mode_arena) {
+        json_arena(&c->arena);
+    }
     printf("}\n");
+}
+
+static void text_arena(const arena_counts *c, double seconds) {
+    printf("  arena     %.0f steps and %.0f sights a second; %" PRIu64 " players seen, %" PRIu64
+           " of them checked\n",
+        rate(c->steps, seconds), rate(c->sights, seconds), c->entries, c->entries_known);
+    printf("            %" PRIu64 " of %" PRIu64 " probes lost; %" PRIu64
+           " returns, longest away %.0f ms\n",
+        c->probes_lost, c->probes, c->returns, (double)c->longest_away_ns / 1e6);
 }
 
 void report_text(const run_options *o, const counts *c, double seconds) {
@@ -92,6 +112,9 @@ void report_text(const run_options *o, const counts *c, double seconds) {
         printf("  latency   p50 %.1f us, p99 %.1f us, max %.1f us\n",
             microseconds(histogram_at(&c->latency, 0.5)),
             microseconds(histogram_at(&c->latency, 0.99)), microseconds(c->latency.max));
+    }
+    if (o->mode == &mode_arena) {
+        text_arena(&c->arena, seconds);
     }
     printf("  connects  %" PRIu64, c->connects);
     if (o->mode->hostile) {
