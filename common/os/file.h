@@ -1,0 +1,24 @@
+/*
+ * What the C library does not say about files: who may read them.
+ */
+#ifndef TWINPORT_OS_FILE_H
+#define TWINPORT_OS_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "twinport/error.h"
+
+/*
+ * Makes a file with these bytes that its owner alone may read and write, whatever the umask says; on Windows
+ * with the rights that its folder gives, so the folder must be its owner's. Written through to the disk.
+ * TP_ERR_STATE: there is one of that name, which stays as it is. TP_ERR_NO_FILE, TP_ERR_ACCESS, TP_ERR_OS;
+ * then nothing is left.
+ */
+tp_err tp_file_create_private(const char *path, const void *bytes, size_t size);
+
+/* Whether others than its owner may read or write it. False if the system does not tell, which Windows does not in
+ * these terms. */
+bool tp_file_is_shared(const char *path);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * Files and who may read them. Any thread; holds nothing.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/error.h"
+#include "os/file.h"
+
+/* 0, or the system's error. */
+static int write_all(int descriptor, const char *bytes, size_t size) {
+    while (size > 0) {
+        ssize_t written = write(descriptor, bytes, size);
+        if (written < 0 && errno != EINTR) {
+            return errno;
+        }
+        if (written > 0) {
+            bytes += written;
+            size -= (size_t)written;
+        }
+    }
+    return fsync(descriptor) == 0 ? 0 : errno;
+}
+
+tp_err tp_file_create_private(const char *path, const void *bytes, size_t size) {
+    /* Private from its first moment; O_EXCL follows no link either. */
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (descriptor < 0) {
+        bool exists = errno == EEXIST;
+        tp_err error = tp_os_fail_last();
+        return exists ? TP_ERR_STATE : error;
+    }
+    int error =
+        fchmod(descriptor, S_IRUSR | S_IWUSR) == 0 ? 0 : errno; /* should the umask take more */
+    error = error ? error : write_all(descriptor, bytes, size);
+    if (close(descriptor) != 0 && error == 0) {
+        error = errno;
+    }
+    if (error != 0) {
+        (void)unlink(path);
+        return tp_os_fail(error);
+    }
+    return TP_OK;
+}
+
+bool tp_file_is_shared(const char *path) {
+    struct stat facts;
+    return stat(path, &facts) == 0 && (facts.st_mode & (S_IRWXG | S_IRWXO)) != 0;
+}

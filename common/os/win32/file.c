@@ -1,0 +1,43 @@
+/*
+ * Files and who may read them. Any thread; holds nothing.
+ */
+#include "os/file.h"
+
+#include "os/error.h"
+#include "os/win32/system.h"
+
+/* 0, or the system's error. */
+static DWORD write_all(HANDLE file, const char *bytes, size_t size) {
+    while (size > 0) {
+        DWORD piece = size < (1u << 20) ? (DWORD)size : 1u << 20;
+        DWORD written = 0;
+        if (!WriteFile(file, bytes, piece, &written, NULL)) {
+            return GetLastError();
+        }
+        bytes += written;
+        size -= written;
+    }
+    return FlushFileBuffers(file) ? 0 : GetLastError();
+}
+
+tp_err tp_file_create_private(const char *path, const void *bytes, size_t size) {
+    HANDLE file =
+        CreateFileA(path, GENERIC_WRITE, 0, NULL, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (file == INVALID_HANDLE_VALUE) {
+        bool exists = GetLastError() == ERROR_FILE_EXISTS;
+        tp_err error = tp_os_fail_last();
+        return exists ? TP_ERR_STATE : error;
+    }
+    DWORD error = write_all(file, bytes, size);
+    (void)CloseHandle(file);
+    if (error != 0) {
+        (void)DeleteFileA(path);
+        return tp_os_fail((int)error);
+    }
+    return TP_OK;
+}
+
+bool tp_file_is_shared(const char *path) {
+    (void)path;
+    return false;
+}

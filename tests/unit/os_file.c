@@ -1,0 +1,43 @@
+/* Files for their owner alone, held against os/file.h. Who may read them is looked at from outside
+ * (system.wanserver_program). */
+#include "check.h"
+
+#include "os/file.h"
+#include "os/process.h"
+
+static const char *path_of_test(void) {
+    static char path[64];
+    (void)snprintf(path, sizeof path, "os_file-%" PRIu64 ".tmp", tp_process_id());
+    return path;
+}
+
+static void check_content(const char *path, const char *wanted) {
+    char text[64] = {0};
+    FILE *file = fopen(path, "rb");
+    REQUIRE(file != NULL);
+    size_t size = fread(text, 1, sizeof text - 1, file);
+    (void)fclose(file);
+    CHECK_EQ(size, strlen(wanted));
+    CHECK_STR(text, wanted);
+}
+
+static void a_file_is_made_once(void) {
+    const char *path = path_of_test();
+    (void)remove(path);
+    CHECK_EQ(tp_file_create_private(path, "first", 5), TP_OK);
+    check_content(path, "first");
+    CHECK(!tp_file_is_shared(path));
+    CHECK_EQ(tp_file_create_private(path, "second", 6), TP_ERR_STATE);
+    check_content(path, "first");
+    CHECK_EQ(remove(path), 0);
+    CHECK_EQ(tp_file_create_private(path, "", 0), TP_OK);
+    check_content(path, "");
+    CHECK_EQ(remove(path), 0);
+}
+
+static void where_there_is_no_folder_there_is_no_file(void) {
+    CHECK_EQ(tp_file_create_private("no such folder/file", "x", 1), TP_ERR_NO_FILE);
+    CHECK(!tp_file_is_shared("no such folder/file"));
+}
+
+CHECK_MAIN(CASE(a_file_is_made_once), CASE(where_there_is_no_folder_there_is_no_file))
