@@ -21,7 +21,7 @@
 /* Holds secrets: wipe it. */
 typedef struct tp__key_ring {
     size_t count;
-    tp_token_key keys[TP__KEY_RING_MAX]; /* in the file's order */
+    tp_token_key keys[TP__KEY_RING_MAX + 1]; /* in the file's order, and room to read a key */
 } tp__key_ring;
 
 /* Reads the text of a ring. `name` is its name in messages. TP_ERR_CONFIG, with every error (up to

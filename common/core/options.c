@@ -132,6 +132,7 @@ static void print_value(const tp__setting *setting, FILE *file) {
         [TP__SETTING_TIME] = "TIME",
         [TP__SETTING_ADDRESS] = "ADDRESS",
         [TP__SETTING_NETWORKS] = "NETWORKS",
+        [TP__SETTING_PROCESSORS] = "PROCESSORS",
         [TP__SETTING_TEXT] = "TEXT",
     };
     if (setting->kind == TP__SETTING_CHOICE) {

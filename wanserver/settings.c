@@ -1,0 +1,296 @@
+/*
+ * The tables behind settings.h. One thread, at start.
+ */
+#include "wanserver/settings.h"
+
+#include <string.h>
+
+#include "core/config.h"
+#include "core/options.h"
+#include "core/report.h"
+#include "proto/frame.h"
+
+/* By tp_auth, tp_queue_policy, tp_priority, tp_log_level, tp_close_reason. */
+static const char *const auth_names[] = {"token", "open", NULL};
+static const char *const policy_names[] = {"disconnect", "drop", "refuse", NULL};
+static const char *const priority_names[] = {"low", "normal", "high", NULL};
+static const char *const level_names[] = {"debug", "info", "warning", "error", "off", NULL};
+static const char *const close_names[] = {
+#define CLOSE_NAME(name, value, text) text,
+    TP_CLOSE_REASONS(CLOSE_NAME)
+#undef CLOSE_NAME
+        NULL};
+
+static const char *const io_names[] = {"auto", "epoll", "iocp", NULL};
+
+#define DAY_MS 86400000u
+
+/* One entry of the table. */
+#define AT(field) offsetof(tp__settings, field)
+
+/* clang-format off */
+static const tp__setting settings_table[] = {
+    {"listen", TP__SETTING_ADDRESS, AT(listen), 0, 0, NULL, "127.0.0.1:7777", NULL,
+        "Where players connect: 0.0.0.0:7777 on every IPv4 address of this machine, [::]:7777 on the\n"
+        "IPv6 ones too. Port 0 asks the system for a free one."},
+    {"key_file", TP__SETTING_TEXT, AT(key_file), 1, TP__PATH_MAX, NULL, NULL, "/etc/twinport/gate.key",
+        "The file of this gateway's private key; wanserver --genkey makes one."},
+    {"auth", TP__SETTING_CHOICE, AT(auth), 0, 0, auth_names, "token", NULL,
+        "token: who has a token of the login service's may play, once, as the account in it.\n"
+        "open: anybody may, and nobody is known: no accounts, no bans of players. For tests."},
+    {"token_keys", TP__SETTING_TEXT, AT(token_keys), 0, TP__PATH_MAX, NULL, "", NULL,
+        "With auth = token: the key ring that the login service mints tokens with, a line of an id and\n"
+        "64 hexadecimal digits for each key; tp-token --new-key makes one. Read again at SIGHUP (on\n"
+        "Windows at the start only)."},
+    {"used_tokens", TP__SETTING_COUNT, AT(used_tokens), 1024, 16777216, NULL, "262144", NULL,
+        "Used tokens that are remembered until they expire. At the limit no further one is taken."},
+
+    {"allow", TP__SETTING_NETWORKS, AT(allow), 0, 0, NULL, "any", NULL,
+        "Who may connect."},
+    {"deny", TP__SETTING_NETWORKS, AT(deny), 0, 0, NULL, "", NULL,
+        "Who may not, even if allowed above."},
+    {"bans", TP__SETTING_TEXT, AT(bans), 0, TP__PATH_MAX, NULL, "", NULL,
+        "A file of more of them, up to 4,096: a line for each network, perhaps with the time until\n"
+        "when, in seconds since 1970. Read again at SIGHUP, too; who is banned then is sent away."},
+    {"backlog", TP__SETTING_COUNT, AT(backlog), 1, 65535, NULL, "1024", NULL,
+        "Connections that may wait to be accepted."},
+    {"accept_rate", TP__SETTING_COUNT, AT(accept_rate), 0, 1000000, NULL, "20", NULL,
+        "Connections per second that one address may make; IPv6: one /64. 0: any number."},
+    {"accept_burst", TP__SETTING_COUNT, AT(accept_burst), 1, 1000000, NULL, "50", NULL,
+        "... and at once."},
+    {"connections_per_address", TP__SETTING_COUNT, AT(connections_per_address), 0, 1048576, NULL, "64",
+        NULL,
+        "Connections that one address may have at the same time. 0: any number. Mind that the players\n"
+        "of a school or of a mobile network may all come from one."},
+    {"max_addresses", TP__SETTING_COUNT, AT(max_addresses), 1024, 16777216, NULL, "65536", NULL,
+        "Addresses that are counted. Beyond it the one seen longest ago without a connection is\n"
+        "forgotten; if all have one, others are turned away."},
+
+    {"handshake_timeout", TP__SETTING_TIME, AT(handshake_timeout), 100, 600000, NULL, "10s", NULL,
+        "From the connection to the end of its handshake, whatever it sends meanwhile."},
+    {"max_pending", TP__SETTING_COUNT, AT(max_pending), 16, 65536, NULL, "1024", NULL,
+        "Connections in their handshake. At the limit the oldest that has said nothing makes room."},
+    {"handshake_threads", TP__SETTING_COUNT, AT(handshake_threads), 1, 64, NULL, "1", NULL,
+        "Threads for handshakes, at a lower priority than those that serve the players."},
+    {"handshake_queue", TP__SETTING_COUNT, AT(handshake_queue), 1, 65536, NULL, "512", NULL,
+        "Handshakes that may wait for them. Beyond it clients are told to come again ..."},
+    {"busy_time", TP__SETTING_TIME, AT(busy_time), 0, 65535000, NULL, "5s", NULL,
+        "... after this time, in whole seconds."},
+
+    {"max_players", TP__SETTING_COUNT, AT(max_players), 1, TP_MAX_SESSIONS, NULL, "4096", NULL,
+        "Players at once."},
+    {"max_waiting", TP__SETTING_COUNT, AT(max_waiting), 0, TP_MAX_SESSIONS, NULL, "0", NULL,
+        "Players beyond them that may wait for a place, and are told which they have. Who comes when\n"
+        "both are full is turned away."},
+    {"place_interval", TP__SETTING_TIME, AT(place_interval), 10, 60000, NULL, "1s", NULL,
+        "Who waits is told a new place at most so often."},
+    {"message_rate", TP__SETTING_COUNT, AT(message_rate), 0, 10000000, NULL, "200", NULL,
+        "Messages per second that a player may send; who sends more is ended. 0: any number."},
+    {"message_burst", TP__SETTING_COUNT, AT(message_burst), 1, 10000000, NULL, "400", NULL,
+        "... and at once."},
+    {"byte_rate", TP__SETTING_BYTES, AT(byte_rate), 0, UINT32_MAX, NULL, "256k", NULL,
+        "Bytes per second that a player may send, as they come from the network. 0: any number."},
+    {"byte_burst", TP__SETTING_BYTES, AT(byte_burst), 65536, UINT32_MAX, NULL, "512k", NULL,
+        "... and at once."},
+    {"max_frame", TP__SETTING_BYTES, AT(max_frame), 16, TP_PACKET_MAX, NULL, "64k", NULL,
+        "The largest message of a player."},
+    {"queue_bytes", TP__SETTING_BYTES, AT(queue_bytes), 1024, UINT32_MAX, NULL, "1m", NULL,
+        "What may wait to be sent to one player, in bytes ..."},
+    {"queue_packets", TP__SETTING_COUNT, AT(queue_packets), 1, 0xFFFFFF, NULL, "4096", NULL,
+        "... and in packets."},
+    {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
+        "At that limit the player is ended, or messages are lost to him: the newest (drop), or those\n"
+        "that their sender is told of (refuse)."},
+    {"idle_timeout", TP__SETTING_TIME, AT(idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
+        "A player who says nothing for so long, not even in answer to PING, is ended.\n"
+        "0: never; else at least 100ms."},
+    {"ping_interval", TP__SETTING_TIME, AT(ping_interval), 0, DAY_MS, NULL, "30s", NULL,
+        "Silence after which a player is sent PING. 0: never; else at least 100ms."},
+    {"drain_timeout", TP__SETTING_TIME, AT(drain_timeout), 0, 600000, NULL, "5s", NULL,
+        "At the end: time for queues to empty, and for services to hear that their players left."},
+
+    {"bus", TP__SETTING_ADDRESS, AT(bus), 0, 0, NULL, "127.0.0.1:7400", NULL,
+        "Where lanserver listens."},
+    {"service", TP__SETTING_TEXT, AT(service), 1, TP_NAME_MAX, NULL, NULL, "arena",
+        "The service whose players they are: a name of a-z 0-9 . _ - on the bus."},
+    {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 1024, NULL, "64", NULL,
+        "Services that players may be moved to, that one included."},
+    {"keep_players", TP__SETTING_COUNT, AT(keep_players), 0, TP_MAX_SESSIONS, NULL, "1048576", NULL,
+        "Players that are kept when their service or the bus is lost, until it is back ..."},
+    {"keep_time", TP__SETTING_TIME, AT(keep_time), 0, DAY_MS, NULL, "30s", NULL,
+        "... or this time is over. Then, or if there are more of them, they are ended ..."},
+    {"lost_close", TP__SETTING_CHOICE, AT(lost_close), 0, 0, close_names, "shutdown", NULL,
+        "... with this word to them."},
+
+    {"priority", TP__SETTING_CHOICE, AT(priority), 0, 0, priority_names, "low", NULL,
+        "How it stands to other programs of this machine; low, so that players do not hold up what goes\n"
+        "over the bus. high needs a permission of the system's."},
+    {"processors", TP__SETTING_PROCESSORS, AT(processors), 0, 0, NULL, "all", NULL,
+        "The processors it may use: the rest is left to others, to lanserver say."},
+    {"io", TP__SETTING_CHOICE, AT(io), 0, 0, io_names, "auto", NULL,
+        "How the system's completions are waited for; auto takes the best there is."},
+    {"workers", TP__SETTING_COUNT, AT(workers), 0, 64, NULL, "0", NULL,
+        "Threads that serve the players; 0: one per processor."},
+    {"running", TP__SETTING_COUNT, AT(running), 0, 64, NULL, "0", NULL,
+        "iocp: how many of them run at once; 0: all."},
+    {"nagle", TP__SETTING_BOOL, AT(nagle), 0, 0, NULL, "no", NULL,
+        "TCP may hold small packets back to gather them."},
+    {"send_buffer_zero", TP__SETTING_BOOL, AT(send_buffer_zero), 0, 0, NULL, "no", NULL,
+        "iocp: send from the program's memory, without the system's buffer."},
+    {"post_receive_buffers", TP__SETTING_BOOL, AT(post_receive_buffers), 0, 0, NULL, "no", NULL,
+        "iocp: every player waits with a buffer of its own."},
+    {"receive_buffer", TP__SETTING_BYTES, AT(receive_buffer), 4096, 1048576, NULL, "64k", NULL,
+        "Bytes that a thread reads at once."},
+    {"reserve", TP__SETTING_BYTES, AT(reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
+        "Memory for messages that is made ready at start."},
+
+    {"log_level", TP__SETTING_CHOICE, AT(log_level), 0, 0, level_names, "info", NULL,
+        "What is worth a line in the log."},
+    {"log_file", TP__SETTING_TEXT, AT(log_file), 0, sizeof((tp__settings *)NULL)->log_file - 1, NULL,
+        "", NULL,
+        "The log's file, appended to. Empty: standard error."},
+};
+
+#define ARGUMENT(field) offsetof(tp__arguments, field)
+
+static const tp__setting arguments_table[] = {
+    {"config", TP__SETTING_TEXT, ARGUMENT(config), 0, TP__PATH_MAX, NULL, "", NULL,
+        "The configuration file."},
+    {"check-config", TP__SETTING_BOOL, ARGUMENT(check_config), 0, 0, NULL, "no", NULL,
+        "Read it and the files that it names, say what is wrong with them, and end."},
+    {"print-config", TP__SETTING_BOOL, ARGUMENT(print_config), 0, 0, NULL, "no", NULL,
+        "Write an example of a configuration file to standard output, and end."},
+    {"genkey", TP__SETTING_TEXT, ARGUMENT(genkey), 0, TP__PATH_MAX, NULL, "", NULL,
+        "Write a new private key to this file, which must not exist yet, print its public key, which\n"
+        "clients need, and end."},
+    {"show-key", TP__SETTING_TEXT, ARGUMENT(show_key), 0, TP__PATH_MAX, NULL, "", NULL,
+        "Print the public key of the private key in this file, and end."},
+    {"version", TP__SETTING_BOOL, ARGUMENT(version), 0, 0, NULL, "no", NULL,
+        "Say the version, and end."},
+    {"help", TP__SETTING_BOOL, ARGUMENT(help), 0, 0, NULL, "no", NULL,
+        "Say this, and end."},
+};
+/* clang-format on */
+
+#define SETTINGS  (sizeof settings_table / sizeof settings_table[0])
+#define ARGUMENTS (sizeof arguments_table / sizeof arguments_table[0])
+
+tp_err tp__arguments_read(
+    int count, char *const *words, tp__arguments *arguments, char *report, size_t room) {
+    return tp__options_read(arguments_table, ARGUMENTS, count, words, arguments, report, room);
+}
+
+void tp__arguments_print_help(FILE *file) {
+    fputs("usage: wanserver --config FILE\n"
+          "       wanserver --genkey FILE\n"
+          "       wanserver --show-key FILE\n\n"
+          "The gate: players connect to it over the Internet, and it passes what they say to a "
+          "service on\n"
+          "lanserver's bus, and back. Ctrl-C or SIGTERM ends it gently; SIGHUP has it read its key "
+          "ring and\n"
+          "bans again.\n\n",
+        file);
+    tp__options_print_help(arguments_table, ARGUMENTS, file);
+}
+
+/* What one setting asks of another. */
+static tp_err check_together(
+    const char *path, const tp__settings *settings, char *report, size_t room) {
+    tp__report wrong = tp__report_begin(report, room);
+    if (settings->auth == TP_AUTH_TOKEN && settings->token_keys[0] == '\0') {
+        tp__report_error(&wrong,
+            "%s: token_keys is missing: expected the key ring's file, for auth = token", path);
+    }
+    return tp__report_end(&wrong);
+}
+
+tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room) {
+    memset(settings, 0, sizeof *settings);
+    tp_err error =
+        path[0] == '\0'
+            ? tp__config_parse(settings_table, SETTINGS, "", "", 0, settings, report, room)
+            : tp__config_load(settings_table, SETTINGS, path, settings, report, room);
+    return error ? error : check_together(path, settings, report, room);
+}
+
+void tp__settings_print_example(FILE *file) {
+    tp__config_print_example(settings_table, SETTINGS, file);
+}
+
+static void apply_to_server(const tp__settings *settings, tp_server_options *server) {
+    server->address = settings->listen;
+    server->access.allow = settings->allow.networks;
+    server->access.allow_count = settings->allow.count;
+    server->access.deny = settings->deny.networks;
+    server->access.deny_count = settings->deny.count;
+    server->backlog = (unsigned)settings->backlog;
+    server->io = io_names[settings->io];
+    server->workers = (unsigned)settings->workers;
+    server->running = (unsigned)settings->running;
+    server->nodelay = !settings->nagle;
+    server->send_buffer_zero = settings->send_buffer_zero;
+    server->post_receive_buffers = settings->post_receive_buffers;
+    server->receive_buffer = (size_t)settings->receive_buffer;
+    server->reserve_bytes = (size_t)settings->reserve;
+    uint64_t sessions = settings->max_players + settings->max_waiting;
+    server->max_sessions = (unsigned)(sessions < TP_MAX_SESSIONS ? sessions : TP_MAX_SESSIONS);
+    server->max_frame = (size_t)settings->max_frame;
+    server->queue_bytes = (size_t)settings->queue_bytes;
+    server->queue_packets = (unsigned)settings->queue_packets;
+    server->queue_policy = (tp_queue_policy)settings->queue_policy;
+    server->idle_timeout_ms = (unsigned)settings->idle_timeout;
+    server->ping_interval_ms = (unsigned)settings->ping_interval;
+    server->drain_timeout_ms = (unsigned)settings->drain_timeout;
+}
+
+static void apply_to_wan(const tp__settings *settings, tp_wanserver_options *wan) {
+    tp_wanserver_defaults(wan);
+    apply_to_server(settings, &wan->server);
+    wan->auth = (tp_auth)settings->auth;
+    wan->replay_tokens = (unsigned)settings->used_tokens;
+    wan->handshake_timeout_ms = (unsigned)settings->handshake_timeout;
+    wan->max_pending = (unsigned)settings->max_pending;
+    wan->handshake_threads = (unsigned)settings->handshake_threads;
+    wan->handshake_queue = (unsigned)settings->handshake_queue;
+    wan->busy_seconds = (unsigned)(settings->busy_time / 1000);
+    wan->accept_rate = (unsigned)settings->accept_rate;
+    wan->accept_burst = (unsigned)settings->accept_burst;
+    wan->connections_per_address = (unsigned)settings->connections_per_address;
+    wan->max_addresses = (unsigned)settings->max_addresses;
+    wan->message_rate = (unsigned)settings->message_rate;
+    wan->message_burst = (unsigned)settings->message_burst;
+    wan->byte_rate = (size_t)settings->byte_rate;
+    wan->byte_burst = (size_t)settings->byte_burst;
+}
+
+static void apply_to_gate(const tp__settings *settings, tp__gate_options *gate) {
+    tp__gate_defaults(gate);
+    gate->bus.address = settings->bus;
+    gate->bus.io = io_names[settings->io];
+    gate->bus.nodelay = !settings->nagle;
+    gate->bus.drain_timeout_ms = (unsigned)settings->drain_timeout;
+    gate->service = settings->service;
+    gate->identity = tp_session_identity;
+    gate->max_players = (unsigned)settings->max_players;
+    gate->max_waiting = (unsigned)settings->max_waiting;
+    gate->tell_ms = (unsigned)settings->place_interval;
+    gate->keep_players = (unsigned)settings->keep_players;
+    gate->keep_ms = (unsigned)settings->keep_time;
+    gate->lost_close = (uint16_t)settings->lost_close;
+    gate->max_services = (unsigned)settings->max_services;
+    gate->drain_ms = (unsigned)settings->drain_timeout;
+}
+
+void tp__settings_apply(
+    const tp__settings *settings, tp_wanserver_options *wan, tp__gate_options *gate) {
+    apply_to_wan(settings, wan);
+    apply_to_gate(settings, gate);
+}
+
+tp_log_options tp__settings_log(const tp__settings *settings) {
+    const char *file = settings->log_file;
+    tp_log_options options = {.size = sizeof options,
+        .level = (tp_log_level)settings->log_level,
+        .file = file[0] ? file : NULL};
+    return options;
+}
