@@ -1,5 +1,8 @@
 # The gate and the backends: their bytes, and both in one process with the hub between them.
 
+twinport_test(NAME unit.gate_codec SOURCES gate_codec.c LIBRARIES tp_proto LABEL unit TIMEOUT 10)
+twinport_test(NAME unit.backend SOURCES backend.c
+    LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 120)
 foreach(part messages losses room churn)
     twinport_test(NAME unit.gate_${part} SOURCES gate_${part}.c
         LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)

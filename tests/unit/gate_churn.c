@@ -5,7 +5,7 @@
  */
 #include "gate_stage.h"
 
-enum { PLAYERS = 150, STEPS = 4000, SERVICES = 3 };
+enum { PLAYERS = 150, STEPS = 10000, SERVICES = 3 };
 
 static gate_stage stage;
 static service services[SERVICES]; /* two of the arena, one of the other one */
@@ -52,26 +52,35 @@ static tp__hub *narrow_hub(const tp_address *address) {
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
+static void do_something(player *of) {
+    static const char *const words[] = {"k", "m", "a", "x", "x", "x", "x", "x"};
+    switch (chance(4)) {
+    case 0:
+        (void)tp_server_disconnect(stage.crowd, of->session); /* false: he is kicked already */
+        break;
+    case 1:
+        (void)tp_server_disconnect_after_send(stage.crowd, of->session, TP_CLOSE_NORMAL);
+        break;
+    default:
+        (void)player_say(&stage, of, words[chance(8)]);
+        break;
+    }
+}
+
+/* Comes if he is not there, or says something, or goes: without waiting for what comes of it. */
 static void step_player(player *of) {
-    tp_mutex_lock(&stage_mutex);
-    bool fresh = of->session == TP_NO_SESSION || of->left;
-    bool joined = of->joined;
-    tp_mutex_unlock(&stage_mutex);
-    if (fresh) {
+    if (of->session == TP_NO_SESSION) {
         player_connect(&stage, of);
-    } else if (joined) {
-        static const char *const words[] = {"k", "m", "a", "x", "x", "x", "x", "x"};
-        switch (chance(8)) {
-        case 0:
-            tp_server_disconnect(stage.crowd, of->session);
-            break;
-        case 1:
-            tp_server_disconnect_after_send(stage.crowd, of->session, TP_CLOSE_NORMAL);
-            break;
-        default:
-            (void)player_say(&stage, of, words[chance(8)]);
-            break;
-        }
+        return;
+    }
+    AWAIT(of->joined || of->left);
+    tp_mutex_lock(&stage_mutex);
+    bool left = of->left;
+    tp_mutex_unlock(&stage_mutex);
+    if (left) {
+        player_connect(&stage, of);
+    } else {
+        do_something(of);
     }
 }
 
@@ -121,7 +130,8 @@ static bool views_agree(void) {
     tp__gate_account account = stage_account(&stage);
     for (unsigned i = 0; i < SERVICES; i++) {
         present += services[i].joins - services[i].leaves;
-        if (tp_backend_player_count(services[i].backend) != services[i].joins - services[i].leaves) {
+        if (tp_backend_player_count(services[i].backend) !=
+            services[i].joins - services[i].leaves) {
             return false;
         }
     }
@@ -144,14 +154,15 @@ static void leaves_no_ghosts(void) {
     stage_open();
     stage_init(&stage, narrow_hub(NULL));
     stage.options.bus.max_unconfirmed = 48;
-    stage.options.bus.request_timeout_ms = 300; /* an answer that could not be sent is asked for again */
+    stage.options.bus.request_timeout_ms =
+        300; /* an answer that could not be sent is asked for again */
     stage_start(&stage);
     service_open(&services[0], "arena");
     service_open(&services[1], "arena");
     service_open(&services[2], "other");
     for (unsigned i = 1; i <= STEPS; i++) {
         step_player(&players[chance(PLAYERS)]);
-        if (i % 700 == 0) {
+        if (i % 1500 == 0) {
             restart(&services[chance(SERVICES)]);
         }
         if (i == STEPS / 2) {

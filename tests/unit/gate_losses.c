@@ -1,6 +1,7 @@
 /* What becomes of the players when a service, the bus or the gate goes away, and when it comes back. */
-#include "gate_stage.h"
 #include "lanserver/bus/hub_internal.h"
+
+#include "gate_stage.h"
 
 enum { COUNT = 6 };
 
@@ -225,12 +226,12 @@ static void hands_on_again_what_the_last_move_did(void) {
     CHECK_EQ(tp_backend_move(arena.backend, &name, "second", TP_NO_PEER, "state", 5), TP_OK);
     AWAIT(second.joins == 1);
     service_kill(&second);
-    AWAIT(stage_account(&stage).kept == 1); /* the arena would be there, but he is not its any more */
+    AWAIT(
+        stage_account(&stage).kept == 1); /* the arena would be there, but he is not its any more */
     second.joins = second.leaves = 0;
     service_start(&second);
     AWAIT(second.joins == 1);
-    CHECK_EQ(
-        second.info.flags, TP_PLAYER_MOVED | TP_PLAYER_RETURNS | TP_PLAYER_IDENTIFIED);
+    CHECK_EQ(second.info.flags, TP_PLAYER_MOVED | TP_PLAYER_RETURNS | TP_PLAYER_IDENTIFIED);
     CHECK_EQ(second.info.blob_size, 5);
     CHECK_MEM(second.blob, "state", 5);
     CHECK_EQ(tp_backend_player_count(arena.backend), 0);
@@ -337,8 +338,8 @@ static void closes_whom_the_service_refuses(void) {
 CHECK_MAIN(CASE(keeps_players_while_the_service_is_away),
     CASE(keeps_players_until_the_service_comes_at_all),
     CASE(gives_the_players_of_a_lost_peer_to_another), CASE(keeps_no_more_than_it_may),
-    CASE(keeps_nobody_if_told_so), CASE(keeps_no_longer_than_it_may),
-    CASE(comes_back_with_the_bus), CASE(spreads_players_over_the_peers_that_come_back),
+    CASE(keeps_nobody_if_told_so), CASE(keeps_no_longer_than_it_may), CASE(comes_back_with_the_bus),
+    CASE(spreads_players_over_the_peers_that_come_back),
     CASE(hands_on_again_what_the_last_move_did), CASE(tells_everybody_when_it_stops),
     CASE(loses_the_players_of_a_gate), CASE(gives_no_players_to_who_does_not_understand),
     CASE(closes_whom_the_service_refuses))

@@ -53,8 +53,8 @@ static void says_who_comes_and_why_he_goes(void) {
     CHECK(tp_player_same(&arena.last, &name));
     CHECK(!tp_backend_player_info(arena.backend, &name, &info));
     CHECK_EQ(tp_backend_kick(arena.backend, &name, TP_CLOSE_KICKED), TP_ERR_NO_SESSION);
-    CHECK_EQ(tp_backend_move(arena.backend, &name, "other", TP_NO_PEER, NULL, 0),
-        TP_ERR_NO_SESSION);
+    CHECK_EQ(
+        tp_backend_move(arena.backend, &name, "other", TP_NO_PEER, NULL, 0), TP_ERR_NO_SESSION);
     close_all();
 }
 
@@ -219,8 +219,7 @@ static void moves_to_another_service(void) {
     tp_player name = arena.last;
     uint8_t blob[TP_PLAYER_BLOB_MAX];
     memset(blob, 0x5a, sizeof blob);
-    CHECK_EQ(tp_backend_move(
-                 arena.backend, &name, "other", TP_NO_PEER, blob, sizeof blob + 1),
+    CHECK_EQ(tp_backend_move(arena.backend, &name, "other", TP_NO_PEER, blob, sizeof blob + 1),
         TP_ERR_INVALID);
     CHECK_EQ(tp_backend_move(arena.backend, &name, "other", TP_NO_PEER, blob, sizeof blob), TP_OK);
     AWAIT(arena.leaves == 1 && other.joins == 1);
@@ -277,16 +276,14 @@ static void says_when_there_is_nowhere_to_move(void) {
     await_stays(1, TP_ERR_NO_ROUTE);
     CHECK_EQ(tp_backend_move(arena.backend, &name, "arena", TP_NO_PEER, NULL, 0), TP_OK);
     await_stays(2, TP_ERR_NO_ROUTE); /* he is with the only one */
-    CHECK_EQ(
-        tp_backend_move(arena.backend, &name, NULL, service_peer(&arena), NULL, 0), TP_OK);
+    CHECK_EQ(tp_backend_move(arena.backend, &name, NULL, service_peer(&arena), NULL, 0), TP_OK);
     await_stays(3, TP_ERR_NO_ROUTE);
     CHECK_EQ(tp_backend_move(arena.backend, &name, NULL, name.gate + 77, NULL, 0), TP_OK);
     await_stays(4, TP_ERR_NO_ROUTE);
-    CHECK_EQ(
-        tp_backend_move(arena.backend, &name, "other", service_peer(&arena), NULL, 0), TP_OK);
+    CHECK_EQ(tp_backend_move(arena.backend, &name, "other", service_peer(&arena), NULL, 0), TP_OK);
     await_stays(5, TP_ERR_NO_ROUTE); /* that peer is of another service */
-    CHECK_EQ(tp_backend_move(arena.backend, &name, "NOT A NAME", TP_NO_PEER, NULL, 0),
-        TP_ERR_INVALID);
+    CHECK_EQ(
+        tp_backend_move(arena.backend, &name, "NOT A NAME", TP_NO_PEER, NULL, 0), TP_ERR_INVALID);
     CHECK_EQ(tp_backend_move(arena.backend, &name, NULL, TP_NO_PEER, NULL, 0), TP_ERR_INVALID);
     CHECK(player_say(&stage, &players[0], "still here"));
     AWAIT(arena.messages == 1);

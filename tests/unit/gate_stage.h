@@ -22,7 +22,7 @@
 typedef struct player {
     tp_session_id session; /* at his own end */
     bool joined, left;
-    bool in; /* place 0 was told, or there is no waiting room */
+    bool in;         /* place 0 was told, or there is no waiting room */
     unsigned places; /* how often a place was told */
     uint32_t place, waiting;
     unsigned messages; /* from a service */
@@ -200,12 +200,10 @@ static inline uint64_t sum_of(const uint64_t *numbers, size_t count) {
 
 /* Nothing moves any more: it adds up. */
 static inline void check_account(const tp__gate_account *account) {
-    CHECK_EQ(account->from_players,
-        account->forwarded + sum_of(account->dropped, TP__GATE_DROP_COUNT));
     CHECK_EQ(
-        account->to_players, account->sent + sum_of(account->refused, TP__GATE_REFUSAL_COUNT));
-    CHECK_EQ(account->joined,
-        account->confirmed_leaves + account->lost_visits + account->visits);
+        account->from_players, account->forwarded + sum_of(account->dropped, TP__GATE_DROP_COUNT));
+    CHECK_EQ(account->to_players, account->sent + sum_of(account->refused, TP__GATE_REFUSAL_COUNT));
+    CHECK_EQ(account->joined, account->confirmed_leaves + account->lost_visits + account->visits);
     CHECK_EQ(account->waited, account->admitted + account->gave_up + account->waiting);
 }
 
@@ -234,8 +232,8 @@ typedef struct service {
     tp_backend *backend;
     tp_backend_options options; /* change before service_start() */
     tp_backend_handlers handlers;
-    bool greet;           /* says "welcome" in on_player_join */
-    unsigned turn_away;   /* kicks in on_player_join, with this code */
+    bool greet;         /* says "welcome" in on_player_join */
+    unsigned turn_away; /* kicks in on_player_join, with this code */
 
     unsigned ups, downs, joins, leaves, messages, stays, other_messages, returns;
     tp_player_info info; /* of the last join; its blob is copied */
@@ -303,8 +301,7 @@ static inline void service_on_player_message(
     party_note(&of->messages);
 }
 
-static inline void service_on_player_stays(
-    tp_backend *backend, const tp_player *name, tp_err why) {
+static inline void service_on_player_stays(tp_backend *backend, const tp_player *name, tp_err why) {
     service *of = service_of(backend);
     tp_mutex_lock(&stage_mutex);
     of->last = *name;

@@ -1,0 +1,336 @@
+/* A backend beside a gate that is a plain peer of the bus and says what it is told: the same twice, too late,
+ * in the wrong order, and what is no message of a gate's at all. */
+#include "core/memory.h"
+#include "gate_stage.h"
+#include "twinport/log.h"
+
+/* Players' places at the gate, and how often each was given. */
+#define SESSION(slot, number) ((uint64_t)(number) << 20 | (slot))
+
+static tp__hub *hub;
+static service arena;
+static party gate;
+static tp_gate_done answered; /* the last answer to the gate's requests */
+
+static void on_answer(
+    tp_lanclient *client, tp_err error, const tp_delivery *from, tp_packet *packet, void *context) {
+    (void)client, (void)from;
+    party *of = context;
+    tp_mutex_lock(&stage_mutex);
+    of->reply_error = error;
+    memset(&answered, 0xee, sizeof answered);
+    if (!error) {
+        CHECK(tp_gate_read_done(tp_packet_bytes(packet), tp_packet_size(packet), &answered));
+    }
+    party_note(&of->replies);
+}
+
+/* Asks, and waits for the answer. */
+static void request(party *from, const void *bytes, size_t size) {
+    unsigned replies = from->replies;
+    tp_packet *packet = tp_packet_copy_of(bytes, size);
+    REQUIRE(packet != NULL);
+    CHECK_EQ(tp_lanclient_request(
+                 from->client, service_peer(&arena), packet, 600000, on_answer, from, NULL),
+        TP_OK);
+    tp_packet_release(packet);
+    AWAIT(from->replies == replies + 1);
+}
+
+static void say_join(party *from, uint64_t session, uint32_t visit) {
+    uint8_t bytes[TP_GATE_JOIN_SIZE];
+    const tp_gate_join join = {.session = session, .visit = visit, .account = session};
+    tp_gate_write_join(bytes, &join);
+    request(from, bytes, sizeof bytes);
+    CHECK_EQ(from->reply_error, TP_OK);
+}
+
+static void say_leave(uint64_t session, uint32_t visit, uint16_t why, uint16_t end) {
+    uint8_t bytes[TP_GATE_LEAVE_SIZE];
+    const tp_gate_left left = {.session = session, .visit = visit, .why = why, .end = end};
+    tp_gate_write_leave(bytes, &left);
+    request(&gate, bytes, sizeof bytes);
+    CHECK_EQ(gate.reply_error, TP_OK);
+    CHECK_EQ(answered.status, TP_GATE_OK);
+}
+
+static void say_bytes(const void *bytes, size_t size) {
+    tp_packet *packet = tp_packet_copy_of(bytes, size);
+    REQUIRE(packet != NULL);
+    CHECK_EQ(tp_lanclient_send(gate.client, service_peer(&arena), packet, NULL), TP_OK);
+    tp_packet_release(packet);
+}
+
+static void say_data(uint64_t session, const char *text) {
+    uint8_t bytes[TP_GATE_DATA_SIZE + STAGE_TEXT];
+    tp_gate_write_data(bytes, session);
+    memcpy(bytes + TP_GATE_DATA_SIZE, text, strlen(text));
+    say_bytes(bytes, TP_GATE_DATA_SIZE + strlen(text));
+}
+
+static void open_all(unsigned max_players, unsigned max_gates) {
+    hub = hub_open_default();
+    service_init(&arena, hub, "arena");
+    arena.options.max_players = max_players;
+    arena.options.max_gates = max_gates;
+    service_start(&arena);
+    party_join(&gate, hub, "gate", "one");
+}
+
+static void close_all(void) {
+    party_leave(&gate);
+    service_leave(&arena);
+    hub_close(hub);
+}
+
+static void takes_each_join_once(void) {
+    open_all(16, 2);
+    say_join(&gate, SESSION(5, 1), 1);
+    CHECK_EQ(answered.status, TP_GATE_OK);
+    say_join(&gate, SESSION(5, 1), 1); /* the answer was lost */
+    CHECK_EQ(answered.status, TP_GATE_OK);
+    CHECK_EQ(arena.joins, 1);
+    CHECK_EQ(arena.leaves, 0);
+    CHECK_EQ(arena.info.account, SESSION(5, 1));
+
+    say_join(&gate, SESSION(5, 1), 2); /* back from elsewhere, and its LEAVE is late */
+    CHECK_EQ(arena.joins, 2);
+    CHECK_EQ(arena.leaves, 1);
+    CHECK_EQ(arena.why, TP_LEAVE_REPLACED);
+    say_leave(SESSION(5, 1), 1, TP_GATE_LEAVE_ENDED, TP_END_IDLE);
+    CHECK_EQ(arena.leaves, 1);
+    say_join(&gate, SESSION(5, 1), 1); /* nor does an old JOIN bring an old visit back */
+    CHECK_EQ(arena.joins, 2);
+    say_leave(SESSION(5, 1), 2, TP_GATE_LEAVE_ENDED, TP_END_IDLE);
+    CHECK_EQ(arena.leaves, 2);
+    CHECK_EQ(arena.why, TP_LEAVE_ENDED);
+    CHECK_EQ(arena.end, TP_END_IDLE);
+    say_leave(SESSION(5, 1), 2, TP_GATE_LEAVE_ENDED, TP_END_IDLE);
+    CHECK_EQ(arena.leaves, 2);
+    close_all();
+}
+
+static void replaces_who_has_the_place(void) {
+    open_all(16, 2);
+    say_join(&gate, SESSION(7, 1), 1);
+    tp_player first = arena.last;
+    say_join(&gate, SESSION(7, 2), 2);
+    CHECK_EQ(arena.joins, 2);
+    CHECK_EQ(arena.leaves, 1);
+    CHECK_EQ(arena.why, TP_LEAVE_REPLACED);
+    CHECK_EQ(tell(&arena, &first, "?"), TP_ERR_NO_SESSION);
+    say_leave(SESSION(7, 1), 1, TP_GATE_LEAVE_MOVED, 0);
+    CHECK_EQ(arena.leaves, 1);
+    say_leave(SESSION(7, 2), 2, 77, 777); /* reasons of a newer gate's */
+    CHECK_EQ(arena.leaves, 2);
+    CHECK_EQ(arena.why, TP_LEAVE_ENDED);
+    CHECK_EQ(arena.end, TP_END_NONE);
+    close_all();
+}
+
+static void knows_whose_messages_they_are(void) {
+    open_all(16, 2);
+    say_join(&gate, SESSION(1, 1), 1);
+    say_join(&gate, SESSION(2000, 1), 2);
+    tp_player far = arena.last;
+    say_data(SESSION(2000, 1), "far");
+    AWAIT(arena.messages == 1);
+    CHECK(tp_player_same(&arena.last, &far));
+    CHECK_STR(arena.text, "far");
+    say_data(SESSION(2000, 2), "another in his place");
+    say_data(SESSION(3, 1), "nobody");
+    say_data(SESSION(1048575, 1), "nobody");
+    say_data(SESSION(1, 1), "");
+    AWAIT(arena.messages == 2);
+    CHECK_EQ(service_stats(&arena).unknown, 3);
+    CHECK_EQ(service_stats(&arena).received, 2);
+    close_all();
+}
+
+static void returns_what_is_no_gates_to_say(void) {
+    open_all(16, 2);
+    say_join(&gate, SESSION(1, 1), 1);
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } wrong[] = {{"", 0}, {"\3", 1}, {"\3\0\0\0\0\0\0\0\0\0\0", 11},
+        {"\4\0\1\0\0\0\0\0\0\0\0\0", 12},
+        {"\377\377\377\377\377\377\377\377\377\377\377\377\377", 13}};
+    unsigned count = sizeof wrong / sizeof wrong[0];
+    for (unsigned i = 0; i < count; i++) {
+        say_bytes(wrong[i].bytes, wrong[i].size);
+    }
+    AWAIT(gate.returns == count);
+    CHECK_EQ(gate.returned.reason, TP_ERR_PROTOCOL);
+    for (unsigned i = 0; i < count; i++) {
+        request(&gate, wrong[i].bytes, wrong[i].size);
+        CHECK_EQ(gate.reply_error, TP_ERR_PROTOCOL);
+    }
+    CHECK_EQ(service_stats(&arena).malformed, 2 * count);
+    say_data(SESSION(1, 1), "still here");
+    AWAIT(arena.messages == 1);
+    close_all();
+}
+
+static void refuses_more_than_it_takes(void) {
+    open_all(2, 1);
+    say_join(&gate, SESSION(1, 1), 1);
+    say_join(&gate, SESSION(2, 1), 2);
+    say_join(&gate, SESSION(3, 1), 3);
+    CHECK_EQ(answered.status, TP_GATE_REFUSED);
+    CHECK_EQ(answered.close_code, TP_CLOSE_FULL);
+    CHECK_EQ(arena.joins, 2);
+    say_leave(SESSION(3, 1), 3, TP_GATE_LEAVE_ENDED, 1);
+    CHECK_EQ(arena.leaves, 0);
+    say_leave(SESSION(1, 1), 1, TP_GATE_LEAVE_ENDED, 1);
+
+    party more; /* a gate too many, which would have a place */
+    party_join(&more, hub, "gate", "two");
+    say_join(&more, SESSION(1, 1), 1);
+    CHECK_EQ(answered.status, TP_GATE_REFUSED);
+    CHECK_EQ(answered.close_code, TP_CLOSE_FULL);
+    CHECK_EQ(service_stats(&arena).refused, 2);
+    say_join(&gate, SESSION(3, 2), 4);
+    CHECK_EQ(answered.status, TP_GATE_OK);
+    party_leave(&more);
+    close_all();
+}
+
+/* Two gates whose sessions have the same numbers. */
+static void does_not_confuse_gates(void) {
+    open_all(16, 2);
+    party more;
+    party_join(&more, hub, "gate", "two");
+    say_join(&gate, SESSION(1, 1), 1);
+    tp_player first = arena.last;
+    say_join(&more, SESSION(1, 1), 1);
+    tp_player second = arena.last;
+    CHECK_EQ(first.session, second.session);
+    CHECK_NE(first.gate, second.gate);
+    CHECK_NE(first.index, second.index);
+    tp_player mixed = {.session = first.session, .gate = second.gate, .index = first.index};
+    CHECK_EQ(tell(&arena, &mixed, "?"), TP_ERR_NO_SESSION);
+    mixed = (tp_player){.session = first.session, .gate = first.gate, .index = 1u << 30};
+    CHECK_EQ(tell(&arena, &mixed, "?"), TP_ERR_NO_SESSION);
+    CHECK_EQ(tell(&arena, &first, "to the first"), TP_OK);
+    AWAIT(gate.messages == 1);
+    CHECK_EQ(more.messages, 0);
+    party_leave(&more);
+    AWAIT(arena.leaves == 1);
+    CHECK(tp_player_same(&arena.last, &second));
+    CHECK_EQ(arena.why, TP_LEAVE_GATE_LOST);
+    close_all();
+}
+
+/* What is none of a gate's goes the way it would go without a backend. */
+static void passes_on_everything_else(void) {
+    open_all(16, 2);
+    party chat;
+    party_join(&chat, hub, "chat", "c");
+    CHECK_EQ(say(&chat, service_peer(&arena), "\1 looks like a join", NULL), TP_OK);
+    AWAIT(arena.other_messages == 1);
+    CHECK_EQ(service_stats(&arena).malformed, 0);
+    CHECK_EQ(ask(&chat, service_peer(&arena), "a request, which it has no handler for", 0), TP_OK);
+    AWAIT(chat.replies == 1);
+    CHECK_EQ(chat.reply_error, TP_ERR_UNSUPPORTED);
+    tp_packet *packet = text_packet("to nobody");
+    CHECK_EQ(tp_lanclient_send(tp_backend_client(arena.backend), 12345, packet, NULL), TP_OK);
+    tp_packet_release(packet);
+    AWAIT(arena.returns == 1);
+    CHECK_EQ(service_stats(&arena).returned, 1);
+    CHECK(tp_backend_of(tp_backend_client(arena.backend)) == arena.backend);
+    party_leave(&chat);
+    close_all();
+}
+
+static void says_what_is_wrong_with_a_message(void) {
+    open_all(16, 2);
+    say_join(&gate, SESSION(1, 1), 1);
+    tp_player name = arena.last;
+    CHECK_EQ(tp_backend_send(arena.backend, &name, NULL), TP_ERR_INVALID);
+    tp_packet *packet = tp_packet_new(4);
+    REQUIRE(packet != NULL);
+    tp_packet_put_u64(packet, 0);
+    CHECK_EQ(tp_backend_send(arena.backend, &name, packet), TP_ERR_TOO_LARGE);
+    tp_packet_release(packet);
+    packet = tp_packet_new((1 << 20) + 1);
+    REQUIRE(packet != NULL && tp_packet_put_space(packet, (1 << 20) + 1));
+    CHECK_EQ(tp_backend_send(arena.backend, &name, packet), TP_ERR_TOO_LARGE);
+    size_t reached = 9;
+    CHECK_EQ(tp_backend_send_all(arena.backend, NULL, packet, &reached), TP_ERR_TOO_LARGE);
+    CHECK_EQ(reached, 0);
+    tp_packet_release(packet);
+    packet = tp_packet_new(TP_PACKET_MAX);
+    REQUIRE(packet != NULL && tp_packet_put_space(packet, TP_PACKET_MAX));
+    CHECK_EQ(tp_backend_send(arena.backend, &name, packet), TP_ERR_TOO_LARGE);
+    tp_packet_release(packet);
+    tp_backend_stop(arena.backend);
+    CHECK_EQ(tp_backend_wait(arena.backend, (int)stage_patience_ms()), TP_OK);
+    CHECK_EQ(arena.why, TP_LEAVE_STOPPED);
+    CHECK_EQ(tell(&arena, &name, "?"), TP_ERR_NO_SESSION);
+    CHECK_EQ(tp_backend_start(arena.backend), TP_OK);
+    AWAIT(arena.ups == 2);
+    close_all();
+}
+
+static void refuses_options_that_cannot_be(void) {
+    stage_open();
+    hub = hub_open_default();
+    tp_log_set_level(TP_LOG_OFF);
+    for (unsigned i = 0; i < 6; i++) {
+        service_init(&arena, hub, "arena");
+        switch (i) {
+        case 0:
+            arena.options.size = 8;
+            break;
+        case 1:
+            arena.options.gates = "A gate";
+            break;
+        case 2:
+            arena.options.max_players = 0;
+            break;
+        case 3:
+            arena.options.max_gates = TP_BACKEND_MAX_GATES + 1;
+            break;
+        case 4:
+            arena.options.bus.service = NULL; /* lanclient's to say */
+            break;
+        default:
+            arena.handlers.bus.size = 8;
+            break;
+        }
+        CHECK_EQ(
+            tp_backend_create(&arena.options, &arena.handlers, &arena.backend), TP_ERR_INVALID);
+        CHECK(arena.backend == NULL);
+    }
+    tp_log_set_level(TP_LOG_WARNING);
+    CHECK_STR(tp_leave_name(TP_LEAVE_MOVED), "moved");
+    CHECK_STR(tp_leave_name((tp_leave)99), "unknown");
+    hub_close(hub);
+}
+
+/* Once everything has been said once, messages need no memory that is not there. */
+static void allocates_nothing_for_messages(void) {
+    open_all(16, 2);
+    say_join(&gate, SESSION(1, 1), 1);
+    tp_player name = arena.last;
+    uint64_t before = 0;
+    for (unsigned i = 1; i <= 2000; i++) {
+        CHECK_EQ(tell(&arena, &name, "down"), TP_OK);
+        say_data(SESSION(1, 1), "up");
+        if (i % 100 == 0) {
+            AWAIT(arena.messages == i && gate.messages == i);
+        }
+        if (i == 1000) {
+            before = tp__memory_allocations();
+        }
+    }
+    CHECK_EQ(tp__memory_allocations(), before);
+    close_all();
+}
+
+CHECK_MAIN(CASE(takes_each_join_once), CASE(replaces_who_has_the_place),
+    CASE(knows_whose_messages_they_are), CASE(returns_what_is_no_gates_to_say),
+    CASE(refuses_more_than_it_takes), CASE(does_not_confuse_gates), CASE(passes_on_everything_else),
+    CASE(says_what_is_wrong_with_a_message), CASE(refuses_options_that_cannot_be),
+    CASE(allocates_nothing_for_messages))
