@@ -206,7 +206,8 @@ unsigned tp__limiter_addresses(tp__limiter *limiter) {
 
 tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limiter) {
     *limiter = NULL;
-    if (options->burst == 0 || options->addresses == 0 || options->addresses >= (uint32_t)1 << 31) {
+    if ((options->rate > 0 && options->burst == 0) || options->addresses == 0 ||
+        options->addresses >= (uint32_t)1 << 31) {
         return TP_ERR_INVALID;
     }
     tp__limiter *made = tp__allocate_zeroed(1, sizeof *made);

@@ -20,7 +20,7 @@ typedef struct tp__limiter tp__limiter;
 
 typedef struct tp__limiter_options {
     unsigned rate;        /* connections per second, 0: no limit */
-    unsigned burst;       /* ... and at once, 1 or more */
+    unsigned burst;       /* ... and at once, 1 or more if there is a rate */
     unsigned connections; /* open at the same time, 0: no limit */
     unsigned addresses;   /* that have an entry of their own, 1 or more */
 } tp__limiter_options;

@@ -1,0 +1,205 @@
+/* The program's settings: what each becomes, and that their standard values are the library's. */
+#include "check.h"
+
+#include "core/config.h"
+#include "os/process.h"
+#include "proto/frame.h"
+#include "wanserver/settings.h"
+
+static tp__settings settings;
+static tp_wanserver_options wan;
+static tp__gate_options gate;
+static char report[TP__CONFIG_REPORT];
+
+static tp_err load(const char *lines) {
+    char path[64];
+    (void)snprintf(path, sizeof path, "wan_settings-%" PRIu64 ".tmp", tp_process_id());
+    FILE *file = fopen(path, "wb");
+    REQUIRE(file != NULL);
+    (void)fprintf(file, "key_file = k\nservice = arena\n%s", lines);
+    CHECK_EQ(fclose(file), 0);
+    tp_err error = tp__settings_load(path, &settings, report, sizeof report);
+    CHECK_EQ(remove(path), 0);
+    if (!error) {
+        tp__settings_apply(&settings, &wan, &gate);
+    }
+    return error;
+}
+
+/* All lines of the example with their comment signs taken away: the standard values, said aloud. */
+static void the_example_says_what_is_so_anyway(void) {
+    FILE *file = tmpfile();
+    if (file == NULL) {
+        SKIP("no temporary file can be made here");
+    }
+    tp__settings_print_example(file);
+    rewind(file);
+    static char lines[65536];
+    char line[512];
+    size_t size = 0;
+    unsigned count = 0;
+    while (fgets(line, sizeof line, file) != NULL) {
+        char *end = strchr(line, '\n');
+        REQUIRE(end != NULL);
+        bool is_setting = line[0] == '#' && line[1] >= 'a' && line[1] <= 'z';
+        bool has_value = end - line >= 3 && end[-2] != '='; /* "= " and nothing: an empty one */
+        if (is_setting && has_value) {
+            size += (size_t)snprintf(lines + size, sizeof lines - size, "%s", line + 1);
+            count++;
+        }
+    }
+    (void)fclose(file);
+    CHECK_GT(count, 40);
+
+    REQUIRE(load("token_keys = r\n") == TP_OK);
+    static tp__settings standard;
+    standard = settings;
+    (void)snprintf(lines + size, sizeof lines - size, "token_keys = r\n");
+    CHECK_EQ(load(lines), TP_OK);
+    CHECK_STR(report, "");
+    CHECK_MEM(&standard, &settings, sizeof settings);
+}
+
+static void standard_values_are_the_librarys(void) {
+    tp_wanserver_options library;
+    tp__gate_options of_gate;
+    tp_wanserver_defaults(&library);
+    tp__gate_defaults(&of_gate);
+    REQUIRE(load("token_keys = r\n") == TP_OK);
+#define SAME(member) CHECK_EQ(wan.member, library.member)
+    SAME(auth);
+    SAME(replay_tokens);
+    SAME(handshake_timeout_ms);
+    SAME(max_pending);
+    SAME(handshake_threads);
+    SAME(handshake_queue);
+    SAME(busy_seconds);
+    SAME(accept_rate);
+    SAME(accept_burst);
+    SAME(connections_per_address);
+    SAME(max_addresses);
+    SAME(message_rate);
+    SAME(message_burst);
+    SAME(byte_rate);
+    SAME(byte_burst);
+    SAME(server.listen);
+    SAME(server.backlog);
+    SAME(server.workers);
+    SAME(server.running);
+    SAME(server.nodelay);
+    SAME(server.send_buffer_zero);
+    SAME(server.post_receive_buffers);
+    SAME(server.receive_buffer);
+    SAME(server.max_sessions);
+    SAME(server.max_frame);
+    SAME(server.queue_bytes);
+    SAME(server.queue_packets);
+    SAME(server.queue_policy);
+    SAME(server.idle_timeout_ms);
+    SAME(server.ping_interval_ms);
+    SAME(server.drain_timeout_ms);
+#undef SAME
+#define SAME(member) CHECK_EQ(gate.member, of_gate.member)
+    SAME(max_players);
+    SAME(max_waiting);
+    SAME(tell_ms);
+    SAME(keep_players);
+    SAME(keep_ms);
+    SAME(lost_close);
+    SAME(max_services);
+    SAME(drain_ms);
+#undef SAME
+    CHECK(tp_address_equal(&gate.bus.address, &of_gate.bus.address));
+    CHECK_EQ(settings.priority, TP_PRIORITY_LOW);
+}
+
+static void every_value_arrives(void) {
+    REQUIRE(load("listen = 1.2.3.4:5\nauth = open\ntoken_keys = r\nused_tokens = 2048\n"
+                 "allow = 10.0.0.0/8\ndeny = 10.1.0.0/16, ::1\nbans = b\nbacklog = 9\n"
+                 "accept_rate = 11\naccept_burst = 12\nconnections_per_address = 13\n"
+                 "max_addresses = 2000\nhandshake_timeout = 150ms\nmax_pending = 17\n"
+                 "handshake_threads = 3\nhandshake_queue = 19\nbusy_time = 20s\nmax_players = 21\n"
+                 "max_waiting = 22\nplace_interval = 230ms\nmessage_rate = 24\nmessage_burst = 25\n"
+                 "byte_rate = 26k\nbyte_burst = 127k\nmax_frame = 28k\nqueue_bytes = 29k\n"
+                 "queue_packets = 30\nqueue_policy = refuse\nidle_timeout = 31s\n"
+                 "ping_interval = 32s\ndrain_timeout = 33s\nbus = 1.2.3.4:34\nmax_services = 35\n"
+                 "keep_players = 36\nkeep_time = 37s\nlost_close = overload\npriority = high\n"
+                 "processors = 1\nworkers = 38\nrunning = 39\nnagle = yes\nsend_buffer_zero = yes\n"
+                 "post_receive_buffers = yes\nreceive_buffer = 40k\nreserve = 41k\n"
+                 "log_level = error\nlog_file = l\n") == TP_OK);
+    CHECK_STR(settings.key_file, "k");
+    CHECK_STR(settings.token_keys, "r");
+    CHECK_STR(settings.bans, "b");
+    CHECK_EQ(wan.auth, TP_AUTH_OPEN);
+    CHECK_EQ(wan.replay_tokens, 2048);
+    CHECK_EQ(wan.accept_rate, 11);
+    CHECK_EQ(wan.accept_burst, 12);
+    CHECK_EQ(wan.connections_per_address, 13);
+    CHECK_EQ(wan.max_addresses, 2000);
+    CHECK_EQ(wan.handshake_timeout_ms, 150);
+    CHECK_EQ(wan.max_pending, 17);
+    CHECK_EQ(wan.handshake_threads, 3);
+    CHECK_EQ(wan.handshake_queue, 19);
+    CHECK_EQ(wan.busy_seconds, 20);
+    CHECK_EQ(wan.message_rate, 24);
+    CHECK_EQ(wan.message_burst, 25);
+    CHECK_EQ(wan.byte_rate, 26u << 10);
+    CHECK_EQ(wan.byte_burst, 127u << 10);
+
+    const tp_server_options *server = &wan.server;
+    CHECK_EQ(server->address.port, 5);
+    CHECK_EQ(server->access.allow_count, 1);
+    CHECK_EQ(server->access.deny_count, 2);
+    CHECK_EQ(server->backlog, 9);
+    CHECK_EQ(server->max_sessions, 43); /* who plays and who waits */
+    CHECK_EQ(server->max_frame, 28u << 10);
+    CHECK_EQ(server->queue_bytes, 29u << 10);
+    CHECK_EQ(server->queue_packets, 30);
+    CHECK_EQ(server->queue_policy, TP_QUEUE_REFUSE);
+    CHECK_EQ(server->idle_timeout_ms, 31000);
+    CHECK_EQ(server->ping_interval_ms, 32000);
+    CHECK_EQ(server->drain_timeout_ms, 33000);
+    CHECK_EQ(server->workers, 38);
+    CHECK_EQ(server->running, 39);
+    CHECK_EQ(server->nodelay, false);
+    CHECK_EQ(server->send_buffer_zero, true);
+    CHECK_EQ(server->post_receive_buffers, true);
+    CHECK_EQ(server->receive_buffer, 40u << 10);
+    CHECK_EQ(server->reserve_bytes, 41u << 10);
+
+    CHECK_STR(gate.service, "arena");
+    CHECK_EQ(gate.bus.address.port, 34);
+    CHECK_EQ(gate.bus.nodelay, false);
+    CHECK(gate.identity == tp_session_identity);
+    CHECK_EQ(gate.max_players, 21);
+    CHECK_EQ(gate.max_waiting, 22);
+    CHECK_EQ(gate.tell_ms, 230);
+    CHECK_EQ(gate.keep_players, 36);
+    CHECK_EQ(gate.keep_ms, 37000);
+    CHECK_EQ(gate.lost_close, TP_CLOSE_OVERLOAD);
+    CHECK_EQ(gate.max_services, 35);
+    CHECK_EQ(gate.drain_ms, 33000);
+
+    CHECK_EQ(settings.priority, TP_PRIORITY_HIGH);
+    CHECK_EQ(settings.processors.bits[0], 2);
+    tp_log_options log = tp__settings_log(&settings);
+    CHECK_EQ(log.level, TP_LOG_ERROR);
+    CHECK_STR(log.file, "l");
+}
+
+static void what_must_be_given_is_missed(void) {
+    CHECK_EQ(tp__settings_load("", &settings, report, sizeof report), TP_ERR_CONFIG);
+    CHECK(strstr(report, "key_file is missing") != NULL);
+    CHECK(strstr(report, "service is missing") != NULL);
+    CHECK_EQ(load(""), TP_ERR_CONFIG); /* auth = token */
+    CHECK(strstr(report, "token_keys is missing") != NULL);
+    CHECK_EQ(load("auth = open\n"), TP_OK);
+}
+
+static void as_many_as_there_can_be(void) {
+    REQUIRE(load("auth = open\nmax_players = 1048576\nmax_waiting = 1048576\n") == TP_OK);
+    CHECK_EQ(wan.server.max_sessions, TP_MAX_SESSIONS);
+}
+
+CHECK_MAIN(CASE(the_example_says_what_is_so_anyway), CASE(standard_values_are_the_librarys),
+    CASE(every_value_arrives), CASE(what_must_be_given_is_missed), CASE(as_many_as_there_can_be))
