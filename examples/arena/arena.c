@@ -1,15 +1,15 @@
 /*
  * tp-arena: a game service. Players walk about in a zone and are told twenty times a second whom they see.
  *
- *     tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME]
+ *     tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME] [--report]
  *
  * What it shows: players without a line about connections, encryption or routing (twinport/backend.h); one
  * message for everybody in a cell; and a clock that needs no lock: the main thread sends this service a
  * message on the bus, so that a tick is one more thing that the handlers do, one after another. All of the
  * game's state belongs to them.
  *
- * On standard output: "up" and "down" as the bus comes and goes, and at the end its account as one line of
- * JSON.
+ * On standard output: "up" and "down" as the bus comes and goes, and at the end, with --report once a
+ * second, its account as one line of JSON.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,6 +29,17 @@ typedef struct arena {
 } arena;
 
 static arena game;
+static bool reports; /* once a second */
+
+static void print_account(void) {
+    printf("{\"joined\": %" PRIu64 ", \"returned\": %" PRIu64 ", \"left\": %" PRIu64
+           ", \"steps\": %" PRIu64 ", \"stale_steps\": %" PRIu64 ", \"probes\": %" PRIu64
+           ", \"malformed\": %" PRIu64 ", \"ticks\": %" PRIu32 ", \"sights\": %" PRIu64
+           ", \"sights_refused\": %" PRIu64 "}\n",
+        game.joined, game.returned, game.left, game.steps, game.stale_steps, game.probes,
+        game.malformed, game.zone.tick, game.sights, game.sights_refused);
+    fflush(stdout);
+}
 
 /* ---- players come and go --------------------------------------------------------------------- */
 
@@ -152,6 +163,9 @@ static void tick(tp_backend *backend) {
     for (unsigned cell = 0; cell < ARENA_CELLS * ARENA_CELLS; cell++) {
         show(backend, cell);
     }
+    if (reports && game.zone.tick % (1000 / ARENA_TICK_MS) == 0) {
+        print_account();
+    }
 }
 
 /* The clock's message: from ourselves, and nobody else's is taken for it. */
@@ -191,33 +205,28 @@ static void on_down(tp_backend *backend, tp_err why) {
     say("down");
 }
 
-static void print_account(void) {
-    printf("{\"joined\": %" PRIu64 ", \"returned\": %" PRIu64 ", \"left\": %" PRIu64
-           ", \"steps\": %" PRIu64 ", \"stale_steps\": %" PRIu64 ", \"probes\": %" PRIu64
-           ", \"malformed\": %" PRIu64 ", \"ticks\": %" PRIu32 ", \"sights\": %" PRIu64
-           ", \"sights_refused\": %" PRIu64 "}\n",
-        game.joined, game.returned, game.left, game.steps, game.stale_steps, game.probes,
-        game.malformed, game.zone.tick, game.sights, game.sights_refused);
-    fflush(stdout);
+static bool read_option(const char *name, const char *value, tp_backend_options *options) {
+    if (strcmp(name, "--bus") == 0) {
+        return tp_address_parse(value, &options->bus.address) == TP_OK;
+    }
+    const char **text = strcmp(name, "--service") == 0    ? &options->bus.service
+                        : strcmp(name, "--instance") == 0 ? &options->bus.instance
+                        : strcmp(name, "--gates") == 0    ? &options->gates
+                                                          : NULL;
+    if (text) {
+        *text = value;
+    }
+    return text != NULL;
 }
 
 static bool read_arguments(int count, char **words, tp_backend_options *options) {
-    for (int i = 1; i < count; i += 2) {
-        const char *value = i + 1 < count ? words[i + 1] : NULL;
-        if (!value) {
+    for (int i = 1; i < count; i++) {
+        if (strcmp(words[i], "--report") == 0) {
+            reports = true;
+        } else if (i + 1 == count || !read_option(words[i], words[i + 1], options)) {
             return false;
-        } else if (strcmp(words[i], "--bus") == 0) {
-            if (tp_address_parse(value, &options->bus.address)) {
-                return false;
-            }
-        } else if (strcmp(words[i], "--service") == 0) {
-            options->bus.service = value;
-        } else if (strcmp(words[i], "--instance") == 0) {
-            options->bus.instance = value;
-        } else if (strcmp(words[i], "--gates") == 0) {
-            options->gates = value;
         } else {
-            return false;
+            i++;
         }
     }
     return true;
@@ -242,8 +251,8 @@ int main(int count, char **words) {
     options.max_players = ARENA_PLAYERS_MAX;
     tp_address_parse("127.0.0.1:7400", &options.bus.address);
     if (!read_arguments(count, words, &options)) {
-        fputs(
-            "usage: tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME]\n",
+        fputs("usage: tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME] "
+              "[--report]\n",
             stderr);
         return 2;
     }

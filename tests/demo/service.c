@@ -1,13 +1,14 @@
 /*
  * tp-demo-service: what every service of the demo runs.
  *
- *     tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate
- * MESSAGES-A-SECOND
+ *     tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate MESSAGES-A-SECOND
+ *                     [--ask SERVICE]
  *
  * It registers on the bus and obeys lines on its standard input:
  *
- *     go      talk: to a peer, to any of a service, to all of it, and ask questions, `rate`
- * messages a second quiet   talk no more, and say when nothing of its own is under way any longer
+ *     go      talk, `rate` messages a second: to a peer, to any of a service, to all of it, and ask
+ *             questions; with --ask nothing but questions to that service
+ *     quiet   talk no more, and say when nothing of its own is under way any longer
  *     hub     ask the hub for its account
  *     stop    leave the bus and end (so does the end of the input)
  *
@@ -32,6 +33,7 @@
 #define TICK_MS   5u
 #define REPORT_MS 250u
 #define MAX_PEERS 64u
+#define REASONS   64  /* more than there are of tp_err */
 #define MESSAGE   32u /* bytes: a question or a statement, each with a pattern that is checked */
 
 enum { ORDER_WAIT, ORDER_GO, ORDER_QUIET, ORDER_STOP };
@@ -39,6 +41,7 @@ enum { ORDER_WAIT, ORDER_GO, ORDER_QUIET, ORDER_STOP };
 static struct {
     tp_lanclient *client;
     unsigned rate;
+    const char *ask; /* NULL: everybody, in every way */
     _Atomic int order;
     atomic_bool ask_hub;
 
@@ -48,9 +51,9 @@ static struct {
     atomic_ullong asked;    /* requests the client took */
     atomic_ullong answered; /* replies that came */
     atomic_ullong timed_out;
-    atomic_ullong failed;       /* requests that came back with another error */
-    atomic_ullong wrong;        /* contents that are not what was sent */
-    atomic_ullong returned[32]; /* what came back, by tp_err */
+    atomic_ullong failed;            /* requests that came back with another error */
+    atomic_ullong wrong;             /* contents that are not what was sent */
+    atomic_ullong returned[REASONS]; /* what came back, by tp_err */
 
     tp_mutex mutex; /* the histogram's, and standard output's */
     histogram round_trips;
@@ -72,7 +75,7 @@ static void say(const char *format, ...) {
 static void say_numbers(const char *word) {
     char returned[512] = "";
     size_t length = 0;
-    for (int error = 0; error < 32; error++) {
+    for (int error = 0; error < REASONS; error++) {
         uint64_t count = atomic_load(&demo.returned[error]);
         if (count > 0) {
             length += (size_t)snprintf(returned + length, sizeof returned - length,
@@ -231,11 +234,20 @@ static tp_err say_something(uint64_t *state, uint64_t number, tp_packet *packet)
     return error;
 }
 
+static tp_err ask(tp_packet *packet) {
+    tp_err error =
+        tp_lanclient_request_any(demo.client, demo.ask, TP_NO_KEY, packet, 0, on_reply, NULL, NULL);
+    atomic_fetch_add(&demo.asked, error == TP_OK);
+    return error;
+}
+
 static void talk(unsigned messages) {
     static uint64_t state = 1, number;
     for (unsigned i = 0; i < messages; i++) {
         tp_packet *packet = message(++number);
-        tp_err error = packet ? say_something(&state, number, packet) : TP_ERR_NO_MEMORY;
+        tp_err error = !packet    ? TP_ERR_NO_MEMORY
+                       : demo.ask ? ask(packet)
+                                  : say_something(&state, number, packet);
         atomic_fetch_add(error ? &demo.not_sent : &demo.sent, 1);
         tp_packet_release(packet);
     }
@@ -350,6 +362,8 @@ static bool read_arguments(int count, char **arguments, tp_lanclient_options *op
             options->service = value;
         } else if (strcmp(arguments[i], "--instance") == 0) {
             options->instance = value;
+        } else if (strcmp(arguments[i], "--ask") == 0) {
+            demo.ask = value;
         } else if (strcmp(arguments[i], "--rate") == 0) {
             demo.rate = (unsigned)strtoul(value, NULL, 10);
         } else {
@@ -366,7 +380,7 @@ int main(int count, char **arguments) {
     options.request_timeout_ms = 60000; /* for none may be lost, however slow the machine is */
     if (!read_arguments(count, arguments, &options)) {
         fputs("usage: tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate "
-              "N\n",
+              "N [--ask SERVICE]\n",
             stderr);
         return 2;
     }

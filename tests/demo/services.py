@@ -1,6 +1,6 @@
-"""The demo: services talk through a bus for ten seconds, and one of them is killed in between.
+"""Services talk through a bus for ten seconds, and one of them is killed in between.
 
-    demo.py [--seconds 10] [--rate 2000]
+    services.py [--seconds 10] [--rate 2000]
 
 Starts lanserver and five services as processes of their own, two of them the same service, lets them
 register and talk (to a peer, to any of a service, to all of it, request and reply), kills one with SIGKILL,
@@ -9,110 +9,15 @@ starts it again, and ends with an account that must add up. Exit code 0 if it do
 
 import argparse
 import json
-import os
-import queue
-import shlex
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-BIN = os.environ["TWINPORT_BIN"]
-EXE = os.environ.get("TWINPORT_EXE", "")
-EMULATOR = shlex.split(os.environ.get("TWINPORT_EMULATOR", "").replace(";", " "))
-PATIENCE = 60 * int(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
+from programs import PATIENCE, Failed, Service, start_hub
+
 SERVICES = [("login", "one"), ("chat", "one"), ("db", "one"), ("game", "one"), ("game", "two")]
 VICTIM = ("game", "two")
-
-
-class Failed(Exception):
-    """The demo cannot go on; the text says why."""
-
-
-class Program:
-    """A process whose standard output is read line by line."""
-
-    def __init__(self, name, *arguments):
-        self.name = name
-        self.lines = queue.Queue()
-        self.process = subprocess.Popen(
-            [*EMULATOR, os.path.join(BIN, name.split()[0] + EXE), *arguments], text=True, bufsize=1,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.errors = []
-        threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self._read_errors, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.hear(line.rstrip("\r\n"))
-        self.lines.put(None)
-
-    def _read_errors(self):
-        for line in self.process.stderr:
-            self.errors.append(line.rstrip())
-
-    def hear(self, line):
-        self.lines.put(line)
-
-    def next_line(self, what):
-        try:
-            line = self.lines.get(timeout=PATIENCE)
-        except queue.Empty:
-            raise Failed(f"{self.name}: waited {PATIENCE} s for {what}") from None
-        if line is None:
-            raise Failed(f"{self.name} ended before {what}:\n" + "\n".join(self.errors[-10:]))
-        return line
-
-    def tell(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-
-class Service(Program):
-    """A tp-demo-service, and the last it has said of each kind."""
-
-    def __init__(self, address, service, instance, rate):
-        self.title = f"{service}/{instance}"
-        self.said = {}
-        self.times = {}
-        self.change = threading.Condition()
-        super().__init__("tp-demo-service", "--connect", address, "--service", service,
-                         "--instance", instance, "--rate", str(rate))
-
-    def hear(self, line):
-        word, _, text = line.partition(" ")
-        with self.change:
-            self.said[word] = json.loads(text)
-            self.times[word] = time.monotonic()
-            self.change.notify_all()
-
-    def wait(self, word, since=0.0):
-        with self.change:
-            if not self.change.wait_for(
-                    lambda: self.times.get(word, -1.0) > since or self.process.poll() is not None,
-                    PATIENCE) or self.times.get(word, -1.0) <= since:
-                raise Failed(f"{self.title} did not say '{word}' within {PATIENCE} s\n"
-                             + "\n".join(self.errors[-10:]))
-            return self.said[word]
-
-
-def start_hub(folder):
-    path = os.path.join(folder, "demo.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write("listen = 127.0.0.1:0\nlog_level = warning\n")
-    hub = Program("lanserver", "--config", path)
-    line = hub.next_line("its address")
-    if "listening on " not in line:
-        raise Failed(f"lanserver said: {line}")
-    print(f"  {line}")
-    return hub, line.split("listening on ")[1].split()[0]
 
 
 def talk(services, address, rate, seconds):
@@ -257,11 +162,12 @@ def finish(services, hub):
 
 
 def run(arguments, folder):
-    print("twinport demo: five services on one bus")
+    print("twinport: five services on one bus")
     programs = []
     try:
         hub, address = start_hub(folder)
         programs.append(hub)
+        print(f"  lanserver listens on {address}")
         services = {}
         for who in SERVICES:
             services[who] = Service(address, *who, arguments.rate)
@@ -282,7 +188,7 @@ def run(arguments, folder):
         print("\n  nothing was lost in silence" if good else "\n  the account does not add up")
         return 0 if good else 1
     except Failed as failure:
-        print(f"\nthe demo failed: {failure}")
+        print(f"\nfailed: {failure}")
         return 1
     finally:
         for program in programs:

@@ -27,6 +27,8 @@ struct walker {
     uint16_t shown;  /* the latest serial that was shown to him */
     uint32_t tick;   /* ... in this tick */
     uint32_t until_probe;
+    uint64_t
+        older_ns; /* a probe to a service that was lost since: the new one may still answer it */
     uint64_t probe_ns;            /* when the probe that is out was sent; 0: none is */
     uint64_t heard_ns;            /* when the service last said something */
     arena_point path[STEPS_KEPT]; /* where step n led, at n % STEPS_KEPT */
@@ -117,6 +119,10 @@ static void tick(connection *c) {
 static void leave_if_answered(connection *c) {
     if (connection_phase(c) == STOPPING && !c->sending &&
         (!c->walker || c->walker->probe_ns == 0)) {
+        if (c->walker) {
+            c->shard->counts.arena.probes_lost += c->walker->older_ns != 0;
+            c->walker->older_ns = 0;
+        }
         connection_leave(c);
     }
 }
@@ -129,10 +135,11 @@ static void take_welcome(connection *c, const uint8_t *bytes) {
     if (w->number != 0) {
         uint64_t away_ns = c->shard->now_ns - w->heard_ns;
         seen->returns++;
-        seen->probes_lost += w->probe_ns != 0;
+        seen->probes_lost += w->older_ns != 0;
         seen->longest_away_ns = away_ns > seen->longest_away_ns ? away_ns : seen->longest_away_ns;
     }
-    *w = (walker){.number = get_u32(bytes + 8), .until_probe = w->until_probe};
+    *w = (walker){
+        .number = get_u32(bytes + 8), .until_probe = w->until_probe, .older_ns = w->probe_ns};
     w->path[0] = (arena_point){.x = get_u16(bytes + 2), .y = get_u16(bytes + 4)};
     *seat_of(c->shard, w->number) = w;
     connection_heard(c);
@@ -142,12 +149,16 @@ static bool take_probe(connection *c, const uint8_t *bytes) {
     walker *w = c->walker;
     uint64_t sent_ns;
     memcpy(&sent_ns, bytes + 1, sizeof sent_ns);
-    if (w->probe_ns == 0 || sent_ns != w->probe_ns) {
+    if (sent_ns == 0 || (sent_ns != w->probe_ns && sent_ns != w->older_ns)) {
         connection_fault(
             c, FAULT_UNASKED, "connection %u: an answer to no probe of its", c->number);
         return false;
     }
-    w->probe_ns = 0;
+    if (sent_ns == w->probe_ns) { /* answers come in order: the older one has none */
+        c->shard->counts.arena.probes_lost += w->older_ns != 0;
+        w->probe_ns = 0;
+    }
+    w->older_ns = 0;
     c->shard->counts.answers++;
     if (connection_phase(c) == MEASURING) {
         c->shard->counts.messages++;
@@ -237,6 +248,9 @@ static bool take_sight(connection *c, const uint8_t *bytes, uint32_t size) {
 /* Before WELCOME nothing else may come. */
 static bool message(connection *c, const uint8_t *bytes, uint32_t size) {
     walker *w = c->walker;
+    if (c->state != OPEN) {
+        return true; /* leaving: it is nobody's any more */
+    }
     uint8_t kind = size > 0 ? bytes[0] : 0;
     bool good;
     if (kind == ARENA_WELCOME && size == ARENA_WELCOME_SIZE) {
