@@ -1,0 +1,328 @@
+/*
+ * Connections that have not joined: how long and how many of them there may be, who makes room for whom,
+ * who is turned away at the door, and who is told to come again.
+ */
+#include "wan_stage.h"
+
+static wan_stage stage;
+
+static raw_peer *connect_silent(void) {
+    tp_address address = tp_server_address(stage.base.server);
+    raw_peer *peer = raw_connect(&address);
+    REQUIRE(peer != NULL);
+    return peer;
+}
+
+static tp_server_stats core_stats(void) {
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.base.server, &stats);
+    return stats;
+}
+
+/* The reset may come before the connection has been seen to stand. */
+static void be_turned_away(void) {
+    tp_address address = tp_server_address(stage.base.server);
+    raw_peer *peer = raw_connect(&address);
+    if (peer) {
+        CHECK_NE(raw_end(peer), TP_ERR_TIMED_OUT);
+        raw_close(peer, true);
+    }
+}
+
+/* ---- the deadline ------------------------------------------------------------------------------ */
+
+/* Absolute: whoever keeps sending a byte gets no more time for it than who says nothing. */
+static void who_is_not_ready_in_time_is_gone(void) {
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.handshake_timeout_ms = 300;
+    wan_stage_open(&stage);
+    raw_peer *silent = connect_silent();
+    raw_peer *slow = connect_silent();
+    uint8_t byte;
+    for (unsigned i = 0; i < 3; i++) {
+        (void)raw_send(slow, "TPW" + i, 1);
+    }
+    CHECK(!raw_receive(silent, &byte, 1));
+    CHECK(!raw_receive(slow, &byte, 1));
+    raw_close(silent, false);
+    raw_close(slow, false);
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    CHECK_EQ(wan_stats(&stage).late, 2);
+    CHECK_EQ(wan_stats(&stage).gone, 0);
+    CHECK_EQ(atomic_load(&stage.base.joins), 0);
+    wan_stage_close(&stage);
+}
+
+/* Who has been welcomed and does not say READY is late as well; who has joined has no such deadline: it came
+ * first, so its own is over too. On a slow machine a player may need several tries. */
+static void the_deadline_ends_with_ready(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.handshake_timeout_ms = 300;
+    wan_stage_open(&stage);
+    tp_address address = tp_server_address(stage.base.server);
+    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
+    uint64_t deadline = raw_deadline();
+    while (atomic_load(&stage.base.joins) == 0 && tp_clock_ms() < deadline) {
+        wan_peer *joined = wan_join(&address, &login);
+        if (!joined) {
+            continue;
+        }
+        uint64_t late = wan_stats(&stage).late;
+        wan_peer *welcomed = wan_stage_connect(&stage, &login);
+        if (wan_send_hello(welcomed) && wan_take_reply(welcomed)) {
+            CHECK_NE(raw_end(welcomed->raw), TP_ERR_TIMED_OUT);
+        }
+        STAGE_WAIT(wan_stats(&stage).late > late);
+        if (atomic_load(&stage.base.joins) > 0) {
+            wan_check_echo(joined, "still here");
+        }
+        wan_close(welcomed, false);
+        wan_leave(joined);
+    }
+    CHECK_EQ(atomic_load(&stage.base.joins), 1);
+    wan_stage_close(&stage);
+}
+
+/* ---- room ---------------------------------------------------------------------------------------- */
+
+/* A flood of silent sockets pushes out only itself: an honest player comes through it. */
+static void silent_ones_make_room_oldest_first(void) {
+    enum { ROOM = 16, FLOOD = 40 };
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.max_pending = ROOM;
+    wan_stage_open(&stage);
+    raw_peer *flood[FLOOD];
+    for (unsigned i = 0; i < FLOOD; i++) {
+        flood[i] = connect_silent();
+        STAGE_WAIT(core_stats().accepted == i + 1 &&
+                   wan_stats(&stage).pending + wan_stats(&stage).evicted == i + 1);
+    }
+    CHECK_EQ(wan_stats(&stage).pending, ROOM);
+    CHECK_EQ(wan_stats(&stage).evicted, FLOOD - ROOM);
+    for (unsigned i = 0; i < FLOOD - ROOM; i++) {
+        CHECK_NE(raw_end(flood[i]), TP_ERR_TIMED_OUT); /* the oldest */
+    }
+    wan_peer *player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(player, "through");
+    CHECK_EQ(wan_stats(&stage).evicted, FLOOD - ROOM + 1);
+    CHECK_EQ(wan_stats(&stage).pending, ROOM - 1);
+    wan_leave(player);
+    for (unsigned i = 0; i < FLOOD; i++) {
+        raw_close(flood[i], true);
+    }
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    CHECK_EQ(wan_stats(&stage).gone, ROOM - 1);
+    wan_stage_close(&stage);
+}
+
+/* Who has said HELLO is not pushed out by who has not. */
+static void who_has_said_hello_stays(void) {
+    enum { ROOM = 16 };
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.max_pending = ROOM;
+    wan_stage_open(&stage);
+    wan_peer *welcomed[ROOM];
+    for (unsigned i = 0; i < ROOM; i++) {
+        const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, i);
+        welcomed[i] = wan_stage_connect(&stage, &login);
+        CHECK(wan_send_hello(welcomed[i]));
+        CHECK(wan_take_reply(welcomed[i]));
+    }
+    CHECK_EQ(wan_stats(&stage).pending, ROOM);
+    be_turned_away();
+    STAGE_WAIT(wan_stats(&stage).crowded == 1);
+    CHECK_EQ(wan_stats(&stage).evicted, 0);
+    for (unsigned i = 0; i < ROOM; i++) {
+        CHECK(wan_send_ready(welcomed[i]));
+        wan_check_echo(welcomed[i], "in");
+    }
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    for (unsigned i = 0; i < ROOM; i++) {
+        wan_leave(welcomed[i]);
+    }
+    wan_stage_close(&stage);
+}
+
+/* Any that waits may go, from either end and the middle of the list. */
+static void they_go_in_any_order(void) {
+    enum { PEERS = 12 };
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    for (unsigned round = 0; round < 4; round++) {
+        raw_peer *peers[PEERS];
+        static const unsigned steps[] = {1, 5, 7, 11};
+        for (unsigned i = 0; i < PEERS; i++) {
+            peers[i] = connect_silent();
+        }
+        STAGE_WAIT(wan_stats(&stage).pending == PEERS);
+        for (unsigned i = 0; i < PEERS; i++) {
+            raw_close(peers[i * steps[round] % PEERS], i % 2);
+            STAGE_WAIT(wan_stats(&stage).pending == PEERS - 1 - i);
+        }
+    }
+    CHECK_EQ(wan_stats(&stage).gone, 4 * PEERS);
+    wan_stage_close(&stage);
+}
+
+/* ---- at the door --------------------------------------------------------------------------------- */
+
+static void addresses_have_as_many_connections_as_they_may(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.connections_per_address = 2;
+    wan_stage_open(&stage);
+    wan_peer *player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(player, "x");
+    raw_peer *silent = connect_silent();
+    STAGE_WAIT(wan_stats(&stage).pending == 1);
+    be_turned_away();
+    STAGE_WAIT(wan_stats(&stage).limited == 1);
+    CHECK_EQ(core_stats().denied, 1);
+    raw_close(silent, false);
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    wan_peer *second = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+    wan_check_echo(second, "x");
+    wan_leave(second);
+    wan_leave(player);
+    wan_stage_close(&stage);
+}
+
+/* The handler is asked last, and who it turns away has no connection: its place is another's. */
+static void the_handler_is_asked_last(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.connections_per_address = 1;
+    atomic_store(&stage.base.deny, true);
+    wan_stage_open(&stage);
+    for (unsigned i = 0; i < 3; i++) {
+        be_turned_away();
+        STAGE_WAIT(atomic_load(&stage.base.requests) == i + 1);
+    }
+    atomic_store(&stage.base.deny, false);
+    wan_peer *player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(player, "x");
+    CHECK_EQ(atomic_load(&stage.base.requests), 4);
+    be_turned_away();
+    STAGE_WAIT(wan_stats(&stage).limited == 1);
+    CHECK_EQ(atomic_load(&stage.base.requests), 4); /* the limits were asked before */
+    wan_leave(player);
+    wan_stage_close(&stage);
+}
+
+/* One a second is earned, so on a slow machine it takes more tries than the burst to be limited. */
+static void a_storm_is_limited_by_rate(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.accept_rate = 1;
+    stage.options.accept_burst = 3;
+    wan_stage_open(&stage);
+    tp_address address = tp_server_address(stage.base.server);
+    uint64_t deadline = raw_deadline();
+    while (wan_stats(&stage).limited == 0 && tp_clock_ms() < deadline) {
+        raw_peer *peer = raw_connect(&address);
+        if (peer) {
+            raw_close(peer, true);
+        }
+    }
+    CHECK_GE(wan_stats(&stage).limited, 1);
+    CHECK_GE(core_stats().accepted, 4);
+    wan_stage_close(&stage);
+}
+
+static void a_ban_ends_who_is_there_and_keeps_out_who_comes(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    tp_network here, elsewhere;
+    REQUIRE(tp_network_parse("127.0.0.0/8", &here) == TP_OK);
+    REQUIRE(tp_network_parse("10.0.0.0/8", &elsewhere) == TP_OK);
+    wan_peer *player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(player, "x");
+    raw_peer *silent = connect_silent();
+    STAGE_WAIT(wan_stats(&stage).pending == 1);
+
+    CHECK_EQ(tp_wanserver_ban(stage.base.server, &elsewhere, 3600), TP_OK);
+    wan_check_echo(player, "not me");
+    CHECK_EQ(tp_wanserver_ban(stage.base.server, &here, 3600), TP_OK);
+    CHECK_EQ(wan_receive_close(player), TP_CLOSE_KICKED);
+    CHECK_NE(raw_end(silent), TP_ERR_TIMED_OUT);
+    wan_close(player, false);
+    raw_close(silent, false);
+    STAGE_WAIT(atomic_load(&stage.base.leaves) == 1);
+    CHECK_EQ(atomic_load(&stage.base.last_reason), TP_END_KICKED);
+    be_turned_away();
+    STAGE_WAIT(wan_stats(&stage).banned == 1);
+
+    CHECK_EQ(tp_wanserver_ban(stage.base.server, &here, UINT64_MAX), TP_ERR_INVALID);
+    CHECK(tp_wanserver_lift_ban(stage.base.server, &here));
+    CHECK(!tp_wanserver_lift_ban(stage.base.server, &here));
+    player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+    wan_check_echo(player, "back");
+    wan_leave(player);
+    wan_stage_close(&stage);
+}
+
+/* ---- busy ------------------------------------------------------------------------------------------ */
+
+/* The one worker waits here, in on_join of the first player, while others say HELLO: what has come for it is
+ * then handled at once, faster than any handshake. */
+static atomic_bool held;
+
+static void hold(server_stage *base, tp_session_id session) {
+    (void)base, (void)session;
+    while (atomic_load(&held)) {
+        tp_thread_yield();
+    }
+}
+
+/* Told when to come again, with the same token, which was not used up. */
+static void who_finds_the_queue_full_is_told_to_come_again(void) {
+    enum { PLAYERS = 60 };
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.handshake_queue = 1;
+    stage.options.busy_seconds = 7;
+    stage.base.on_joined = hold;
+    wan_stage_open(&stage);
+    static wan_login logins[PLAYERS];
+    static wan_peer *peers[PLAYERS];
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        logins[i] = wan_login_as(&stage, TP_SUITE_AES_256_GCM, i);
+        peers[i] = wan_stage_connect(&stage, &logins[i]);
+    }
+    STAGE_WAIT(wan_stats(&stage).pending == PLAYERS);
+    atomic_store(&held, true);
+    wan_peer *first = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1000);
+    STAGE_WAIT(atomic_load(&stage.base.last_joined) != 0);
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        CHECK(wan_send_hello(peers[i]));
+    }
+    atomic_store(&held, false);
+    unsigned busy = 0;
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        if (wan_take_reply(peers[i])) {
+            CHECK(wan_send_ready(peers[i]));
+            wan_check_echo(peers[i], "in");
+            wan_leave(peers[i]);
+            continue;
+        }
+        busy++;
+        CHECK_EQ(peers[i]->status, TP_REPLY_IS_BUSY);
+        CHECK_EQ(peers[i]->busy_seconds, 7);
+        CHECK_NE(raw_end(peers[i]->raw), TP_ERR_TIMED_OUT);
+        wan_close(peers[i], false);
+        tp_address address = tp_server_address(stage.base.server);
+        wan_peer *again = wan_join(&address, &logins[i]);
+        REQUIRE(again != NULL);
+        wan_check_echo(again, "in");
+        wan_leave(again);
+    }
+    CHECK_GT(busy, 0);
+    CHECK_EQ(wan_stats(&stage).busy, busy);
+    CHECK_EQ(wan_stats(&stage).replayed, 0);
+    CHECK_EQ(wan_stats(&stage).established, PLAYERS + 1);
+    wan_leave(first);
+    wan_stage_close(&stage);
+}
+
+CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_ready),
+    CASE(silent_ones_make_room_oldest_first), CASE(who_has_said_hello_stays),
+    CASE(they_go_in_any_order), CASE(addresses_have_as_many_connections_as_they_may),
+    CASE(the_handler_is_asked_last), CASE(a_storm_is_limited_by_rate),
+    CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),
+    CASE(who_finds_the_queue_full_is_told_to_come_again))
