@@ -22,11 +22,16 @@ import time
 
 sys.dont_write_bytecode = True
 
-from conductor import broadcast, bus, echo, memory, pool, targets  # noqa: E402
+from conductor import (  # noqa: E402
+    broadcast, bus, echo, handshakes, idle, isolation, memory, path, pool, targets, wan,
+)  # fmt: skip
 from conductor.process import Failed, cores, raise_descriptor_limit  # noqa: E402
 
-TABLES = {"echo": echo, "bus": bus, "pool": pool, "memory": memory, "broadcast": broadcast}
-PACKAGES = ["libuv1", "libevent-2.1-7", "libasio-dev", "nats-server", "libc6"]
+TABLES = {
+    "echo": echo, "bus": bus, "pool": pool, "memory": memory, "broadcast": broadcast,
+    "wan": wan, "handshakes": handshakes, "idle": idle, "path": path, "isolation": isolation,
+}  # fmt: skip
+PACKAGES = ["libuv1", "libevent-2.1-7", "libasio-dev", "nats-server", "haproxy", "libssl3", "libc6"]
 
 
 @dataclasses.dataclass

@@ -81,7 +81,7 @@ static void spoil_mac(uint8_t *hello) {
 static const struct kind {
     const char *name;
     tp_err judged;
-    unsigned key;  /* of `ring` */
+    unsigned key; /* of `ring` */
     bool too_old;
     bool answered; /* and the Diffie-Hellman work done */
     void (*spoil)(uint8_t *hello);

@@ -20,7 +20,7 @@ def measure(settings):
     ]  # fmt: skip
     server, port = start_server(argv, settings.cores[0])
     with server:
-        with hold(settings, port, SESSIONS, SIZE) as clients:
+        with hold(settings, ["--connect", f"127.0.0.1:{port}"], SESSIONS, SIZE) as clients:
             result = json.loads(server.line(120))
             clients.say(f"wait {result['sent']}")
             clients.expect("have", 60)

@@ -13,11 +13,10 @@ thread that serves all connections, and a thread for each connection, as lanclie
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 
-from . import load, report
-from .process import Child, Failed, start_server, wait_until
+from . import gateway, load, report
+from .process import Child, find_program, start_server, wait_until
 
 NATS = "nats-server"
 TWINPORT = "twinport lanserver"
@@ -27,23 +26,13 @@ TWINPORT_EACH = "twinport lanserver, lanclient"
 WINDOWS = [1, 64]
 PAIRS, SIZE = 8, 64
 
-CONFIG = """\
-listen = 127.0.0.1:0
-workers = 1
-"""
-
 
 def start_lanserver(settings, folder):
-    config = pathlib.Path(folder) / "lanserver.conf"
-    config.write_text(CONFIG, encoding="ascii")
-    return start_server([f"{settings.bin}/lanserver", "--config", str(config)], settings.cores[0])
+    return gateway.start_lanserver(settings, folder, settings.cores[0], workers=1)
 
 
 def start_nats(settings, folder):
-    # Debian puts servers into /usr/sbin, which is not on everyone's path.
-    program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        raise Failed("nats-server is not installed (Debian package nats-server)")
+    program = find_program("nats-server")
     server = Child(
         [program, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", folder],
         settings.cores[0],
@@ -74,17 +63,22 @@ ROWS = {
 REFERENCE = {NATS: NATS, TWINPORT: NATS, FLOOR: NATS, NATS_EACH: NATS_EACH, TWINPORT_EACH: NATS_EACH}
 
 
+def argv(settings, program, port, pairs, window, further):
+    return [
+        f"{settings.bin}/{program}", "--connect", f"127.0.0.1:{port}", "--pairs", str(pairs),
+        "--window", str(window), "--size", str(SIZE), "--seconds", str(settings.seconds), *further,
+    ]  # fmt: skip
+
+
 def measure(settings, name, window):
     start, program, further = ROWS[name]
     with tempfile.TemporaryDirectory() as folder:
         server, port = start(settings, folder)
         with server:
-            argv = [
-                f"{settings.bin}/{program}", "--connect", f"127.0.0.1:{port}",
-                "--pairs", str(PAIRS), "--window", str(window), "--size", str(SIZE),
-                "--seconds", str(settings.seconds), *further,
-            ]  # fmt: skip
-            return load.run(server, argv, settings.cores[1], settings.seconds)
+            return load.run(
+                server, argv(settings, program, port, PAIRS, window, further), settings.cores[1],
+                settings.seconds,
+            )  # fmt: skip
 
 
 def run(settings):

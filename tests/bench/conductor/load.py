@@ -10,14 +10,19 @@ from .process import Child, Failed
 BEGIN, END = "measuring", "measured"
 
 
+def _look(server):
+    return time.monotonic_ns(), server.cpu_ns(), server.cpu_each_ns()
+
+
 def run(server, argv, core, seconds):
-    """Runs the load; returns its JSON object with the server's share added:
-    cpu_us (per message), busy (of one core), per_second. Errors of the load fail the run."""
+    """Runs the load; returns its JSON object with the share of the server (a Child, or Several) added:
+    cpu_us (per message), each_us (of several, by name), busy (of one core), per_second. Errors of the
+    load fail the run."""
     with Child(argv, core) as load:
         begin = end = None
         while True:
             line = load.line(seconds + 30)
-            now = (time.monotonic_ns(), server.cpu_ns())
+            now = _look(server)
             if line == BEGIN:
                 begin = now
             elif line == END:
@@ -38,7 +43,11 @@ def run(server, argv, core, seconds):
     if result["messages"] == 0:
         raise Failed(f"{load.name} got no message through")
     wall_ns, cpu_ns = end[0] - begin[0], end[1] - begin[1]
+    result["lasted"] = wall_ns / 1e9
     result["cpu_us"] = cpu_ns / 1e3 / result["messages"]
+    result["each_us"] = {
+        name: (after - begin[2][name]) / 1e3 / result["messages"] for name, after in end[2].items()
+    }
     result["busy"] = cpu_ns / wall_ns
     result["per_second"] = result["messages"] / (wall_ns / 1e9)
     return result
@@ -54,6 +63,10 @@ def summarise(results, reference):
             for key in ("cpu_us", "per_second", "p50_us", "p99_us", "max_us", "busy")
         }
         summary[name]["spread"] = report.spread(rounds, "cpu_us")
+        summary[name]["each_us"] = {
+            part: report.median([result["each_us"] for result in rounds], part)
+            for part in rounds[0]["each_us"]
+        }
         summary[name]["rounds"] = rounds
     for name, value in summary.items():
         base = summary.get(reference[name])

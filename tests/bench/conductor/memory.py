@@ -12,11 +12,11 @@ SPARE_DESCRIPTORS = 200
 SIZE = 64
 
 
-def hold(settings, port, count, size=SIZE):
-    """The client that holds `count` connections, all connected."""
+def hold(settings, where, count, size=SIZE):
+    """The client that holds `count` connections, all connected. `where`: its arguments that say to
+    what, and how."""
     argv = [
-        f"{settings.bin}/bench-hold", "--connect", f"127.0.0.1:{port}",
-        "--connections", str(count), "--size", str(size),
+        f"{settings.bin}/bench-hold", *where, "--connections", str(count), "--size", str(size),
     ]  # fmt: skip
     clients = Child(argv, settings.cores[1], stdin=True)
     try:
@@ -32,21 +32,22 @@ def echo_once(clients):
     clients.expect("echoed", 60)
 
 
-def measure(settings, name, count):
+def measure_server(settings, server, where, count):
+    """What `count` sessions at a server that nobody has connected to yet take."""
     if settings.descriptors < count + SPARE_DESCRIPTORS:
         raise Failed(f"the limit of {settings.descriptors} descriptors does not allow it")
-    server, port = start_server(echo.command(name, settings), settings.cores[0])
-    with server:
-        unused = server.descriptors()
-        with hold(settings, port, 1) as clients:
-            echo_once(clients)
-        wait_until(lambda: server.descriptors() <= unused, f"{name} to close a connection")
-        empty = server.user_memory()
-        with hold(settings, port, count) as clients:
-            wait_until(lambda: server.descriptors() >= unused + count, f"{name} to accept {count}")
-            silent = server.user_memory()
-            echo_once(clients)
-            spoken = server.user_memory()
+    unused = server.descriptors()
+    with hold(settings, where, 1) as clients:
+        echo_once(clients)
+    wait_until(lambda: server.descriptors() <= unused, f"{server.name} to close a connection")
+    empty = server.user_memory()
+    with hold(settings, where, count) as clients:
+        wait_until(
+            lambda: server.descriptors() >= unused + count, f"{server.name} to accept {count}"
+        )
+        silent = server.user_memory()
+        echo_once(clients)
+        spoken = server.user_memory()
     return {
         "empty_bytes": empty,
         "silent": (silent - empty) / count,
@@ -54,24 +55,30 @@ def measure(settings, name, count):
     }
 
 
-def run(settings):
+def measure(settings, name, count):
+    server, port = start_server(echo.command(name, settings), settings.cores[0])
+    with server:
+        return measure_server(settings, server, ["--connect", f"127.0.0.1:{port}"], count)
+
+
+def measure_all(settings, names, measure_one, title, what):
+    """The table's rows for each of COUNTS, shown; and what could not be measured."""
     counts, failures = {}, []
     for count in COUNTS:
         results, failed = report.interleave(
             settings.memory_rounds,
-            list(echo.SERVERS),
-            lambda name: measure(settings, name, count),
-            lambda text: settings.say(f"memory, {count} sessions, {text}"),
+            names,
+            lambda name: measure_one(settings, name, count),
+            lambda text: settings.say(f"{what}, {count} sessions, {text}"),
         )
-        failures += [f"memory, {count} sessions, {n}: {why}" for n, why in failed.items()]
+        failures += [f"{what}, {count} sessions, {n}: {why}" for n, why in failed.items()]
         counts[count] = {
             name: {key: report.median(rounds, key) for key in rounds[0]}
             for name, rounds in results.items()
         }
         settings.show(
             report.table(
-                f"(d) user memory of {count:,} idle sessions, bytes per session above the empty"
-                " server",
+                title.format(count=f"{count:,}"),
                 ["server", "empty server KiB", "never spoke", f"after one echo of {SIZE} B"],
                 [
                     [name, report.number(value["empty_bytes"] / 1024),
@@ -81,3 +88,13 @@ def run(settings):
             )
         )  # fmt: skip
     return counts, failures
+
+
+def run(settings):
+    return measure_all(
+        settings,
+        list(echo.SERVERS),
+        measure,
+        "(d) user memory of {count} idle sessions, bytes per session above the empty server",
+        "memory",
+    )

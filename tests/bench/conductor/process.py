@@ -4,11 +4,13 @@ memory looked at from outside, and ended, whatever happens to the conductor.
 Linux only, as the bench is.
 """
 
+import contextlib
 import ctypes
 import os
 import re
 import resource
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -38,10 +40,19 @@ def cores():
     return usable[0], usable[1]
 
 
-class Child:
-    """One running program. Use as a context manager; leaving it ends the program."""
+def find_program(name):
+    """Debian puts servers into /usr/sbin, which is not on everyone's path."""
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise Failed(f"{name} is not installed (Debian package {name})")
+    return program
 
-    def __init__(self, argv, core=None, environment=None, stdin=False):
+
+class Child:
+    """One running program. Use as a context manager; leaving it ends the program. `core`: the one it is
+    bound to, None: all. `idle`: it gets only what nobody else wants of the processors (SCHED_IDLE)."""
+
+    def __init__(self, argv, core=None, environment=None, stdin=False, pass_fds=(), idle=False):
         self.name = os.path.basename(argv[0])
         conductor = os.getpid()
 
@@ -51,6 +62,8 @@ class Child:
                 os._exit(1)
             if core is not None:
                 os.sched_setaffinity(0, {core})
+            if idle:
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
         try:
             self.process = subprocess.Popen(
@@ -59,6 +72,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env={**os.environ, **(environment or {})},
+                pass_fds=pass_fds,
                 preexec_fn=in_child,
             )
         except OSError as error:
@@ -146,6 +160,10 @@ class Child:
         clock_getcpuclockid() makes it."""
         return time.clock_gettime_ns((~self.pid << 3) | 2)
 
+    def cpu_each_ns(self):
+        """The same of each part of Several; this is one."""
+        return {}
+
     def user_memory(self):
         """Bytes of anonymous memory that are resident, exact (status' RssAnon is an estimate)."""
         with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as rollup:
@@ -153,6 +171,35 @@ class Child:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+@contextlib.contextmanager
+def machine_busy():
+    """Yields a function that, once the block is left, says how busy the machine was meanwhile, 0 to 1."""
+
+    def look():
+        with open("/proc/stat", encoding="ascii") as stat:
+            ticks = [int(word) for word in stat.readline().split()[1:9]]
+        return sum(ticks), ticks[3] + ticks[4]  # all, and idle
+
+    share = []
+    begin = look()
+    yield lambda: share[0]
+    end = look()
+    share.append(1 - (end[1] - begin[1]) / max(1, end[0] - begin[0]))
+
+
+class Several:
+    """Servers that do one job together: their processor time is one figure, and each one's is kept."""
+
+    def __init__(self, **servers):
+        self.servers = servers
+
+    def cpu_ns(self):
+        return sum(server.cpu_ns() for server in self.servers.values())
+
+    def cpu_each_ns(self):
+        return {name: server.cpu_ns() for name, server in self.servers.items()}
 
 
 def start_server(argv, core, environment=None):

@@ -49,7 +49,7 @@ static void tls_begin(channel *c) {
     }
     c->secure = ssl;
     SSL_set_connect_state(ssl);
-    (void)went_on(ssl, SSL_do_handshake(ssl));
+    c->ready = went_on(ssl, SSL_do_handshake(ssl)); /* the server may be that quick */
 }
 
 static bool tls_readable(channel *c, const channel_events *events) {

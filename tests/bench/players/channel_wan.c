@@ -23,7 +23,8 @@ static uint8_t server_key[TP_KEY_SIZE];
 static tp_suite suite;
 
 static void wan_prepare(void) {
-    suite = strcmp(channels.suite, "chacha") == 0 ? TP_SUITE_CHACHA20_POLY1305 : TP_SUITE_AES_256_GCM;
+    suite =
+        strcmp(channels.suite, "chacha") == 0 ? TP_SUITE_CHACHA20_POLY1305 : TP_SUITE_AES_256_GCM;
     if (suite == TP_SUITE_AES_256_GCM && strcmp(channels.suite, "aes") != 0) {
         usage("--suite takes aes or chacha");
     }

@@ -2,7 +2,7 @@
  * compare every byte that comes back.
  *
  *     bench-player-echo --connect 127.0.0.1:PORT --over plain|tls|wan [--server-key HEX --suite NAME]
- *         --connections N --window W --size B --seconds S [--warm S] [--sources N]
+ *         --connections N --window W --size B --seconds S [--warm S] [--patience S] [--sources N]
  *
  * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object.
  * All messages that one receive makes due go out in one write, as one record. SIGTERM ends the measured
@@ -21,7 +21,7 @@
 #include "frames.h"
 
 enum { window_most = 1024, size_least = 8, size_most = 64 * 1024 };
-enum { opening_most = 32, look_ms = 20, give_up_seconds = 20 };
+enum { opening_most = 32, look_ms = 20 };
 
 typedef struct player {
     channel channel;
@@ -33,6 +33,7 @@ typedef struct player {
 static unsigned connections, window;
 static size_t size;
 static double seconds, warm_seconds = 0.3;
+static double patience = 20; /* for all to be let in, and at the end for what is outstanding */
 
 static player *players;
 static unsigned opened, ready;
@@ -47,8 +48,8 @@ static void write_message(const player *p, uint64_t number, unsigned char *paylo
     for (unsigned i = 0; i < size_least; i++) {
         payload[i] = (unsigned char)(number >> (8 * i));
     }
-    memset(payload + size_least, (int)((number + (uint64_t)(p - players)) & 0xFF),
-        size - size_least);
+    memset(
+        payload + size_least, (int)((number + (uint64_t)(p - players)) & 0xFF), size - size_least);
 }
 
 static void fill_window(player *p) {
@@ -126,7 +127,7 @@ static void open_player(player *p) {
 }
 
 static void open_all(void) {
-    uint64_t give_up = clock_ns() + give_up_seconds * UINT64_C(1000000000);
+    uint64_t give_up = clock_ns() + (uint64_t)(patience * 1e9);
     while (ready < connections && clock_ns() < give_up) {
         while (opened < connections && opened - ready < opening_most) {
             open_player(&players[opened++]);
@@ -170,7 +171,7 @@ static uint64_t measure(double *took) {
 }
 
 static void drain(void) {
-    uint64_t give_up = clock_ns() + give_up_seconds * UINT64_C(1000000000);
+    uint64_t give_up = clock_ns() + (uint64_t)(patience * 1e9);
     going = false;
     while (outstanding > 0 && lost == 0 && clock_ns() < give_up) {
         (void)channels_serve(look_ms, -1, served);
@@ -195,8 +196,11 @@ static void read_options(int argc, char **argv) {
             seconds = strtod(value, NULL);
         } else if (strcmp(argv[i], "--warm") == 0) {
             warm_seconds = strtod(value, NULL);
+        } else if (strcmp(argv[i], "--patience") == 0) {
+            patience = strtod(value, NULL);
         } else if (!channels_option(argv[i], value)) {
             usage("the options are --connect --over --connections --window --size --seconds --warm"
+                  " --patience"
                   " --server-key --suite --sources");
         }
     }
@@ -225,9 +229,10 @@ int main(int argc, char **argv) {
         free(players[i].reader.part);
     }
     free(players);
-    printf("{\"over\": \"%s\", \"connections\": %u, \"window\": %u, \"size\": %zu, \"seconds\": %.6f,"
-           " \"messages\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"p50_us\": %.1f, \"p99_us\": %.1f,"
-           " \"max_us\": %.1f}\n",
+    printf(
+        "{\"over\": \"%s\", \"connections\": %u, \"window\": %u, \"size\": %zu, \"seconds\": %.6f,"
+        " \"messages\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"p50_us\": %.1f, \"p99_us\": %.1f,"
+        " \"max_us\": %.1f}\n",
         channels.kind->name, connections, window, size, took, measured, errors,
         (double)histogram_at(&round_trips, 0.5) / 1e3,
         (double)histogram_at(&round_trips, 0.99) / 1e3, (double)round_trips.max / 1e3);

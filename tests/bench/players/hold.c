@@ -163,7 +163,8 @@ static void read_options(int argc, char **argv) {
         } else if (strcmp(argv[i], "--size") == 0) {
             size = strtoul(argv[i + 1], NULL, 10);
         } else if (!channels_option(argv[i], argv[i + 1])) {
-            usage("the options are --connect --connections --size --over --server-key --suite --sources");
+            usage("the options are --connect --connections --size --over --server-key --suite "
+                  "--sources");
         }
     }
     if (argc % 2 == 0 || client_count == 0 || size == 0 || size > 0xFFFFFF) {

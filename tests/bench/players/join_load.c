@@ -2,15 +2,21 @@
  * time. Full handshakes, nothing is resumed.
  *
  *     bench-player-join --connect 127.0.0.1:PORT --over plain|tls|wan [--server-key HEX --suite NAME]
- *         --crowd N --seconds S [--warm S] [--sources N] [--forged KEY-ID]
+ *         --crowd N --seconds S [--warm S] [--sources N] [--hello forged:KEY-ID|replayed]
  *
- * --forged KEY-ID (over plain): instead, each says a HELLO of mode token whose token names a key that the
- * server has and is not expired, and is random otherwise; the server is to close without a word.
+ * --hello (over plain): instead, each says no more than a HELLO that costs this side nothing.
+ *     forged:KEY-ID  of mode token: its token names a key that the server has and is not expired, and is
+ *                    random otherwise; the server is to close without a word
+ *     replayed       of mode open, genuine, the same each time: the server does its part of the handshake,
+ *                    says welcome, and waits for a first record in vain
+ *
+ * SIGTERM ends the measured time early.
  *
  * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object, in which
  * a message is one player. One thread. */
 #define _GNU_SOURCE
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +26,10 @@
 #include "channel.h"
 #include "dummy/histogram.h"
 #include "frames.h"
+#include "proto/handshake.h"
 
-enum { size = 64, look_ms = 20, give_up_seconds = 20, hello_size = 212 };
+enum { size = 64, look_ms = 20, give_up_seconds = 20 };
+enum { whole_player, hello_forged, hello_replayed };
 
 typedef struct player {
     channel channel;
@@ -32,7 +40,11 @@ typedef struct player {
 
 static unsigned crowd;
 static double seconds, warm_seconds = 0.3;
-static int forged = -1;
+static int kind = whole_player;
+static uint8_t key_id; /* hello_forged: of a key that the server has */
+static uint8_t hello[TP_HELLO_MAX];
+static size_t hello_size;
+static volatile sig_atomic_t told_to_end;
 
 static uint64_t joined, errors, here;
 static bool going, measuring;
@@ -59,26 +71,53 @@ static void go(player *p, bool good) {
     }
 }
 
-/* TPW1, suite AES, mode token, zeros, key id, zeros, an expiry that is far; the rest by chance. */
-static void say_forged(channel *c) {
-    unsigned char hello[hello_size];
+/* ---- a HELLO and no more -------------------------------------------------------------------- */
+
+static void write_replayed(void) {
+    static tp_noise noise;
+    uint8_t server_key[TP_KEY_SIZE];
+    const tp_client_hello options = {
+        .size = sizeof options, .suite = TP_SUITE_AES_256_GCM, .server_public = server_key};
+    if (channels.server_key == NULL || !tp_key_parse(channels.server_key, server_key) ||
+        tp_hello_write(&options, &noise, hello, &hello_size) != TP_OK) {
+        usage("--hello replayed needs --server-key with 64 hexadecimal digits");
+    }
+}
+
+/* What the server looks at first is right, everything else random, and another one each time. */
+static void write_forged(void) {
     const uint64_t expiry = (uint64_t)time(NULL) + 3600;
-    if (getrandom(hello, sizeof hello, 0) != (ssize_t)sizeof hello) {
+    hello_size = TP_HELLO_TOKEN;
+    if (getrandom(hello, hello_size, 0) != (ssize_t)hello_size) {
         fail("no random numbers");
     }
-    memcpy(hello, "TPW1\x01\x01\0\0", 8);
-    memset(hello + 8, 0, 4);
-    hello[8] = (unsigned char)forged;
+    memcpy(hello, "TPW1\x01\x01\0\0", TP_HELLO_FIXED);
+    memset(hello + TP_HELLO_FIXED, 0, 4);
+    hello[TP_HELLO_FIXED] = key_id;
     for (unsigned i = 0; i < 8; i++) {
-        hello[12 + i] = (unsigned char)(expiry >> (8 * i));
+        hello[TP_HELLO_FIXED + 4 + i] = (unsigned char)(expiry >> (8 * i));
     }
-    channel_write(c, hello, sizeof hello);
 }
+
+static bool read_hello(const char *text) {
+    if (strcmp(text, "replayed") == 0) {
+        kind = hello_replayed;
+    } else if (strncmp(text, "forged:", 7) == 0) {
+        kind = hello_forged;
+        key_id = (uint8_t)strtoul(text + 7, NULL, 10);
+    }
+    return kind != whole_player;
+}
+
+/* ---- what comes --------------------------------------------------------------------------------- */
 
 static void on_ready(channel *c) {
     unsigned char message[frame_header + size];
-    if (forged >= 0) {
-        say_forged(c);
+    if (kind != whole_player) {
+        if (kind == hello_forged) {
+            write_forged();
+        }
+        channel_write(c, hello, hello_size);
         return;
     }
     frame_begin(message, size);
@@ -94,7 +133,10 @@ static bool take_frame(void *context, unsigned char *frame, size_t whole) {
 
 static void on_bytes(channel *c, const unsigned char *bytes, size_t count) {
     player *p = (player *)c;
-    if (forged >= 0 || !frames_take(&p->reader, frame_room(size), bytes, count, take_frame, p)) {
+    if (kind == hello_replayed) {
+        p->answered = true; /* welcome, or busy: both are an answer */
+    } else if (kind == hello_forged ||
+               !frames_take(&p->reader, frame_room(size), bytes, count, take_frame, p)) {
         fail("a wrong answer");
     }
 }
@@ -104,12 +146,12 @@ static void served(channel *c, bool there) {
     if (p->answered) {
         go(p, true);
     } else if (!there) {
-        go(p, forged >= 0);
+        go(p, kind == hello_forged);
     }
 }
 
 static void serve_until(uint64_t end_ns) {
-    while (clock_ns() < end_ns) {
+    while (clock_ns() < end_ns && told_to_end == 0) {
         (void)channels_serve(look_ms, -1, served);
     }
 }
@@ -117,6 +159,10 @@ static void serve_until(uint64_t end_ns) {
 static void say(const char *line) {
     puts(line);
     fflush(stdout);
+}
+
+static void end_early(int number) {
+    told_to_end = number;
 }
 
 static void read_options(int argc, char **argv) {
@@ -128,22 +174,28 @@ static void read_options(int argc, char **argv) {
             seconds = strtod(value, NULL);
         } else if (strcmp(argv[i], "--warm") == 0) {
             warm_seconds = strtod(value, NULL);
-        } else if (strcmp(argv[i], "--forged") == 0) {
-            forged = (int)strtoul(value, NULL, 10) & 0xFF;
+        } else if (strcmp(argv[i], "--hello") == 0) {
+            if (!read_hello(value)) {
+                usage("--hello takes forged:KEY-ID or replayed");
+            }
         } else if (!channels_option(argv[i], value)) {
-            usage("the options are --connect --over --crowd --seconds --warm --forged --server-key"
+            usage("the options are --connect --over --crowd --seconds --warm --hello --server-key"
                   " --suite --sources");
         }
     }
     if (argc % 2 == 0 || crowd == 0 || !(seconds > 0) ||
-        (forged >= 0 && channels.kind != &channel_plain)) {
-        usage("--crowd N --seconds S are needed, and --forged goes over plain");
+        (kind != whole_player && channels.kind != &channel_plain)) {
+        usage("--crowd N --seconds S are needed, and --hello goes over plain");
+    }
+    if (kind == hello_replayed) {
+        write_replayed();
     }
 }
 
 int main(int argc, char **argv) {
     const channel_events events = {on_ready, on_bytes};
     read_options(argc, argv);
+    signal(SIGTERM, end_early);
     channels_prepare(&events);
     player *players = calloc(crowd, sizeof *players);
     unsigned char *parts = calloc(crowd, frame_room(size));

@@ -1,0 +1,138 @@
+"""Table (j): what the LAN feels of the WAN when both servers share one machine.
+
+The LAN is two services on the bus, of which one asks the other, one request at a time, each as soon as the
+last is answered; their round trip is the figure. They, lanserver and the players' service run at normal
+priority. The WAN is wanserver with the settings that it has by itself, kept busy in two ways:
+
+    talk   players who speak through the gate to their service, on the same bus, as fast as they are answered
+    storm  the same, and connections that say a genuine HELLO, have the handshake computed, and are gone
+
+Nothing is bound to a processor unless the settings say so, so all of it shares the machine's two cores. The
+programs that play the players would not be on this machine: they get only what nobody else wants of the
+processors (SCHED_IDLE, which whoever wakes up displaces at once), so that it is not they who hold up the
+LAN. Whatever the servers leave idle they take, so the machine has nothing left: `machine busy` says how
+true that is.
+
+The documented setting is `processors`: lanserver on the second core, and the services likewise by taskset;
+wanserver, and with it the programs that play its players, on the first.
+"""
+
+import contextlib
+import tempfile
+
+from . import gateway, load, report, wan
+from .process import Child, machine_busy
+
+SIZE = 64
+PLAYERS, WINDOW, SOURCES = 500, 1, 250
+CROWD = 64
+ALONE = "LAN alone"
+ROWS = {  # what keeps wanserver busy, and whether the documented setting is made
+    ALONE: (None, False),
+    "beside talk": ("talk", False),
+    "beside storm": ("storm", False),
+    "beside talk, processors": ("talk", True),
+    "beside storm, processors": ("storm", True),
+}
+
+
+def sourced(where):
+    """From many addresses, so that the limits for each of them are not what is measured."""
+    return [*where, "--sources", str(SOURCES)]
+
+
+@contextlib.contextmanager
+def talk(settings, where, core):
+    argv = [
+        f"{settings.bin}/bench-player-echo", *sourced(where), "--connections", str(PLAYERS),
+        "--window", str(WINDOW), "--size", str(wan.SIZE), "--seconds", "3600",
+    ]  # fmt: skip
+    with Child(argv, core, idle=True) as players:
+        players.expect("measuring", 60)
+        yield
+
+
+@contextlib.contextmanager
+def storm(settings, where, core):
+    plain = [word if word != "wan" else "plain" for word in sourced(where)]
+    argv = [
+        f"{settings.bin}/bench-player-join", *plain, "--crowd", str(CROWD), "--seconds", "3600",
+        "--hello", "replayed",
+    ]  # fmt: skip
+    with talk(settings, where, core), Child(argv, core, idle=True) as crowd:
+        crowd.expect("measuring", 60)
+        yield
+
+
+KINDS = {"talk": talk, "storm": storm}
+
+
+def measure_lan(settings, server, port, core):
+    argv = [
+        f"{settings.bin}/bench-lan-requests", "--connect", f"127.0.0.1:{port}", "--size", str(SIZE),
+        "--seconds", str(settings.seconds),
+    ]  # fmt: skip
+    with machine_busy() as busy:
+        result = load.run(server, argv, core, settings.seconds)
+    result["machine"] = busy()
+    return result
+
+
+def measure(settings, name):
+    kind, documented = ROWS[name]
+    wan_core, lan_core = settings.cores if documented else (None, None)
+    on_wan = {"processors": wan_core} if documented else {}
+    on_lan = {"processors": lan_core} if documented else {}
+    with tempfile.TemporaryDirectory() as folder:
+        lan, port = gateway.start_lanserver(settings, folder, None, **on_lan)
+        with lan:
+            if kind is None:
+                return measure_lan(settings, lan, port, lan_core) | {"wan_busy": 0.0}
+            with (
+                gateway.backend(settings, port, lan_core),
+                gateway.wanserver(settings, folder, port, None, **on_wan) as (gate, where),
+                KINDS[kind](settings, where, wan_core),
+            ):
+                before = gate.cpu_ns()
+                result = measure_lan(settings, lan, port, lan_core)
+                result["wan_busy"] = (gate.cpu_ns() - before) / 1e9 / result["lasted"]
+                return result
+
+
+def summarise(results):
+    summary = {
+        name: {
+            key: report.median(rounds, key)
+            for key in ("p50_us", "p99_us", "max_us", "per_second", "wan_busy", "machine")
+        }
+        for name, rounds in results.items()
+    }
+    alone = summary.get(ALONE)
+    for value in summary.values():
+        value["ratio"] = value["p99_us"] / alone["p99_us"] if alone else None
+    return summary
+
+
+def run(settings):
+    results, failed = report.interleave(
+        settings.rounds,
+        list(ROWS),
+        lambda name: measure(settings, name),
+        lambda text: settings.say(f"isolation, {text}"),
+    )
+    summary = summarise(results)
+    settings.show(
+        report.table(
+            f"(j) requests on the LAN, {SIZE} B there and back, while wanserver serves {PLAYERS} players",
+            ["", "p50 us", "p99 us", "p99 to alone", "max us", "requests/s", "wanserver, cores",
+             "machine busy"],
+            [
+                [name, report.number(value["p50_us"]), report.number(value["p99_us"]),
+                 report.ratio(value["ratio"]), report.number(value["max_us"]),
+                 report.number(value["per_second"]), f"{value['wan_busy']:.2f}",
+                 f"{value['machine']:.0%}"]
+                for name, value in summary.items()
+            ],
+        )
+    )  # fmt: skip
+    return summary, [f"isolation, {name}: {why}" for name, why in failed.items()]
