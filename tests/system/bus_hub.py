@@ -9,7 +9,8 @@ class Hub(Program):
     def __init__(self, *lines):
         # However long this machine keeps a client from reading its last words: they are not cut off.
         drain = () if any("drain_timeout" in line for line in lines) else ("drain_timeout = 60s",)
-        text = "\n".join(("listen = 127.0.0.1:0", "workers = 2") + drain + lines) + "\n"
+        idle = () if any("idle_timeout" in line for line in lines) else ("idle_timeout = 0",)
+        text = "\n".join(("listen = 127.0.0.1:0", "workers = 2") + drain + idle + lines) + "\n"
         super().__init__("lanserver", "--config", system_path(write_file(text)))
         said = self.wait_for(r"^lanserver: listening on 127\.0\.0\.1:(\d+) \(io \w+, workers \d+\)$")
         self.port = int(said.group(1))

@@ -11,7 +11,7 @@ NO_PEER, NO_SERVICE, QUEUE_FULL, UNCONFIRMED_FULL, TOO_LARGE, PEER_LOST, MALFORM
 
 
 def case_welcome_and_peers():
-    with Hub() as hub:
+    with Hub("idle_timeout = 60s") as hub:
         a = BusClient(hub.port, "chat", "a")
         expect(a.id != 0 and a.version == 1 and a.largest == 1 << 20, "WELCOME")
         expect_equal((a.unconfirmed, a.ack_messages, a.ack_ms), (65536, 1024, 50), "limits")

@@ -98,6 +98,9 @@ static inline void server_stage_init(server_stage *stage) {
     tp_server_defaults(&stage->options);
     tp_address_parse("127.0.0.1", &stage->options.address);
     stage->options.workers = 1;
+    stage->options.ping_interval_ms =
+        0; /* however slow this machine is, nothing comes unasked for */
+    stage->options.idle_timeout_ms = 0;
     stage->options.context = stage;
     atomic_init(&stage->echo, true);
     stage->handlers = (tp_handlers){.size = sizeof stage->handlers,
