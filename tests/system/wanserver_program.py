@@ -1,0 +1,412 @@
+"""The programs wanserver and tp-token: keys, what they are told, what they say, how they start and end."""
+import os
+import re
+import stat
+import struct
+import time
+
+from stage import (WINDOWS, Program, cases, expect, expect_equal, run, skip, system_path, until,
+                   write_file)
+from wan_noise import public_of
+from wan_protocol import Token, box_of, mint
+from wanserver_stage import Gate
+
+SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def new_path(suffix=".key"):
+    """A name that is free, and whose file is gone when the test ends."""
+    path = write_file("", suffix)
+    os.unlink(path)
+    return path
+
+
+def good_files():
+    """Lines of a configuration that has all it needs."""
+    key = write_file(os.urandom(32).hex() + "\n", ".key")
+    ring = write_file(f"1 {os.urandom(32).hex()}\n", ".ring")
+    return f"key_file = {system_path(key)}\ntoken_keys = {system_path(ring)}\nservice = arena\n"
+
+
+def check(text, *arguments):
+    """A run that ends by itself, with this configuration."""
+    path = write_file(text)
+    program = run("wanserver", "--config", system_path(path), "--check-config", *arguments)
+    program.path = system_path(path)
+    return program
+
+
+def says(program, pattern):
+    expect(any(re.search(pattern, line) for line in program.errors),
+           f"'{pattern}' among the errors\n{program.said()}")
+
+
+def case_version_and_help():
+    with open(os.path.join(SOURCES, "common/include/twinport/version.h"), encoding="utf-8") as file:
+        version = re.search(r'TP_VERSION_TEXT\s+"(.*)"', file.read()).group(1)
+    for name, options in (("wanserver", ("--config", "--check-config", "--print-config", "--genkey",
+                                         "--show-key", "--version", "--help")),
+                          ("tp-token", ("--key-ring", "--key-id", "--server-key", "--account", "--ttl",
+                                        "--flags", "--user-data", "--new-key", "--version", "--help"))):
+        program = run(name, "--version")
+        expect_equal((program.code, program.lines), (0, [f"{name} {version}"]), "--version")
+        program = run(name, "--help")
+        expect_equal(program.code, 0, "--help")
+        for option in options:
+            expect(option in "\n".join(program.lines), f"{option} in the help of {name}")
+
+
+def case_wrong_options():
+    for arguments, wanted in (([], "--config is missing"), (["--bogus"], "bogus"), (["file"], "file"),
+                              (["--config"], "config"), (["--genkey"], "genkey"),
+                              (["--config", "a", "--config", "b"], "config")):
+        program = run("wanserver", *arguments)
+        expect_equal(program.code, 2, f"exit code for {arguments}")
+        says(program, wanted)
+        expect_equal(program.lines, [], "nothing on standard output")
+
+
+def case_the_example_is_what_the_program_prints():
+    program = run("wanserver", "--print-config")
+    expect_equal(program.code, 0, "exit code")
+    with open(os.path.join(SOURCES, "wanserver/wanserver.conf"), encoding="utf-8") as file:
+        expect_equal(file.read().splitlines(), program.lines,
+                     "wanserver/wanserver.conf (write it anew with wanserver --print-config)")
+    settings = [line for line in program.lines if re.match(r"#?\w+ = ", line)]
+    expect(len(settings) > 40, f"only {len(settings)} settings")
+    # Every line, with its comment sign taken away, is a configuration that is good, but for the files.
+    text = "\n".join(line.lstrip("#") for line in settings
+                     if not re.search(r"= *$", line) and not re.match(r"key_file|service", line))
+    checked = check(good_files() + text + "\n")
+    expect_equal(checked.code, 0, f"exit code\n{checked.said()}")
+
+
+def case_bad_config_lines():
+    for line, wanted in (("workers = many", r"workers.*whole number from 0 to 64"),
+                         ("auth = nobody", r"auth.*token, open"),
+                         ("listen = nowhere", r"listen.*IP address and port"),
+                         ("busy_time = 5", r"busy_time.*time with its unit"),
+                         ("queue_policy = wait", r"queue_policy.*disconnect, drop, refuse"),
+                         ("priority = highest", r"priority.*low, normal, high"),
+                         ("processors = 4-", r"processors.*0-3,8"),
+                         ("lost_close = never", r"lost_close.*shutdown"),
+                         ("max_player = 4", r"max_players"),
+                         ("what is this", r"key = value")):
+        program = check(good_files() + f"# the fourth line\n{line}\n")
+        expect_equal(program.code, 2, f"exit code for '{line}'\n{program.said()}")
+        says(program, "^" + re.escape(program.path) + ":5: .*" + wanted)
+        expect_equal(program.lines, [], "nothing on standard output")
+
+
+def case_what_is_missing_is_named():
+    program = check("")
+    expect_equal(program.code, 2, "exit code")
+    says(program, "key_file is missing")
+    says(program, "service is missing")
+    key = system_path(write_file(os.urandom(32).hex() + "\n", ".key"))
+    program = check(f"key_file = {key}\nservice = arena\n")
+    expect_equal(program.code, 2, "exit code")
+    says(program, "token_keys is missing")
+    expect_equal(check(f"key_file = {key}\nservice = arena\nauth = open\n").code, 0, "with auth = open")
+
+
+def case_bad_files_are_named_with_their_lines():
+    good = good_files()
+    secret = os.urandom(32).hex()
+    for name, text, wanted in (
+            ("key_file", f"{secret}0\n", "is no private key"),
+            ("token_keys", f"# a ring\n1 {secret}\n1 {secret}\n", ":3: id 1 is given again"),
+            ("token_keys", f"1 {secret}0\n", ":1: expected an id from 0 to 255 and a key"),
+            ("token_keys", "", ":1: no key is given"),
+            ("bans", "10.0.0.1\n10.0.0.1/8\n", ":2: expected a network")):
+        path = system_path(write_file(text, "." + name))
+        lines = [line for line in good.splitlines() if not line.startswith(name)]
+        program = check("\n".join(lines + [f"{name} = {path}"]) + "\n")
+        expect_equal(program.code, 2, f"exit code\n{program.said()}")
+        says(program, "^" + re.escape(path) + ".*" + wanted)
+        expect(secret not in program.said(), "no key is quoted")
+        missing = system_path(new_path())
+        program = check("\n".join(lines + [f"{name} = {missing}"]) + "\n")
+        expect_equal(program.code, 2, f"exit code\n{program.said()}")
+        says(program, "^" + re.escape(missing) + ": cannot be opened")
+
+
+def case_values_that_do_not_fit_each_other():
+    program = check(good_files() + "idle_timeout = 1ms\n")
+    expect_equal(program.code, 2, f"exit code\n{program.said()}")
+    says(program, r"idle_timeout_ms is 1; 100 to")
+    program = check(good_files().replace("arena", "The Arena"))
+    expect_equal(program.code, 2, f"exit code\n{program.said()}")
+    says(program, r"service")
+
+
+# ---- keys -------------------------------------------------------------------------------------
+
+def case_a_key_is_made_once():
+    path = new_path()
+    # Whatever the umask: its owner reads it, and nobody else.
+    umask = 0 if WINDOWS else os.umask(0)
+    try:
+        made = run("wanserver", "--genkey", system_path(path))
+    finally:
+        os.umask(umask)
+    expect_equal(made.code, 0, f"exit code\n{made.said()}")
+    with open(path, encoding="ascii", newline="") as file:
+        text = file.read()
+    expect(re.fullmatch(r"[0-9a-f]{64}\n", text), "one line of 64 hexadecimal digits")
+    expect_equal(made.lines, [public_of(bytes.fromhex(text)).hex()], "the public key is printed")
+    if not WINDOWS:
+        expect_equal(stat.S_IMODE(os.stat(path).st_mode), 0o600, "mode")
+
+    again = run("wanserver", "--genkey", system_path(path))
+    expect_equal((again.code, again.lines), (1, []), "it is not overwritten")
+    says(again, "is there already")
+    with open(path, encoding="ascii") as file:
+        expect_equal(file.read(), text, "the key stays")
+
+    shown = run("wanserver", "--show-key", system_path(path))
+    expect_equal((shown.code, shown.lines), (0, made.lines), "--show-key")
+    os.unlink(path)
+    other = run("wanserver", "--genkey", system_path(path))
+    expect(other.lines != made.lines, "each key is a new one")
+    os.unlink(path)
+    nowhere = run("wanserver", "--genkey", system_path(os.path.join(path, "key")))
+    expect_equal((nowhere.code, nowhere.lines), (1, []), "where there is no folder")
+
+
+def case_what_is_no_key_is_not_shown():
+    secret = os.urandom(32).hex()
+    for text in ("", secret[1:], secret + "0", f"{secret}\n{secret}\n"):
+        shown = run("wanserver", "--show-key", system_path(write_file(text, ".key")))
+        expect_equal((shown.code, shown.lines), (2, []), "exit code and output")
+        says(shown, "is no private key")
+        expect(secret[1:] not in shown.said(), "it is not quoted")
+
+
+def case_keys_that_others_can_read_are_warned_of():
+    if WINDOWS:
+        skip("Win32 has other rights")
+    with Gate() as gate:
+        account = gate.finish()
+        expect(not any("others than its owner" in line for line in gate.errors), gate.said())
+        expect_equal(account["wan"]["established"], 0, "nobody came")
+    shared = write_file(f"1 {os.urandom(32).hex()}\n", ".ring")
+    os.chmod(shared, 0o644)
+    with Gate(f"token_keys = {shared}") as gate:
+        gate.wait_for(re.escape(shared) + ": others than its owner", errors=True)
+        gate.finish()
+
+
+# ---- tokens -----------------------------------------------------------------------------------
+
+def mint_by_tool(ring_file, key_id, public, account, ttl, *more):
+    return run("tp-token", "--key-ring", system_path(ring_file), "--key-id", key_id, "--server-key",
+               public.hex(), "--account", account, "--ttl", ttl, *more)
+
+
+def case_tokens_are_what_they_should_be():
+    public = public_of(os.urandom(32))
+    made = [run("tp-token", "--new-key", key_id) for key_id in ("0", "255")]
+    for program, key_id in zip(made, ("0", "255")):
+        expect_equal(program.code, 0, "--new-key")
+        expect(re.fullmatch(key_id + " [0-9a-f]{64}", program.lines[0]), program.said())
+    ring_file = write_file("# both\n" + "\n".join(program.lines[0] for program in made) + "\n", ".ring")
+    ring = {int(line.split()[0]): bytes.fromhex(line.split()[1])
+            for program in made for line in program.lines}
+    expect(ring[0] != ring[255], "each key is a new one")
+    seen = set()
+    for key_id, account, flags, user_data in ((0, 0, 0, b""), (255, 2**64 - 1, 2**32 - 1, os.urandom(48)),
+                                              (255, 42, 7, b"x")):
+        more = ["--flags", flags, "--user-data", user_data.hex().upper()] if flags else []
+        before = int(time.time())
+        program = mint_by_tool(ring_file, key_id, public, account, 60, *more)
+        expect_equal((program.code, len(program.lines)), (0, 2), f"exit code and lines\n{program.said()}")
+        token, secret = map(bytes.fromhex, program.lines)
+        expect_equal((len(token), len(secret)), (140, 32), "sizes")
+        head_id, expiry = struct.unpack("<B3xQ", token[:12])
+        expect_equal((head_id, token[1:4]), (key_id, bytes(3)), "head")
+        expect(before + 60 <= expiry <= time.time() + 61, f"expiry {expiry}")
+        box, data = box_of(ring[key_id], token[:28], public)
+        plain = box.decrypt(bytes(12), token[28:], data)
+        expect_equal(plain, struct.pack("<QII", account, flags, 0) + secret + user_data.ljust(48, b"\0"),
+                     "what is in the box")
+        seen.update((token[12:28], secret))
+    expect_equal(len(seen), 6, "ids and secrets are drawn")
+
+
+def case_tokens_that_cannot_be():
+    public = public_of(os.urandom(32))
+    secret = os.urandom(32).hex()
+    ring = write_file(f"1 {secret}\n", ".ring")
+    right = {"--key-ring": system_path(ring), "--key-id": "1", "--server-key": public.hex(),
+             "--account": "5", "--ttl": "60"}
+    for change, wanted in (({"--key-id": "2"}, "has no such key"), ({"--key-id": "256"}, "0 to 255"),
+                           ({"--key-id": None}, "--key-id"), ({"--key-ring": None}, "--key-ring"),
+                           ({"--server-key": public.hex()[1:]}, "--server-key"),
+                           ({"--server-key": "g" + public.hex()[1:]}, "--server-key"),
+                           ({"--account": None}, "--account"), ({"--account": "-1"}, "--account"),
+                           ({"--account": str(2**64)}, "--account"), ({"--ttl": None}, "--ttl"),
+                           ({"--ttl": "0"}, "--ttl"), ({"--flags": str(2**32)}, "--flags"),
+                           ({"--user-data": "abc"}, "--user-data"), ({"--user-data": "zz"}, "--user-data"),
+                           ({"--user-data": "00" * 49}, "--user-data"), ({"--new-key": "256"}, "--new-key")):
+        words = [word for pair in {**right, **change}.items() if pair[1] is not None for word in pair]
+        program = run("tp-token", *words)
+        expect_equal((program.code, program.lines), (2, []), f"exit code and output for {change}")
+        says(program, wanted)
+        expect(secret not in program.said(), "no key is quoted")
+
+
+# ---- as it runs --------------------------------------------------------------------------------
+
+def case_players_come_with_their_tokens():
+    with Gate() as gate:
+        made = mint_by_tool(gate.ring_file, 1, gate.public, 42, 600)
+        token = Token(*map(bytes.fromhex, made.lines))
+        player = gate.player(token)
+        expect(player.is_answered(), "a token of tp-token's opens the gate")
+        for wrong in (token, gate.mint(expiry=int(time.time()) - 1), gate.mint(key_id=2),
+                      gate.mint(ring_key=os.urandom(32)), gate.mint(server_public=public_of(os.urandom(32)))):
+            expect(not gate.lets_in(wrong), "no place for a token that is used, expired or foreign")
+        expect(gate.lets_in(gate.mint()), "a good one after them")
+        player.leave()
+        account = gate.finish()
+    wan = account["wan"]
+    expect_equal((wan["established"], wan["replayed"], wan["expired"], wan["unknown_key"], wan["forged"]),
+                 (2, 1, 1, 1, 2), "who came, and why others did not")
+    expect_equal(wan["diffie_hellman"], 2, "handshakes computed")
+    expect_equal((account["gate"]["arrived"], account["gate"]["left"]), (2, 2), "players")
+
+
+def case_an_open_gate_says_so():
+    with Gate("auth = open") as gate:
+        gate.wait_for(r"warning +auth = open: WHOEVER REACHES THIS ADDRESS MAY PLAY", errors=True)
+        expect(gate.lets_in(None), "anybody")
+        expect_equal(gate.finish()["wan"]["established"], 1, "who came")
+
+
+def rewrite(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def read_again(gate, what):
+    """SIGHUP, and the lines that follow it."""
+    before = len(gate.errors)
+    gate.hang_up()
+    for name in ("token_keys", "bans"):
+        until(lambda: any(re.search(rf"{name}: {what.get(name, 'read again')}", line)
+                          for line in gate.errors[before:]), f"{name} are read again\n{gate.said()}")
+
+
+def case_the_ring_is_read_again():
+    if WINDOWS:
+        skip("Win32 has no such signal")
+    with Gate() as gate:
+        old_key, new_key = gate.ring_key, os.urandom(32)
+        expect(gate.lets_in(gate.mint()), "the old key")
+        expect(not gate.lets_in(gate.mint(ring_key=new_key, key_id=2)), "the new key, too early")
+        rewrite(gate.ring_file, f"1 {old_key.hex()}\n2 {new_key.hex()}\n")
+        read_again(gate, {})
+        expect(gate.lets_in(gate.mint(ring_key=new_key, key_id=2)), "the new key")
+        expect(gate.lets_in(gate.mint()), "the old key, still")
+        rewrite(gate.ring_file, f"2 {new_key.hex()}\n")
+        read_again(gate, {})
+        expect(not gate.lets_in(gate.mint()), "the old key, too late")
+        rewrite(gate.ring_file, f"2 {new_key.hex()}\nsomething else\n")
+        read_again(gate, {"token_keys": "not read again"})
+        gate.wait_for(re.escape(system_path(gate.ring_file)) + ":2: expected an id", errors=True)
+        expect(gate.lets_in(gate.mint(ring_key=new_key, key_id=2)), "the new key stays")
+        expect(new_key.hex() not in gate.said(), "no key is said")
+        expect_equal(gate.finish()["wan"]["unknown_key"], 2, "those of a key that was not there")
+
+
+def case_bans():
+    bans = write_file("# nobody yet\n10.0.0.0/8\n127.0.0.1 1000\n", ".bans")  # long over
+    with Gate(f"bans = {system_path(bans)}") as gate:
+        player = gate.player(gate.mint())
+        expect(player.is_answered(), "nobody here is banned")
+        if not WINDOWS:
+            rewrite(bans, f"127.0.0.0/8 {int(time.time()) + 100000}\n")
+            read_again(gate, {})
+            expect_equal(player.end(), 10, "who is banned is sent away")
+            expect(not gate.lets_in(gate.mint()), "and does not come back")
+            rewrite(bans, "127.0.0.0/8\nnobody\n")
+            read_again(gate, {"bans": "not read again"})
+            expect(not gate.lets_in(gate.mint()), "a list that is wrong changes nothing")
+            rewrite(bans, "10.0.0.0/8\n")
+            read_again(gate, {})
+            expect(gate.lets_in(gate.mint()), "lifted")
+        gate.finish()
+    with Gate(f"bans = {system_path(write_file('127.0.0.1', '.bans'))}") as gate:
+        expect(not gate.lets_in(gate.mint()), "banned from the start")
+        expect_equal(gate.finish()["wan"]["banned"], 1, "who was")
+
+
+def case_limits_are_those_of_the_file():
+    with Gate("max_players = 1") as gate:
+        first = gate.player(gate.mint())
+        expect(first.is_answered(), "the only place")
+        expect_equal(gate.player(gate.mint()).end(), 1, "CLOSE for one too many")
+        gate.finish()
+    with Gate("connections_per_address = 2") as gate:
+        players = [gate.player(gate.mint()) for _ in range(2)]
+        expect(all(player.is_answered() for player in players), "two of one address")
+        expect(not gate.lets_in(gate.mint()), "a third")
+        players[0].leave()
+        until(lambda: gate.lets_in(gate.mint()), "one of them is gone")
+        expect(gate.finish()["wan"]["limited"] >= 1, "who was turned away is counted")
+    with Gate("accept_rate = 1", "accept_burst = 2") as gate:
+        crowd = [gate.silent() for _ in range(100)]
+        expect_equal({player.end() for player in crowd[2:4]}, {None}, "those that are too many")
+        expect(gate.finish()["wan"]["limited"] > 2, "of a hundred at once")
+    with Gate("message_rate = 1", "message_burst = 20") as gate:
+        player = gate.player(gate.mint())
+        player.say(*[b"x"] * 200)
+        expect_equal(player.end(), 6, "CLOSE for the rate")
+        gate.finish()
+    with Gate("handshake_timeout = 100ms") as gate:
+        expect_equal(gate.silent().end(), None, "who says nothing is ended")
+        expect_equal(gate.finish()["wan"]["late"], 1, "who was late")
+    with Gate("keep_players = 0", "lost_close = kicked") as gate:
+        expect_equal(gate.player(gate.mint()).end(), 10, "CLOSE without a service, in the word of the file")
+        gate.finish()
+
+
+def case_its_share_of_the_machine():
+    if WINDOWS:
+        with Gate("processors = 0") as gate:
+            expect(gate.lets_in(gate.mint()), "it serves")
+            gate.finish()
+        return
+    begin = os.nice(0)
+    first = min(os.sched_getaffinity(0))
+    for lines, base in ((["priority = normal"], begin), ([f"processors = {first}"], max(begin, 10))):
+        with Gate(*lines) as gate:
+            expect(gate.lets_in(gate.mint()), "it serves")
+            expect_equal(gate.nice_of(r"wan"), base, "nice of the threads that serve players")
+            expect_equal(gate.nice_of(r"tp-handshake"), min(base + 5, 19), "nice of the handshake threads")
+            gate.finish()
+
+
+def case_a_port_in_use():
+    with Gate() as gate:
+        program = run("wanserver", "--config", system_path(write_file(
+            good_files() + f"listen = 127.0.0.1:{gate.port}\n")))
+        expect_equal(program.code, 1, f"exit code\n{program.said()}")
+        says(program, rf"127\.0\.0\.1:{gate.port}: the address and port are in use")
+        expect(gate.lets_in(gate.mint()), "the first one goes on")
+        gate.finish()
+
+
+def case_players_are_told_of_a_stop():
+    for ask in (Program.interrupt,) if WINDOWS else (Program.interrupt, Program.terminate):
+        with Gate() as gate:
+            player = gate.player(gate.mint())
+            expect(player.is_answered(), "it plays")
+            ask(gate)
+            expect_equal(player.end(), 8, "CLOSE")
+            account = gate.finish(ask)
+            expect_equal((account["gate"]["arrived"], account["gate"]["left"]), (1, 1), "players")
+
+
+cases(globals())

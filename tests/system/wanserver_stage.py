@@ -1,0 +1,108 @@
+"""What the system tests of the program wanserver share: a gate with keys of its own, drawn for each."""
+import os
+import re
+import signal
+
+from stage import PATIENCE, Program, expect_equal, system_path, write_file
+from wan_client import Player
+from wan_noise import public_of  # skips everything where cryptography is missing
+from wan_protocol import CLOSE, PING, PONG, Closed, Ended, frame, mint
+
+NOBODY = "127.0.0.1:1"  # a bus that is not there: players are kept then
+
+
+class GatePlayer(Player):
+    def is_answered(self):
+        """Whether it has a place: a PING is answered. False: the stream ended, without CLOSE."""
+        word = os.urandom(8)
+        try:
+            self.write_frames(frame(word, PING))
+            while True:
+                kind, payload = self.read_frame()
+                if kind == PING:
+                    self.write_frames(frame(payload, PONG))
+                elif kind == CLOSE:
+                    raise Closed(int.from_bytes(payload[:2], "little"))
+                elif kind == PONG:
+                    expect_equal(payload, word, "PONG")
+                    return True
+        except Ended:
+            return False
+
+
+class Gate(Program):
+    """wanserver with these lines of configuration, listening. With tokens unless a line says otherwise."""
+
+    def __init__(self, *lines):
+        self.private, self.ring_key = os.urandom(32), os.urandom(32)
+        self.public = public_of(self.private)
+        self.key_file = write_file(self.private.hex() + "\n", ".key")
+        self.ring_file = write_file(f"1 {self.ring_key.hex()}\n", ".ring")
+        given = {line.split(" = ")[0] for line in lines}
+        standard = {"listen": "127.0.0.1:0", "workers": "2", "key_file": system_path(self.key_file),
+                    "token_keys": system_path(self.ring_file), "service": "arena", "bus": NOBODY,
+                    "drain_timeout": "60s"}
+        text = "\n".join([f"{key} = {value}" for key, value in standard.items() if key not in given]
+                         + list(lines)) + "\n"
+        self.config = write_file(text)
+        self.players = []
+        super().__init__("wanserver", "--config", system_path(self.config))
+        said = self.wait_for(r"^wanserver: listening on 127\.0\.0\.1:(\d+) \(io \w+, workers \d+\)$")
+        self.port = int(said.group(1))
+        self.address = ("127.0.0.1", self.port)
+
+    def mint(self, **wanted):
+        """A token for it, unless `wanted` makes it one for another or a wrong one."""
+        return mint(**{**{"ring_key": self.ring_key, "key_id": 1, "server_public": self.public}, **wanted})
+
+    def player(self, token=None):
+        """One that has said READY; whether it got in shows what comes next."""
+        player = GatePlayer(self.address, self.public, token=token)
+        self.players.append(player)
+        return player
+
+    def silent(self):
+        """One that has only connected."""
+        player = GatePlayer(self.address, self.public, greet=False)
+        self.players.append(player)
+        return player
+
+    def lets_in(self, token):
+        """Whether who comes with this token gets a place; if so, it goes again in order."""
+        try:
+            player = self.player(token)
+        except (Ended, ConnectionError):
+            return False
+        answered = player.is_answered()
+        if answered:
+            player.leave()
+        return answered
+
+    def hang_up(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    def nice_of(self, name):
+        """That of its threads whose name `name` matches; they must agree."""
+        folder = f"/proc/{self.process.pid}/task"
+        found = set()
+        for thread in os.listdir(folder):
+            with open(f"{folder}/{thread}/stat", encoding="ascii") as file:
+                head, _, rest = file.read().rpartition(") ")
+            if re.search(name, head.partition("(")[2]):
+                found.add(int(rest.split()[16]))
+        expect_equal(len(found), 1, f"nice values of the threads {name}: {found}")
+        return found.pop()
+
+    def finish(self, ask=Program.interrupt):
+        """It must end gently. Returns its account, by part and name."""
+        ask(self)
+        for player in self.players:
+            player.close()
+        expect_equal(self.wait(PATIENCE), 0, f"exit code\n{self.said()}")
+        self.wait_for(r"^wanserver: stopped$")
+        account = {"wan": {}, "gate": {}}
+        for line in self.lines:
+            said = re.match(r"wanserver: (wan|gate) ([\w.-]+)=(\d+)$", line)
+            if said:
+                account[said.group(1)][said.group(2)] = int(said.group(3))
+        return account
