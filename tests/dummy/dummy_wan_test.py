@@ -148,7 +148,7 @@ def case_a_token_is_used_once():
     """As many as there are, and none again: the server would not take it."""
     with EchoServer(mode=TOKEN, ring={5: os.urandom(32)}) as server:
         path = system_path(tokens_file(server, 30))
-        found, said = report(server, "storm", token_file=path)
+        found, said = report(server, "storm", token_file=path, seconds=600)  # or until there are none left
         expect_equal((found["errors"], found["connects"]), (0, 30), said)
         found, said = report(server, "echo", token_file=path, patience=SHORT, code=1)
         expect("not_welcome" in found["faults"], f"these are used up: {said}")

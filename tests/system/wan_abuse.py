@@ -150,8 +150,9 @@ def case_sockets_that_do_not_say_hello():
     """5,000 of them, and 100 honest players who come in between."""
     count = min(FLOOD, raise_descriptor_limit(FLOOD + 500) - 500)
     with WanEcho(limits="on", pending=PENDING, handshake_timeout=DEADLINE_MS) as server:
+        before = server.descriptors()
         expect(log_in(server, 0), "an honest login before it begins")
-        before, memory_before = server.descriptors(), memory(server)
+        memory_before = memory(server)
         flood, welcome, most, memory_most = Flood(server), 0, 0, 0
         for number in range(LOGINS):
             flood.open_some(count // LOGINS)
