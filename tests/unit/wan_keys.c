@@ -1,0 +1,386 @@
+/*
+ * What becomes of keys: they are changed in time, never used twice with one counter, not used up, and gone
+ * when the session is.
+ *
+ * The server's port fails when it is told to (faulty_port.h).
+ */
+#include "core/pools.h"
+#include "faulty_port.h"
+#include "secret_search.h"
+#include "wan_stage.h"
+#include "wanserver/wan.h"
+
+static wan_stage stage;
+static uint8_t out[200000];
+static uint8_t in[200000];
+
+static tp__player *player_of(tp_session_id session) {
+    return tp__player_of(&stage.base.server->sessions[tp_session_slot(session)]);
+}
+
+/* ---- no key with a counter twice --------------------------------------------------------------- */
+
+#define SEEN (1u << 16)
+
+typedef struct use {
+    uint64_t key_id;
+    uint64_t counter; /* and 1 for sealing above all bits that a test reaches */
+} use;
+
+static struct {
+    tp_mutex mutex;
+    use uses[SEEN]; /* open addressing; key_id 0: free */
+    unsigned count;
+    unsigned sealed;
+    unsigned repeated;
+    uint64_t largest;
+} seen;
+
+static void observe(uint64_t key_id, uint64_t counter, bool sealing, void *context) {
+    (void)context;
+    use now = {key_id ? key_id : 1, counter ^ (sealing ? UINT64_C(1) << 62 : 0)};
+    tp_mutex_lock(&seen.mutex);
+    unsigned at = (unsigned)((now.key_id ^ now.counter * 0x9E3779B97F4A7C15u) % SEEN);
+    while (seen.uses[at].key_id != 0 && memcmp(&seen.uses[at], &now, sizeof now) != 0) {
+        at = (at + 1) % SEEN;
+    }
+    if (seen.uses[at].key_id != 0) {
+        seen.repeated++;
+    } else if (seen.count < SEEN / 2) {
+        seen.uses[at] = now;
+        seen.count++;
+    }
+    seen.sealed += sealing;
+    if (counter != UINT64_MAX && counter > seen.largest) {
+        seen.largest = counter;
+    }
+    tp_mutex_unlock(&seen.mutex);
+}
+
+static void observe_from_now(void) {
+    memset(&seen, 0, sizeof seen);
+    tp_mutex_init(&seen.mutex);
+    tp_record_test_observe(observe, NULL);
+}
+
+static void stop_observing(void) {
+    tp_record_test_observe(NULL, NULL);
+    tp_mutex_destroy(&seen.mutex);
+    CHECK_EQ(seen.repeated, 0);
+    CHECK_LT(seen.count, SEEN / 2);
+}
+
+static void play(wan_peer *peer, unsigned messages) {
+    for (unsigned i = 0; i < messages; i++) {
+        wan_check_echo(peer, "again");
+    }
+}
+
+/* Keys change every four records, both ways, in the middle of things. */
+static void keys_change_in_time(void) {
+    static const tp_suite suites[] = WAN_SUITES;
+    tp_record_test_rekey_interval(4);
+    observe_from_now();
+    for (unsigned i = 0; i < 2; i++) {
+        wan_stage_init(&stage, TP_AUTH_OPEN);
+        wan_stage_open(&stage);
+        wan_peer *peer = wan_stage_join(&stage, suites[i], 1);
+        play(peer, 30);
+        unsigned type;
+        CHECK(wan_send_frame(peer, TP_FRAME_DATA, out, 60000));
+        CHECK_EQ(wan_receive_frame(peer, &type, in, sizeof in), 60000);
+        play(peer, 3);
+        wan_leave(peer);
+        wan_stage_close(&stage);
+    }
+    stop_observing();
+    CHECK_GT(seen.count, 2 * 4 * 33);
+    tp_record_test_rekey_interval(0);
+}
+
+/* Sends that fail, at the start and in the middle; sessions that break with records under way. */
+static void no_counter_is_used_twice_whatever_fails(void) {
+    static const tp_suite suites[] = WAN_SUITES;
+    tp_record_test_rekey_interval(4);
+    observe_from_now();
+    for (unsigned i = 0; i < 12; i++) {
+        wan_stage_init(&stage, TP_AUTH_OPEN);
+        faulty_port_reset();
+        wan_stage_open(&stage);
+        wan_peer *peer = wan_stage_join(&stage, suites[i % 2], 1);
+        play(peer, i);
+        atomic_store(&faulty.sends, 1);
+        CHECK(wan_send_frame(peer, TP_FRAME_DATA, out, i * 5000));
+        STAGE_WAIT(atomic_load(&stage.base.leaves) == 1);
+        CHECK_EQ(atomic_load(&stage.base.last_reason), TP_END_OS);
+        CHECK_EQ(atomic_load(&faulty.sends), 0);
+        wan_close(peer, false);
+        wan_peer *next = wan_stage_join(&stage, suites[i % 2], 1);
+        play(next, 3);
+        wan_close(next, true);
+        wan_stage_close(&stage);
+    }
+    stop_observing();
+    CHECK_GT(seen.sealed, 12 * 10);
+    tp_record_test_rekey_interval(0);
+}
+
+/* Many at once, from many threads, with messages for all of them: nobody's counter is shared. */
+static void nor_under_load(void) {
+    enum { PLAYERS = 8, ROUNDS = 40 };
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.server.workers = 3;
+    observe_from_now();
+    wan_stage_open(&stage);
+    wan_peer *peers[PLAYERS];
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        peers[i] =
+            wan_stage_join(&stage, i % 2 ? TP_SUITE_AES_256_GCM : TP_SUITE_CHACHA20_POLY1305, i);
+        wan_check_echo(peers[i], "here");
+    }
+    atomic_store(&stage.base.echo, false);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        tp_packet *packet = tp_packet_copy_of(out, round * 97);
+        REQUIRE(packet != NULL);
+        CHECK_EQ(tp_server_broadcast(stage.base.server, packet, TP_NO_SESSION), PLAYERS);
+        tp_packet_release(packet);
+        CHECK(wan_send_frame(peers[round % PLAYERS], TP_FRAME_DATA, out, 10));
+    }
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        for (unsigned round = 0; round < ROUNDS; round++) {
+            unsigned type;
+            REQUIRE(wan_receive_frame(peers[i], &type, in, sizeof in) == (long)round * 97);
+        }
+        wan_leave(peers[i]);
+    }
+    wan_stage_close(&stage);
+    stop_observing();
+}
+
+/* ---- the end of a counter ---------------------------------------------------------------------- */
+
+static uint64_t opening_from, sealing_from;
+
+/* On the worker, at the message "jump": both counters of the server, if they are set. */
+static void jump(server_stage *base, tp_session_id session, tp_packet *packet) {
+    if (tp_packet_size(packet) == 4) {
+        tp__player *player = player_of(session);
+        player->opening.counter = opening_from ? opening_from : player->opening.counter;
+        player->sealing.counter = sealing_from ? sealing_from : player->sealing.counter;
+    }
+    tp_server_send(base->server, session, packet);
+}
+
+static wan_peer *join_and_jump(uint64_t opening, uint64_t sealing) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.base.on_message = jump;
+    opening_from = opening;
+    sealing_from = sealing;
+    wan_stage_open(&stage);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    unsigned type;
+    peer->opening.counter = sealing ? sealing : peer->opening.counter;
+    CHECK(wan_send_frame(peer, TP_FRAME_DATA, "jump", 4));
+    CHECK_EQ(wan_receive_frame(peer, &type, in, sizeof in), 4);
+    peer->sealing.counter = opening ? opening : peer->sealing.counter;
+    return peer;
+}
+
+static void check_key_limit(wan_peer *peer) {
+    CHECK_EQ(wan_receive_close(peer), TP_CLOSE_KEY_LIMIT);
+    wan_close(peer, false);
+    STAGE_WAIT(atomic_load(&stage.base.leaves) == 1);
+    CHECK_EQ(atomic_load(&stage.base.last_reason), TP_END_KEY_LIMIT);
+    CHECK_EQ(wan_stats(&stage).key_limit, 1);
+    wan_stage_close(&stage);
+}
+
+#define NEAR_END (TP_RECORD_COUNTER_END - TP_RECORD_COUNTER_RESERVE)
+
+static void a_counter_near_its_end_closes_the_session(void) {
+    /* What it opens: two more are good, the second of them is the last. */
+    wan_peer *peer = join_and_jump(NEAR_END - 2, 0);
+    wan_check_echo(peer, "before");
+    CHECK(wan_send_frame(peer, TP_FRAME_DATA, "last", 5));
+    check_key_limit(peer);
+    CHECK_EQ(atomic_load(&stage.base.messages), 3);
+
+    /* What it seals: the answer to "jump" was one. */
+    peer = join_and_jump(0, NEAR_END - 2);
+    CHECK(wan_send_frame(peer, TP_FRAME_DATA, "last", 5));
+    check_key_limit(peer);
+}
+
+/* More is queued than there are counters left: it ends there, without a word, and nothing wraps. */
+static void a_counter_never_wraps(void) {
+    observe_from_now();
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.base.on_message = jump;
+    opening_from = 0;
+    sealing_from = TP_RECORD_COUNTER_END - 3;
+    wan_stage_open(&stage);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_CHACHA20_POLY1305, 1);
+    uint8_t frames[TP_FRAME_HEADER + 4 + TP_FRAME_HEADER];
+    tp_frame_write(frames, TP_FRAME_DATA, 4);
+    memcpy(frames + TP_FRAME_HEADER, "jump", 4);
+    tp_frame_write(frames + TP_FRAME_HEADER + 4, TP_FRAME_DATA, 65000);
+    CHECK(wan_send_record(peer, frames, sizeof frames));
+    for (unsigned i = 0; i < 5; i++) {
+        (void)wan_send_record(peer, out, 13000); /* to be echoed in four records */
+    }
+    CHECK_NE(raw_end(peer->raw), TP_ERR_TIMED_OUT);
+    wan_close(peer, false);
+    STAGE_WAIT(atomic_load(&stage.base.leaves) == 1);
+    CHECK_EQ(atomic_load(&stage.base.last_reason), TP_END_KEY_LIMIT);
+    wan_stage_close(&stage);
+    stop_observing();
+    CHECK_LT(seen.largest, TP_RECORD_COUNTER_END);
+    CHECK_GE(seen.largest, TP_RECORD_COUNTER_END - 3);
+}
+
+/* ---- nothing stays ------------------------------------------------------------------------------- */
+
+static void remember_derived(const wan_login *login) {
+    uint8_t derived[TP_KEY_SIZE];
+    REQUIRE(tp_token_psk(login->secret, derived) == TP_OK);
+    remember("psk", derived);
+    REQUIRE(tp_token_mac_key(login->secret, derived) == TP_OK);
+    remember("mac1's key", derived);
+    tp_secure_wipe(derived, sizeof derived);
+}
+
+/* Joins, and remembers what is secret about it; of the client's copies only its ciphers' stay. */
+static wan_peer *join_and_remember(tp_suite suite) {
+    wan_login login = wan_login_as(&stage, suite, 1);
+    remember("S", login.secret);
+    remember_derived(&login);
+    wan_peer *peer = wan_stage_connect(&stage, &login);
+    tp_secure_wipe(&login, sizeof login);
+    uint8_t bytes[TP_REPLY_WELCOME];
+    tp_reply reply;
+    CHECK(wan_send_hello(peer));
+    REQUIRE(raw_receive(peer->raw, bytes, sizeof bytes));
+    REQUIRE(tp_reply_read(&peer->noise, bytes, sizeof bytes, &reply) == TP_OK);
+    remember("the key to the server", reply.keys.send);
+    remember("the key to the player", reply.keys.receive);
+    REQUIRE(tp_record_create_sealing(&peer->sealing, suite, reply.keys.send) == TP_OK);
+    REQUIRE(tp_record_create_opening(&peer->opening, suite, reply.keys.receive) == TP_OK);
+    tp_secure_wipe(&reply, sizeof reply);
+    CHECK(wan_send_ready(peer));
+    return peer;
+}
+
+static unsigned found(const char *name) {
+    unsigned times = 0;
+    for (unsigned i = 0; i < needle_count; i++) {
+        times += strcmp(needles[i].name, name) == 0 ? needles[i].found : 0;
+    }
+    return times;
+}
+
+/* What this thread's own calls have left behind in its stack is no affair of the server's. */
+static void clean_own_stack(void) {
+    uint8_t dead[65536];
+    tp_secure_wipe(dead, sizeof dead);
+}
+
+static bool search_all(void) {
+    clean_own_stack();
+    return search();
+}
+
+/* The ciphers' code in libcrypto keeps keys of ChaCha20 in frames that it does not wipe: those are dead, and
+ * written over by the worker's next calls. */
+static void expect_nothing_but(const char *prefix) {
+    for (unsigned i = 0; i < needle_count; i++) {
+        bool excepted = prefix && strncmp(needles[i].name, prefix, strlen(prefix)) == 0;
+        if (needles[i].found > 0 && !excepted) {
+            printf("%s: %u times\n", needles[i].name, needles[i].found);
+            FAIL("a secret is still there");
+        }
+    }
+}
+
+/* The server alone has the long-lived keys: the test forgets its own. */
+static wan_peer *open_and_join(tp_suite suite) {
+    forget();
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    wan_stage_open(&stage);
+    remember("the gateway's private key", stage.key.private_key);
+    remember("a key of the ring", stage.ring[0].key);
+    wan_peer *peer = join_and_remember(suite);
+    wan_check_echo(peer, "x");
+    tp_secure_wipe(&stage.key, sizeof stage.key);
+    tp_secure_wipe(stage.ring, sizeof stage.ring);
+    return peer;
+}
+
+static void leave_and_close(wan_peer *peer) {
+    wan_leave(peer);
+    STAGE_WAIT(atomic_load(&stage.base.leaves) == 1);
+    wan_stage_close(&stage);
+}
+
+/* What lives is found, so the search sees; what has served is gone while the session is there, and the rest
+ * after it. */
+static void no_secret_stays(tp_suite suite) {
+    /* Each function's first call goes through the dynamic linker, which leaves registers in the stack: so
+     * all of it is done once before it counts. */
+    wan_peer *peer = open_and_join(suite);
+    bool can = search_all();
+    leave_and_close(peer);
+    if (!can) {
+        SKIP("no /proc/self/mem, or an address sanitizer");
+    }
+    peer = open_and_join(suite);
+    REQUIRE(search_all());
+    CHECK_GT(found("the gateway's private key"), 0);
+    CHECK_GT(found("a key of the ring"), 0);
+    CHECK_GT(found("the key to the server"), 0);
+    CHECK_GT(found("the key to the player"), 0);
+    CHECK_EQ(found("S") + found("psk") + found("mac1's key"), 0);
+    leave_and_close(peer);
+    REQUIRE(search_all());
+    expect_nothing_but(suite == TP_SUITE_CHACHA20_POLY1305 ? "the key to" : NULL);
+}
+
+static void no_secret_stays_with_aes(void) {
+    no_secret_stays(TP_SUITE_AES_256_GCM);
+}
+
+static void no_secret_stays_with_chacha(void) {
+    no_secret_stays(TP_SUITE_CHACHA20_POLY1305);
+}
+
+/* Refused after its token was opened: S was in memory, and goes with it. */
+static void no_secret_of_a_refused_hello_stays(void) {
+    for (unsigned pass = 0; pass < 2; pass++) {
+        forget();
+        wan_stage_init(&stage, TP_AUTH_TOKEN);
+        wan_stage_open(&stage);
+        wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
+        remember("S", login.secret);
+        remember_derived(&login);
+        wan_peer *peer = wan_stage_connect(&stage, &login);
+        tp_secure_wipe(&login, sizeof login);
+        peer->hello[TP_HELLO_TOKEN - 1] ^= 1; /* mac1 */
+        CHECK(wan_send_hello(peer));
+        CHECK_NE(raw_end(peer->raw), TP_ERR_TIMED_OUT);
+        CHECK_EQ(wan_stats(&stage).forged, 1);
+        wan_close(peer, false);
+        STAGE_WAIT(wan_stats(&stage).pending == 0);
+        if (!search_all()) {
+            wan_stage_close(&stage);
+            SKIP("no /proc/self/mem, or an address sanitizer");
+        }
+        if (pass == 1) {
+            expect_nothing_but(NULL);
+        }
+        wan_stage_close(&stage);
+    }
+}
+
+CHECK_MAIN(CASE(keys_change_in_time), CASE(no_counter_is_used_twice_whatever_fails),
+    CASE(nor_under_load), CASE(a_counter_near_its_end_closes_the_session),
+    CASE(a_counter_never_wraps), CASE(no_secret_stays_with_aes), CASE(no_secret_stays_with_chacha),
+    CASE(no_secret_of_a_refused_hello_stays))
