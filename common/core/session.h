@@ -75,6 +75,7 @@ typedef struct tp__session {
     tp__receive_state receive;
     tp__session_numbers numbers;
     _Atomic uint64_t heard_ms;     /* when the peer last said something */
+    _Atomic uint64_t pinged_ms;    /* when it was sent PING since then; 0: it was not */
     _Atomic uint64_t finish_by_ms; /* when a finishing or connecting session is cut; 0: never */
     uint64_t joined_ms;
 
@@ -96,7 +97,6 @@ typedef struct tp__session {
         counted; /* has one of the max_sessions places; if not, it is here to be told so, or pending */
     _Atomic bool end_reached;   /* everything up to end_node is with the system */
     _Atomic bool receive_ended; /* the peer has said its last byte */
-    _Atomic bool pinged;        /* a PING is out since the peer was last heard */
 } tp__session;
 
 /*

@@ -22,15 +22,24 @@
 
 /* ---- one session ----------------------------------------------------------------------------- */
 
+/*
+ * Nobody is ended for silence that has not been sent PING and been given its time to answer: after a stall
+ * of this process, everybody looks silent. With a sweep in time that is when the idle time-out says.
+ */
 static void tend_idle(tp__session *session, uint64_t now_ms) {
     const tp_server_options *options = &session->server->options;
+    uint64_t ping_ms = options->ping_interval_ms, idle_ms = options->idle_timeout_ms;
     uint64_t heard_ms = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
     uint64_t silent_ms = now_ms > heard_ms ? now_ms - heard_ms : 0;
-    if (options->idle_timeout_ms && silent_ms >= options->idle_timeout_ms) {
-        tp__session_finish(session, TP_END_IDLE, TP_CLOSE_IDLE);
-    } else if (options->ping_interval_ms && silent_ms >= options->ping_interval_ms &&
-               !atomic_exchange_explicit(&session->pinged, true, memory_order_relaxed)) {
+    bool pings = ping_ms && (!idle_ms || ping_ms < idle_ms);
+    uint64_t pinged_ms = 0;
+    if (pings && silent_ms >= ping_ms &&
+        atomic_compare_exchange_strong_explicit(
+            &session->pinged_ms, &pinged_ms, now_ms, memory_order_relaxed, memory_order_relaxed)) {
         tp__session_control(session, TP_FRAME_PING, NULL, 0);
+    } else if (idle_ms && silent_ms >= idle_ms &&
+               (!pings || now_ms >= pinged_ms + (idle_ms - ping_ms))) {
+        tp__session_finish(session, TP_END_IDLE, TP_CLOSE_IDLE);
     }
 }
 
