@@ -23,7 +23,7 @@ def measure(settings):
         with hold(settings, ["--connect", f"127.0.0.1:{port}"], SESSIONS, SIZE) as clients:
             result = json.loads(server.line(120))
             clients.say(f"wait {result['sent']}")
-            clients.expect("have", 60)
+            clients.expect("have")
             clients.say("count")
             least, most, _ = clients.expect("frames").split()
             if not int(least) == int(most) == result["sent"]:

@@ -48,7 +48,7 @@ def talk(settings, where, core):
         "--window", str(WINDOW), "--size", str(wan.SIZE), "--seconds", "3600",
     ]  # fmt: skip
     with Child(argv, core, idle=True) as players:
-        players.expect("measuring", 60)
+        players.expect("measuring")
         yield
 
 
@@ -60,7 +60,7 @@ def storm(settings, where, core):
         "--hello", "replayed",
     ]  # fmt: skip
     with talk(settings, where, core), Child(argv, core, idle=True) as crowd:
-        crowd.expect("measuring", 60)
+        crowd.expect("measuring")
         yield
 
 

@@ -4,7 +4,7 @@ import json
 import time
 
 from . import report
-from .process import Child, Failed
+from .process import START_SECONDS, Child, Failed
 
 # A load program says these around the window that its figures are about.
 BEGIN, END = "measuring", "measured"
@@ -21,7 +21,7 @@ def run(server, argv, core, seconds):
     with Child(argv, core) as load:
         begin = end = None
         while True:
-            line = load.line(seconds + 30)
+            line = load.line(seconds + START_SECONDS)
             now = _look(server)
             if line == BEGIN:
                 begin = now
@@ -29,7 +29,7 @@ def run(server, argv, core, seconds):
                 end = now
             elif line.startswith("{"):
                 break
-        code = load.process.wait(timeout=10)
+        code = load.process.wait(timeout=START_SECONDS)
     try:
         result = json.loads(line)
     except ValueError:

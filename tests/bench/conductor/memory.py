@@ -5,7 +5,7 @@ server allocates once (its read buffer, its first chunk) is not counted as the s
 """
 
 from . import echo, report
-from .process import Child, Failed, start_server, wait_until
+from .process import START_SECONDS, Child, Failed, start_server, wait_until
 
 COUNTS = [1000, 10000]
 SPARE_DESCRIPTORS = 200
@@ -20,7 +20,7 @@ def hold(settings, where, count, size=SIZE):
     ]  # fmt: skip
     clients = Child(argv, settings.cores[1], stdin=True)
     try:
-        clients.expect("connected", 60)
+        clients.expect("connected", 5 * START_SECONDS)
         return clients
     except BaseException:
         clients.end()
@@ -29,7 +29,7 @@ def hold(settings, where, count, size=SIZE):
 
 def echo_once(clients):
     clients.say("echo")
-    clients.expect("echoed", 60)
+    clients.expect("echoed", 5 * START_SECONDS)
 
 
 def measure_server(settings, server, where, count):

@@ -12,6 +12,7 @@ buffers back) for memory.
 import contextlib
 import functools
 import pathlib
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -22,6 +23,9 @@ WAN_AES, WAN_CHACHA = "twinport wan", "twinport wan, ChaCha20"
 TLS, TLS_AHEAD, TLS_EACH = "TLS 1.3", "TLS 1.3, read ahead", "TLS 1.3, write per message"
 TLS_RELEASE, TLS_ED25519 = "TLS 1.3, release", "TLS 1.3, Ed25519 certificate"
 HAPROXY = "haproxy"
+PLAIN = "connection alone"
+FORGED = "twinport wan, forged HELLO"
+KEY_ID = 1
 
 HAPROXY_CONFIG = """\
 global
@@ -79,6 +83,14 @@ def gateway_key(bin_folder):
     return str(path), made.stdout.strip()
 
 
+@contextlib.contextmanager
+def _tp_echo(settings, *how):
+    argv = [f"{settings.bin}/tp-echo", "wan", "--port", "0", "--workers", "1", *how]
+    server, port = start_server(argv, settings.cores[0])
+    with server:
+        yield server, ["--connect", f"127.0.0.1:{port}"]
+
+
 # ---- servers: each yields the process that is measured, and the load's arguments -------------------
 
 
@@ -109,19 +121,36 @@ def haproxy(settings):
             yield server, ["--connect", f"127.0.0.1:{port}", "--over", "tls"]
 
 
+@functools.lru_cache(maxsize=None)
+def key_ring():
+    """A file with the key of number KEY_ID, which nobody else knows."""
+    path = pathlib.Path(_folder().name) / "ring"
+    path.write_text(f"{KEY_ID} {secrets.token_hex(32)}\n", encoding="ascii")
+    return str(path)
+
+
 @contextlib.contextmanager
 def wan(settings, suite="aes"):
     key, public = gateway_key(settings.bin)
-    argv = [
-        f"{settings.bin}/tp-echo", "wan", "--port", "0", "--auth", "open", "--key", key,
-        "--workers", "1",
-    ]  # fmt: skip
-    server, port = start_server(argv, settings.cores[0])
+    with _tp_echo(settings, "--auth", "open", "--key", key) as (server, address):
+        yield server, [*address, "--over", "wan", "--server-key", public, "--suite", suite]
+
+
+@contextlib.contextmanager
+def wan_forged(settings):
+    """A server that wants tokens, and a load that has none."""
+    key, _ = gateway_key(settings.bin)
+    token = ["--auth", "token", "--key", key, "--key-ring", key_ring()]
+    with _tp_echo(settings, *token) as (server, address):
+        yield server, [*address, "--over", "plain", "--hello", f"forged:{KEY_ID}"]
+
+
+@contextlib.contextmanager
+def plain(settings):
+    """No cipher, and a server that never looks at a message."""
+    server, port = start_server([f"{settings.bin}/peer-epoll-raw", "--port", "0"], settings.cores[0])
     with server:
-        yield server, [
-            "--connect", f"127.0.0.1:{port}", "--over", "wan", "--server-key", public,
-            "--suite", suite,
-        ]  # fmt: skip
+        yield server, ["--connect", f"127.0.0.1:{port}", "--over", "plain"]
 
 
 SERVERS = {
@@ -133,4 +162,6 @@ SERVERS = {
     TLS_EACH: lambda settings: tls(settings, "--read-ahead", "no", "--answer", "message"),
     TLS_ED25519: lambda settings: tls(settings, "--read-ahead", "no", key="Ed25519"),
     HAPROXY: haproxy,
+    PLAIN: plain,
+    FORGED: wan_forged,
 }

@@ -1,8 +1,9 @@
 """What the bench is to show: each target with what was measured, met or missed."""
 
-from . import bus, echo, pool
+from . import bus, echo, handshakes, isolation, path, players, pool
 
 BYTES_PER_SESSION = 512
+BYTES_PER_PLAYER = 3584
 
 
 def _cpu(table, *path):
@@ -61,10 +62,65 @@ def _pool(tables):
         yield "pool", what, measured, 2.0, False, "x"
 
 
+def _wan(tables):
+    for shape, over, under, limit, at_most, what in (
+        ("window 1", players.WAN_AES, players.TLS, 0.8, True, "CPU per message / TLS 1.3's"),
+        ("window 16", players.WAN_AES, players.TLS, 1.5, True,
+         "CPU per message / that of TLS 1.3 with the raw bytes back"),
+        ("window 16", players.TLS_EACH, players.WAN_AES, 6.0, False,
+         "CPU per message of TLS 1.3 with one write per message / ours"),
+    ):  # fmt: skip
+        ours = _cpu(tables, "wan", shape, players.WAN_AES)
+        ahead = _divide(ours, _cpu(tables, "wan", shape, players.TLS_AHEAD))
+        if under == players.TLS and ahead is not None:
+            what += f" (to TLS that reads ahead: {ahead:.2f} x)"
+        measured = _divide(_cpu(tables, "wan", shape, over), _cpu(tables, "wan", shape, under))
+        yield "wan", f"players' echo, {shape}: {what}", measured, limit, at_most, "x"
+
+
+def _handshakes(tables):
+    ours = _cpu(tables, "handshakes", "joins", players.WAN_AES)
+    theirs = _cpu(tables, "handshakes", "joins", players.TLS)
+    what = "handshakes per core, open mode / TLS 1.3's"
+    yield "handshakes", what, _divide(theirs, ours), 1.5, False, "x"
+    checks = tables.get("handshakes", {}).get("checks", {})
+    worst = max((checks[kind] for kind in handshakes.FORGED if kind in checks), default=None)
+    what = "checking a forged HELLO in token mode, the worse of box and mac1"
+    yield "handshakes", what, worst, 5.0, True, "us"
+
+
+def _idle(tables):
+    for count, servers in tables.get("idle", {}).items():
+        for name in (players.WAN_AES, players.WAN_CHACHA):
+            of_ours = servers.get(name)
+            measured = max(of_ours["silent"], of_ours["spoken"]) if of_ours else None
+            what = f"user memory per idle player at {count:,}, {name.partition(', ')[2] or 'AES'}"
+            yield "idle", what, measured, BYTES_PER_PLAYER, True, "B"
+
+
+def _path(tables):
+    paths = tables.get("path", {}).get("paths", {})
+    one = _divide(paths.get(path.TWINPORT), paths.get(path.THEIRS_ONE))
+    what = "whole path, window 1: CPU of gate and bus / haproxy's and nats-server's"
+    if one is not None:
+        what += f" (with one connection to nats-server: {one:.2f} x)"
+    measured = _divide(paths.get(path.TWINPORT), paths.get(path.THEIRS))
+    yield "path", what, measured, 0.6, True, "x"
+
+
+def _isolation(tables):
+    rows = tables.get("isolation", {})
+    for name, (kind, documented) in isolation.ROWS.items():
+        if kind is not None:
+            what = f"isolation, {name}: p99 of the LAN / alone"
+            limit = 2.0 if documented else 3.0
+            yield "isolation", what, rows.get(name, {}).get("ratio"), limit, True, "x"
+
+
 def judge(tables):
     """One entry per target of a table that was asked for."""
     entries = []
-    for source in (_echo, _bus, _memory, _pool):
+    for source in (_echo, _bus, _memory, _pool, _wan, _handshakes, _idle, _path, _isolation):
         for table, what, measured, limit, at_most, unit in source(tables):
             if table not in tables:
                 continue

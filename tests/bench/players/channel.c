@@ -39,6 +39,12 @@ uint64_t clock_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t patience_ns(void) {
+    const char *factor = getenv("TWINPORT_TIME_FACTOR");
+    double times = factor != NULL ? strtod(factor, NULL) : 1;
+    return (uint64_t)(60e9 * (times >= 1 ? times : 1));
+}
+
 /* ---- the command line ---------------------------------------------------------------------- */
 
 bool channels_option(const char *name, const char *value) {

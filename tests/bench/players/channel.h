@@ -69,6 +69,8 @@ void channel_close(channel *c);
 int channels_serve(int timeout_ms, int also, void (*served)(channel *c, bool there));
 
 uint64_t clock_ns(void);
+/* How long anything may take before it counts as never: a minute, times TWINPORT_TIME_FACTOR. */
+uint64_t patience_ns(void);
 _Noreturn void fail(const char *what);
 _Noreturn void usage(const char *what);
 

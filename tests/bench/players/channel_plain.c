@@ -6,7 +6,14 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-enum { room_ms = 10000, room = 64 * 1024 };
+enum { room = 64 * 1024 };
+
+void socket_wait_for_room(int fd) {
+    struct pollfd wanted = {.fd = fd, .events = POLLOUT};
+    if (poll(&wanted, 1, (int)(patience_ns() / 1000000)) == 0) {
+        fail("the server does not read");
+    }
+}
 
 void socket_send(int fd, const unsigned char *bytes, size_t size) {
     while (size > 0) {
@@ -15,10 +22,7 @@ void socket_send(int fd, const unsigned char *bytes, size_t size) {
             bytes += sent;
             size -= (size_t)sent;
         } else if (errno == EAGAIN) {
-            struct pollfd wanted = {.fd = fd, .events = POLLOUT};
-            if (poll(&wanted, 1, room_ms) == 0) {
-                fail("the server does not read");
-            }
+            socket_wait_for_room(fd);
         } else if (errno == EPIPE || errno == ECONNRESET) {
             return; /* the next receive tells */
         } else if (errno != EINTR) {

@@ -5,10 +5,9 @@
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <poll.h>
 #include <stdio.h>
 
-enum { room_ms = 10000, room = 16 * 1024 };
+enum { room = 16 * 1024 };
 
 static SSL_CTX *context;
 
@@ -88,10 +87,7 @@ static void tls_write(channel *c, const unsigned char *bytes, size_t size) {
         if (error != SSL_ERROR_WANT_WRITE) {
             return; /* the next read tells */
         }
-        struct pollfd wanted = {.fd = c->fd, .events = POLLOUT};
-        if (poll(&wanted, 1, room_ms) == 0) {
-            fail("the server does not read");
-        }
+        socket_wait_for_room(c->fd);
     }
 }
 

@@ -33,7 +33,7 @@ typedef struct player {
 static unsigned connections, window;
 static size_t size;
 static double seconds, warm_seconds = 0.3;
-static double patience = 20; /* for all to be let in, and at the end for what is outstanding */
+static uint64_t give_up_ns; /* for all to be let in, and at the end for what is outstanding */
 
 static player *players;
 static unsigned opened, ready;
@@ -127,7 +127,7 @@ static void open_player(player *p) {
 }
 
 static void open_all(void) {
-    uint64_t give_up = clock_ns() + (uint64_t)(patience * 1e9);
+    uint64_t give_up = clock_ns() + give_up_ns;
     while (ready < connections && clock_ns() < give_up) {
         while (opened < connections && opened - ready < opening_most) {
             open_player(&players[opened++]);
@@ -171,7 +171,7 @@ static uint64_t measure(double *took) {
 }
 
 static void drain(void) {
-    uint64_t give_up = clock_ns() + (uint64_t)(patience * 1e9);
+    uint64_t give_up = clock_ns() + give_up_ns;
     going = false;
     while (outstanding > 0 && lost == 0 && clock_ns() < give_up) {
         (void)channels_serve(look_ms, -1, served);
@@ -197,7 +197,7 @@ static void read_options(int argc, char **argv) {
         } else if (strcmp(argv[i], "--warm") == 0) {
             warm_seconds = strtod(value, NULL);
         } else if (strcmp(argv[i], "--patience") == 0) {
-            patience = strtod(value, NULL);
+            give_up_ns = (uint64_t)(strtod(value, NULL) * 1e9);
         } else if (!channels_option(argv[i], value)) {
             usage("the options are --connect --over --connections --window --size --seconds --warm"
                   " --patience"
@@ -212,6 +212,7 @@ static void read_options(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const channel_events events = {on_ready, on_bytes};
+    give_up_ns = patience_ns();
     read_options(argc, argv);
     signal(SIGTERM, end_early);
     channels_prepare(&events);
@@ -231,9 +232,10 @@ int main(int argc, char **argv) {
     free(players);
     printf(
         "{\"over\": \"%s\", \"connections\": %u, \"window\": %u, \"size\": %zu, \"seconds\": %.6f,"
-        " \"messages\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"p50_us\": %.1f, \"p99_us\": %.1f,"
+        " \"messages\": %" PRIu64 ", \"answers\": %" PRIu64 ", \"errors\": %" PRIu64
+        ", \"p50_us\": %.1f, \"p99_us\": %.1f,"
         " \"max_us\": %.1f}\n",
-        channels.kind->name, connections, window, size, took, measured, errors,
+        channels.kind->name, connections, window, size, took, measured, answers, errors,
         (double)histogram_at(&round_trips, 0.5) / 1e3,
         (double)histogram_at(&round_trips, 0.99) / 1e3, (double)round_trips.max / 1e3);
     return errors > 0;

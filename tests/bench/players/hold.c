@@ -10,8 +10,8 @@
  *     wait F    waits until each connection has F frames and says `have F`
  *     count     says `frames MIN MAX BYTES`, over all connections
  * The end of stdin ends it; its connections are reset, so that none stays in TIME_WAIT. It exits
- * with 1 and a message if a connection is lost, a frame is not B bytes long, or nothing comes for
- * 20 s.
+ * with 1 and a message if a connection is lost, a frame is not B bytes long, or nothing comes for a
+ * minute.
  *
  * One thread, one epoll set. A PING is answered, as a client must. Connections come, and speak, few at a
  * time: what a server needs for a burst is not what it needs for a session. */
@@ -25,7 +25,7 @@
 #include "channel.h"
 #include "frames.h"
 
-enum { give_up_ms = 20000, at_once = 16 };
+enum { at_once = 16 };
 
 typedef struct client {
     channel channel;
@@ -84,7 +84,7 @@ static void set_goal(uint64_t frames) {
 
 /* One line is obeyed at a time, so what stdin can have while this waits is its end. */
 static void serve_towards_goal(void) {
-    int count = channels_serve(give_up_ms, STDIN_FILENO, served);
+    int count = channels_serve((int)(patience_ns() / 1000000), STDIN_FILENO, served);
     if (count <= 0) {
         errno = count < 0 ? ECANCELED : ETIMEDOUT;
         fail(count < 0 ? "stdin has ended" : "nothing comes");
