@@ -1,0 +1,166 @@
+/*
+ * Memory that runs out, at every allocation from the first connection to the last message: what was begun is
+ * undone, an error is told, and the server goes on.
+ */
+#include "core/memory.h"
+#include "core/packet_internal.h"
+#include "core/pools.h"
+#include "wan_stage.h"
+
+static wan_stage stage;
+static uint8_t in[70000];
+
+/* Each case lets the first allocation fail, then only the second, ... until the attempt needs fewer. */
+#define MOST_ALLOCATIONS 200
+
+static uint64_t armed_at;
+
+static void let_fail(long n) {
+    armed_at = tp__memory_allocations();
+    tp__memory_fail_after(n);
+}
+
+/* Has the n-th allocation since been asked for, and so failed? */
+static bool did_fail(long n) {
+    tp__memory_fail_after(-1);
+    return tp__memory_allocations() - armed_at >= (uint64_t)n;
+}
+
+static void create_and_start_survive_it(void) {
+    unsigned failures = 0;
+    for (long n = 1; n < MOST_ALLOCATIONS; n++) {
+        wan_stage_init(&stage, TP_AUTH_TOKEN);
+        uint64_t before = tp__memory_live();
+        let_fail(n);
+        tp_server *server = NULL;
+        tp_err error = tp_wanserver_create(&stage.options, &stage.base.handlers, &server);
+        CHECK_EQ(error == TP_OK, server != NULL);
+        if (error) {
+            CHECK_LE(tp__memory_live(), before + 64); /* the pools stay */
+        } else {
+            error = tp_server_start(server);
+        }
+        bool failed_once = did_fail(n);
+        CHECK(error == TP_OK || error == TP_ERR_NO_MEMORY);
+        failures += error != TP_OK;
+        if (error && server) {
+            CHECK_EQ(tp_server_start(server), TP_OK);
+        }
+        tp_server_destroy(server);
+        if (!failed_once) {
+            CHECK_EQ(error, TP_OK);
+            CHECK_GT(failures, 8);
+            return;
+        }
+    }
+    FAIL("no end of allocations");
+}
+
+/* A HELLO in pieces, a record in pieces, a large message there and back. True: all of it came through. */
+static bool play_once(uint64_t account) {
+    static uint8_t frame[TP_FRAME_HEADER + 30000];
+    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, account);
+    wan_peer *peer = wan_stage_connect(&stage, &login);
+    tp_frame_write(frame, TP_FRAME_DATA, 30000);
+    unsigned type = 99;
+    bool played = raw_send(peer->raw, peer->hello, 20) &&
+                  raw_send(peer->raw, peer->hello + 20, peer->hello_size - 20) &&
+                  wan_take_reply(peer) && wan_send_ready(peer);
+    for (size_t at = 0; played && at < sizeof frame; at += 15002) {
+        uint8_t record[WAN_SEALED(15002)];
+        wan_seal(peer, frame + at, 15002, record);
+        played = raw_send(peer->raw, record, 5000) &&
+                 raw_send(peer->raw, record + 5000, sizeof record - 5000);
+    }
+    played =
+        played && wan_receive_frame(peer, &type, in, sizeof in) == 30000 && type == TP_FRAME_DATA;
+    wan_close(peer, false);
+    return played;
+}
+
+/* So that the next session must allocate everything anew: what a new server's first one does. */
+static void forget_all_memory(void) {
+    REQUIRE(tp__pools_open() == TP_OK);
+    tp__packets_trim();
+    tp_pool_trim(tp__node_pool());
+    tp_pool_trim(tp__flight_pool());
+}
+
+static void a_player_who_finds_none_ends_and_the_server_goes_on(void) {
+    unsigned ended = 0;
+    unsigned pending = 0;
+    for (long n = 1; n < MOST_ALLOCATIONS; n++) {
+        wan_stage_init(&stage, TP_AUTH_TOKEN);
+        forget_all_memory();
+        wan_stage_open(&stage);
+        let_fail(n);
+        bool played = play_once(1);
+        bool failed_once = did_fail(n);
+        ended += !played;
+        CHECK(play_once(2)); /* the next one is served */
+        STAGE_WAIT(
+            tp_server_session_count(stage.base.server) == 0 && wan_stats(&stage).pending == 0);
+        tp_server_stats stats = {.size = sizeof stats};
+        tp_server_get_stats(stage.base.server, &stats);
+        if (!played) {
+            CHECK_GE(stats.no_memory, 1);
+            CHECK_GE(stats.errors, 1);
+            CHECK_LE(stats.ends[TP_END_NO_MEMORY], 1);
+            pending += stats.ends[TP_END_NO_MEMORY] == 0;
+        }
+        wan_stage_close(&stage);
+        if (!failed_once) {
+            CHECK(played);
+            CHECK_GE(ended, 2);
+            CHECK_GE(pending, 1);
+            printf("    %ld allocations failed one by one; %u players ended by that, %u of them "
+                   "before "
+                   "they had joined\n",
+                n - 1, ended, pending);
+            return;
+        }
+    }
+    FAIL("no end of allocations");
+}
+
+/* Memory that is out for good while players come and talk: all of them end, none of it is fatal. */
+static void nothing_left_at_all(void) {
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    wan_stage_open(&stage);
+    CHECK(play_once(1));
+    tp__memory_fail_from(1);
+    for (unsigned i = 0; i < 20; i++) {
+        play_once(2 + i);
+    }
+    tp__memory_fail_from(-1);
+    CHECK(play_once(100));
+    wan_stage_close(&stage);
+}
+
+/* A wave of players, and another: what the first one needed serves the second. */
+static void waves_of_players_need_no_more(void) {
+    enum { PLAYERS = 20 };
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    uint64_t live = 0;
+    for (unsigned wave = 0; wave < 6; wave++) {
+        wan_peer *peers[PLAYERS];
+        for (unsigned i = 0; i < PLAYERS; i++) {
+            peers[i] = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, i);
+            wan_check_echo(peers[i], "x");
+        }
+        for (unsigned i = 0; i < PLAYERS; i++) {
+            wan_leave(peers[i]);
+        }
+        STAGE_WAIT(atomic_load(&stage.base.leaves) == (wave + 1) * PLAYERS);
+        if (wave == 2) {
+            live = tp__memory_live();
+        }
+    }
+    CHECK_LE(tp__memory_live(), live);
+    wan_stage_close(&stage);
+}
+
+CHECK_MAIN(CASE(create_and_start_survive_it),
+    CASE(a_player_who_finds_none_ends_and_the_server_goes_on), CASE(nothing_left_at_all),
+    CASE(waves_of_players_need_no_more))
