@@ -1,0 +1,866 @@
+/*
+ * A gate, its players and three backends on a bus that does whatever the input says: delivers in any order
+ * that it may, is full, returns requests, lets them time out, loses peers and itself; and peers that say what is
+ * no message at all. Both parsers see arbitrary bytes. After each step the gate's account adds up; in the end,
+ * when the bus has come to rest, every backend has exactly the players that the gate believes it has.
+ *
+ * The server and lanclient are this harness's: it links neither the engine's nor the real ones, and the clock
+ * is its own. One thread.
+ *
+ *     byte 0: who is not on the bus at first (bits 0..3)
+ *     steps of   byte 0: what (bits 0..3), who (bits 4..7)
+ *                byte 1: how; with bytes to say, how many, of which the first says how
+ */
+#include "fuzz.h"
+
+#include <string.h>
+
+#include "lanclient/backend_internal.h"
+#include "os/clock.h"
+#include "twinport/log.h"
+#include "wanserver/gate/gate_internal.h"
+
+enum { CLIENTS = 4, GATE = 0, LANE = 24, REQUESTS = 256, SESSIONS = 12 };
+
+/* ---- the clock ------------------------------------------------------------------------------- */
+
+static uint64_t now_ms = 1;
+
+uint64_t tp_clock_ms(void) {
+    return now_ms;
+}
+uint64_t tp_clock_ns(void) {
+    return now_ms * 1000000;
+}
+uint64_t tp_clock_wall_ms(void) {
+    return now_ms;
+}
+void tp_clock_format(uint64_t wall_ms, char *text) {
+    (void)wall_ms;
+    memset(text, 0, TP_CLOCK_TEXT);
+}
+
+/* ---- the bus --------------------------------------------------------------------------------- */
+
+enum { ERROR = 11 }; /* beside tp_message_kind: a message comes back */
+
+typedef struct message {
+    unsigned kind;
+    tp_ticket ticket; /* the sender's; of a REPLY or an ERROR the asker's */
+    bool request;     /* ERROR: what comes back is one */
+    tp_err reason;
+    tp_packet *packet;
+} message;
+
+/* What is on its way from one client to another, in order. */
+typedef struct lane {
+    message at[LANE];
+    unsigned count;
+} lane;
+
+typedef struct request {
+    tp_lanclient *client; /* NULL: the place is free */
+    tp_ticket ticket;
+    tp_peer_id peer;
+    tp_on_reply *on_reply;
+    void *context;
+} request;
+
+struct tp_lanclient {
+    tp_lanclient_handlers handlers;
+    void *context;
+    char service[TP_NAME_MAX + 1];
+    tp_peer_id id; /* TP_NO_PEER: it is off the bus */
+    tp_ticket last_ticket;
+    unsigned index;
+};
+
+static tp_lanclient clients[CLIENTS];
+static unsigned clients_made;
+static lane lanes[CLIENTS][CLIENTS];
+static request requests[REQUESTS];
+static tp_peer_id last_id;
+static unsigned full; /* so many of the following calls find the bus full */
+
+static unsigned index_of(tp_peer_id id) {
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (id != TP_NO_PEER && clients[i].id == id) {
+            return i;
+        }
+    }
+    return CLIENTS;
+}
+
+static tp_err put(unsigned from, unsigned to, message what, const tp_packet *packet) {
+    lane *way = &lanes[from][to];
+    if (full > 0 || way->count == LANE) {
+        full -= full > 0;
+        return TP_ERR_FULL;
+    }
+    if (packet) { /* of just its size, so that nothing is read behind it */
+        what.packet = tp_packet_copy_of(tp_packet_bytes(packet), tp_packet_size(packet));
+        REQUIRE(what.packet != NULL);
+    }
+    way->at[way->count++] = what;
+    return TP_OK;
+}
+
+/* To a peer; if it is not there, back to the sender. */
+static tp_err post(tp_lanclient *client, tp_peer_id peer, unsigned kind, const tp_packet *packet,
+    tp_ticket *ticket) {
+    if (client->id == TP_NO_PEER) {
+        return TP_ERR_NOT_CONNECTED;
+    }
+    REQUIRE(peer != TP_NO_PEER && tp_packet_error(packet) == TP_OK);
+    unsigned to = index_of(peer);
+    *ticket = client->last_ticket + 1;
+    message what = {.kind = kind, .ticket = *ticket};
+    tp_err error;
+    if (to == CLIENTS) {
+        what.kind = ERROR;
+        what.request = kind == TP_MESSAGE_REQUEST;
+        what.reason = TP_ERR_NO_ROUTE;
+        error = put(client->index, client->index, what, NULL);
+    } else {
+        error = put(client->index, to, what, packet);
+    }
+    client->last_ticket += error == TP_OK;
+    return error;
+}
+
+tp_err tp_lanclient_send(
+    tp_lanclient *client, tp_peer_id peer, tp_packet *packet, tp_ticket *ticket) {
+    tp_ticket given;
+    REQUIRE(ticket == NULL);
+    return post(client, peer, TP_MESSAGE_SEND, packet, &given);
+}
+
+tp_err tp_lanclient_request(tp_lanclient *client, tp_peer_id peer, tp_packet *packet,
+    unsigned timeout_ms, tp_on_reply *on_reply, void *context, tp_ticket *ticket) {
+    REQUIRE(ticket == NULL && timeout_ms == 0);
+    request *free = requests;
+    while (free < requests + REQUESTS && free->client) {
+        free++;
+    }
+    if (free == requests + REQUESTS) {
+        return TP_ERR_FULL;
+    }
+    tp_ticket given;
+    tp_err error = post(client, peer, TP_MESSAGE_REQUEST, packet, &given);
+    if (!error) {
+        *free = (request){client, given, peer, on_reply, context};
+    }
+    return error;
+}
+
+tp_err tp_lanclient_reply(
+    tp_lanclient *client, const tp_delivery *asked, tp_packet *packet, tp_ticket *ticket) {
+    unsigned to = index_of(asked->peer);
+    REQUIRE(ticket == NULL && asked->kind == TP_MESSAGE_REQUEST);
+    if (client->id == TP_NO_PEER || to == CLIENTS) {
+        return TP_ERR_NOT_CONNECTED;
+    }
+    return put(
+        client->index, to, (message){.kind = TP_MESSAGE_REPLY, .ticket = asked->ticket}, packet);
+}
+
+tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *asked, tp_err reason) {
+    unsigned to = index_of(asked->peer);
+    if (client->id == TP_NO_PEER || to == CLIENTS) {
+        return TP_ERR_NOT_CONNECTED;
+    }
+    const message what = {.kind = ERROR,
+        .ticket = asked->ticket,
+        .request = asked->kind == TP_MESSAGE_REQUEST,
+        .reason = reason};
+    return put(client->index, to, what, NULL);
+}
+
+/* ---- the bus: its life ----------------------------------------------------------------------- */
+
+tp_err tp_lanclient_create(const tp_lanclient_options *options,
+    const tp_lanclient_handlers *handlers, tp_lanclient **created) {
+    tp_lanclient *client = &clients[clients_made];
+    memset(client, 0, sizeof *client);
+    client->handlers = *handlers;
+    client->context = options->context;
+    client->index = clients_made++;
+    memcpy(client->service, options->service, strlen(options->service) + 1);
+    *created = client;
+    return TP_OK;
+}
+
+void tp_lanclient_defaults(tp_lanclient_options *options) {
+    memset(options, 0, sizeof *options);
+    options->size = sizeof *options;
+}
+
+tp_err tp_lanclient_start(tp_lanclient *client) {
+    (void)client;
+    return TP_OK;
+}
+void tp_lanclient_stop(tp_lanclient *client) {
+    (void)client;
+}
+tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
+    (void)client, (void)timeout_ms;
+    return TP_OK;
+}
+void tp_lanclient_destroy(tp_lanclient *client) {
+    (void)client;
+}
+void *tp_lanclient_context(const tp_lanclient *client) {
+    return client->context;
+}
+tp_peer_id tp_lanclient_self(const tp_lanclient *client) {
+    return client->id;
+}
+
+static tp_peer peer_of(const tp_lanclient *client) {
+    tp_peer peer = {.size = sizeof peer, .id = client->id};
+    memcpy(peer.service, client->service, sizeof peer.service);
+    return peer;
+}
+
+size_t tp_lanclient_peers(
+    const tp_lanclient *client, const char *service, tp_peer *peers, size_t room) {
+    size_t count = 0;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        bool there = clients[i].id != TP_NO_PEER && client->id != TP_NO_PEER;
+        if (there && &clients[i] != client && strcmp(clients[i].service, service) == 0) {
+            if (count < room) {
+                peers[count] = peer_of(&clients[i]);
+            }
+            count++;
+        }
+    }
+    return count;
+}
+
+bool tp_lanclient_find_peer(const tp_lanclient *client, tp_peer_id id, tp_peer *peer) {
+    unsigned i = index_of(id);
+    if (i == CLIENTS || client->id == TP_NO_PEER) {
+        return false;
+    }
+    *peer = peer_of(&clients[i]);
+    return true;
+}
+
+/* ---- the bus moves --------------------------------------------------------------------------- */
+
+static message take(unsigned from, unsigned to) {
+    lane *way = &lanes[from][to];
+    message first = way->at[0];
+    way->count--;
+    memmove(&way->at[0], &way->at[1], way->count * sizeof way->at[0]);
+    return first;
+}
+
+static void empty(lane *way) {
+    while (way->count > 0) {
+        tp_packet_release(way->at[--way->count].packet);
+    }
+}
+
+/* Calls the callback, if the request has not been answered. */
+static void answer(tp_lanclient *client, tp_ticket ticket, tp_err error, const tp_delivery *from,
+    tp_packet *packet) {
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        request taken = requests[i];
+        if (taken.client == client && taken.ticket == ticket) {
+            requests[i].client = NULL;
+            taken.on_reply(client, error, from, packet, taken.context);
+            return;
+        }
+    }
+}
+
+static void deliver(unsigned from, unsigned to) {
+    if (lanes[from][to].count == 0) {
+        return;
+    }
+    message what = take(from, to);
+    tp_lanclient *client = &clients[to];
+    const tp_delivery delivery = {.size = sizeof delivery,
+        .peer = clients[from].id,
+        .ticket = what.ticket,
+        .kind = (tp_message_kind)what.kind,
+        .key = TP_NO_KEY};
+    const tp_returned returned = {.size = sizeof returned,
+        .ticket = what.ticket,
+        .kind = TP_MESSAGE_SEND,
+        .reason = what.reason};
+    switch (what.kind) {
+    case TP_MESSAGE_SEND:
+        client->handlers.on_message(client, &delivery, what.packet);
+        break;
+    case TP_MESSAGE_REQUEST:
+        client->handlers.on_request(client, &delivery, what.packet);
+        break;
+    case TP_MESSAGE_REPLY:
+        answer(client, what.ticket, TP_OK, &delivery, what.packet);
+        break;
+    default:
+        if (what.request) {
+            answer(client, what.ticket, what.reason, NULL, NULL);
+        } else {
+            client->handlers.on_returned(client, &returned);
+        }
+        break;
+    }
+    tp_packet_release(what.packet);
+}
+
+/* The hub has no room for the next message: it goes back. */
+static void bounce(unsigned from, unsigned to, tp_err reason) {
+    lane *way = &lanes[from][to];
+    bool returnable = way->count > 0 &&
+                      (way->at[0].kind == TP_MESSAGE_SEND || way->at[0].kind == TP_MESSAGE_REQUEST);
+    if (returnable && lanes[from][from].count < LANE) {
+        message what = take(from, to);
+        tp_packet_release(what.packet);
+        const message back = {.kind = ERROR,
+            .ticket = what.ticket,
+            .request = what.kind == TP_MESSAGE_REQUEST,
+            .reason = reason};
+        lanes[from][from].at[lanes[from][from].count++] = back;
+    }
+}
+
+static void fail_requests(tp_lanclient *client, tp_peer_id peer, tp_err error) {
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        request taken = requests[i];
+        if (taken.client == client && (peer == TP_NO_PEER || taken.peer == peer)) {
+            requests[i].client = NULL;
+            taken.on_reply(client, error, NULL, NULL, taken.context);
+        }
+    }
+}
+
+/* As a client hears of it: its requests first. */
+static void hear_of_loss(tp_lanclient *client, const tp_peer *gone) {
+    fail_requests(client, gone->id, TP_ERR_PEER_LOST);
+    client->handlers.on_peer_down(client, gone);
+}
+
+/* Off the bus. What it said before has been delivered, or was lost with it. */
+static void go_down(unsigned n, bool deliver_first) {
+    tp_lanclient *client = &clients[n];
+    if (client->id == TP_NO_PEER) {
+        return;
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        while (deliver_first && i != n && lanes[n][i].count > 0) {
+            deliver(n, i);
+        }
+    }
+    const tp_peer gone = peer_of(client);
+    client->id = TP_NO_PEER;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        empty(&lanes[n][i]);
+        empty(&lanes[i][n]);
+    }
+    fail_requests(client, TP_NO_PEER, TP_ERR_PEER_LOST);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (clients[i].id != TP_NO_PEER) {
+            const tp_peer other = peer_of(&clients[i]);
+            client->handlers.on_peer_down(client, &other);
+            hear_of_loss(&clients[i], &gone);
+        }
+    }
+    client->handlers.on_down(client, TP_ERR_CLOSED);
+}
+
+static void go_up(unsigned n) {
+    tp_lanclient *client = &clients[n];
+    if (client->id != TP_NO_PEER) {
+        return;
+    }
+    client->id = ++last_id;
+    const tp_peer self = peer_of(client);
+    client->handlers.on_up(client, client->id);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (i != n && clients[i].id != TP_NO_PEER) {
+            const tp_peer other = peer_of(&clients[i]);
+            client->handlers.on_peer_up(client, &other);
+            clients[i].handlers.on_peer_up(&clients[i], &self);
+        }
+    }
+}
+
+/* ---- the server ------------------------------------------------------------------------------ */
+
+static tp__gate *gate;
+static struct {
+    tp_session_id id; /* TP_NO_SESSION: free */
+    bool ending;
+    bool in; /* he has been told that he is */
+} sessions[SESSIONS];
+static uint64_t last_number;
+static void (*task)(void *context);
+static unsigned deaf; /* so many of the following sends to players are refused */
+
+void *tp_server_context(const tp_server *server) {
+    (void)server;
+    return gate;
+}
+
+static bool is_open(tp_session_id id) {
+    uint32_t slot = tp_session_slot(id);
+    return slot < SESSIONS && id != TP_NO_SESSION && sessions[slot].id == id;
+}
+
+bool tp_server_send(tp_server *server, tp_session_id id, tp_packet *packet) {
+    (void)server;
+    uint32_t slot = tp_session_slot(id);
+    if (!is_open(id) || sessions[slot].ending || deaf > 0) {
+        deaf -= deaf > 0;
+        return false;
+    }
+    if (!sessions[slot].in) { /* nobody but the gate talks to him before */
+        REQUIRE(tp_packet_size(packet) == TP_GATE_PLACE_SIZE);
+        uint32_t place = tp_bus_get_u32(tp_packet_bytes(packet));
+        REQUIRE(place <= gate->options.max_waiting);
+        sessions[slot].in = place == 0;
+    }
+    return true;
+}
+
+size_t tp_server_send_many(
+    tp_server *server, const tp_session_id *ids, size_t count, tp_packet *packet) {
+    size_t sent = 0;
+    for (size_t i = 0; i < count; i++) {
+        sent += tp_server_send(server, ids[i], packet);
+    }
+    return sent;
+}
+
+bool tp_server_disconnect_after_send(tp_server *server, tp_session_id id, unsigned close_code) {
+    (void)server, (void)close_code;
+    uint32_t slot = tp_session_slot(id);
+    bool first = is_open(id) && !sessions[slot].ending;
+    if (first) {
+        sessions[slot].ending = true;
+    }
+    return first;
+}
+
+bool tp_server_disconnect(tp_server *server, tp_session_id id) {
+    return tp_server_disconnect_after_send(server, id, 0);
+}
+
+bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info *info) {
+    (void)server;
+    info->peer.port = 9;
+    return is_open(id);
+}
+
+tp_err tp_server_post(
+    tp_server *server, unsigned delay_ms, void (*run)(void *context), void *context) {
+    (void)server, (void)delay_ms;
+    REQUIRE(task == NULL && context == gate);
+    task = run;
+    return TP_OK;
+}
+
+tp_err tp_server_start(tp_server *server) {
+    (void)server;
+    return TP_OK;
+}
+void tp_server_stop(tp_server *server) {
+    (void)server;
+}
+tp_err tp_server_wait(tp_server *server, int timeout_ms) {
+    (void)server, (void)timeout_ms;
+    return TP_OK;
+}
+tp_err tp_address_parse(const char *text, tp_address *address) {
+    (void)text, (void)address;
+    return TP_OK;
+}
+
+static bool identify(tp_server *server, tp_session_id session, tp_identity *who) {
+    (void)server;
+    who->account = session;
+    return session % 2 == 0;
+}
+
+static void tick(void) {
+    void (*run)(void *) = task;
+    task = NULL;
+    if (run) {
+        run(gate);
+    }
+}
+
+static void come(unsigned slot) {
+    if (sessions[slot].id == TP_NO_SESSION) {
+        sessions[slot].id = ++last_number << 20 | slot;
+        sessions[slot].ending = false;
+        sessions[slot].in = gate->options.max_waiting == 0;
+        tp__gate_on_join(NULL, sessions[slot].id);
+    }
+}
+
+static void go(unsigned slot, tp_end_reason reason) {
+    tp_session_id id = sessions[slot].id;
+    if (id != TP_NO_SESSION) {
+        tp__gate_on_leave(NULL, id, reason);
+        sessions[slot].id = TP_NO_SESSION;
+        sessions[slot].ending = false;
+    }
+}
+
+static tp_packet *packet_of(const uint8_t *bytes, size_t size) {
+    tp_packet *packet = tp_packet_copy_of(bytes, size);
+    REQUIRE(packet != NULL);
+    return packet;
+}
+
+static void speak(unsigned slot, const uint8_t *bytes, size_t size) {
+    if (sessions[slot].id != TP_NO_SESSION) {
+        tp_packet *packet = packet_of(bytes, size);
+        tp__gate_on_recv(NULL, sessions[slot].id, packet);
+        tp_packet_release(packet);
+    }
+}
+
+/* ---- the services ---------------------------------------------------------------------------- */
+
+static tp_backend *backends[CLIENTS]; /* GATE: none */
+static unsigned joins[CLIENTS];
+static tp_player named[CLIENTS]; /* some player of each */
+
+static unsigned number_of(const tp_backend *backend) {
+    return (unsigned)(uintptr_t)tp_backend_context(backend);
+}
+
+static void on_player_join(tp_backend *backend, const tp_player_info *info) {
+    REQUIRE(info->blob_size <= TP_PLAYER_BLOB_MAX && (info->blob != NULL) == (info->blob_size > 0));
+    joins[number_of(backend)]++;
+    named[number_of(backend)] = info->player;
+}
+
+static void on_player_leave(
+    tp_backend *backend, const tp_player *name, tp_leave why, tp_end_reason end) {
+    (void)name, (void)why;
+    REQUIRE(end < TP_END_REASON_COUNT);
+    REQUIRE(joins[number_of(backend)]-- > 0);
+}
+
+static void on_player_message(tp_backend *backend, const tp_player *name, tp_packet *packet) {
+    named[number_of(backend)] = *name;
+    REQUIRE(tp_backend_send(backend, name, packet) != TP_ERR_NO_SESSION);
+}
+
+static void on_player_stays(tp_backend *backend, const tp_player *name, tp_err why) {
+    (void)backend, (void)name;
+    REQUIRE(why != TP_OK);
+}
+
+/* What a service does of its own will. */
+static void act(unsigned n, uint8_t how, const uint8_t *bytes, size_t size) {
+    tp_backend *backend = backends[n];
+    tp_packet *packet = packet_of(bytes, size);
+    const tp_player many[] = {named[n], named[n], named[GATE + 1]};
+    switch (how & 7) {
+    case 0:
+        (void)tp_backend_kick(backend, &named[n], how);
+        break;
+    case 1:
+        (void)tp_backend_move(backend, &named[n], "arena", TP_NO_PEER, bytes, size);
+        break;
+    case 2:
+        (void)tp_backend_move(backend, &named[n], "other", TP_NO_PEER, bytes, size);
+        break;
+    case 3:
+        (void)tp_backend_move(backend, &named[n], NULL, clients[1 + how / 8 % 3].id, bytes, size);
+        break;
+    case 4:
+        (void)tp_backend_send_many(backend, many, 3, packet, NULL);
+        break;
+    default:
+        (void)tp_backend_send_all(backend, how & 8 ? &named[n] : NULL, packet, NULL);
+        break;
+    }
+    tp_packet_release(packet);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static void open_all(void) {
+    static const char *const services[CLIENTS] = {"gate", "arena", "arena", "other"};
+    clients_made = 0;
+    memset(sessions, 0, sizeof sessions);
+    memset(named, 0, sizeof named);
+    memset(joins, 0, sizeof joins);
+    full = deaf = 0;
+    task = NULL;
+    tp_log_set_level(TP_LOG_OFF);
+
+    tp__gate_options options;
+    tp__gate_defaults(&options);
+    options.service = "arena";
+    options.identity = identify;
+    options.max_players = 5;
+    options.max_waiting = 3;
+    options.keep_players = 4;
+    options.keep_ms = 1000;
+    options.max_services = 2;
+    REQUIRE(tp__gate_create(&options, &gate) == TP_OK);
+    REQUIRE(tp__gate_start(gate, (tp_server *)(void *)sessions) == TP_OK); /* never looked into */
+    for (unsigned i = 1; i < CLIENTS; i++) {
+        const tp_backend_handlers handlers = {.size = sizeof handlers,
+            .on_player_join = on_player_join,
+            .on_player_leave = on_player_leave,
+            .on_player_message = on_player_message,
+            .on_player_stays = on_player_stays};
+        tp_backend_options backend;
+        tp_backend_defaults(&backend);
+        backend.bus.service = services[i];
+        backend.context = (void *)(uintptr_t)i;
+        backend.max_players = i == 2 ? 2 : 8; /* one of them is small */
+        backend.max_gates = 1;
+        REQUIRE(tp_backend_create(&backend, &handlers, &backends[i]) == TP_OK);
+    }
+}
+
+static void check_account(void) {
+    tp__gate_account now;
+    tp__gate_get_account(gate, &now);
+    uint64_t dropped = 0;
+    uint64_t refused = 0;
+    for (unsigned i = 0; i < TP__GATE_DROP_COUNT; i++) {
+        dropped += now.dropped[i];
+    }
+    for (unsigned i = 0; i < TP__GATE_REFUSAL_COUNT; i++) {
+        refused += now.refused[i];
+    }
+    REQUIRE(now.from_players == now.forwarded + dropped);
+    REQUIRE(now.to_players == now.sent + refused);
+    REQUIRE(now.joined == now.confirmed_leaves + now.lost_visits + now.visits);
+    REQUIRE(now.waited == now.admitted + now.gave_up + now.waiting);
+    REQUIRE(now.players <= gate->options.max_players && now.waiting <= gate->options.max_waiting);
+    REQUIRE(now.kept <= gate->options.keep_players && now.kept <= now.players);
+    REQUIRE(gate->visits_used <= 2 * gate->options.max_players);
+    for (unsigned i = 1; i < CLIENTS; i++) {
+        REQUIRE(tp_backend_player_count(backends[i]) == joins[i]);
+        REQUIRE(clients[i].id != TP_NO_PEER || joins[i] == 0);
+    }
+}
+
+/* What is due by the clock, and what nobody answers any more. */
+static void pass_time(uint64_t ms) {
+    now_ms += ms;
+    tick();
+}
+
+static bool lanes_empty(void) {
+    for (unsigned i = 0; i < CLIENTS * CLIENTS; i++) {
+        if (lanes[i / CLIENTS][i % CLIENTS].count > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void time_out(void) {
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        fail_requests(&clients[i], TP_NO_PEER, TP_ERR_TIMED_OUT);
+    }
+}
+
+static bool at_rest(void) {
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        if (requests[i].client) {
+            return false;
+        }
+    }
+    for (unsigned slot = 0; slot < SESSIONS; slot++) {
+        if (sessions[slot].ending) {
+            return false;
+        }
+    }
+    return task == NULL && lanes_empty();
+}
+
+static void deliver_all(void) {
+    while (!lanes_empty()) {
+        for (unsigned i = 0; i < CLIENTS * CLIENTS; i++) {
+            deliver(i / CLIENTS, i % CLIENTS);
+        }
+    }
+}
+
+/* Everybody is on the bus and it works: until nothing moves any more. */
+static void come_to_rest(void) {
+    full = deaf = 0;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        go_up(i);
+    }
+    for (unsigned round = 0; round < 100 && !at_rest(); round++) {
+        deliver_all();
+        time_out();
+        for (unsigned slot = 0; slot < SESSIONS; slot++) {
+            if (sessions[slot].ending) {
+                go(slot, TP_END_KICKED);
+            }
+        }
+        pass_time(60);
+        check_account();
+    }
+    REQUIRE(at_rest());
+}
+
+static void look_up(void *context, tp_peer_id peer, tp_session_id session) {
+    unsigned *counts = context;
+    unsigned n = index_of(peer);
+    REQUIRE(n != CLIENTS);
+    const tp__backend_gate *here = tp__backend_find_gate(backends[n], clients[GATE].id);
+    const tp__backend_player *player =
+        here ? tp__backend_in_slot(backends[n], here, session) : NULL;
+    REQUIRE(player && player->info.player.session == session);
+    counts[n]++;
+}
+
+static void check_ghosts(void) {
+    unsigned counts[CLIENTS] = {0};
+    tp__gate_each_visit(gate, look_up, counts);
+    for (unsigned i = 1; i < CLIENTS; i++) {
+        REQUIRE(counts[i] == joins[i]);
+    }
+}
+
+static void close_all(void) {
+    for (unsigned slot = 0; slot < SESSIONS; slot++) {
+        go(slot, TP_END_PEER_CLOSED);
+    }
+    come_to_rest();
+    REQUIRE(gate->visits_used == 0 && gate->players == 0 && gate->kept == 0);
+    for (unsigned i = 1; i < CLIENTS; i++) {
+        REQUIRE(joins[i] == 0);
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        go_down(i, false);
+    }
+    for (unsigned i = 1; i < CLIENTS; i++) {
+        tp_backend_destroy(backends[i]);
+    }
+    tp__gate_destroy(gate);
+}
+
+/* Bytes from a peer, as a message or a request: kind and session are put right now and then. */
+static void forge(unsigned from, unsigned to, uint8_t how, const uint8_t *bytes, size_t size) {
+    uint8_t say[256] = {0}; /* a step's bytes at most */
+    memcpy(say, bytes, size);
+    if (how & 1 && size > 0) {
+        say[0] = (uint8_t)(1 + say[0] % 7);
+    }
+    tp_session_id known = sessions[how / 16 % SESSIONS].id;
+    size_t at = say[0] == TP_GATE_JOIN ? 8 : 4;
+    if (how & 2 && size >= at + 8) {
+        tp_bus_put_u64(say + at, known);
+    }
+    if (clients[from].id == TP_NO_PEER || clients[to].id == TP_NO_PEER) {
+        return;
+    }
+    tp_packet *packet = packet_of(say, size);
+    const tp_delivery delivery = {.size = sizeof delivery,
+        .peer = clients[from].id,
+        .ticket = UINT32_MAX, /* nobody's request */
+        .kind = how & 4 ? TP_MESSAGE_REQUEST : TP_MESSAGE_SEND};
+    tp_lanclient *client = &clients[to];
+    if (how & 4) {
+        client->handlers.on_request(client, &delivery, packet);
+    } else {
+        client->handlers.on_message(client, &delivery, packet);
+    }
+    tp_packet_release(packet);
+}
+
+static bool honest; /* nobody has forged a gate's word */
+
+static void do_step(unsigned what, unsigned who, uint8_t how, const uint8_t *bytes, size_t size) {
+    static const tp_err reasons[] = {
+        TP_ERR_FULL, TP_ERR_NO_MEMORY, TP_ERR_CANCELLED, TP_ERR_TOO_LARGE};
+    unsigned a = who % CLIENTS;
+    unsigned b = who / CLIENTS;
+    unsigned service = 1 + who % 3;
+    if (what >= 9 && what <= 11) {
+        how = size > 0 ? bytes[0] : 0;
+        bytes += size > 0;
+        size -= size > 0;
+    }
+    switch (what) {
+    case 0:
+        come(who % SESSIONS);
+        break;
+    case 1:
+        go(who % SESSIONS, (tp_end_reason)(how % TP_END_REASON_COUNT));
+        break;
+    case 2:
+        speak(who % SESSIONS, bytes, size);
+        break;
+    case 3:
+        bounce(a, b, reasons[how % 4]);
+        break;
+    case 4:
+        fail_requests(&clients[a], TP_NO_PEER, TP_ERR_TIMED_OUT);
+        break;
+    case 5:
+        full = how % 8;
+        deaf = how / 64;
+        break;
+    case 6:
+        go_down(a, how & 1);
+        break;
+    case 7:
+        go_up(a);
+        break;
+    case 8:
+        pass_time(how * 8u);
+        break;
+    case 9:
+        act(service, how, bytes, size);
+        break;
+    case 10: /* a service says anything to the gate */
+        forge(service, GATE, how, bytes, size);
+        break;
+    case 11: /* a gate says anything to a service */
+        honest = false;
+        forge(GATE, service, how, bytes, size);
+        break;
+    default:
+        for (unsigned i = 0; i <= how % 8u; i++) {
+            deliver(a, b);
+        }
+        break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    open_all();
+    honest = true;
+    for (unsigned i = 0; size > 0 && i < CLIENTS; i++) {
+        if (!(data[0] >> i & 1)) {
+            go_up(i);
+        }
+    }
+    for (size_t at = 1; at + 2 <= size;) {
+        unsigned what = data[at] & 15u;
+        bool says = what == 2 || (what >= 9 && what <= 11);
+        size_t count = says ? data[at + 1] : 0;
+        count = count < size - at - 2 ? count : size - at - 2;
+        do_step(what, data[at] >> 4, data[at + 1], data + at + 2, count);
+        check_account();
+        at += 2 + count;
+    }
+    come_to_rest();
+    if (!honest) {
+        go_down(GATE, false); /* what was forged goes with it */
+        come_to_rest();
+    }
+    check_ghosts();
+    close_all();
+    return 0;
+}
