@@ -176,8 +176,10 @@ static void closed(tp_op *op, const tp_completion *completion) {
     tp__session_drop(session, tp_worker_context(completion->worker));
 }
 
-static void close_socket(tp__session *session, bool reset) {
-    tp_trace(TP_TRACE_CLOSE, session->id, session->reason);
+/* `reason` is the closer's own. The session's is not his to look at if it was finishing: who began that may
+ * be writing it at this moment, and is done when his hold is given back, before the release. */
+static void close_socket(tp__session *session, tp_end_reason reason, bool reset) {
+    tp_trace(TP_TRACE_CLOSE, session->id, reason);
     session->close_op.done = closed;
     atomic_fetch_add(&session->server->callers, 1);
     tp_socket_close(&session->socket, &session->close_op, reset);
@@ -194,7 +196,7 @@ bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error)
         session->os_error = os_error;
     }
     /* The peers of a cut session shall not take what they have for the whole. */
-    close_socket(session, reason == TP_END_OVERLOAD || reason == TP_END_NO_MEMORY);
+    close_socket(session, reason, reason == TP_END_OVERLOAD || reason == TP_END_NO_MEMORY);
     return true;
 }
 
@@ -203,7 +205,7 @@ bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
         return false;
     }
     session->reason = (uint8_t)reason;
-    close_socket(session, reason == TP_END_OVERLOAD);
+    close_socket(session, reason, reason == TP_END_OVERLOAD);
     return true;
 }
 
