@@ -7,3 +7,5 @@ foreach(part messages losses room churn)
     twinport_test(NAME unit.gate_${part} SOURCES gate_${part}.c
         LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
 endforeach()
+twinport_test(NAME unit.gate_wan SOURCES gate_wan.c wan_peer.c raw_peer.c
+    LIBRARIES tp_gate tp_wanserver tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 120)
