@@ -96,9 +96,6 @@ void tp__files_ban(const tp__files *files, tp_server *server) {
 
 static tp_err reload_ring(
     const tp__settings *settings, tp__files *files, tp_server *server, char *report, size_t room) {
-    if (settings->auth == TP_AUTH_OPEN) {
-        return TP_OK;
-    }
     tp_err error = load_ring(settings, &files->ring, report, room);
     if (!error) {
         error = tp_wanserver_set_token_keys(server, files->ring.keys, files->ring.count);
@@ -129,8 +126,10 @@ static void say(const char *what, tp_err error, const char *report) {
 
 void tp__files_reload(const tp__settings *settings, tp__files *files, tp_server *server) {
     char report[TP__CONFIG_REPORT];
-    tp_err error = reload_ring(settings, files, server, report, sizeof report);
-    say("token_keys", error, report);
-    error = reload_bans(settings, files, server, report, sizeof report);
-    say("bans", error, report);
+    if (settings->auth == TP_AUTH_TOKEN) {
+        say("token_keys", reload_ring(settings, files, server, report, sizeof report), report);
+    }
+    if (settings->bans[0]) {
+        say("bans", reload_bans(settings, files, server, report, sizeof report), report);
+    }
 }

@@ -134,6 +134,62 @@ static void a_condition_wakes_all(void) {
     gate_destroy(&g);
 }
 
+typedef struct larder {
+    tp_mutex mutex;
+    tp_condition condition;
+    unsigned loaves; /* under mutex, like the next */
+    unsigned hungry;
+} larder;
+
+static void eat_one(void *argument) {
+    larder *l = argument;
+    tp_mutex_lock(&l->mutex);
+    l->hungry++;
+    while (l->loaves == 0) {
+        CHECK(tp_condition_wait(&l->condition, &l->mutex, -1));
+    }
+    l->loaves--;
+    l->hungry--;
+    tp_mutex_unlock(&l->mutex);
+}
+
+static unsigned hungry_now(larder *l) {
+    tp_mutex_lock(&l->mutex);
+    unsigned hungry = l->hungry;
+    tp_mutex_unlock(&l->mutex);
+    return hungry;
+}
+
+/* Each waits before the first is woken, so that nobody gets through without. */
+static void a_condition_wakes_one_at_a_time(void) {
+    larder l = {.loaves = 0};
+    tp_thread threads[THREADS];
+    tp_mutex_init(&l.mutex);
+    tp_condition_init(&l.condition);
+    tp_condition_wake_one(&l.condition); /* nobody waits: it is not kept for later */
+    for (unsigned i = 0; i < THREADS; i++) {
+        REQUIRE(tp_thread_start(&threads[i], "eat", eat_one, &l) == TP_OK);
+    }
+    while (hungry_now(&l) < THREADS) {
+        tp_thread_yield();
+    }
+    for (unsigned left = THREADS; left > 0; left--) {
+        tp_mutex_lock(&l.mutex);
+        l.loaves++;
+        tp_mutex_unlock(&l.mutex);
+        tp_condition_wake_one(&l.condition);
+        while (hungry_now(&l) == left) {
+            tp_thread_yield();
+        }
+        CHECK_EQ(hungry_now(&l), left - 1);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    tp_condition_destroy(&l.condition);
+    tp_mutex_destroy(&l.mutex);
+}
+
 static void a_condition_times_out(void) {
     gate g;
     gate_init(&g);
@@ -241,5 +297,6 @@ static void records_belong_to_threads(void) {
 }
 
 CHECK_MAIN(CASE(threads_run_and_have_ids_of_their_own), CASE(there_is_a_processor),
-    CASE(a_mutex_excludes), CASE(a_condition_wakes_all), CASE(a_condition_times_out),
-    CASE(once_runs_once_and_others_wait), CASE(records_belong_to_threads))
+    CASE(a_mutex_excludes), CASE(a_condition_wakes_all), CASE(a_condition_wakes_one_at_a_time),
+    CASE(a_condition_times_out), CASE(once_runs_once_and_others_wait),
+    CASE(records_belong_to_threads))
