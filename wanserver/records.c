@@ -27,10 +27,7 @@ static void tampered(tp__session *session) {
 static void become_ready(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
     tp__player *player = tp__player_of(session);
-    const tp_wanserver_options *options = &wan->options;
     atomic_store_explicit(&player->stage, TP__PLAYER_READY, memory_order_release);
-    player->messages = tp__bucket_full(options->message_burst, worker->now_ms);
-    player->bytes = tp__bucket_full((uint32_t)options->byte_burst, worker->now_ms);
     TP__WAN_COUNT(wan, established);
     if (wan->mode == TP_MODE_TOKEN) {
         tp__identity_publish(&player->identity, session->id);
@@ -162,7 +159,6 @@ static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t co
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
     if (options->byte_rate == 0 ||
-        atomic_load_explicit(&player->stage, memory_order_relaxed) != TP__PLAYER_READY ||
         tp__bucket_take(&player->bytes, (uint32_t)count, (uint32_t)options->byte_rate,
             (uint32_t)options->byte_burst, worker->now_ms)) {
         return true;

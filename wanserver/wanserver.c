@@ -78,10 +78,10 @@ static void count_end(tp__wan *wan, const tp__session *session) {
         tp__count_shared(&wan->tampered, session->joined);
         break;
     case TP_END_RATE:
-        TP__WAN_COUNT(wan, rate_limited);
+        tp__count_shared(&wan->rate_limited, session->joined);
         break;
     case TP_END_KEY_LIMIT:
-        TP__WAN_COUNT(wan, key_limit);
+        tp__count_shared(&wan->key_limit, session->joined);
         break;
     case TP_END_IDLE:
         tp__count_shared(&wan->late, !session->joined);

@@ -137,11 +137,14 @@ bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *by
 
 /* The stage comes before REPLY: its answer may be here before this has returned. */
 static void welcome_player(tp__session *session, tp__worker *worker, tp__welcome *welcome) {
+    const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
     player->opening = welcome->opening;
     player->sealing = welcome->sealing;
     welcome->opening = (tp_record_direction){0};
     welcome->sealing = (tp_record_direction){0};
+    player->messages = tp__bucket_full(options->message_burst, worker->now_ms);
+    player->bytes = tp__bucket_full((uint32_t)options->byte_burst, worker->now_ms);
     if (welcome->hello.mode == TP_MODE_TOKEN) {
         tp__identity_fill(&player->identity, &welcome->hello.token.identity);
     }

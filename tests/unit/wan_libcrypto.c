@@ -5,84 +5,12 @@
  * The players' clients are in this process as well, on the test's thread: what that thread takes is not
  * counted and does not fail.
  */
-#include <openssl/crypto.h>
-
+#include "libcrypto_heap.h"
 #include "wan_stage.h"
 #include "wanserver/wan.h"
 
 /* An idle player's user memory, ciphers included. */
 #define PLAYER_LIMIT 3584u
-
-/* Blocks carry in front their size and whose they are. The allocator's own needs are reckoned as a word and
- * rounding to two. */
-#define FRONT 16u
-
-typedef struct front {
-    size_t size;
-    bool counted;
-} front;
-
-static atomic_size_t held;
-static atomic_long until_failure; /* 0: none fails; 1: the next one */
-static atomic_uint failures;
-static uint64_t test_thread;
-
-static size_t cost(size_t size) {
-    return (size + 8 + 15) / 16 * 16;
-}
-
-static bool fails(void) {
-    return atomic_load(&until_failure) > 0 && atomic_fetch_sub(&until_failure, 1) == 1;
-}
-
-static void *take(size_t size, const char *file, int line) {
-    (void)file, (void)line;
-    front at_front = {size, tp_thread_id() != test_thread};
-    if (at_front.counted && fails()) {
-        atomic_fetch_add(&failures, 1);
-        return NULL;
-    }
-    uint8_t *block = malloc(FRONT + size);
-    REQUIRE(block != NULL);
-    memcpy(block, &at_front, sizeof at_front);
-    atomic_fetch_add(&held, at_front.counted ? cost(size) : 0);
-    return block + FRONT;
-}
-
-static void give(void *memory, const char *file, int line) {
-    (void)file, (void)line;
-    if (memory) {
-        front at_front;
-        memcpy(&at_front, (uint8_t *)memory - FRONT, sizeof at_front);
-        atomic_fetch_sub(&held, at_front.counted ? cost(at_front.size) : 0);
-        free((uint8_t *)memory - FRONT);
-    }
-}
-
-static void *change(void *memory, size_t size, const char *file, int line) {
-    if (size == 0) {
-        give(memory, file, line);
-        return NULL;
-    }
-    void *changed = take(size, file, line);
-    if (memory && changed) {
-        front before;
-        memcpy(&before, (uint8_t *)memory - FRONT, sizeof before);
-        memcpy(changed, memory, before.size < size ? before.size : size);
-        give(memory, file, line);
-    }
-    return changed;
-}
-
-/* libcrypto takes its allocator only before it has used one. */
-static void watch(void) {
-    static bool watched;
-    if (!watched) {
-        watched = true;
-        test_thread = tp_thread_id();
-        REQUIRE(CRYPTO_set_mem_functions(take, change, give) == 1);
-    }
-}
 
 static wan_stage stage;
 
@@ -110,12 +38,12 @@ static void check_idle_players(tp_suite suite, const char *name) {
     CHECK(play_once(suite)); /* what is made once for all */
     STAGE_WAIT(atomic_load(&stage.base.leaves) == 1 && wan_stats(&stage).pending == 0);
     wan_peer *peers[PLAYERS];
-    size_t before = atomic_load(&held);
+    size_t before = libcrypto_held();
     for (unsigned i = 0; i < PLAYERS; i++) {
         peers[i] = wan_stage_join(&stage, suite, i);
         wan_check_echo(peers[i], "x");
     }
-    size_t ciphers = (atomic_load(&held) - before) / PLAYERS;
+    size_t ciphers = (libcrypto_held() - before) / PLAYERS;
     size_t all = ciphers + sizeof(tp__session) + sizeof(tp__player) + sizeof(uint32_t);
     printf("    an idle player with %s: %zu bytes, of which ciphers %zu, session %zu, player %zu\n",
         name, all, ciphers, sizeof(tp__session), sizeof(tp__player));
@@ -129,11 +57,11 @@ static void check_idle_players(tp_suite suite, const char *name) {
     }
     STAGE_WAIT(atomic_load(&stage.base.leaves) == PLAYERS + 1);
     wan_stage_close(&stage);
-    CHECK_LE(atomic_load(&held), before);
+    CHECK_LE(libcrypto_held(), before);
 }
 
 static void an_idle_player_is_small(void) {
-    watch();
+    libcrypto_watch();
     check_idle_players(TP_SUITE_AES_256_GCM, "AES-256-GCM");
     check_idle_players(TP_SUITE_CHACHA20_POLY1305, "ChaCha20-Poly1305");
 }
@@ -150,26 +78,26 @@ static void without_memory_in_libcrypto(tp_suite suite) {
     unsigned refused = 0;
     long n = 1;
     for (bool failed = true; failed && n < MOST; n++) {
-        unsigned before = atomic_load(&failures);
-        atomic_store(&until_failure, n);
+        unsigned before = atomic_load(&libcrypto.failures);
+        atomic_store(&libcrypto.until_failure, n);
         refused += !play_once(suite);
-        atomic_store(&until_failure, 0);
-        failed = atomic_load(&failures) > before;
+        atomic_store(&libcrypto.until_failure, 0);
+        failed = atomic_load(&libcrypto.failures) > before;
         STAGE_WAIT(
             tp_server_session_count(stage.base.server) == 0 && wan_stats(&stage).pending == 0);
     }
     CHECK_LT(n, MOST);
     CHECK_GT(refused, 2);
     printf("    %ld allocations failed one by one, %u players were not served\n", n - 2, refused);
-    size_t before = atomic_load(&held);
+    size_t before = libcrypto_held();
     CHECK(play_once(suite));
     STAGE_WAIT(wan_stats(&stage).pending == 0 && tp_server_session_count(stage.base.server) == 0);
-    CHECK_LE(atomic_load(&held), before);
+    CHECK_LE(libcrypto_held(), before);
     wan_stage_close(&stage);
 }
 
 static void a_player_for_whom_there_is_none_is_not_served(void) {
-    watch();
+    libcrypto_watch();
     tp_log_set_level(TP_LOG_OFF); /* each of them is said */
     without_memory_in_libcrypto(TP_SUITE_AES_256_GCM);
     without_memory_in_libcrypto(TP_SUITE_CHACHA20_POLY1305);

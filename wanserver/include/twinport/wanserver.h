@@ -79,7 +79,7 @@ typedef struct tp_wanserver_options {
                                          have one, new ones are turned away */
 
     /* Per session. 0: no limit. At the limit it ends with CLOSE `rate`. */
-    unsigned message_rate;  /* messages per second, 0..10,000,000 */
+    unsigned message_rate;  /* messages per second, 0..10,000,000; PING and the like count as well */
     unsigned message_burst; /* ... and at once, 1..10,000,000 */
     size_t byte_rate;       /* bytes per second, 0..2^32-1, as they come from the network */
     size_t byte_burst;      /* ... and at once, 65,536..2^32-1 */

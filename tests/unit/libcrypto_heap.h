@@ -1,0 +1,92 @@
+/*
+ * The heap that libcrypto takes: how much of it is held, and allocations that fail when they are told to.
+ *
+ * What the test's own thread takes (the players' clients) is kept apart and never fails; a block is counted
+ * for who took it, whoever frees it. One translation unit per program.
+ */
+#ifndef TWINPORT_TESTS_LIBCRYPTO_HEAP_H
+#define TWINPORT_TESTS_LIBCRYPTO_HEAP_H
+
+#include <openssl/crypto.h>
+
+#include "check.h"
+#include "os/thread.h"
+
+static struct {
+    atomic_size_t held[2];     /* bytes of others, and of the test's thread */
+    atomic_long until_failure; /* 0: none fails; 1: the next one of others */
+    atomic_uint failures;
+    uint64_t test_thread;
+} libcrypto;
+
+/* Blocks carry in front their size and whose they are. The allocator's own needs are reckoned as a word and
+ * rounding to two. */
+#define LIBCRYPTO_FRONT 16u
+
+typedef struct libcrypto_front {
+    size_t size;
+    bool own; /* the test's thread's */
+} libcrypto_front;
+
+static inline size_t libcrypto_cost(size_t size) {
+    return (size + 8 + 15) / 16 * 16;
+}
+
+static inline bool libcrypto_fails(void) {
+    return atomic_load(&libcrypto.until_failure) > 0 &&
+           atomic_fetch_sub(&libcrypto.until_failure, 1) == 1;
+}
+
+static inline void *libcrypto_take(size_t size, const char *file, int line) {
+    (void)file, (void)line;
+    libcrypto_front at_front = {size, tp_thread_id() == libcrypto.test_thread};
+    if (!at_front.own && libcrypto_fails()) {
+        atomic_fetch_add(&libcrypto.failures, 1);
+        return NULL;
+    }
+    uint8_t *block = malloc(LIBCRYPTO_FRONT + size);
+    REQUIRE(block != NULL);
+    memcpy(block, &at_front, sizeof at_front);
+    atomic_fetch_add(&libcrypto.held[at_front.own], libcrypto_cost(size));
+    return block + LIBCRYPTO_FRONT;
+}
+
+static inline void libcrypto_give(void *memory, const char *file, int line) {
+    (void)file, (void)line;
+    if (memory) {
+        libcrypto_front at_front;
+        memcpy(&at_front, (uint8_t *)memory - LIBCRYPTO_FRONT, sizeof at_front);
+        atomic_fetch_sub(&libcrypto.held[at_front.own], libcrypto_cost(at_front.size));
+        free((uint8_t *)memory - LIBCRYPTO_FRONT);
+    }
+}
+
+static inline void *libcrypto_change(void *memory, size_t size, const char *file, int line) {
+    if (size == 0) {
+        libcrypto_give(memory, file, line);
+        return NULL;
+    }
+    void *changed = libcrypto_take(size, file, line);
+    if (memory && changed) {
+        libcrypto_front before;
+        memcpy(&before, (uint8_t *)memory - LIBCRYPTO_FRONT, sizeof before);
+        memcpy(changed, memory, before.size < size ? before.size : size);
+        libcrypto_give(memory, file, line);
+    }
+    return changed;
+}
+
+/* libcrypto takes its allocator only before it has used one: first of all in each case. */
+static inline void libcrypto_watch(void) {
+    if (libcrypto.test_thread == 0) {
+        libcrypto.test_thread = tp_thread_id();
+        REQUIRE(CRYPTO_set_mem_functions(libcrypto_take, libcrypto_change, libcrypto_give) == 1);
+    }
+}
+
+/* What others than the test's thread have taken. */
+static inline size_t libcrypto_held(void) {
+    return atomic_load(&libcrypto.held[0]);
+}
+
+#endif

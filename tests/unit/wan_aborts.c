@@ -1,0 +1,154 @@
+/*
+ * Connections that break off at every state there is, by the thousand: afterwards there is as much memory and
+ * there are as many handles as before, and the server serves.
+ */
+#include "core/memory.h"
+#include "libcrypto_heap.h"
+#include "os/process.h"
+#include "wan_stage.h"
+
+static wan_stage stage;
+
+/* Where a connection is broken off. */
+enum {
+    AT_CONNECT,
+    IN_HELLO,
+    AFTER_HELLO, /* while its handshake may be under way */
+    AT_REPLY,
+    IN_FIRST_RECORD,
+    AFTER_READY,
+    IN_A_RECORD,
+    IN_A_FRAME,
+    WITH_ANSWERS_UNREAD,
+    AFTER_TAMPERING,
+    STATES
+};
+
+/* Rounds through all states: as many as the build gets done in the time that a test may take, and never fewer
+ * than LEAST. How many it were is printed. TWINPORT_ABORTS (connections) asks for a number whatever it takes. */
+#define LEAST_ROUNDS 20u
+#define TIME_MS      1000u
+
+static uint8_t filler[1000];
+
+static size_t random_below(size_t limit) {
+    uint32_t number;
+    tp_random_bytes(&number, sizeof number);
+    return number % limit;
+}
+
+static bool log_in(wan_peer *peer) {
+    return wan_send_hello(peer) && wan_take_reply(peer);
+}
+
+static bool join(wan_peer *peer) {
+    return log_in(peer) && wan_send_ready(peer);
+}
+
+static void send_begun_record(wan_peer *peer) {
+    uint8_t record[WAN_SEALED(500)];
+    wan_seal(peer, filler, 500, record);
+    (void)raw_send(peer->raw, record, 300);
+}
+
+static void break_off(const wan_login *login, unsigned state, bool reset) {
+    wan_peer *peer = wan_stage_connect(&stage, login);
+    switch (state) {
+    case IN_HELLO:
+        (void)raw_send(peer->raw, peer->hello, 1 + random_below(peer->hello_size - 1));
+        break;
+    case AFTER_HELLO:
+        (void)wan_send_hello(peer);
+        break;
+    case AT_REPLY:
+        CHECK(log_in(peer));
+        break;
+    case IN_FIRST_RECORD:
+        CHECK(log_in(peer));
+        send_begun_record(peer);
+        break;
+    case AFTER_READY:
+        CHECK(join(peer));
+        break;
+    case IN_A_RECORD:
+        CHECK(join(peer));
+        send_begun_record(peer);
+        break;
+    case IN_A_FRAME:
+        CHECK(join(peer));
+        tp_frame_write(filler, TP_FRAME_DATA, 60000);
+        (void)wan_send_record(peer, filler, sizeof filler);
+        break;
+    case WITH_ANSWERS_UNREAD:
+        CHECK(join(peer));
+        (void)wan_send_frame(peer, TP_FRAME_DATA, filler, sizeof filler);
+        break;
+    case AFTER_TAMPERING:
+        CHECK(join(peer));
+        (void)raw_send(peer->raw, filler, 100);
+        break;
+    default:
+        break;
+    }
+    wan_close(peer, reset);
+}
+
+static void wait_until_all_are_gone(void) {
+    STAGE_WAIT(wan_stats(&stage).pending == 0 && tp_server_session_count(stage.base.server) == 0 &&
+               atomic_load(&stage.base.joins) == atomic_load(&stage.base.leaves));
+}
+
+static void break_off_in_all_states(unsigned round) {
+    tp_suite suite = round % 2 ? TP_SUITE_AES_256_GCM : TP_SUITE_CHACHA20_POLY1305;
+    for (unsigned state = 0; state < STATES; state++) {
+        const wan_login login = wan_login_as(&stage, suite, round);
+        break_off(&login, state, round % 3 != 0);
+    }
+}
+
+static unsigned rounds_asked_for(void) {
+    const char *connections = getenv("TWINPORT_ABORTS");
+    unsigned rounds = connections ? (unsigned)strtoul(connections, NULL, 10) / STATES : 0;
+    return rounds > LEAST_ROUNDS ? rounds : LEAST_ROUNDS;
+}
+
+static unsigned break_off_rounds(unsigned rounds, uint64_t until_ms) {
+    unsigned round = 0;
+    while (round < rounds || tp_clock_ms() < until_ms) {
+        break_off_in_all_states(round++);
+        if (round % 64 == 0) {
+            wait_until_all_are_gone();
+        }
+    }
+    wait_until_all_are_gone();
+    return round;
+}
+
+static void nothing_stays_of_connections_broken_off(tp_auth auth) {
+    libcrypto_watch();
+    wan_stage_init(&stage, auth);
+    wan_stage_open(&stage);
+    break_off_rounds(LEAST_ROUNDS, 0); /* what the server needs at its busiest */
+    uint64_t live = tp__memory_live();
+    size_t ciphers = libcrypto_held();
+    long handles = tp_process_open_descriptors();
+    unsigned rounds = break_off_rounds(rounds_asked_for(), tp_clock_ms() + TIME_MS);
+    printf("    %u connections broken off in %u states\n", rounds * STATES, STATES);
+    CHECK_LE(tp__memory_live(), live + live / 100);
+    CHECK_LE(libcrypto_held(), ciphers + ciphers / 100);
+    CHECK_LE(tp_process_open_descriptors(), handles + handles / 100);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(peer, "x");
+    wan_leave(peer);
+    wan_stage_close(&stage);
+}
+
+static void nothing_stays_in_open_mode(void) {
+    nothing_stays_of_connections_broken_off(TP_AUTH_OPEN);
+}
+
+static void nothing_stays_with_tokens(void) {
+    nothing_stays_of_connections_broken_off(TP_AUTH_TOKEN);
+}
+
+CHECK_MAIN(CASE(nothing_stays_in_open_mode), CASE(nothing_stays_with_tokens))

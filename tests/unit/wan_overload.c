@@ -1,0 +1,252 @@
+/*
+ * Players who say too much or read too little, and stops in the middle of things.
+ */
+#include "wan_stage.h"
+
+static wan_stage stage;
+static uint8_t out[70000];
+static uint8_t in[70000];
+
+static tp_server_stats core_stats(void) {
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.base.server, &stats);
+    return stats;
+}
+
+static void wait_left(tp_end_reason reason) {
+    STAGE_WAIT(atomic_load(&stage.base.leaves) == 1);
+    CHECK_EQ(atomic_load(&stage.base.last_reason), reason);
+}
+
+/* ---- rates --------------------------------------------------------------------------------------- */
+
+/* One a second is earned: however slow the machine, the burst and what the seconds gave get through, and no
+ * more, though all are in one record. */
+static void check_message_rate(unsigned type) {
+    enum { MESSAGES = 1000, BURST = 10 };
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.message_rate = 1;
+    stage.options.message_burst = BURST;
+    wan_stage_open(&stage);
+    atomic_store(&stage.base.echo, false);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        tp_frame_write(out + i * TP_FRAME_HEADER, (tp_frame_type)type, 0);
+    }
+    uint64_t before = tp_clock_ms();
+    CHECK(wan_send_record(peer, out, MESSAGES * TP_FRAME_HEADER));
+    CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
+    wan_close(peer, false);
+    wait_left(TP_END_RATE);
+    uint64_t earned = (tp_clock_ms() - before) / 1000 + 1;
+    CHECK_EQ(wan_stats(&stage).rate_limited, 1);
+    if (type == TP_FRAME_DATA) {
+        CHECK_GE(atomic_load(&stage.base.messages), BURST);
+        CHECK_LE(atomic_load(&stage.base.messages), BURST + earned);
+        CHECK_EQ(core_stats().received_messages, atomic_load(&stage.base.messages));
+    }
+    wan_stage_close(&stage);
+}
+
+static void who_says_too_much_is_ended(void) {
+    check_message_rate(TP_FRAME_DATA);
+    check_message_rate(TP_FRAME_PING); /* these cost as much */
+    check_message_rate(TP_FRAME_PAD);
+}
+
+/* In records of their own: what comes behind the one too many is not listened to. */
+static void however_it_is_said(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.message_rate = 1;
+    stage.options.message_burst = 10;
+    wan_stage_open(&stage);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_CHACHA20_POLY1305, 1);
+    for (unsigned i = 0; i < 1000; i++) {
+        CHECK(wan_send_frame(peer, TP_FRAME_DATA, "x", 1));
+    }
+    CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
+    wan_close(peer, false);
+    wait_left(TP_END_RATE);
+    wan_stage_close(&stage);
+}
+
+static void who_sends_too_many_bytes_is_ended(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.byte_rate = 1;
+    stage.options.byte_burst = 65536;
+    wan_stage_open(&stage);
+    atomic_store(&stage.base.echo, false);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(wan_send_frame(peer, TP_FRAME_DATA, out, 20000));
+    }
+    STAGE_WAIT(atomic_load(&stage.base.messages) == 3); /* not yet */
+    (void)wan_send_frame(peer, TP_FRAME_DATA, out, 10000);
+    CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
+    wan_close(peer, false);
+    wait_left(TP_END_RATE);
+    CHECK_EQ(wan_stats(&stage).rate_limited, 1);
+    wan_stage_close(&stage);
+}
+
+/* ---- slow readers ---------------------------------------------------------------------------------- */
+
+static tp_packet *packet_of(size_t size) {
+    tp_packet *packet = tp_packet_copy_of(out, size);
+    REQUIRE(packet != NULL);
+    return packet;
+}
+
+/* Sends until the server refuses; what a peer that does not read can be sent is the system's buffers and the
+ * queue's limit. */
+static size_t send_until_refused(tp_session_id session, size_t size) {
+    tp_packet *packet = packet_of(size);
+    size_t taken = 0;
+    uint64_t deadline = raw_deadline();
+    while (tp_server_send(stage.base.server, session, packet) && tp_clock_ms() < deadline) {
+        taken++;
+    }
+    tp_packet_release(packet);
+    return taken;
+}
+
+static void a_slow_reader_is_ended(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(peer, "x");
+    CHECK_GT(send_until_refused(peer->terms.session, 60000), 10);
+    wait_left(TP_END_OVERLOAD);
+    tp_session_end end = {.size = sizeof end};
+    REQUIRE(tp_server_read_ledger(stage.base.server, &end, 1) == 1);
+    CHECK_GT(end.pending_packets, 0);
+    CHECK_LE(end.pending_packets, 1u << 20);
+    CHECK_EQ(end.pending_bytes, end.pending_packets * UINT64_C(60004));
+    wan_close(peer, true);
+    wan_stage_close(&stage);
+}
+
+/* All that was taken comes, in order, and then more is taken; limits count what is sealed and on its way. */
+static void a_refused_send_costs_nothing(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.server.queue_policy = TP_QUEUE_REFUSE;
+    wan_stage_open(&stage);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(peer, "x");
+    tp_session_id session = peer->terms.session;
+    size_t taken = send_until_refused(session, 60000);
+    tp_session_info info = {.size = sizeof info};
+    REQUIRE(tp_server_session_info(stage.base.server, session, &info));
+    CHECK_LE(info.queued_bytes, stage.options.server.queue_bytes);
+    for (size_t i = 0; i < taken; i++) {
+        unsigned type;
+        REQUIRE(wan_receive_frame(peer, &type, in, sizeof in) == 60000);
+    }
+    do {
+        REQUIRE(tp_server_session_info(stage.base.server, session, &info));
+        tp_thread_yield();
+    } while (info.queued_packets > 0);
+    CHECK_EQ(info.queued_bytes, 0);
+    CHECK_EQ(info.sent_messages, taken + 1);
+    CHECK_GT(info.sent_bytes, taken * 60004); /* as they are on the network */
+    wan_check_echo(peer, "again");
+    wan_leave(peer);
+    wan_stage_close(&stage);
+}
+
+static void what_is_dropped_is_counted(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.server.queue_policy = TP_QUEUE_DROP;
+    stage.options.server.queue_packets = 50;
+    wan_stage_open(&stage);
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(peer, "x");
+    tp_packet *packet = packet_of(20000);
+    unsigned sent = 0;
+    uint64_t deadline = raw_deadline();
+    while (core_stats().dropped < 10 && tp_clock_ms() < deadline) {
+        CHECK(tp_server_send(stage.base.server, peer->terms.session, packet));
+        sent++;
+    }
+    tp_packet_release(packet);
+    CHECK(tp_server_disconnect_after_send(stage.base.server, peer->terms.session, TP_CLOSE_NORMAL));
+    unsigned received = 0;
+    unsigned type = TP_FRAME_DATA;
+    while (wan_receive_frame(peer, &type, in, sizeof in) >= 0 && type == TP_FRAME_DATA) {
+        received++;
+    }
+    CHECK_EQ(received + core_stats().dropped, sent);
+    wan_close(peer, false);
+    wan_stage_close(&stage);
+}
+
+/* ---- stops in the middle of things ------------------------------------------------------------------ */
+
+/* HELLOs are with the handshake threads while the server stops: each session waits for its own. */
+static void a_stop_waits_for_handshakes_under_way(void) {
+    enum { PLAYERS = 40, ROUNDS = 5 };
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        wan_stage_init(&stage, TP_AUTH_TOKEN);
+        stage.options.handshake_threads = 1 + round % 3;
+        wan_stage_open(&stage);
+        static wan_peer *peers[PLAYERS];
+        for (unsigned i = 0; i < PLAYERS; i++) {
+            const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, i);
+            peers[i] = wan_stage_connect(&stage, &login);
+        }
+        for (unsigned i = 0; i < PLAYERS; i++) {
+            CHECK(wan_send_hello(peers[i]));
+        }
+        if (round % 2) {
+            STAGE_WAIT(wan_stats(&stage).diffie_hellman > 0);
+        }
+        if (round == 4) {
+            tp_server_destroy(stage.base.server); /* in the middle of it, without a stop */
+        } else {
+            wan_stage_close(&stage);
+        }
+        for (unsigned i = 0; i < PLAYERS; i++) {
+            wan_close(peers[i], true);
+        }
+    }
+}
+
+/* The same with every stage at once: silent, half a HELLO, welcomed, joined, reading nothing. */
+static void a_stop_ends_every_stage(void) {
+    enum { EACH = 8 };
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.server.drain_timeout_ms = 100;
+    wan_stage_open(&stage);
+    static wan_peer *peers[4][EACH];
+    for (unsigned i = 0; i < 4 * EACH; i++) {
+        const wan_login login = wan_login_as(&stage, TP_SUITE_CHACHA20_POLY1305, i);
+        wan_peer *peer = peers[i / EACH][i % EACH] = wan_stage_connect(&stage, &login);
+        switch (i / EACH) {
+        case 3:
+            CHECK(wan_send_hello(peer));
+            CHECK(wan_take_reply(peer));
+            CHECK(wan_send_ready(peer));
+            wan_check_echo(peer, "x");
+            (void)send_until_refused(peer->terms.session, 60000);
+            break;
+        case 2:
+            CHECK(wan_send_hello(peer));
+            CHECK(wan_take_reply(peer));
+            break;
+        case 1:
+            CHECK(raw_send(peer->raw, peer->hello, 100));
+            break;
+        default:
+            break;
+        }
+    }
+    wan_stage_close(&stage);
+    for (unsigned i = 0; i < 4 * EACH; i++) {
+        wan_close(peers[i / EACH][i % EACH], true);
+    }
+}
+
+CHECK_MAIN(CASE(who_says_too_much_is_ended), CASE(however_it_is_said),
+    CASE(who_sends_too_many_bytes_is_ended), CASE(a_slow_reader_is_ended),
+    CASE(a_refused_send_costs_nothing), CASE(what_is_dropped_is_counted),
+    CASE(a_stop_waits_for_handshakes_under_way), CASE(a_stop_ends_every_stage))
