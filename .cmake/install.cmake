@@ -6,23 +6,42 @@ include(CMakePackageConfigHelpers)
 
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/twinport")
 
-install(DIRECTORY common/include/ lanserver/include/ lanclient/include/
+# In two sets, because only the second needs OpenSSL: who uses the LAN half alone need not have it.
+set(lan_libraries core proto lanserver lanclient)
+set(wan_libraries "")
+set(include_folders common/include/ lanserver/include/ lanclient/include/)
+if(TWINPORT_WAN)
+    set(wan_libraries secure wanserver)
+    list(APPEND include_folders wanserver/include/)
+endif()
+
+install(DIRECTORY ${include_folders}
     DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 # A root of its own: users write "proto/frame.h", and /usr/include/proto is nobody's to take.
 install(DIRECTORY proto DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/twinport-proto"
     FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE)
-
 target_include_directories(tp_proto INTERFACE
     "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/twinport-proto>")
-foreach(library core proto lanserver lanclient)
-    set_target_properties(tp_${library} PROPERTIES EXPORT_NAME ${library})
-    install(TARGETS tp_${library} EXPORT twinport
-        ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
-        INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-endforeach()
-install(TARGETS lanserver RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 
-install(EXPORT twinport NAMESPACE twinport:: FILE twinportTargets.cmake DESTINATION "${package_folder}")
+foreach(half lan wan)
+    foreach(library IN LISTS ${half}_libraries)
+        set_target_properties(tp_${library} PROPERTIES EXPORT_NAME ${library})
+        install(TARGETS tp_${library} EXPORT twinport_${half}
+            ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+            INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+    endforeach()
+    if(${half}_libraries)
+        install(EXPORT twinport_${half} NAMESPACE twinport:: FILE twinport_${half}_targets.cmake
+            DESTINATION "${package_folder}")
+    endif()
+endforeach()
+
+foreach(program lanserver wanserver tp-token)
+    if(TARGET ${program})
+        install(TARGETS ${program} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+    endif()
+endforeach()
+
 configure_package_config_file(.cmake/twinportConfig.cmake.in
     "${PROJECT_BINARY_DIR}/package/twinportConfig.cmake" INSTALL_DESTINATION "${package_folder}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/package/twinportConfigVersion.cmake"
@@ -76,3 +95,14 @@ twinport_pc(twinport-core "The shared completion-port core" twinport-core "" "" 
 twinport_pc(twinport-proto "The LAN protocol, header-only" "" /twinport-proto "" "")
 twinport_pc(lanserver "A server for a trusted network" lanserver "" "twinport-core" "")
 twinport_pc(lanclient "What a service links to speak to the bus" lanclient "" "twinport-core" "")
+
+if(TWINPORT_WAN)
+    if(WIN32) # where libcrypto comes without a pkg-config file
+        twinport_pc(twinport-secure "The cryptography of the WAN" twinport-secure "" "twinport-proto"
+            "-lcrypto -lws2_32 -lcrypt32")
+    else()
+        twinport_pc(twinport-secure "The cryptography of the WAN" twinport-secure ""
+            "twinport-proto libcrypto >= 3.0" "")
+    endif()
+    twinport_pc(wanserver "A server for players" wanserver "" "twinport-secure twinport-core" "")
+endif()

@@ -36,7 +36,7 @@ size_t tp_hello_size(tp_mode mode) {
 static tp_err compute_mac(const uint8_t secret[TP_KEY_SIZE], const uint8_t hello[TP_HELLO_TOKEN],
     uint8_t mac[TP_HELLO_MAC]) {
     uint8_t key[TP_KEY_SIZE];
-    uint8_t whole[TP_KEY_SIZE];
+    uint8_t whole[TP_KEY_SIZE] = {0};
     const tp__piece before = {hello, TP_HELLO_TOKEN - TP_HELLO_MAC};
     tp_err error = tp_token_mac_key(secret, key);
     error = error ? error : tp__hmac_once(key, &before, 1, whole);
@@ -74,17 +74,19 @@ tp_err tp_hello_write(
         return TP_ERR_INVALID;
     }
     bool with_token = options->token != NULL;
-    uint8_t psk[TP_KEY_SIZE];
+    uint8_t derived[TP_KEY_SIZE];
+    const uint8_t *psk = with_token ? derived : NULL;
     size_t prologue = write_prologue(options, hello);
-    tp_err error = with_token ? tp_token_psk(options->secret, psk) : TP_OK;
-    error = error ? error
-                  : tp_noise_begin_initiator(noise, options->suite, with_token ? psk : NULL, hello,
-                        prologue, options->server_public);
+    tp_err error = with_token ? tp_token_psk(options->secret, derived) : TP_OK;
+    if (!error) {
+        error = tp_noise_begin_initiator(
+            noise, options->suite, psk, hello, prologue, options->server_public);
+    }
     error = error ? error : tp_noise_write(noise, NULL, 0, hello + prologue);
     if (!error && with_token) {
         error = compute_mac(options->secret, hello, hello + TP_HELLO_TOKEN - TP_HELLO_MAC);
     }
-    tp_secure_wipe(psk, sizeof psk);
+    tp_secure_wipe(derived, sizeof derived);
     if (error) {
         tp_noise_wipe(noise);
         return error;
@@ -231,13 +233,14 @@ static void write_terms(const tp_reply_terms *terms, uint8_t payload[TP_REPLY_PA
 /* Begins the responder with everything that HELLO says. */
 static tp_err begin_responder(const tp_hello *hello, const tp_gateway_key *key, tp_noise *noise) {
     bool with_token = hello->mode == TP_MODE_TOKEN;
-    uint8_t psk[TP_KEY_SIZE];
-    tp_err error = with_token ? tp_token_psk(hello->token.secret, psk) : TP_OK;
-    error =
-        error ? error
-              : tp_noise_begin_responder(noise, hello->suite, with_token ? psk : NULL, hello->bytes,
-                    message_place(hello->mode), key->pair.private_key, key->pair.public_key);
-    tp_secure_wipe(psk, sizeof psk);
+    uint8_t derived[TP_KEY_SIZE];
+    const uint8_t *psk = with_token ? derived : NULL;
+    tp_err error = with_token ? tp_token_psk(hello->token.secret, derived) : TP_OK;
+    if (!error) {
+        error = tp_noise_begin_responder(noise, hello->suite, psk, hello->bytes,
+            message_place(hello->mode), key->pair.private_key, key->pair.public_key);
+    }
+    tp_secure_wipe(derived, sizeof derived);
     return error;
 }
 
@@ -246,12 +249,11 @@ tp_err tp_hello_answer(const tp_hello *hello, const tp_gateway_key *key,
     tp_noise noise;
     tp_noise_keys both;
     uint8_t payload[TP_REPLY_PAYLOAD];
+    uint8_t nothing[1]; /* what message 1 carries */
+    const uint8_t *message = hello->bytes + message_place(hello->mode);
     write_terms(terms, payload);
     tp_err error = begin_responder(hello, key, &noise);
-    /* Message 1 carries nothing, so nothing is written to `reply` here. */
-    error =
-        error ? error
-              : tp_noise_read(&noise, hello->bytes + message_place(hello->mode), MESSAGE_1, reply);
+    error = error ? error : tp_noise_read(&noise, message, MESSAGE_1, nothing);
     error = error ? error : tp_noise_write(&noise, payload, sizeof payload, reply + 1);
     error = error ? error : tp_noise_split(&noise, &both);
     tp_noise_wipe(&noise);

@@ -17,16 +17,16 @@
 extern "C" {
 #endif
 
-#define TP_WAN_VERSION      1u  /* the digit in "TPW1" */
-#define TP_HELLO_FIXED      8u  /* magic, suite, mode, zeros */
-#define TP_HELLO_OPEN       56u /* all of HELLO in mode open ... */
-#define TP_HELLO_TOKEN      212u /* ... and in mode token */
-#define TP_HELLO_MAX        TP_HELLO_TOKEN
-#define TP_HELLO_MAC        16u
-#define TP_REPLY_WELCOME    65u /* status and Noise message 2 */
-#define TP_REPLY_BUSY       3u  /* status, u16 seconds */
-#define TP_REPLY_VERSION    2u  /* status, u8 version */
-#define TP_REPLY_PAYLOAD    16u
+#define TP_WAN_VERSION   1u   /* the digit in "TPW1" */
+#define TP_HELLO_FIXED   8u   /* magic, suite, mode, zeros */
+#define TP_HELLO_OPEN    56u  /* all of HELLO in mode open ... */
+#define TP_HELLO_TOKEN   212u /* ... and in mode token */
+#define TP_HELLO_MAX     TP_HELLO_TOKEN
+#define TP_HELLO_MAC     16u
+#define TP_REPLY_WELCOME 65u /* status and Noise message 2 */
+#define TP_REPLY_BUSY    3u  /* status, u16 seconds */
+#define TP_REPLY_VERSION 2u  /* status, u8 version */
+#define TP_REPLY_PAYLOAD 16u
 
 typedef enum tp_reply_status {
     TP_REPLY_IS_WELCOME = 0,
@@ -60,9 +60,9 @@ typedef struct tp_client_hello {
 } tp_client_hello;
 
 /* Writes HELLO and keeps in `noise` what the reply needs. *written is 56 or 212. TP_ERR_INVALID,
- * TP_ERR_CRYPTO. */
-tp_err tp_hello_write(const tp_client_hello *options, tp_noise *noise, uint8_t hello[TP_HELLO_MAX],
-    size_t *written);
+ * TP_ERR_AUTH (X25519 must refuse such a server's key), TP_ERR_CRYPTO. */
+tp_err tp_hello_write(
+    const tp_client_hello *options, tp_noise *noise, uint8_t hello[TP_HELLO_MAX], size_t *written);
 
 /* How long a REPLY that begins with this status is; 0: there is no such status. */
 size_t tp_reply_size(uint8_t status);
@@ -119,8 +119,8 @@ tp_err tp_hello_check(const uint8_t *bytes, tp_mode mode, const tp_gateway_key *
 
 /* The Diffie-Hellman work: reads Noise message 1 and writes a welcome. `keys` are the server's.
  * TP_ERR_AUTH (message 1 does not open), TP_ERR_CRYPTO. */
-tp_err tp_hello_answer(const tp_hello *hello, const tp_gateway_key *key, const tp_reply_terms *terms,
-    uint8_t reply[TP_REPLY_WELCOME], tp_session_keys *keys);
+tp_err tp_hello_answer(const tp_hello *hello, const tp_gateway_key *key,
+    const tp_reply_terms *terms, uint8_t reply[TP_REPLY_WELCOME], tp_session_keys *keys);
 
 void tp_reply_write_busy(uint16_t seconds, uint8_t reply[TP_REPLY_BUSY]);
 void tp_reply_write_version(uint8_t reply[TP_REPLY_VERSION]);

@@ -41,8 +41,10 @@ static tp_err mix_hash(tp_noise *noise, EVP_MD_CTX *context, const void *bytes, 
 static tp_err mix_key(tp_noise *noise, EVP_MD_CTX *context, const uint8_t input[TP_KEY_SIZE]) {
     uint8_t keys[2][TP_KEY_SIZE];
     tp_err error = derive(context, noise->chaining_key, (tp__piece){input, TP_KEY_SIZE}, keys, 2);
-    memcpy(noise->chaining_key, keys[0], TP_KEY_SIZE);
-    memcpy(noise->cipher_key, keys[1], TP_KEY_SIZE);
+    if (!error) {
+        memcpy(noise->chaining_key, keys[0], TP_KEY_SIZE);
+        memcpy(noise->cipher_key, keys[1], TP_KEY_SIZE);
+    }
     tp_secure_wipe(keys, sizeof keys);
     return error;
 }
@@ -52,8 +54,10 @@ static tp_err mix_psk(tp_noise *noise, EVP_MD_CTX *context) {
     uint8_t keys[3][TP_KEY_SIZE];
     tp_err error =
         derive(context, noise->chaining_key, (tp__piece){noise->psk, TP_KEY_SIZE}, keys, 3);
-    memcpy(noise->chaining_key, keys[0], TP_KEY_SIZE);
-    error = error ? error : mix_hash(noise, context, keys[1], TP_KEY_SIZE);
+    if (!error) {
+        memcpy(noise->chaining_key, keys[0], TP_KEY_SIZE);
+        error = mix_hash(noise, context, keys[1], TP_KEY_SIZE);
+    }
     tp_secure_wipe(keys, sizeof keys);
     tp_secure_wipe(noise->psk, sizeof noise->psk);
     return error;
@@ -167,9 +171,10 @@ static tp_err write_message(
     }
     memcpy(message, noise->ephemeral_public, TP_KEY_SIZE);
     error = mix_ephemeral(noise, context, noise->ephemeral_public);
-    error = error ? error
-                  : mix_agreement(
-                        noise, context, noise->ephemeral_private, noise->ephemeral_public, peer);
+    if (!error) {
+        error =
+            mix_agreement(noise, context, noise->ephemeral_private, noise->ephemeral_public, peer);
+    }
     if (error) {
         return error;
     }
@@ -181,25 +186,21 @@ static tp_err write_message(
 /* The same from the other end; `size` is the payload's. */
 static tp_err read_message(
     tp_noise *noise, EVP_MD_CTX *context, const uint8_t *message, uint8_t *payload, size_t size) {
-    const uint8_t *sealed = message + TP_KEY_SIZE;
     bool first = noise->step == 0;
+    const uint8_t *own_private = first ? noise->static_private : noise->ephemeral_private;
+    const uint8_t *own_public = first ? noise->static_public : noise->ephemeral_public;
+    const uint8_t *sealed = message + TP_KEY_SIZE;
     memcpy(noise->remote_ephemeral, message, TP_KEY_SIZE);
     tp_err error = mix_ephemeral(noise, context, noise->remote_ephemeral);
-    error = error ? error
-                  : mix_agreement(noise, context,
-                        first ? noise->static_private : noise->ephemeral_private,
-                        first ? noise->static_public : noise->ephemeral_public,
-                        noise->remote_ephemeral);
+    if (!error) {
+        error = mix_agreement(noise, context, own_private, own_public, noise->remote_ephemeral);
+    }
     if (error) {
         return error;
     }
-    uint8_t
-        hash[TP_KEY_SIZE]; /* the ciphertext may be overwritten by its payload: mixed in first */
-    memcpy(hash, noise->hash, sizeof hash);
-    tp__aead cipher = payload_cipher(noise);
-    cipher.bound = hash;
-    error = mix_hash(noise, context, sealed, size + TP_SECRET_TAG);
-    return error ? error : tp__aead_open(&cipher, sealed, size + TP_SECRET_TAG, payload);
+    const tp__aead cipher = payload_cipher(noise);
+    error = tp__aead_open(&cipher, sealed, size + TP_SECRET_TAG, payload);
+    return error ? error : mix_hash(noise, context, sealed, size + TP_SECRET_TAG);
 }
 
 /* Whose turn a step is: the initiator writes the first message and the responder the second. */
@@ -251,10 +252,9 @@ tp_err tp_noise_read(tp_noise *noise, const uint8_t *message, size_t size, uint8
         return TP_ERR_SHORT;
     }
     EVP_MD_CTX *context = NULL;
+    size -= TP_KEY_SIZE + TP_SECRET_TAG;
     tp_err error = begin_message(noise, &context);
-    error =
-        error ? error
-              : read_message(noise, context, message, payload, size - TP_KEY_SIZE - TP_SECRET_TAG);
+    error = error ? error : read_message(noise, context, message, payload, size);
     return end_message(noise, context, error);
 }
 
@@ -269,8 +269,10 @@ tp_err tp_noise_split(const tp_noise *noise, tp_noise_keys *keys) {
     uint8_t both[2][TP_KEY_SIZE];
     tp_err error = derive(context, noise->chaining_key, (tp__piece){NULL, 0}, both, 2);
     EVP_MD_CTX_free(context);
-    memcpy(keys->to_responder, both[0], TP_KEY_SIZE);
-    memcpy(keys->to_initiator, both[1], TP_KEY_SIZE);
+    if (!error) {
+        memcpy(keys->to_responder, both[0], TP_KEY_SIZE);
+        memcpy(keys->to_initiator, both[1], TP_KEY_SIZE);
+    }
     tp_secure_wipe(both, sizeof both);
     return error;
 }

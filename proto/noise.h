@@ -48,12 +48,17 @@ tp_err tp_noise_begin_responder(tp_noise *noise, tp_suite suite, const uint8_t *
 /* For test vectors: an ephemeral key that is given instead of drawn. */
 tp_err tp_noise_set_ephemeral(tp_noise *noise, const uint8_t private_key[TP_KEY_SIZE]);
 
-/* Writes the next message with this payload: TP_KEY_SIZE + size + TP_SECRET_TAG bytes at `message`.
- * TP_ERR_STATE (it is not this side's turn), TP_ERR_CRYPTO. After an error only wipe it. */
+/*
+ * Writes the next message with this payload: TP_KEY_SIZE + size + TP_SECRET_TAG bytes at `message`, which does
+ * not overlap it. TP_ERR_STATE (it is not this side's turn), TP_ERR_AUTH (the peer's key is one of the few
+ * that X25519 must refuse), TP_ERR_CRYPTO. After an error it is of no use any more.
+ */
 tp_err tp_noise_write(tp_noise *noise, const uint8_t *payload, size_t size, uint8_t *message);
-/* Reads the next message of `size` bytes; its payload, size - 48 bytes, goes to `payload`. TP_ERR_AUTH: it
- * is not authentic, or the peer's key is one of the few that X25519 must refuse; TP_ERR_SHORT,
- * TP_ERR_STATE, TP_ERR_CRYPTO. */
+/*
+ * Reads the next message of `size` bytes; its payload, size - 48 bytes, goes to `payload`, which does not
+ * overlap it. TP_ERR_SHORT, TP_ERR_STATE: nothing has happened. TP_ERR_AUTH (it is not authentic, or the
+ * peer's key must be refused), TP_ERR_CRYPTO: it is of no use any more.
+ */
 tp_err tp_noise_read(tp_noise *noise, const uint8_t *message, size_t size, uint8_t *payload);
 
 /* After both messages: the keys of the records. TP_ERR_STATE, TP_ERR_CRYPTO. */

@@ -1,8 +1,9 @@
 """Installs a build into a temporary prefix, moves it, and builds and runs a consumer against it,
 once found by pkg-config and once by CMake, and once with the sources in the consumer's own tree;
-each as C and as C++.
+each as C and as C++, and with the LAN half alone, which must not need OpenSSL.
 
     install.py cmake=PROGRAM source=DIR build=DIR cc=COMPILER cxx=COMPILER flags=FLAGS toolchain=FILE
+               crypto=libcrypto's FILE
 """
 import os
 import pathlib
@@ -44,30 +45,45 @@ def expect_version(program, version):
         sys.exit(f"{program} says '{said}', expected '{version}'")
 
 
+def pkg_config(prefix, *words):
+    pc = str(next(prefix.glob("**/pkgconfig")))
+    # A cross build must not see this system's packages, where libcrypto is another.
+    places = {"PKG_CONFIG_LIBDIR": pc, "PKG_CONFIG_PATH": ""} if toolchain else {"PKG_CONFIG_PATH": pc}
+    return run("pkg-config", *words, env=dict(os.environ, **places)).split()
+
+
 def by_pkg_config(prefix, source, work):
-    pc = next(prefix.glob("**/pkgconfig"))
-    environment = dict(os.environ, PKG_CONFIG_LIBDIR=str(pc), PKG_CONFIG_PATH="")
-    names = ["lanserver", "lanclient", "twinport-proto"]
-    options = run("pkg-config", "--cflags", "--libs", *names, env=environment).split()
-    version = run("pkg-config", "--modversion", "twinport-core", env=environment).strip()
+    lan, wan = ["lanserver", "lanclient", "twinport-proto"], ["wanserver", "twinport-secure"]
+    version = pkg_config(prefix, "--modversion", "twinport-core")[0]
     static = ["-static"] if suffix == ".exe" else []
-    for compiler, standard, file in [(cc, "-std=c11", "consumer.c"), (cxx, "-std=c++17", "consumer.cpp")]:
+    crypto = [f"-L{pathlib.Path(given['crypto']).parent}"] if toolchain else []
+    for compiler, standard, file, names in [(cc, "-std=c11", "consumer.c", lan + wan),
+                                            (cxx, "-std=c++17", "consumer.cpp", lan + wan),
+                                            (cc, "-std=c11", "lan.c", lan)]:
+        options = pkg_config(prefix, "--cflags", "--libs", *names)
+        if ("-lcrypto" in options) != (names != lan):
+            sys.exit(f"libcrypto: {names}: {options}")
         program = work / (file.replace(".", "_") + suffix)
-        run(compiler, standard, *WARNINGS, *flags, source / file, "-o", program, *options, *static)
+        run(compiler, standard, *WARNINGS, *flags, source / file, "-o", program, *options, *crypto, *static)
         expect_version(program, version)
     return version
 
 
-def by_cmake(source, build_folder, version, *options):
+def by_cmake(source, build_folder, version, embedded, *options):
     options += (f"-DCMAKE_C_FLAGS={' '.join(flags)}", f"-DCMAKE_CXX_FLAGS={' '.join(flags)}")
     if toolchain:
         options += (f"-DCMAKE_TOOLCHAIN_FILE={toolchain}",)
     else:
         options += (f"-DCMAKE_C_COMPILER={cc}", f"-DCMAKE_CXX_COMPILER={cxx}")
-    run(cmake, "-G", "Ninja", "-S", source, "-B", build_folder, *options)
-    run(cmake, "--build", build_folder, "--target", "consumer_c", "consumer_cpp")
+    configure = [cmake, "-G", "Ninja", "-S", source, *options]
+    run(*configure, "-B", build_folder / "all", "-DLAN_ONLY=OFF")
+    run(cmake, "--build", build_folder / "all", "--target", "consumer_c", "consumer_cpp")
     for language in ["c", "cpp"]:
-        expect_version(build_folder / f"consumer_{language}{suffix}", version)
+        expect_version(build_folder / "all" / f"consumer_{language}{suffix}", version)
+    run(*configure, "-B", build_folder / "lan", "-DLAN_ONLY=ON")
+    if not embedded:  # there nothing new would be compiled
+        run(cmake, "--build", build_folder / "lan", "--target", "consumer_lan")
+        expect_version(build_folder / "lan" / f"consumer_lan{suffix}", version)
 
 
 with tempfile.TemporaryDirectory(prefix="twinport-install-") as folder:
@@ -78,9 +94,9 @@ with tempfile.TemporaryDirectory(prefix="twinport-install-") as folder:
     write_everything(prefix, source)
     version = by_pkg_config(prefix, source, work)
     # In a cross build the search is confined to CMAKE_FIND_ROOT_PATH; elsewhere that changes nothing.
-    by_cmake(source, work / "installed", version,
+    by_cmake(source, work / "installed", version, False,
              f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_FIND_ROOT_PATH={prefix if toolchain else ''}")
-    by_cmake(source, work / "embedded", version, f"-DTWINPORT_SOURCE={given['source']}")
+    by_cmake(source, work / "embedded", version, True, f"-DTWINPORT_SOURCE={given['source']}")
     programs = sorted(path.name for path in (prefix / "bin").iterdir())
     print("programs:", *programs)
     run(*emulator, prefix / "bin" / f"lanserver{suffix}", "--version")

@@ -61,6 +61,21 @@ static void psk_must_be_the_same(void) {
     }
 }
 
+/* So is what both sides saw before: what the prologue binds cannot be changed on the way. */
+static void prologue_must_be_the_same(void) {
+    static const char *const said[] = {"", "a", "abc", "abd", "abcd"};
+    uint8_t message[MESSAGE];
+    for (unsigned i = 0; i < sizeof said / sizeof said[0]; i++) {
+        pair p;
+        begin(&p, TP_SUITE_CHACHA20_POLY1305, NULL);
+        REQUIRE(tp_noise_begin_initiator(&p.initiator, TP_SUITE_CHACHA20_POLY1305, NULL,
+                    (const uint8_t *)said[i], strlen(said[i]), p.keys.public_key) == TP_OK);
+        CHECK_EQ(tp_noise_write(&p.initiator, NULL, 0, message), TP_OK);
+        CHECK_EQ(tp_noise_read(&p.responder, message, MESSAGE, message),
+            strcmp(said[i], "abc") == 0 ? TP_OK : TP_ERR_AUTH);
+    }
+}
+
 static void turns(void) {
     pair p;
     tp_noise_keys keys;
@@ -158,5 +173,6 @@ static void secrets_do_not_stay(void) {
     }
 }
 
-CHECK_MAIN(CASE(both_sides_have_the_same_keys), CASE(psk_must_be_the_same), CASE(turns),
-    CASE(begins_with_the_right_things_only), CASE(keys_of_small_order), CASE(secrets_do_not_stay))
+CHECK_MAIN(CASE(both_sides_have_the_same_keys), CASE(psk_must_be_the_same),
+    CASE(prologue_must_be_the_same), CASE(turns), CASE(begins_with_the_right_things_only),
+    CASE(keys_of_small_order), CASE(secrets_do_not_stay))
