@@ -54,6 +54,9 @@ static inline bool is_half(const uint8_t *at, const uint8_t *inverted) {
 }
 
 static inline void look_at(const uint8_t *bytes, size_t size) {
+    if (memcmp(bytes, bytes + 1, size - 1) == 0) {
+        return; /* one byte over and over: memory that was never used */
+    }
     for (size_t at = 0; at + HALF <= size; at++) {
         for (unsigned n = 0; begins_one[bytes[at]] && n < needle_count; n++) {
             needles[n].found += is_half(bytes + at, needles[n].inverted) ||
