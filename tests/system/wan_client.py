@@ -23,7 +23,7 @@ class Player(Stream):
         hello = Hello(server_public, suite, token)  # before it connects: who says nothing may have to go
         super().__init__(socket.create_connection(address, PATIENCE, source_address=(source, 0)))
         self.hello, self.terms = hello, None
-        self.late = []  # messages that came while end() waited
+        self.late = []  # messages, or before there are any bytes, that came while end() waited
         if greet:
             self.write_bytes(self.hello.bytes)
             self.take_reply()
@@ -64,7 +64,7 @@ class Player(Stream):
         try:
             while True:
                 if self.opening is None:
-                    self.read_bytes(1)
+                    self.late.append(self.read_bytes(1))
                     continue
                 kind, payload = self.read_frame()
                 if kind == DATA:
