@@ -40,7 +40,7 @@ static void who_is_not_ready_in_time_is_gone(void) {
     raw_peer *slow = connect_silent();
     uint8_t byte;
     for (unsigned i = 0; i < 3; i++) {
-        (void)raw_send(slow, "TPW" + i, 1);
+        (void)raw_send(slow, &"TPW"[i], 1);
     }
     CHECK(!raw_receive(silent, &byte, 1));
     CHECK(!raw_receive(slow, &byte, 1));
