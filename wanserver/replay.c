@@ -103,8 +103,7 @@ static void forget_first(tp__replay *replay) {
     *link = it->next;
     it->next = replay->free;
     replay->free = gone;
-    replay->forgotten =
-        it->expiry; /* never earlier than before: such were refused */
+    replay->forgotten = it->expiry; /* never earlier than before: such were refused */
 }
 
 static void remember(tp__replay *replay, const uint8_t *id, uint64_t expiry) {

@@ -15,11 +15,9 @@ static const char *const auth_names[] = {"token", "open", NULL};
 static const char *const policy_names[] = {"disconnect", "drop", "refuse", NULL};
 static const char *const priority_names[] = {"low", "normal", "high", NULL};
 static const char *const level_names[] = {"debug", "info", "warning", "error", "off", NULL};
-static const char *const close_names[] = {
 #define CLOSE_NAME(name, value, text) text,
-    TP_CLOSE_REASONS(CLOSE_NAME)
+static const char *const close_names[] = {TP_CLOSE_REASONS(CLOSE_NAME) NULL};
 #undef CLOSE_NAME
-        NULL};
 
 static const char *const io_names[] = {"auto", "epoll", "iocp", NULL};
 
