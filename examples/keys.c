@@ -8,23 +8,37 @@
 
 #define LINE_ROOM 256
 
-/* The line without its comment and its end. */
-static void strip(char *line) {
-    line[strcspn(line, "#\r\n")] = '\0';
+static FILE *open_file(const char *path) {
+    FILE *file = fopen(path, "r");
+    if (file != NULL) {
+        (void)setvbuf(file, NULL, _IONBF, 0); /* no buffer in which a copy would stay */
+    }
+    return file;
 }
 
-bool read_key(const char *path, uint8_t key[TP_KEY_SIZE]) {
-    char line[LINE_ROOM] = "";
-    FILE *file = fopen(path, "r");
-    bool good = file != NULL && fgets(line, sizeof line, file) != NULL;
-    if (good) {
-        strip(line);
-        good = tp_key_parse(line, key);
+/* The next line that says something, without its comment and its end. False: there is none. */
+static bool next_line(FILE *file, char line[LINE_ROOM]) {
+    while (fgets(line, LINE_ROOM, file) != NULL) {
+        line[strcspn(line, "#\r\n")] = '\0';
+        if (line[strspn(line, " \t")] != '\0') {
+            return true;
+        }
     }
+    return false;
+}
+
+static void close_file(FILE *file, char line[LINE_ROOM]) {
+    tp_secure_wipe(line, LINE_ROOM);
     if (file != NULL) {
         (void)fclose(file);
     }
-    tp_secure_wipe(line, sizeof line);
+}
+
+bool read_key(const char *path, uint8_t key[TP_KEY_SIZE]) {
+    char line[LINE_ROOM];
+    FILE *file = open_file(path);
+    bool good = file != NULL && next_line(file, line) && tp_key_parse(line, key);
+    close_file(file, line);
     return good;
 }
 
@@ -41,19 +55,13 @@ static bool read_ring_line(const char *line, tp_token_key *key) {
 
 size_t read_key_ring(const char *path, tp_token_key *ring, size_t room) {
     char line[LINE_ROOM];
-    FILE *file = fopen(path, "r");
     size_t count = 0;
+    FILE *file = open_file(path);
     bool good = file != NULL;
-    while (good && fgets(line, sizeof line, file) != NULL) {
-        strip(line);
-        if (line[strspn(line, " \t")] != '\0') {
-            good = count < room && read_ring_line(line, &ring[count]);
-            count += good;
-        }
+    while (good && next_line(file, line)) {
+        good = count < room && read_ring_line(line, &ring[count]);
+        count += good;
     }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    tp_secure_wipe(line, sizeof line);
+    close_file(file, line);
     return good ? count : 0;
 }

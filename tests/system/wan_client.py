@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """A WAN client, independent of the C code: a player for the tests, and a small tool for people.
 
     wan_client.py HOST:PORT SERVER-KEY [TOKEN SECRET]
