@@ -20,7 +20,7 @@
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
 
-enum { CLIENTS = 4, GATE = 0, LANE = 24, REQUESTS = 256, SESSIONS = 12 };
+enum { CLIENTS = 4, GATE = 0, LANE = 24, REQUESTS = 256, SESSIONS = 15 };
 
 /* ---- the clock ------------------------------------------------------------------------------- */
 
@@ -603,7 +603,7 @@ static void open_all(void) {
     options.service = "arena";
     options.identity = identify;
     options.max_players = 5;
-    options.max_waiting = 3;
+    options.max_waiting = 8;
     options.keep_players = 4;
     options.keep_ms = 1000;
     options.max_services = 2;
@@ -729,6 +729,15 @@ static void check_ghosts(void) {
     for (unsigned i = 1; i < CLIENTS; i++) {
         REQUIRE(counts[i] == joins[i]);
     }
+}
+
+/* Everybody who waits has been told his place. */
+static void check_room(void) {
+    uint32_t place = 0;
+    for (const tp__gate_player *player = gate->room.list.first; player; player = player->later) {
+        REQUIRE(player->told == ++place);
+    }
+    REQUIRE(place == gate->room.list.count);
 }
 
 static void close_all(void) {
@@ -861,6 +870,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         come_to_rest();
     }
     check_ghosts();
+    check_room();
     close_all();
     return 0;
 }

@@ -269,6 +269,42 @@ static void tells_everybody_when_it_stops(void) {
     hub_close(stage.hub);
 }
 
+/* A service that takes its time: the first one who leaves is still in its handler. */
+static bool released;
+
+static void leave_slowly(
+    tp_backend *backend, const tp_player *name, tp_leave why, tp_end_reason end) {
+    uint64_t until = tp_clock_ms() + stage_patience_ms();
+    tp_mutex_lock(&stage_mutex);
+    while (!released && tp_clock_ms() < until) {
+        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+    }
+    tp_mutex_unlock(&stage_mutex);
+    service_on_player_leave(backend, name, why, end);
+}
+
+static void waits_for_the_word_of_the_services(void) {
+    init();
+    stage.options.drain_ms = 600000;
+    stage_start(&stage);
+    released = false;
+    service_init(&arena, stage.hub, "arena");
+    arena.handlers.on_player_leave = leave_slowly;
+    service_start(&arena);
+    AWAIT(stage_account(&stage).peers == 1);
+    join_all();
+    tp__gate_stop(stage.gate);
+    CHECK_EQ(tp__gate_wait(stage.gate, 300), TP_ERR_TIMED_OUT);
+    tp_mutex_lock(&stage_mutex);
+    released = true;
+    tp_mutex_unlock(&stage_mutex);
+    stage_close(&stage);
+    CHECK_EQ(arena.leaves, COUNT);
+    CHECK_EQ(arena.why, TP_LEAVE_ENDED); /* each by its LEAVE, and not because the gate is lost */
+    service_leave(&arena);
+    hub_close(stage.hub);
+}
+
 /* A gate is lost with all its players. */
 static void loses_the_players_of_a_gate(void) {
     init();
@@ -341,5 +377,5 @@ CHECK_MAIN(CASE(keeps_players_while_the_service_is_away),
     CASE(keeps_nobody_if_told_so), CASE(keeps_no_longer_than_it_may), CASE(comes_back_with_the_bus),
     CASE(spreads_players_over_the_peers_that_come_back),
     CASE(hands_on_again_what_the_last_move_did), CASE(tells_everybody_when_it_stops),
-    CASE(loses_the_players_of_a_gate), CASE(gives_no_players_to_who_does_not_understand),
-    CASE(closes_whom_the_service_refuses))
+    CASE(waits_for_the_word_of_the_services), CASE(loses_the_players_of_a_gate),
+    CASE(gives_no_players_to_who_does_not_understand), CASE(closes_whom_the_service_refuses))

@@ -112,7 +112,13 @@ static void does_not_tell_more_often_than_it_may(void) {
     AWAIT(players[1].in);
     AWAIT(players[3].place == 2); /* the first round begins at once */
     player_quit(&stage, &players[1]);
-    AWAIT(players[2].in); /* this does not wait for a round */
+    AWAIT(players[2].in);        /* this does not wait for a round */
+    tp_mutex_lock(&stage_mutex); /* time for what must not happen */
+    uint64_t until = tp_clock_ms() + 200;
+    while (tp_clock_ms() < until) {
+        tp_condition_wait(&stage_changed, &stage_mutex, 200);
+    }
+    tp_mutex_unlock(&stage_mutex);
     CHECK_LE(players[3].places, 2);
     close_all();
 }

@@ -218,6 +218,7 @@ tp_err tp__gate_start(tp__gate *gate, tp_server *server) {
         gate->stopping = false;
         gate->server_stopped = false;
         gate->client_told = false;
+        gate->client_over = false;
         gate->armed = false;
         gate->server = server;
     }
@@ -287,8 +288,14 @@ tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
     if (!stopping) {
         return TP_ERR_STATE;
     }
-    if (!client_told && tp_lanclient_wait(gate->client, 0) == TP_ERR_WRONG_THREAD) {
-        return TP_ERR_WRONG_THREAD;
+    if (!client_told) {
+        tp_err early = tp_lanclient_wait(gate->client, 0);
+        if (early == TP_ERR_WRONG_THREAD) {
+            return early;
+        }
+        if (early == TP_OK) {
+            gate->client_over = true; /* somebody else stopped it; that is told only once */
+        }
     }
     tp_err error = server_stopped ? TP_OK : wait_for_server(gate, timeout_ms);
     if (!error && !client_told) {
@@ -299,7 +306,9 @@ tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
     }
     tp_lanclient_stop(gate->client);
     gate->client_told = true;
-    error = tp_lanclient_wait(gate->client, left_of(timeout_ms, since));
+    if (!gate->client_over) {
+        error = tp_lanclient_wait(gate->client, left_of(timeout_ms, since));
+    }
     if (!error) {
         tp_mutex_lock(&gate->mutex);
         gate->started = false;

@@ -49,6 +49,9 @@
 #define TP__GATE_WINDOW   256u /* requests under way to one peer */
 #define TP__GATE_RETRY_MS 50u  /* after the bus had no room */
 #define TP__GATE_TICK_MS  50u
+#ifndef TP__GATE_TELLS
+#define TP__GATE_TELLS 1024u /* places told in one tick; the fuzzer's are fewer */
+#endif
 
 typedef enum tp__gate_state {
     TP__GATE_ABSENT, /* the entry is nobody's */
@@ -156,6 +159,7 @@ struct tp__gate {
     bool stopping;
     bool server_stopped;
     bool client_told;
+    bool client_over; /* its end has been waited for */
     uint64_t drain_by_ms;
     bool armed; /* a tick is on its way */
     unsigned players;

@@ -2,7 +2,7 @@
  * The waiting room: who came when all places were taken, in order.
  *
  * One who comes is told his place at once. When somebody ahead of him leaves, his place changes: this is told
- * in rounds through the room, at most one each tell_ms and TELLS players of it in one tick, so that a
+ * in rounds through the room, at most one each tell_ms and TP__GATE_TELLS players of it in one tick, so that a
  * crowd that comes and goes costs no more than this. A round walks from the front and counts; one who leaves
  * behind it does not matter to it, one who leaves ahead of it is known by his number.
  *
@@ -10,8 +10,6 @@
  */
 #include "proto/gate.h"
 #include "wanserver/gate/gate_internal.h"
-
-#define TELLS 1024u
 
 bool tp__gate_tell_place(tp__gate *gate, tp__gate_player *player, uint32_t place) {
     tp_packet *packet = tp_packet_new(TP_GATE_PLACE_SIZE);
@@ -33,7 +31,10 @@ void tp__gate_wait_in_room(tp__gate *gate, tp__gate_player *player) {
     tp__gate_set_state(player, TP__GATE_WAITING);
     tp__gate_list_append(&gate->room.list, player);
     gate->account.waited++;
-    (void)tp__gate_tell_place(gate, player, gate->room.list.count); /* else the next round does */
+    if (!tp__gate_tell_place(gate, player, gate->room.list.count)) {
+        gate->room.moved = true; /* a round tries again, if he is still there */
+        tp__gate_arm(gate);
+    }
 }
 
 void tp__gate_leave_room(tp__gate *gate, tp__gate_player *player) {
@@ -69,11 +70,11 @@ bool tp__gate_tell_room(tp__gate *gate, uint64_t now_ms) {
     if (!room->next && room->moved && now_ms >= room->again_ms) {
         begin_round(room, now_ms, gate->options.tell_ms);
     }
-    for (unsigned i = 0; i < TELLS && room->next; i++) {
+    for (unsigned i = 0; i < TP__GATE_TELLS && room->next; i++) {
         tp__gate_player *player = room->next;
         if (player->told != room->next_place &&
             !tp__gate_tell_place(gate, player, room->next_place)) {
-            room->moved = true; /* the next round tries again, if he is still there */
+            room->moved = true; /* likewise */
         }
         room->next = player->later;
         room->next_place++;

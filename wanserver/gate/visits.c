@@ -265,6 +265,7 @@ static void again(tp__gate *gate, tp__gate_visit *visit, tp__visit_state state) 
     enqueue(visit, state);
 }
 
+/* The visit goes on without its player. */
 static void refuse_player(tp__gate *gate, tp__gate_visit *visit, uint16_t close_code) {
     tp__gate_player *player = visit->player;
     gate->account.refused_joins++;
@@ -272,7 +273,6 @@ static void refuse_player(tp__gate *gate, tp__gate_visit *visit, uint16_t close_
         part(visit);
         tp__gate_close_player(gate, player, close_code);
     }
-    finish(gate, visit);
 }
 
 /* Whoever does not understand JOIN has never heard of any player. */
@@ -303,6 +303,7 @@ static void on_join_answer(
     case TP_OK:
         if (done->status == TP_GATE_REFUSED) {
             refuse_player(gate, visit, done->close_code);
+            finish(gate, visit);
         } else if (!visit->player) {
             enqueue(visit, TP__VISIT_DUE_LEAVE);
         }
@@ -314,6 +315,7 @@ static void on_join_answer(
         break;
     case TP_ERR_TOO_LARGE: /* a blob larger than the peer takes */
         refuse_player(gate, visit, gate->options.lost_close);
+        join_again(gate, visit);
         break;
     case TP_ERR_UNSUPPORTED:
     case TP_ERR_PROTOCOL:
