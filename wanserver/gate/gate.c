@@ -53,6 +53,9 @@ static const char *fault_of(const tp__gate_options *options) {
     if (options->tell_ms < 10 || options->tell_ms > 3600000) {
         return "tell_ms: 10..3,600,000";
     }
+    if (options->keep_players > TP_MAX_SESSIONS) {
+        return "keep_players: 0..1,048,576";
+    }
     if (options->keep_ms > 86400000) {
         return "keep_ms: 0..86,400,000";
     }
@@ -218,7 +221,6 @@ tp_err tp__gate_start(tp__gate *gate, tp_server *server) {
         gate->stopping = false;
         gate->server_stopped = false;
         gate->client_told = false;
-        gate->client_over = false;
         gate->armed = false;
         gate->server = server;
     }
@@ -288,14 +290,8 @@ tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
     if (!stopping) {
         return TP_ERR_STATE;
     }
-    if (!client_told) {
-        tp_err early = tp_lanclient_wait(gate->client, 0);
-        if (early == TP_ERR_WRONG_THREAD) {
-            return early;
-        }
-        if (early == TP_OK) {
-            gate->client_over = true; /* somebody else stopped it; that is told only once */
-        }
+    if (!client_told && tp_lanclient_wait(gate->client, 0) == TP_ERR_WRONG_THREAD) {
+        return TP_ERR_WRONG_THREAD;
     }
     tp_err error = server_stopped ? TP_OK : wait_for_server(gate, timeout_ms);
     if (!error && !client_told) {
@@ -306,8 +302,9 @@ tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
     }
     tp_lanclient_stop(gate->client);
     gate->client_told = true;
-    if (!gate->client_over) {
-        error = tp_lanclient_wait(gate->client, left_of(timeout_ms, since));
+    error = tp_lanclient_wait(gate->client, left_of(timeout_ms, since));
+    if (error == TP_ERR_STATE) {
+        error = TP_OK; /* somebody else stopped it, and it is over */
     }
     if (!error) {
         tp_mutex_lock(&gate->mutex);

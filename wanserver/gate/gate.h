@@ -49,17 +49,14 @@ typedef struct tp__gate_options {
     const char *service;         /* where players go first: 1..63 bytes of a-z 0-9 . _ -; copied */
     tp__gate_identity *identity; /* NULL: nobody has one */
 
-    unsigned max_players; /* who play at once, 1..TP_MAX_SESSIONS */
-    unsigned
-        max_waiting; /* ... and wait for a place, 0..TP_MAX_SESSIONS; 0: there is no waiting room */
-    unsigned tell_ms; /* how often one who waits is told a new place at most, 10..3,600,000 */
-    unsigned
-        keep_players;    /* who are kept while no peer of their service is there, 0..max_players */
-    unsigned keep_ms;    /* ... and for how long, 0..86,400,000 */
-    uint16_t lost_close; /* the close code of those who are not, or no longer */
+    unsigned max_players;  /* who play at once, 1..TP_MAX_SESSIONS */
+    unsigned max_waiting;  /* ... and wait for a place, 0..TP_MAX_SESSIONS; 0: no waiting room */
+    unsigned tell_ms;      /* how often one who waits is told a new place at most, 10..3,600,000 */
+    unsigned keep_players; /* kept while no peer of their service is there, 0..TP_MAX_SESSIONS */
+    unsigned keep_ms;      /* ... and for how long, 0..86,400,000 */
+    uint16_t lost_close;   /* the close code of those who are not, or no longer */
     unsigned max_services; /* that players may be moved to, the first one included, 1..1,024 */
-    unsigned
-        drain_ms; /* a stop: for the services to confirm that the players have left, 0..600,000 */
+    unsigned drain_ms;     /* a stop: for services to confirm that players have left, 0..600,000 */
 } tp__gate_options;
 
 /* lanclient's defaults with the service "gate" and port 7400; 4,096 players, nobody waits, places told
@@ -97,8 +94,7 @@ tp_lanclient *tp__gate_client(tp__gate *gate);
 /* Why a player's message did not get to a service. X(code name, word). */
 #define TP__GATE_DROPS(X)                                                                          \
     X(TP__GATE_DROP_WAITING, "waiting") /* he is still waiting for a place: protocol error */      \
-    X(TP__GATE_DROP_NO_SERVICE,                                                                    \
-        "no-service") /* no peer of his service is there, or has him yet */                        \
+    X(TP__GATE_DROP_NO_SERVICE, "no-service") /* no peer of his service has him (yet) */           \
     X(TP__GATE_DROP_BUS_FULL, "bus-full")                                                          \
     X(TP__GATE_DROP_TOO_LARGE, "too-large")                                                        \
     X(TP__GATE_DROP_NO_MEMORY, "no-memory")
@@ -127,24 +123,23 @@ typedef enum tp__gate_refusal {
  *     arrived = left + players + waiting                  joined = confirmed_leaves + lost_visits + visits
  */
 typedef struct tp__gate_account {
-    unsigned players;     /* who play, now; the kept ones included */
-    unsigned kept;        /* ... of whom no peer has */
-    unsigned waiting;     /* for a place, now */
-    unsigned services;    /* known, now */
-    unsigned peers;       /* of them, now */
-    unsigned visits;      /* players at peers, now, until their leaving is confirmed */
-    uint64_t arrived;     /* sessions that came */
-    uint64_t left;        /* ... and went */
-    uint64_t waited;      /* who had to wait for a place */
-    uint64_t admitted;    /* ... and got one */
-    uint64_t gave_up;     /* ... and left without */
-    uint64_t turned_away; /* came when both were full, or memory was out */
-    uint64_t joined;      /* visits begun: JOINs handed to the bus for the first time */
-    uint64_t returns;     /* ... flagged as a return */
-    uint64_t
-        confirmed_leaves; /* visits that ended with the peer's word, or before it had heard of them */
-    uint64_t lost_visits; /* ... because the peer, or the bus, was lost */
-    uint64_t retries; /* JOINs and LEAVEs said again, because the bus was full or no answer came */
+    unsigned players;          /* who play, now; the kept ones included */
+    unsigned kept;             /* ... of whom no peer has */
+    unsigned waiting;          /* for a place, now */
+    unsigned services;         /* known, now */
+    unsigned peers;            /* of them, now */
+    unsigned visits;           /* players at peers, now, until their leaving is confirmed */
+    uint64_t arrived;          /* sessions that came */
+    uint64_t left;             /* ... and went */
+    uint64_t waited;           /* who had to wait for a place */
+    uint64_t admitted;         /* ... and got one */
+    uint64_t gave_up;          /* ... and left without */
+    uint64_t turned_away;      /* came when both were full, or memory was out */
+    uint64_t joined;           /* visits begun: JOINs handed to the bus for the first time */
+    uint64_t returns;          /* ... flagged as a return */
+    uint64_t confirmed_leaves; /* visits ended by the peer's word, or before it had heard of them */
+    uint64_t lost_visits;      /* ... because the peer, or the bus, was lost */
+    uint64_t retries;       /* JOINs and LEAVEs said again: the bus was full, or no answer came */
     uint64_t refused_joins; /* by the service */
     uint64_t kept_total;    /* players that came to be kept */
     uint64_t lost_closed;   /* ... and were closed: too many, or too long */
@@ -158,8 +153,7 @@ typedef struct tp__gate_account {
     uint64_t to_players; /* copies */
     uint64_t sent;
     uint64_t refused[TP__GATE_REFUSAL_COUNT];
-    uint64_t
-        malformed; /* messages from the bus that are none of a service's to its gate: returned */
+    uint64_t malformed; /* messages of peers that are none of a service's: returned */
 } tp__gate_account;
 
 /* Any thread. Each number is right; their sums fit when nothing moves. */

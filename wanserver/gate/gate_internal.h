@@ -159,7 +159,6 @@ struct tp__gate {
     bool stopping;
     bool server_stopped;
     bool client_told;
-    bool client_over; /* its end has been waited for */
     uint64_t drain_by_ms;
     bool armed; /* a tick is on its way */
     unsigned players;

@@ -165,12 +165,9 @@ typedef struct tp_backend_options {
     size_t size;              /* sizeof(tp_backend_options) */
     void *context;            /* yours: tp_backend_context() */
     tp_lanclient_options bus; /* address and service are yours to set; its context is not used */
-    const char
-        *gates; /* the service that gates are of: their word about players is believed; copied */
-    unsigned
-        max_players; /* at once, 1..TP_MAX_SESSIONS; one more is refused and closed with `full` */
-    unsigned
-        max_gates; /* at once, 1..TP_BACKEND_MAX_GATES; players of one more are refused likewise */
+    const char *gates;    /* the service gates are of: they are believed about players; copied */
+    unsigned max_players; /* at once, 1..TP_MAX_SESSIONS; one more is closed with `full` */
+    unsigned max_gates;   /* at once, 1..TP_BACKEND_MAX_GATES; the players of one more likewise */
 } tp_backend_options;
 
 #define TP_BACKEND_MAX_GATES 256u
@@ -272,8 +269,7 @@ typedef struct tp_backend_stats {
     uint64_t malformed;        /* gates' messages that are none: returned to them */
     uint64_t sent;             /* copies of messages to players handed to the bus */
     uint64_t bus_messages;     /* ... in so many messages */
-    uint64_t
-        returned; /* messages that the bus gave back to this client, others' than players' included */
+    uint64_t returned;         /* messages that the bus gave back, others than players' included */
 } tp_backend_stats;
 
 void tp_backend_get_stats(const tp_backend *backend, tp_backend_stats *stats);
