@@ -84,42 +84,48 @@ def report(server, mode, patience=PATIENCE, code=0, **options):
     return json.loads(line), said
 
 
-def check_right(server, mode, options):
-    found, said = report(server, mode, **options)
-    expect_equal(found["errors"], 0, said)
-    expect(found["connects"] >= 1, f"connections: {said}")
-    if mode == "echo":
-        expect(found["answers"] >= 10, f"answers: {said}")
-    if mode == "garbage":
-        expect(found["closes"]["none"] > 0 and found["closes"]["protocol"] > 0,
-               f"both kinds of garbage, of the wire and of frames: {said}")
+def is_enough(found):
+    """It did what its mode is for."""
+    if found["mode"] == "echo":
+        return found["answers"] >= found["connections"]
+    if found["mode"] == "garbage":  # both kinds of it, the wire's and that of the frames
+        return found["closes"]["none"] > 0 and found["closes"].get("protocol", 0) > 0
+    return found["connects"] >= 1
+
+
+def check_right(mode, options, tokens=False):
+    for seconds in (0.3, 3, 30):  # a machine that stalls lets little happen in a short time
+        with EchoServer(mode=TOKEN if tokens else OPEN, ring={5: os.urandom(32)}) as server:
+            more = {"token_file": system_path(tokens_file(server, 500))} if tokens else {}
+            found, said = report(server, mode, seconds=seconds, **more, **options)
+            expect_equal(found["errors"], 0, said)
+        if is_enough(found):
+            return
+    raise Failed(f"it does not do what it is for: {said}")
 
 
 def case_right():
     for mode, options in RIGHT + CHACHA:
-        with EchoServer() as server:
-            check_right(server, mode, options)
+        check_right(mode, options)
 
 
 def case_right_with_tokens():
     for mode, options in RIGHT[-5:] + CHACHA:
-        with EchoServer(mode=TOKEN, ring={5: os.urandom(32)}) as server:
-            path = system_path(tokens_file(server, 500))
-            check_right(server, mode, {"token_file": path, **options})
+        check_right(mode, options, tokens=True)
 
 
-def check_wrong(patience, fault, mode, options, names):
+def check_wrong(patience, seconds, fault, mode, options, names):
     with EchoServer(fault) as server:
-        found, said = report(server, mode, patience=patience, code=1, **options)
+        found, said = report(server, mode, patience=patience, seconds=seconds, code=1, **options)
         expect(set(names) & set(found["faults"]), f"{fault}: none of {names} is named\n{said}")
 
 
 def case_wrong():
     for wanted in WRONG:
         try:
-            check_wrong(SHORT, *wanted)
-        except Failed:  # on a machine that stalls, a short patience may hide the fault behind others
-            check_wrong(PATIENCE, *wanted)
+            check_wrong(SHORT, 0.3, *wanted)
+        except Failed:  # on a machine that stalls, what takes long may hide the fault, or it does not happen
+            check_wrong(PATIENCE, 10, *wanted)
 
 
 def case_ping():

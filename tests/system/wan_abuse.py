@@ -7,7 +7,7 @@ import socket
 import time
 
 from echo_abuse import GARBAGE, HALF_OPEN, LARGE, RESET, SLOW, STORM, bear
-from echo_server import Load, each_server, load
+from echo_server import Load, each_server
 from stage import EMULATOR, FACTOR, PATIENCE, cases, expect, expect_equal, until
 from wan_noise import AES, SUITES
 from wan_protocol import RATE, Ended, Hello

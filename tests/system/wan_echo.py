@@ -192,7 +192,7 @@ class Proxy:
         self.server, self.at, self.value = server, at, value
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
@@ -268,8 +268,9 @@ def misdeeds(server, suite):
             first, second = player.sealing.seal(frame(b"1")), player.sealing.seal(frame(b"2"))
             return second + first
 
-        yield from (("a flipped bit", flipped), ("a lost record", lost), ("a repeated record", lambda player: player.first),
-                    ("swapped records", swapped), ("a reflected record", lambda player: player.heard),
+        yield from (("a flipped bit", flipped), ("a lost record", lost), ("swapped records", swapped),
+                    ("a repeated record", lambda player: player.first),
+                    ("a reflected record", lambda player: player.heard),
                     ("a stranger's record", lambda player: stranger))
 
 
