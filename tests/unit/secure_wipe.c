@@ -21,6 +21,19 @@ typedef struct session {
 
 static session live;
 
+/* A key, and what HMAC makes of it before it hashes that. */
+static void remember_hmac_key(const char *name, const uint8_t *key) {
+    uint8_t masked[TP_KEY_SIZE];
+    static const uint8_t masks[] = {0, 0x36, 0x5c};
+    for (unsigned m = 0; m < sizeof masks; m++) {
+        for (unsigned i = 0; i < TP_KEY_SIZE; i++) {
+            masked[i] = key[i] ^ masks[m];
+        }
+        remember(m == 0 ? name : "a key in HMAC's block", masked);
+    }
+    tp_secure_wipe(masked, sizeof masked);
+}
+
 static void remember_psk_and_mac_key(void) {
     uint8_t derived[TP_KEY_SIZE];
     REQUIRE(tp_token_psk(live.stage.secret, derived) == TP_OK);
@@ -35,8 +48,8 @@ static void log_in(tp_suite suite) {
     uint8_t reply[TP_REPLY_WELCOME];
     stage_draw(&live.stage);
     remember("the gateway's private key", live.stage.gateway.pair.private_key);
-    remember("a key of the ring", live.stage.ring[1].key);
-    remember("S", live.stage.secret);
+    remember_hmac_key("a key of the ring", live.stage.ring[1].key);
+    remember_hmac_key("S", live.stage.secret);
     remember_psk_and_mac_key();
     stage_hello(&live.stage, suite, TP_MODE_TOKEN, &live.client, hello);
     remember("the client's ephemeral key", live.client.ephemeral_private);
@@ -80,7 +93,7 @@ static void close_session(void) {
 /* ---- the cases ---------------------------------------------------------------------------------------------- */
 
 static const char *const short_lived[] = {
-    "psk", "mac1's key", "the client's ephemeral key", "the chaining key"};
+    "psk", "mac1's key", "a key in HMAC's block", "the client's ephemeral key", "the chaining key"};
 
 /* Has it served by the time the session is there? */
 static bool has_served(const char *name) {
@@ -118,7 +131,7 @@ static void refuse_login(void) {
     uint8_t hello[TP_HELLO_MAX];
     uint8_t reply[TP_REPLY_WELCOME] = {0};
     stage_draw(&live.stage);
-    remember("S", live.stage.secret);
+    remember_hmac_key("S", live.stage.secret);
     remember_psk_and_mac_key();
     stage_hello(&live.stage, TP_SUITE_AES_256_GCM, TP_MODE_TOKEN, &live.client, hello);
     remember("the client's ephemeral key", live.client.ephemeral_private);
@@ -132,6 +145,7 @@ static void refuse_login(void) {
  * with whatever was last copied through them. So everything is done once before it counts. False: there is
  * nothing to search here. */
 static bool warm(void) {
+    forget();
     log_in(TP_SUITE_CHACHA20_POLY1305);
     open_directions(TP_SUITE_CHACHA20_POLY1305);
     talk(&live.directions[0], &live.directions[1]);
