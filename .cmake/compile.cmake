@@ -38,17 +38,20 @@ endif()
 
 # twinport_across_files(TARGET...): in a release by gcc, libraries carry their intermediate form beside
 # the code, and a program named here is optimised across all of them. Everybody else is told to leave that
-# form alone, which costs each link of a test seconds otherwise.
+# form alone, which costs each link of a test seconds otherwise. (gcc's driver takes -fno-lto for the last word
+# on its linker plugin, wherever it stands: so a program named here must not see it at all.)
 set(across_files FALSE)
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT TWINPORT_SANITIZE)
     set(across_files TRUE)
-    add_link_options($<$<CONFIG:Release>:-fno-lto>)
+    set(as_usual $<NOT:$<BOOL:$<TARGET_PROPERTY:TWINPORT_ACROSS_FILES>>>)
+    add_link_options($<$<AND:$<CONFIG:Release>,${as_usual}>:-fno-lto>)
 endif()
 
 function(twinport_across_files)
     if(NOT across_files)
         return()
     endif()
+    set_target_properties(${ARGN} PROPERTIES TWINPORT_ACROSS_FILES TRUE)
     foreach(target IN LISTS ARGN)
         target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-flto=auto$<SEMICOLON>-ffat-lto-objects>)
         target_link_options(${target} PRIVATE $<$<CONFIG:Release>:-flto=auto$<SEMICOLON>-O3>)
