@@ -4,9 +4,10 @@
  * Both run in the session's handlers, on any worker. What everybody must see in one order (who is
  * here) happens under the directory.
  *
- * A newcomer is told of all others before it is published, so no message overtakes their PEER_UP;
- * the others are told of it before its own first message can be routed, since that comes through
- * the same session's handler. At its end the order is: no message reaches it any more; what it has
+ * A newcomer is told of all others before it is published, so no message overtakes their PEER_UP. It is
+ * published before the others are told of it, since one that hears of it on another worker may answer at
+ * once; and they are told before its own first message can be routed, since that comes through the same
+ * session's handler. At its end the order is: no message reaches it any more; what it has
  * not confirmed goes back; PEER_DOWN.
  */
 #include <string.h>
@@ -181,15 +182,21 @@ static tp__peer *enter(tp__hub *hub, tp_session_id session, const hello *said, t
     memcpy(peer->instance, said->instance, said->instance_size + 1);
     uint32_t seed = tp_bus_service_hash(said->instance, said->instance_size);
     tp_packet *up = peer_up_packet(peer);
-    if (!up || !welcome_all(hub, peer) ||
-        !tp__service_add(service, tp__member_make(peer->public_id, seed))) {
+    if (!up || !welcome_all(hub, peer)) {
         tp_packet_release(up);
+        tp__peers_close(hub, peer);
+        return NULL;
+    }
+    tp__peers_publish(hub, peer);
+    if (!tp__service_add(service, tp__member_make(peer->public_id, seed))) {
+        tp_packet_release(up);
+        tp__peers_withdraw(hub, peer);
+        hub->up_count--; /* it was the last to come */
         tp__peers_close(hub, peer);
         return NULL;
     }
     announce(hub, peer, up);
     tp_packet_release(up);
-    tp__peers_publish(hub, peer);
     return peer;
 }
 

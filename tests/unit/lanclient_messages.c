@@ -311,6 +311,52 @@ static void what_is_too_large_comes_back(void) {
     hub_close(hub);
 }
 
+enum { GREETERS = 4, COMERS = 30 };
+
+/* Says hello to whoever comes, as soon as it hears of him. */
+static void greet(tp_lanclient *client, const tp_peer *peer) {
+    if (strcmp(peer->service, "comer") == 0) {
+        CHECK_EQ(say(party_of(client), peer->id, "hello", NULL), TP_OK);
+    }
+}
+
+static unsigned returned_to(const party *greeters) {
+    unsigned returns = 0;
+    for (unsigned i = 0; i < GREETERS; i++) {
+        returns += greeters[i].returns;
+    }
+    return returns;
+}
+
+/* The greeters' connections are on other workers of the hub than the newcomer's: they hear of him, and their
+ * hello is routed, while his own worker may still be busy with his coming. */
+static void who_is_announced_can_be_reached_at_once(void) {
+    static party greeters[GREETERS];
+    tp__hub_options options;
+    stage_open();
+    hub_options(&options);
+    options.server.workers = 4;
+    tp__hub *hub = hub_open(&options);
+    for (unsigned i = 0; i < GREETERS; i++) {
+        char name[] = {'g', (char)('0' + i), '\0'};
+        party_init(&greeters[i], hub, "greeter", name);
+        greeters[i].handlers.on_peer_up = greet;
+        party_start(&greeters[i]);
+        AWAIT(greeters[i].ups == 1);
+    }
+    for (unsigned i = 0; i < COMERS; i++) {
+        party comer;
+        party_join(&comer, hub, "comer", "c");
+        AWAIT(comer.messages == GREETERS || returned_to(greeters) > 0);
+        REQUIRE(returned_to(greeters) == 0);
+        party_leave(&comer);
+    }
+    for (unsigned i = 0; i < GREETERS; i++) {
+        party_leave(&greeters[i]);
+    }
+    hub_close(hub);
+}
+
 static void wrong_calls_do_nothing(void) {
     tp__hub *hub = hub_open_default();
     party a;
@@ -350,4 +396,5 @@ CHECK_MAIN(CASE(peers_see_each_other_come_and_go), CASE(a_message_reaches_its_pe
     CASE(all_reaches_everybody_else), CASE(requests_are_answered),
     CASE(an_answer_may_come_later_from_any_thread), CASE(a_request_times_out_once),
     CASE(what_finds_nobody_comes_back), CASE(what_nobody_handles_comes_back),
-    CASE(what_is_too_large_comes_back), CASE(wrong_calls_do_nothing))
+    CASE(what_is_too_large_comes_back), CASE(who_is_announced_can_be_reached_at_once),
+    CASE(wrong_calls_do_nothing))
