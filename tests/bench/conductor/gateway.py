@@ -41,11 +41,11 @@ def backend(settings, bus_port, core):
 
 def wait_for_echo(settings, where):
     """Until a player's message has come back: until then the gate may not know the service yet."""
-    argv = [
-        f"{settings.bin}/bench-player-echo", *where, "--connections", "1", "--window", "1",
-        "--size", "64", "--seconds", "0.01", "--warm", "0", "--patience", "0.5",
-    ]  # fmt: skip
-    for _ in range(40):
+    for patience in (0.25, 0.5, 1, 2, 4, 8, 16, 32):  # what was said too early is lost
+        argv = [
+            f"{settings.bin}/bench-player-echo", *where, "--connections", "1", "--window", "1",
+            "--size", "64", "--seconds", "0.01", "--warm", "0", "--patience", str(patience),
+        ]  # fmt: skip
         last = subprocess.run(argv, capture_output=True, text=True, check=False)
         if last.returncode == 0:
             return
