@@ -20,14 +20,11 @@
 extern "C" {
 #endif
 
-#define TP_KEY_SIZE    32u /* X25519 private and public keys, cipher keys, psk, hashes */
-#define TP_SECRET_TAG  16u /* what an AEAD adds to its plaintext */
+#define TP_KEY_SIZE   32u /* X25519 private and public keys, cipher keys, psk, hashes */
+#define TP_SECRET_TAG 16u /* what an AEAD adds to its plaintext */
 
 /* The values are those on the wire. */
-typedef enum tp_suite {
-    TP_SUITE_AES_256_GCM = 1,
-    TP_SUITE_CHACHA20_POLY1305 = 2
-} tp_suite;
+typedef enum tp_suite { TP_SUITE_AES_256_GCM = 1, TP_SUITE_CHACHA20_POLY1305 = 2 } tp_suite;
 
 typedef enum tp_mode {
     TP_MODE_OPEN = 0, /* Noise NK: whoever knows the gateway's public key may connect */

@@ -50,8 +50,9 @@ typedef struct tp_token {
  * needs `token` and `secret`, over a channel that is secure. identity->size must be set. TP_ERR_INVALID,
  * TP_ERR_CRYPTO.
  */
-tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry, const uint8_t server_public[TP_KEY_SIZE],
-    const tp_identity *identity, uint8_t token[TP_TOKEN_SIZE], uint8_t secret[TP_KEY_SIZE]);
+tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,
+    const uint8_t server_public[TP_KEY_SIZE], const tp_identity *identity,
+    uint8_t token[TP_TOKEN_SIZE], uint8_t secret[TP_KEY_SIZE]);
 
 /*
  * Opens a token at the time `now` (seconds since 1970). In this order: TP_ERR_PROTOCOL (its zeros are not
@@ -59,7 +60,8 @@ tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry, const uint8_t ser
  * does not open: forged, or for another gateway), TP_ERR_CRYPTO. On error `opened` is all zero.
  */
 tp_err tp_token_open(const tp_token_key *ring, size_t keys, uint64_t now,
-    const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE], tp_token *opened);
+    const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE],
+    tp_token *opened);
 
 /* What both sides derive from S: the psk of the handshake, and the key of HELLO's mac1. */
 tp_err tp_token_psk(const uint8_t secret[TP_KEY_SIZE], uint8_t psk[TP_KEY_SIZE]);
