@@ -133,6 +133,31 @@ static void a_byte_too_many_is_refused(void) {
     }
 }
 
+/* Nor between HELLO and its answer: there is nothing to say yet. The handshake may be quicker than the byte,
+ * which then begins a record: so it is tried until it was not. */
+static void a_byte_before_the_answer_is_refused(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
+    uint64_t deadline = raw_deadline();
+    while (wan_stats(&stage).foreign == 0 && tp_clock_ms() < deadline) {
+        wan_peer *peer = wan_stage_connect(&stage, &login);
+        uint64_t work = server_work();
+        CHECK(wan_send_hello(peer));
+        while (server_work() == work && tp_clock_ms() < deadline) {
+        }
+        (void)raw_send(peer->raw, "x", 1);
+        if (wan_take_reply(peer)) {
+            raw_finish(peer->raw);
+        }
+        CHECK_NE(raw_end(peer->raw), TP_ERR_TIMED_OUT);
+        wan_close(peer, false);
+    }
+    CHECK_EQ(wan_stats(&stage).foreign, 1);
+    check_nobody_came_in();
+    wan_stage_close(&stage);
+}
+
 /* A short one waits for the rest, whatever a foreign client thinks it has said. */
 static void other_protocols_are_refused_at_once(void) {
     static const char *const others[] = {
@@ -279,6 +304,7 @@ static void the_ring_can_be_replaced(void) {
 CHECK_MAIN(CASE(no_bit_of_an_open_hello_may_change),
     CASE(no_bit_of_a_hello_with_a_token_may_change),
     CASE(another_suite_or_mode_is_never_established), CASE(a_byte_too_many_is_refused),
-    CASE(other_protocols_are_refused_at_once), CASE(another_version_is_told_ours),
-    CASE(tokens_that_are_not_good_cost_nothing), CASE(a_token_opens_one_session),
-    CASE(no_token_is_taken_that_cannot_be_remembered), CASE(the_ring_can_be_replaced))
+    CASE(a_byte_before_the_answer_is_refused), CASE(other_protocols_are_refused_at_once),
+    CASE(another_version_is_told_ours), CASE(tokens_that_are_not_good_cost_nothing),
+    CASE(a_token_opens_one_session), CASE(no_token_is_taken_that_cannot_be_remembered),
+    CASE(the_ring_can_be_replaced))
