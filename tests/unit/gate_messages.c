@@ -210,6 +210,108 @@ static void gives_players_to_the_peer_with_the_fewest(void) {
     close_all();
 }
 
+/* ---- what does not arrive ---------------------------------------------------------------------- */
+
+static bool released;
+
+static void listen_slowly(tp_backend *backend, const tp_player *name, tp_packet *packet) {
+    uint64_t until = tp_clock_ms() + stage_patience_ms();
+    tp_mutex_lock(&stage_mutex);
+    while (!released && tp_clock_ms() < until) {
+        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+    }
+    tp_mutex_unlock(&stage_mutex);
+    service_on_player_message(backend, name, packet);
+}
+
+/* The service is busy with the first message: the hub holds a few for it and returns the others. */
+static void counts_what_the_bus_gives_back(void) {
+    enum { SAID = 50, HELD = 8 };
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    options.unconfirmed_limit = HELD;
+    stage_init(&stage, hub_open(&options));
+    stage_start(&stage);
+    released = false;
+    service_init(&arena, stage.hub, "arena");
+    arena.handlers.on_player_message = listen_slowly;
+    service_start(&arena);
+    join_players(&arena, 0, 1);
+    for (unsigned i = 0; i < SAID; i++) {
+        CHECK(player_say(&stage, &players[0], "listen"));
+    }
+    AWAIT(stage_account(&stage).from_players == SAID);
+    AWAIT(stage_account(&stage).returned > 0);
+    tp_mutex_lock(&stage_mutex);
+    released = true;
+    tp_mutex_unlock(&stage_mutex);
+    AWAIT(arena.messages + stage_account(&stage).returned == stage_account(&stage).forwarded);
+    close_all();
+}
+
+/* A message larger than the bus takes. */
+static void counts_what_is_too_large(void) {
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    options.server.max_frame = 2000;
+    stage_init(&stage, hub_open(&options));
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    join_players(&arena, 0, 1);
+    tp_packet *packet = tp_packet_new(2000);
+    REQUIRE(packet != NULL && tp_packet_put_space(packet, 2000) != NULL);
+    CHECK(tp_server_send(stage.crowd, players[0].session, packet));
+    tp_packet_release(packet);
+    AWAIT(stage_account(&stage).dropped[TP__GATE_DROP_TOO_LARGE] == 1);
+    CHECK(player_say(&stage, &players[0], "smaller"));
+    AWAIT(arena.messages == 1);
+    close_all();
+}
+
+static tp_err say_to_gate(party *from, const void *bytes, size_t size) {
+    tp_packet *packet = tp_packet_copy_of(bytes, size);
+    REQUIRE(packet != NULL);
+    tp_peer_id gate = tp_lanclient_self(tp__gate_client(stage.gate));
+    tp_err error = tp_lanclient_send(from->client, gate, packet, NULL);
+    tp_packet_release(packet);
+    return error;
+}
+
+/* Only the peer that has him may. Anybody else is not heard, and what is no message goes back. */
+static void lets_nobody_else_talk_to_players(void) {
+    open_all();
+    join_players(&arena, 0, 1);
+    tp_player name = arena.last;
+    party stranger;
+    party_join(&stranger, stage.hub, "stranger", "s");
+    uint8_t bytes[TP_GATE_SEND_FIXED + 8 + 2] = {0};
+    tp_gate_write_send(bytes, 1);
+    tp_gate_put_session(bytes, 0, name.session);
+    CHECK_EQ(say_to_gate(&stranger, bytes, sizeof bytes), TP_OK);
+    AWAIT(stage_account(&stage).refused[TP__GATE_REFUSED_NO_PLAYER] == 1);
+    CHECK_EQ(say_to_gate(&stranger, bytes, 5), TP_OK);
+    CHECK_EQ(say_to_gate(&stranger, "", 0), TP_OK);
+    AWAIT(stranger.returns == 2);
+    CHECK_EQ(stranger.returned.reason, TP_ERR_PROTOCOL);
+    CHECK_EQ(ask(&stranger, name.gate, "what is this?", 0), TP_OK);
+    AWAIT(stranger.replies == 1);
+    CHECK_EQ(stranger.reply_error, TP_ERR_PROTOCOL);
+    CHECK_EQ(stage_account(&stage).malformed, 3);
+
+    /* behind a kick nothing is taken for him any more, by the gate or, if he is gone already, here */
+    CHECK_EQ(tp_backend_kick(arena.backend, &name, 300), TP_OK);
+    tp_err late = tell(&arena, &name, "too late");
+    CHECK(late == TP_OK || late == TP_ERR_NO_SESSION);
+    unsigned refused = late == TP_OK ? 2 : 1;
+    AWAIT(sum_of(stage_account(&stage).refused, TP__GATE_REFUSAL_COUNT) == refused);
+    AWAIT(players[0].left);
+    CHECK_EQ(players[0].messages, 0);
+    party_leave(&stranger);
+    close_all();
+}
+
 /* ---- moves ------------------------------------------------------------------------------------- */
 
 static void moves_to_another_service(void) {
@@ -309,5 +411,7 @@ static void knows_no_more_services_than_it_may(void) {
 CHECK_MAIN(CASE(says_who_comes_and_why_he_goes), CASE(carries_messages_both_ways),
     CASE(keeps_the_order), CASE(tells_many_by_one_message_for_each_gate), CASE(tells_a_crowd),
     CASE(kicks_with_a_code), CASE(gives_players_to_the_peer_with_the_fewest),
-    CASE(moves_to_another_service), CASE(moves_to_another_peer_of_the_same_service),
-    CASE(says_when_there_is_nowhere_to_move), CASE(knows_no_more_services_than_it_may))
+    CASE(counts_what_the_bus_gives_back), CASE(counts_what_is_too_large),
+    CASE(lets_nobody_else_talk_to_players), CASE(moves_to_another_service),
+    CASE(moves_to_another_peer_of_the_same_service), CASE(says_when_there_is_nowhere_to_move),
+    CASE(knows_no_more_services_than_it_may))
