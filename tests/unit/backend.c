@@ -326,7 +326,8 @@ static void allocates_nothing_for_messages(void) {
             before = tp__memory_allocations();
         }
     }
-    CHECK_LT(tp__memory_allocations() - before, 20); /* for 2,000 messages, across the bus and back */
+    CHECK_LT(
+        tp__memory_allocations() - before, 20); /* for 2,000 messages, across the bus and back */
     close_all();
 }
 

@@ -163,9 +163,10 @@ static void at_every_allocation_of_a_peers_life(void) {
     }
     CHECK_LT(n, MOST_ALLOCATIONS);
     CHECK_GT(counts[ENDED] + counts[RETURNED], 2);
-    printf("    %ld allocations failed one by one: %u peers served all the same, %u told, %u ended; "
-           "%u beside them ended\n", n - 1, counts[SERVED] - 1, counts[RETURNED], counts[ENDED],
-        lost);
+    printf(
+        "    %ld allocations failed one by one: %u peers served all the same, %u told, %u ended; "
+        "%u beside them ended\n",
+        n - 1, counts[SERVED] - 1, counts[RETURNED], counts[ENDED], lost);
 }
 
 CHECK_MAIN(CASE(at_every_allocation_of_a_peers_life))

@@ -52,7 +52,8 @@ static inline void hub_options(tp__hub_options *options) {
     options->server.address.port = 0;
     options->server.workers = 2;
     options->server.drain_timeout_ms = 20000;
-    options->server.ping_interval_ms = 0; /* however slow this machine is, nothing comes unasked for */
+    options->server.ping_interval_ms =
+        0; /* however slow this machine is, nothing comes unasked for */
     options->server.idle_timeout_ms = 0;
 }
 

@@ -1,8 +1,8 @@
 /*
  * lanserver's profile and its rules: who may be listened to, and where.
  */
-#include "check.h"
 #include "twinport/lanserver.h"
+#include "check.h"
 #include "twinport/log.h"
 
 static const tp_handlers no_handlers = {.size = sizeof no_handlers};

@@ -20,9 +20,8 @@ typedef enum place {
     PLACES
 } place;
 
-static const char *const place_names[PLACES] = {
-    "on_connection_request", "on_join", "on_recv", "on_send", "on_leave", "on_worker_begin",
-    "on_worker_end", "on_error", "a task"};
+static const char *const place_names[PLACES] = {"on_connection_request", "on_join", "on_recv",
+    "on_send", "on_leave", "on_worker_begin", "on_worker_end", "on_error", "a task"};
 
 static server_stage stage;
 static place where;

@@ -129,7 +129,7 @@ typedef enum tp_trace_event {
 #define TP_TRACE_ENUM(name, value, second) name = value,
     TP_TRACE_EVENTS(TP_TRACE_ENUM)
 #undef TP_TRACE_ENUM
-    TP_TRACE_USER = 256
+        TP_TRACE_USER = 256
 } tp_trace_event;
 
 typedef struct tp_trace_entry {

@@ -12,7 +12,8 @@ int main(void) {
     tp_lanclient_options client;
     tp_lanserver_defaults(&server);
     tp_lanclient_defaults(&client);
-    bool right = server.size == sizeof server && client.size == sizeof client && TP_FRAME_HEADER == 4;
+    bool right =
+        server.size == sizeof server && client.size == sizeof client && TP_FRAME_HEADER == 4;
     printf("%s\n", right ? tp_version() : "headers and libraries disagree");
     return 0;
 }

@@ -60,26 +60,27 @@ typedef struct tp_wanserver_options {
     const uint8_t *private_key;     /* X25519, 32 bytes; copied */
     const tp_token_key *token_keys; /* TP_AUTH_TOKEN: the ring, 1..TP_TOKEN_KEYS_MAX; copied */
     size_t token_key_count;
-    unsigned replay_tokens; /* tokens remembered as used until they expire, 1,024..16,777,216; when so many
+    unsigned
+        replay_tokens; /* tokens remembered as used until they expire, 1,024..16,777,216; when so many
                                are alive no further one is taken */
 
     unsigned handshake_timeout_ms; /* from accept to READY, absolute, 100..600,000 */
-    unsigned max_pending;          /* connections before READY, 16..65,536; at the limit the oldest that has
+    unsigned max_pending; /* connections before READY, 16..65,536; at the limit the oldest that has
                                       not said HELLO makes room */
-    unsigned handshake_threads;    /* threads of low priority for Diffie-Hellman work, 1..64 */
-    unsigned handshake_queue;      /* HELLOs waiting for them, 1..65,536; more get REPLY `busy` */
-    unsigned busy_seconds;         /* what `busy` tells them to wait, 0..65,535 */
+    unsigned handshake_threads; /* threads of low priority for Diffie-Hellman work, 1..64 */
+    unsigned handshake_queue;   /* HELLOs waiting for them, 1..65,536; more get REPLY `busy` */
+    unsigned busy_seconds;      /* what `busy` tells them to wait, 0..65,535 */
 
     /* Per address (IPv6: per /64). 0: no limit. */
     unsigned accept_rate;             /* connections per second, 0..1,000,000 */
     unsigned accept_burst;            /* ... and at once, 1..1,000,000 */
     unsigned connections_per_address; /* at once, 0..1,048,576 */
-    unsigned max_addresses;           /* addresses with a count of their own, 1,024..16,777,216; beyond it
+    unsigned max_addresses; /* addresses with a count of their own, 1,024..16,777,216; beyond it
                                          the one seen longest ago without a connection is forgotten; if all
                                          have one, new ones are turned away */
 
     /* Per session. 0: no limit. At the limit it ends with CLOSE `rate`. */
-    unsigned message_rate;  /* messages per second, 0..10,000,000; PING and the like count as well */
+    unsigned message_rate; /* messages per second, 0..10,000,000; PING and the like count as well */
     unsigned message_burst; /* ... and at once, 1..10,000,000 */
     size_t byte_rate;       /* bytes per second, 0..2^32-1, as they come from the network */
     size_t byte_burst;      /* ... and at once, 65,536..2^32-1 */
@@ -116,29 +117,29 @@ tp_err tp_wanserver_ban(tp_server *server, const tp_network *network, uint64_t s
 bool tp_wanserver_lift_ban(tp_server *server, const tp_network *network);
 
 typedef struct tp_wanserver_stats {
-    size_t size;              /* sizeof(tp_wanserver_stats), set by the caller */
-    uint64_t pending;         /* connections before READY, now */
-    uint64_t established;     /* handshakes that ended in READY */
-    uint64_t banned;          /* turned away by a ban */
-    uint64_t limited;         /* ... by the limits per address */
-    uint64_t evicted;         /* pending ones that made room */
-    uint64_t crowded;         /* connections for which none could make room */
-    uint64_t late;            /* ... that were not ready in time */
-    uint64_t gone;            /* ... that went by themselves */
-    uint64_t foreign;         /* HELLOs with another magic, suite, mode, or zeros that are not */
-    uint64_t other_version;   /* ... of another version, told so */
-    uint64_t expired;         /* tokens: too old */
-    uint64_t unknown_key;     /* ... with a key id that is not in the ring */
-    uint64_t forged;          /* ... whose box does not open, HELLOs whose mac1 is wrong */
-    uint64_t replayed;        /* ... that have been used */
-    uint64_t replay_full;     /* ... when no more could be remembered */
-    uint64_t busy;            /* HELLOs told to come again */
-    uint64_t not_authentic;   /* ... whose Noise message did not open */
-    uint64_t diffie_hellman;  /* handshakes computed */
-    uint64_t not_ready;       /* pending ones whose first record was not READY, or did not open */
-    uint64_t tampered;        /* sessions ended by a record that did not open */
-    uint64_t rate_limited;    /* ... by message_rate or byte_rate */
-    uint64_t key_limit;       /* ... because a counter came to its end */
+    size_t size;             /* sizeof(tp_wanserver_stats), set by the caller */
+    uint64_t pending;        /* connections before READY, now */
+    uint64_t established;    /* handshakes that ended in READY */
+    uint64_t banned;         /* turned away by a ban */
+    uint64_t limited;        /* ... by the limits per address */
+    uint64_t evicted;        /* pending ones that made room */
+    uint64_t crowded;        /* connections for which none could make room */
+    uint64_t late;           /* ... that were not ready in time */
+    uint64_t gone;           /* ... that went by themselves */
+    uint64_t foreign;        /* HELLOs with another magic, suite, mode, or zeros that are not */
+    uint64_t other_version;  /* ... of another version, told so */
+    uint64_t expired;        /* tokens: too old */
+    uint64_t unknown_key;    /* ... with a key id that is not in the ring */
+    uint64_t forged;         /* ... whose box does not open, HELLOs whose mac1 is wrong */
+    uint64_t replayed;       /* ... that have been used */
+    uint64_t replay_full;    /* ... when no more could be remembered */
+    uint64_t busy;           /* HELLOs told to come again */
+    uint64_t not_authentic;  /* ... whose Noise message did not open */
+    uint64_t diffie_hellman; /* handshakes computed */
+    uint64_t not_ready;      /* pending ones whose first record was not READY, or did not open */
+    uint64_t tampered;       /* sessions ended by a record that did not open */
+    uint64_t rate_limited;   /* ... by message_rate or byte_rate */
+    uint64_t key_limit;      /* ... because a counter came to its end */
     uint64_t records_sealed;
     uint64_t records_opened;
 } tp_wanserver_stats;
