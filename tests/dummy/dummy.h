@@ -127,6 +127,7 @@ struct load {
     atomic_uint heard;     /* ... that have had an answer, or have failed */
     atomic_uint over;      /* ... that are closed and do not come again */
     uint64_t begin_ns;
+    unsigned missing; /* connections that were not made in time */
 };
 
 #define SHARD_WALKERS 16384u

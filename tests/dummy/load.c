@@ -182,13 +182,23 @@ static void mark(const load *l, const char *word) {
     }
 }
 
+/* A load of fewer connections than were asked for is not the one that was asked for. */
+static void note_missing(load *l) {
+    unsigned connected = atomic_load(&l->connected);
+    if (connected < l->options->connections && !tp_process_wait_stop(0)) {
+        l->missing = l->options->connections - connected;
+        fprintf(stderr, "tp-dummy: %u connections are not made in time\n", l->missing);
+    }
+}
+
 static double run_phases(load *l) {
     const run_options *o = l->options;
     rest_until(l, after(o->patience + 60), &l->connected, o->connections);
-    if (o->marks && o->mode->timed) { /* who watches is told when each of them is being served */
+    note_missing(l);
+    atomic_store(&l->phase, WARMING);
+    if (o->mode->timed) { /* what is measured is a time in which each of them is being served */
         rest_until(l, after(o->patience), &l->heard, o->connections);
     }
-    atomic_store(&l->phase, WARMING);
     rest_until(l, after(o->warmup), &l->over, o->connections);
     mark(l, "measuring");
     uint64_t begin = tp_clock_ns();
@@ -304,6 +314,7 @@ double load_run(const run_options *options, counts *total) {
         }
     }
     double seconds = run_phases(&l);
+    total->faults[FAULT_CONNECT] += l.missing;
     bool stuck = false;
     for (unsigned i = 0; i < threads; i++) {
         tp_thread_join(&shards[i].thread);

@@ -25,13 +25,16 @@ void mode_lost(connection *c, tp_err error) {
 
 /* ---- echo: a window of messages, always full ----------------------------------------------- */
 
+#define STARTED 1u /* a connection's choice */
+
 static void fill_window(connection *c) {
     c->owed = c->shard->load->options->window;
 }
 
 /* At a rate, the first one is owed after a part of the interval: the connections do not keep step. */
-static void echo_begin(connection *c) {
+static void echo_start(connection *c) {
     double rate = c->shard->load->options->rate;
+    c->choice = STARTED;
     if (rate > 0) {
         c->due_ns =
             c->shard->now_ns + (uint64_t)(shard_chance(c->shard) / 4294967296.0 * 1e9 / rate);
@@ -40,10 +43,24 @@ static void echo_begin(connection *c) {
     }
 }
 
+/* Nobody says a word until all are there: who talks takes the server's time from who still comes. */
+static void echo_begin(connection *c) {
+    if (connection_phase(c) != CONNECTING) {
+        echo_start(c);
+    }
+}
+
 /* What is due while the window is full is left out: an answer's latency is that of its message. */
 static void echo_tick(connection *c) {
     const run_options *o = c->shard->load->options;
-    if (o->rate <= 0 || connection_phase(c) == STOPPING) {
+    phase now = connection_phase(c);
+    if (now == CONNECTING || now == STOPPING) {
+        return;
+    }
+    if (c->choice != STARTED) {
+        echo_start(c);
+    }
+    if (o->rate <= 0) {
         return;
     }
     for (; c->due_ns <= c->shard->now_ns; c->due_ns += (uint64_t)(1e9 / o->rate)) {
