@@ -13,6 +13,10 @@ processors (SCHED_IDLE, which whoever wakes up displaces at once), so that it is
 LAN. Whatever the servers leave idle they take, so the machine has nothing left: `machine busy` says how
 true that is.
 
+A third row has the talking players' service on a bus of its own, which nobody else is on: what is left there
+is the contest for processors alone, without the wait behind players' messages in lanserver. It is shown and
+not judged.
+
 The documented setting is `processors`: lanserver on the second core, and the services likewise by taskset;
 wanserver, and with it the programs that play its players, on the first.
 """
@@ -27,13 +31,16 @@ SIZE = 64
 PLAYERS, WINDOW, SOURCES = 500, 1, 250
 CROWD = 64
 ALONE = "LAN alone"
+APART = "beside talk on a bus of its own"
 ROWS = {  # what keeps wanserver busy, and whether the documented setting is made
     ALONE: (None, False),
     "beside talk": ("talk", False),
+    APART: ("talk", False),
     "beside storm": ("storm", False),
     "beside talk, processors": ("talk", True),
     "beside storm, processors": ("storm", True),
 }
+JUDGED = [name for name in ROWS if name not in (ALONE, APART)]
 
 
 def sourced(where):
@@ -83,14 +90,18 @@ def measure(settings, name):
     wan_core, lan_core = settings.cores if documented else (None, None)
     on_wan = {"processors": wan_core} if documented else {}
     on_lan = {"processors": lan_core} if documented else {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as others:
         lan, port = gateway.start_lanserver(settings, folder, None, **on_lan)
         with lan:
             if kind is None:
                 return measure_lan(settings, lan, port, lan_core) | {"wan_busy": 0.0}
+            players_port = port
+            if name == APART:
+                other, players_port = gateway.start_lanserver(settings, folder, None)
+                others.enter_context(other)
             with (
-                gateway.backend(settings, port, lan_core),
-                gateway.wanserver(settings, folder, port, None, **on_wan) as (gate, where),
+                gateway.backend(settings, players_port, lan_core),
+                gateway.wanserver(settings, folder, players_port, None, **on_wan) as (gate, where),
                 KINDS[kind](settings, where, wan_core),
             ):
                 before = gate.cpu_ns()

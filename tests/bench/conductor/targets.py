@@ -110,11 +110,13 @@ def _path(tables):
 
 def _isolation(tables):
     rows = tables.get("isolation", {})
-    for name, (kind, documented) in isolation.ROWS.items():
-        if kind is not None:
-            what = f"isolation, {name}: p99 of the LAN / alone"
-            limit = 2.0 if documented else 3.0
-            yield "isolation", what, rows.get(name, {}).get("ratio"), limit, True, "x"
+    apart = rows.get(isolation.APART, {}).get("ratio")
+    for name in isolation.JUDGED:
+        what = f"isolation, {name}: p99 of the LAN / alone"
+        if name == "beside talk" and apart is not None:
+            what += f" (players on a bus of their own: {apart:.2f} x)"
+        limit = 2.0 if isolation.ROWS[name][1] else 3.0
+        yield "isolation", what, rows.get(name, {}).get("ratio"), limit, True, "x"
 
 
 def judge(tables):
