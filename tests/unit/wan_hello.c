@@ -146,7 +146,7 @@ static void a_byte_before_the_answer_is_refused(void) {
         CHECK(wan_send_hello(peer));
         while (server_work() == work && tp_clock_ms() < deadline) {
         }
-        (void)raw_send(peer->raw, "x", 1);
+        (void)raw_send(peer->raw, "T", 1);
         if (wan_take_reply(peer)) {
             raw_finish(peer->raw);
         }

@@ -164,6 +164,42 @@ static void they_go_in_any_order(void) {
     wan_stage_close(&stage);
 }
 
+/* Those that go from the middle leave the others in their order: the oldest still goes first. */
+static void who_goes_does_not_change_the_order(void) {
+    enum { ROOM = 16 };
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.max_pending = ROOM;
+    wan_stage_open(&stage);
+    raw_peer *peers[ROOM + 3];
+    for (unsigned i = 0; i < ROOM; i++) {
+        peers[i] = connect_silent();
+        STAGE_WAIT(wan_stats(&stage).pending == i + 1);
+    }
+    for (unsigned i = 5; i < 8; i++) {
+        raw_close(peers[i], false);
+        STAGE_WAIT(wan_stats(&stage).pending == ROOM - (i - 4));
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        peers[ROOM + i] = connect_silent();
+        STAGE_WAIT(wan_stats(&stage).pending == ROOM - 2 + i);
+    }
+    for (unsigned i = 0; i < 5; i++) { /* each makes room for the next */
+        raw_peer *next = connect_silent();
+        STAGE_WAIT(wan_stats(&stage).evicted == i + 1);
+        CHECK_NE(raw_end(peers[i]), TP_ERR_TIMED_OUT);
+        raw_close(peers[i], false);
+        peers[i] = next;
+    }
+    for (unsigned i = 0; i < ROOM + 3; i++) {
+        if (i < 5 || i > 7) {
+            raw_close(peers[i], true);
+        }
+    }
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    CHECK_EQ(wan_stats(&stage).gone, ROOM + 3);
+    wan_stage_close(&stage);
+}
+
 /* ---- at the door --------------------------------------------------------------------------------- */
 
 static void addresses_have_as_many_connections_as_they_may(void) {
@@ -322,7 +358,7 @@ static void who_finds_the_queue_full_is_told_to_come_again(void) {
 
 CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_ready),
     CASE(silent_ones_make_room_oldest_first), CASE(who_has_said_hello_stays),
-    CASE(they_go_in_any_order), CASE(addresses_have_as_many_connections_as_they_may),
-    CASE(the_handler_is_asked_last), CASE(a_storm_is_limited_by_rate),
-    CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),
+    CASE(they_go_in_any_order), CASE(who_goes_does_not_change_the_order),
+    CASE(addresses_have_as_many_connections_as_they_may), CASE(the_handler_is_asked_last),
+    CASE(a_storm_is_limited_by_rate), CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),
     CASE(who_finds_the_queue_full_is_told_to_come_again))
