@@ -106,8 +106,8 @@ static inline bool search(void) {
     for (unsigned n = 0; n < needle_count; n++) {
         needles[n].found = 0;
     }
-    if (maps == NULL || memory == NULL) {
-        return false; /* and what was opened ends with the process */
+    if (maps == NULL || memory == NULL || sizeof(long) < sizeof(uint64_t)) {
+        return false; /* and what was opened ends with the process. (Wine lets its programs see both.) */
     }
     setvbuf(memory, NULL, _IONBF, 0); /* or a buffer would hold what was looked at */
     while (fgets(line, sizeof line, maps) != NULL) {

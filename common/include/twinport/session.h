@@ -32,7 +32,7 @@ static inline uint32_t tp_session_slot(tp_session_id session) {
     X(TP_END_NONE, 0, "alive")                                                                     \
     X(TP_END_PEER_CLOSED, 1, "the peer closed in order")                                           \
     X(TP_END_PEER_RESET, 2, "the peer reset the connection")                                       \
-    X(TP_END_TRUNCATED, 3, "the stream ended inside a frame")                                      \
+    X(TP_END_TRUNCATED, 3, "the stream ended inside a frame, or on the WAN without CLOSE")         \
     X(TP_END_PROTOCOL, 4, "the peer broke the protocol")                                           \
     X(TP_END_IDLE, 5, "nothing came within the idle time-out")                                     \
     X(TP_END_OVERLOAD, 6, "the peer read too slowly and the send queue reached its limit")         \
