@@ -118,6 +118,9 @@ void channel_open(channel *c) {
         fail("no socket");
     }
     choose_source(c->fd);
+    if (channels.kind->make != NULL) {
+        channels.kind->make(c);
+    }
     /* The connect blocks, which on this machine is no wait; what follows does not. */
     if (connect(c->fd, (struct sockaddr *)&there, sizeof there) != 0 ||
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||

@@ -29,8 +29,9 @@ typedef struct channel_events {
 
 typedef struct channel_kind {
     const char *name;
-    void (*prepare)(void);                                      /* once, before the first channel */
-    void (*begin)(channel *c);                                  /* connected: says the first word */
+    void (*prepare)(void);     /* once, before the first channel */
+    void (*make)(channel *c);  /* before it connects: whatever needs no answer of the server's */
+    void (*begin)(channel *c); /* connected: says the first word */
     bool (*readable)(channel *c, const channel_events *events); /* false: the stream has ended */
     void (*write)(channel *c, const unsigned char *bytes, size_t size);
     void (*end)(channel *c); /* forgets `secure` */

@@ -41,13 +41,17 @@ static bool went_on(SSL *ssl, int result) {
     return false;
 }
 
-static void tls_begin(channel *c) {
+static void tls_make(channel *c) {
     SSL *ssl = SSL_new(context);
     if (ssl == NULL || SSL_set_fd(ssl, c->fd) != 1) {
         tls_fail("no memory");
     }
-    c->secure = ssl;
     SSL_set_connect_state(ssl);
+    c->secure = ssl;
+}
+
+static void tls_begin(channel *c) {
+    SSL *ssl = c->secure;
     c->ready = went_on(ssl, SSL_do_handshake(ssl)); /* the server may be that quick */
 }
 
@@ -99,6 +103,7 @@ static void tls_end(channel *c) {
 const channel_kind channel_tls = {
     .name = "tls",
     .prepare = tls_prepare,
+    .make = tls_make,
     .begin = tls_begin,
     .readable = tls_readable,
     .write = tls_write,

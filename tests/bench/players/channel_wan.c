@@ -13,7 +13,9 @@
 enum { room = 64 * 1024, record_room = TP_RECORD_HEADER + TP_RECORD_MAX };
 
 typedef struct wan {
-    tp_noise *noise; /* until the reply has come */
+    tp_noise *noise;      /* until the reply has come */
+    unsigned char *hello; /* until it is said */
+    size_t hello_size;
     tp_record_direction out, in;
     unsigned char *rest; /* the beginning of a record, or of the reply */
     size_t rest_size;
@@ -44,18 +46,24 @@ static void *allocate(size_t size) {
     return memory;
 }
 
-static void wan_begin(channel *c) {
+/* HELLO needs nothing of the server's, so it is ready when the connection is. */
+static void wan_make(channel *c) {
     wan *w = allocate(sizeof *w);
-    uint8_t hello[TP_HELLO_MAX];
-    size_t size;
     const tp_client_hello options = {
         .size = sizeof options, .suite = suite, .server_public = server_key};
     w->noise = allocate(sizeof *w->noise);
-    if (tp_hello_write(&options, w->noise, hello, &size) != TP_OK) {
+    w->hello = allocate(TP_HELLO_MAX);
+    if (tp_hello_write(&options, w->noise, w->hello, &w->hello_size) != TP_OK) {
         fail("no HELLO");
     }
     c->secure = w;
-    socket_send(c->fd, hello, size);
+}
+
+static void wan_begin(channel *c) {
+    wan *w = c->secure;
+    socket_send(c->fd, w->hello, w->hello_size);
+    free(w->hello);
+    w->hello = NULL;
 }
 
 static void wan_write(channel *c, const unsigned char *bytes, size_t size) {
@@ -167,6 +175,7 @@ static void wan_end(channel *c) {
     tp_record_destroy(&w->in);
     free(w->rest);
     free(w->noise);
+    free(w->hello);
     free(w);
     c->secure = NULL;
 }
@@ -174,6 +183,7 @@ static void wan_end(channel *c) {
 const channel_kind channel_wan = {
     .name = "wan",
     .prepare = wan_prepare,
+    .make = wan_make,
     .begin = wan_begin,
     .readable = wan_readable,
     .write = wan_write,
