@@ -1,9 +1,9 @@
 """Table (g): players who come: server CPU per full handshake, beside TLS 1.3, and what refusing costs.
 
 A handshake's figure is all that the server does for a player who connects, is let in, says one message, has
-its echo and is gone by a reset. What a player's first word needs of the server's is nothing over our protocol,
-so it is ready when he connects; over TLS the library makes it then. `connection alone` is the same without a cipher: what accepting, one echo
-and closing cost. A forged HELLO is measured twice: the checks alone, in process, which is what the target
+its echo and is gone by a reset. Over our protocol his first word needs nothing of the server's, so it is
+ready when he connects; over TLS the library makes it then. `connection alone` is the same without a cipher:
+what accepting, one echo and closing cost. A forged HELLO is measured twice: the checks alone, in process, which is what the target
 is about; and, for information, as a connection to a whole server that wants tokens, accept and close
 included.
 """
