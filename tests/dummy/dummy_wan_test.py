@@ -94,7 +94,7 @@ def is_enough(found):
 
 
 def check_right(mode, options, tokens=False):
-    for seconds in (0.3, 3, 30):  # a machine that stalls lets little happen in a short time
+    for seconds in (0.2, 3, 30):  # a machine that stalls lets little happen in a short time
         with EchoServer(mode=TOKEN if tokens else OPEN, ring={5: os.urandom(32)}) as server:
             more = {"token_file": system_path(tokens_file(server, 500))} if tokens else {}
             found, said = report(server, mode, seconds=seconds, **more, **options)
@@ -123,7 +123,7 @@ def check_wrong(patience, seconds, fault, mode, options, names):
 def case_wrong():
     for wanted in WRONG:
         try:
-            check_wrong(SHORT, 0.3, *wanted)
+            check_wrong(SHORT, 0.1, *wanted)
         except Failed:  # on a machine that stalls, what takes long may hide the fault, or it does not happen
             check_wrong(PATIENCE, 10, *wanted)
 
