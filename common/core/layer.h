@@ -31,9 +31,8 @@ struct tp__worker;
 struct tp__flight;
 
 typedef struct tp__layer {
-    void *context; /* the layer's own */
-    size_t
-        state_bytes; /* of each slot, a multiple of 16: zero at first, and left zero by release */
+    void *context;            /* the layer's own */
+    size_t state_bytes;       /* of each slot: zero at first, and left zero by release */
     unsigned extra_slots;     /* for pending connections, beside max_sessions */
     unsigned open_timeout_ms; /* from accept to joining, absolute */
 

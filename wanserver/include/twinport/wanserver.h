@@ -32,6 +32,8 @@
  *   - on_connection_request is asked after the access list, the bans and the limits per address.
  *   - tp_server_connect() returns TP_ERR_UNSUPPORTED: players come, gateways do not call.
  *   - An end of the stream without CLOSE is TP_END_TRUNCATED.
+ *   - Bytes are counted as they are on the network. on_send's packets are those whose last byte was in the
+ *     send: 0 while a large one is on its way.
  *
  * The program `wanserver`, the gate, is written on this header and lanclient's.
  */
