@@ -12,6 +12,16 @@ static void generated_pairs_differ(void) {
     CHECK(memcmp(one.private_key, one.public_key, TP_KEY_SIZE) != 0);
 }
 
+/* RFC 7748, 5: the private key that is kept is the number that is used. */
+static void private_keys_are_clamped(void) {
+    for (unsigned i = 0; i < 100; i++) {
+        tp_key_pair pair;
+        REQUIRE(tp_key_pair_generate(&pair) == TP_OK);
+        CHECK_EQ(pair.private_key[0] & 0x07, 0);
+        CHECK_EQ(pair.private_key[TP_KEY_SIZE - 1] & 0xC0, 0x40);
+    }
+}
+
 static void private_key_gives_the_pair(void) {
     tp_key_pair drawn;
     tp_key_pair again;
@@ -94,6 +104,6 @@ static void wipe(void) {
     CHECK_EQ(tp_secure_init(), TP_OK);
 }
 
-CHECK_MAIN(CASE(generated_pairs_differ), CASE(private_key_gives_the_pair),
-    CASE(public_key_is_the_curves), CASE(text_there_and_back), CASE(wrong_text_is_no_key),
-    CASE(wipe))
+CHECK_MAIN(CASE(generated_pairs_differ), CASE(private_keys_are_clamped),
+    CASE(private_key_gives_the_pair), CASE(public_key_is_the_curves), CASE(text_there_and_back),
+    CASE(wrong_text_is_no_key), CASE(wipe))
