@@ -13,12 +13,54 @@
 
 static atomic_uint_fast64_t agreements;
 
+/* ---- contexts that make keys ----------------------------------------------------------------------- */
+
+/* Finding X25519 by its name takes longer than making a key, so contexts that have found it are kept for the
+ * next: as many as threads have needed at the same time, for as long as the process lives. They keep
+ * nothing of the keys that they have made. Each is its taker's alone: an exchange takes it out of its place. */
+#define KEPT_CONTEXTS 16u
+
+static _Atomic(EVP_PKEY_CTX *) kept[KEPT_CONTEXTS];
+
+static EVP_PKEY_CTX *take_context(void) {
+    for (unsigned i = 0; i < KEPT_CONTEXTS; i++) {
+        EVP_PKEY_CTX *context = atomic_load_explicit(&kept[i], memory_order_relaxed);
+        if (context != NULL) {
+            /* Acquires what the thread that gave it back has done with it. */
+            context = atomic_exchange_explicit(&kept[i], NULL, memory_order_acquire);
+        }
+        if (context != NULL) {
+            return context;
+        }
+    }
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "X25519", NULL);
+    if (context != NULL && EVP_PKEY_fromdata_init(context) != 1) {
+        EVP_PKEY_CTX_free(context);
+        return NULL;
+    }
+    return context;
+}
+
+static void give_context(EVP_PKEY_CTX *context) {
+    for (unsigned i = 0; i < KEPT_CONTEXTS; i++) {
+        EVP_PKEY_CTX *none = NULL;
+        if (atomic_compare_exchange_strong_explicit(
+                &kept[i], &none, context, memory_order_release, memory_order_relaxed)) {
+            return;
+        }
+    }
+    EVP_PKEY_CTX_free(context);
+}
+
 /* The key with these halves, either of which may be NULL; NULL on failure. */
 static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key) {
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "X25519", NULL);
+    EVP_PKEY_CTX *context = take_context();
     EVP_PKEY *key = NULL;
     OSSL_PARAM halves[3];
     unsigned count = 0;
+    if (context == NULL) {
+        return NULL;
+    }
     /* libcrypto only reads them: its parameters serve both ways and know no const. */
     if (private_key != NULL) {
         halves[count++] = OSSL_PARAM_construct_octet_string(
@@ -29,13 +71,15 @@ static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key)
             OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)public_key, TP_KEY_SIZE);
     }
     halves[count] = OSSL_PARAM_construct_end();
-    if (context == NULL || EVP_PKEY_fromdata_init(context) != 1 ||
-        EVP_PKEY_fromdata(context, &key, EVP_PKEY_KEYPAIR, halves) != 1) {
-        key = NULL;
+    if (EVP_PKEY_fromdata(context, &key, EVP_PKEY_KEYPAIR, halves) != 1) {
+        EVP_PKEY_CTX_free(context); /* whatever state it is in */
+        return NULL;
     }
-    EVP_PKEY_CTX_free(context);
+    give_context(context);
     return key;
 }
+
+/* ---- X25519 ----------------------------------------------------------------------------------------- */
 
 /* An agreement about to be computed; NULL on failure. Any 32 bytes are a public key on this curve or its
  * twin, so there is nothing to validate but the result. */
@@ -80,8 +124,6 @@ static tp_err multiply(const uint8_t private_key[TP_KEY_SIZE],
     }
     return TP_OK;
 }
-
-/* ---- what this file is for ------------------------------------------------------------------------ */
 
 tp_err tp__agree(const uint8_t private_key[TP_KEY_SIZE], const uint8_t public_key[TP_KEY_SIZE],
     const uint8_t peer_key[TP_KEY_SIZE], uint8_t shared[TP_KEY_SIZE]) {
