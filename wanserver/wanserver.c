@@ -72,7 +72,12 @@ static void take(tp__session *session, tp__worker *worker, const uint8_t *bytes,
 }
 
 /* Ends that are decided elsewhere: those of sessions, and of pending connections that went or were late. */
-static void count_end(tp__wan *wan, const tp__session *session) {
+static void end(tp__session *session) {
+    tp__wan *wan = tp__wan_of(session);
+    if (atomic_load_explicit(&tp__player_of(session)->stage, memory_order_relaxed) ==
+        TP__PLAYER_NONE) {
+        return;
+    }
     switch (session->reason) {
     case TP_END_TAMPERED:
         tp__count_shared(&wan->tampered, session->joined);
@@ -104,7 +109,6 @@ static void release(tp__session *session, tp__worker *worker) {
     (void)worker;
     if (atomic_load_explicit(&player->stage, memory_order_relaxed) != TP__PLAYER_NONE) {
         tp__pending_remove(&wan->pending, session);
-        count_end(wan, session);
     }
     tp__identity_clear(&player->identity);
     tp_record_destroy(&player->opening);
@@ -213,6 +217,7 @@ static tp__layer layer_of(tp__wan *wan) {
         .take = take,
         .permit = tp__records_permit,
         .fill = tp__seal_fill,
+        .end = end,
         .release = release,
         .destroy = destroy,
     };

@@ -57,6 +57,10 @@ typedef struct tp__layer {
     tp_end_reason (*fill)(struct tp__session *session, struct tp__worker *worker,
         struct tp__flight *flight, bool *end);
 
+    /* It has ended, and session->reason says why. Before content hears it, so that who has heard it finds
+     * it in the layer's counters too. Also for one that never began. */
+    void (*end)(struct tp__session *session);
+
     /* The slot is about to be free: whatever the layer has for it goes. Also for one that never began. */
     void (*release)(struct tp__session *session, struct tp__worker *worker);
 

@@ -277,6 +277,9 @@ static void release(tp__session *session, tp__worker *worker) {
     tp_packet_release(session->receive.partial);
     session->receive.partial = NULL;
 
+    if (server->layer.end) {
+        server->layer.end(session);
+    }
     if (session->joined || session->outgoing) {
         record_end(session, packets, bytes);
         TP__COUNT(server, worker, left, 1);

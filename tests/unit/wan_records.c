@@ -9,8 +9,17 @@
 static wan_stage stage;
 static uint8_t in[40000];
 
+/* The server's counters have it before its content hears of it. */
+static void on_left(server_stage *of, tp_session_id session, tp_end_reason reason) {
+    (void)session;
+    if (reason == TP_END_TAMPERED) {
+        CHECK_EQ(wan_stats(&stage).tampered, atomic_load(&of->leaves) + 1);
+    }
+}
+
 static void open_stage(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.base.on_left = on_left;
     wan_stage_open(&stage);
 }
 
@@ -22,7 +31,6 @@ static void check_tampered(wan_peer *peer, unsigned leaves, unsigned messages) {
     STAGE_WAIT(atomic_load(&stage.base.leaves) == leaves);
     CHECK_EQ(atomic_load(&stage.base.last_reason), TP_END_TAMPERED);
     CHECK_EQ(atomic_load(&stage.base.messages), messages);
-    CHECK_EQ(wan_stats(&stage).tampered, leaves);
     wan_close(peer, true);
 }
 
