@@ -10,29 +10,21 @@
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 static atomic_uint_fast64_t agreements;
 
 /* ---- contexts that make keys ----------------------------------------------------------------------- */
 
-/* Finding X25519 by its name takes longer than making a key, so contexts that have found it are kept for the
- * next: as many as threads have needed at the same time, for as long as the process lives. They keep
- * nothing of the keys that they have made. Each is its taker's alone: an exchange takes it out of its place. */
-#define KEPT_CONTEXTS 16u
+/* As many as threads may reasonably want at the same time; more are made when they are wanted, and freed. */
+#define CONTEXTS 16u
 
-static _Atomic(EVP_PKEY_CTX *) kept[KEPT_CONTEXTS];
+/* Each place has a context or NULL. Who exchanges one out is the only one to have it. */
+struct tp__key_contexts {
+    _Atomic(EVP_PKEY_CTX *) places[CONTEXTS];
+};
 
-static EVP_PKEY_CTX *take_context(void) {
-    for (unsigned i = 0; i < KEPT_CONTEXTS; i++) {
-        EVP_PKEY_CTX *context = atomic_load_explicit(&kept[i], memory_order_relaxed);
-        if (context != NULL) {
-            /* Acquires what the thread that gave it back has done with it. */
-            context = atomic_exchange_explicit(&kept[i], NULL, memory_order_acquire);
-        }
-        if (context != NULL) {
-            return context;
-        }
-    }
+static EVP_PKEY_CTX *create_context(void) {
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "X25519", NULL);
     if (context != NULL && EVP_PKEY_fromdata_init(context) != 1) {
         EVP_PKEY_CTX_free(context);
@@ -41,11 +33,46 @@ static EVP_PKEY_CTX *take_context(void) {
     return context;
 }
 
-static void give_context(EVP_PKEY_CTX *context) {
-    for (unsigned i = 0; i < KEPT_CONTEXTS; i++) {
+void tp__key_contexts_free(tp__key_contexts *contexts) {
+    for (unsigned i = 0; contexts != NULL && i < CONTEXTS; i++) {
+        EVP_PKEY_CTX_free(atomic_load_explicit(&contexts->places[i], memory_order_relaxed));
+    }
+    free(contexts);
+}
+
+tp__key_contexts *tp__key_contexts_create(void) {
+    tp__key_contexts *contexts = calloc(1, sizeof *contexts);
+    for (unsigned i = 0; contexts != NULL && i < CONTEXTS; i++) {
+        EVP_PKEY_CTX *context = create_context();
+        if (context == NULL) {
+            tp__key_contexts_free(contexts);
+            return NULL;
+        }
+        atomic_init(&contexts->places[i], context);
+    }
+    return contexts;
+}
+
+static EVP_PKEY_CTX *take_context(tp__key_contexts *contexts) {
+    for (unsigned i = 0; i < CONTEXTS; i++) {
+        /* Looked at first: an exchange would take the line from who else is here. Acquires what the
+         * thread that gave it back has done with it. */
+        if (atomic_load_explicit(&contexts->places[i], memory_order_relaxed) != NULL) {
+            EVP_PKEY_CTX *context =
+                atomic_exchange_explicit(&contexts->places[i], NULL, memory_order_acquire);
+            if (context != NULL) {
+                return context;
+            }
+        }
+    }
+    return create_context();
+}
+
+static void give_context(tp__key_contexts *contexts, EVP_PKEY_CTX *context) {
+    for (unsigned i = 0; i < CONTEXTS; i++) {
         EVP_PKEY_CTX *none = NULL;
         if (atomic_compare_exchange_strong_explicit(
-                &kept[i], &none, context, memory_order_release, memory_order_relaxed)) {
+                &contexts->places[i], &none, context, memory_order_release, memory_order_relaxed)) {
             return;
         }
     }
@@ -54,7 +81,8 @@ static void give_context(EVP_PKEY_CTX *context) {
 
 /* The key with these halves, either of which may be NULL; NULL on failure. */
 static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key) {
-    EVP_PKEY_CTX *context = take_context();
+    const tp__algorithms *algorithms = tp__algorithms_get();
+    EVP_PKEY_CTX *context = algorithms != NULL ? take_context(algorithms->key_contexts) : NULL;
     EVP_PKEY *key = NULL;
     OSSL_PARAM halves[3];
     unsigned count = 0;
@@ -75,7 +103,7 @@ static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key)
         EVP_PKEY_CTX_free(context); /* whatever state it is in */
         return NULL;
     }
-    give_context(context);
+    give_context(algorithms->key_contexts, context);
     return key;
 }
 

@@ -17,14 +17,22 @@
 
 /* ---- suite.c ---------------------------------------------------------------------------------- */
 
+/* agree.c's contexts that make X25519 keys. To find the algorithm by its name takes longer than to make a key,
+ * so they are kept for the next; nothing of a key stays in them. */
+typedef struct tp__key_contexts tp__key_contexts;
+
+tp__key_contexts *tp__key_contexts_create(void); /* NULL: out of memory or no algorithm */
+void tp__key_contexts_free(tp__key_contexts *contexts);
+
 /* Fetched once and kept for as long as the process lives. */
 typedef struct tp__algorithms {
     EVP_MD *sha256;
     EVP_CIPHER *aes_256_gcm;
     EVP_CIPHER *chacha20_poly1305;
+    tp__key_contexts *key_contexts;
 } tp__algorithms;
 
-/* NULL: libcrypto lacks one of them. */
+/* NULL: libcrypto lacks one of them, or memory is out. */
 const tp__algorithms *tp__algorithms_get(void);
 
 /* NULL also for a suite that does not exist. */

@@ -21,6 +21,7 @@ static void give_back(tp__algorithms *fetched) {
     EVP_MD_free(fetched->sha256);
     EVP_CIPHER_free(fetched->aes_256_gcm);
     EVP_CIPHER_free(fetched->chacha20_poly1305);
+    tp__key_contexts_free(fetched->key_contexts);
     free(fetched);
 }
 
@@ -32,8 +33,9 @@ static tp__algorithms *fetch(void) {
     fetched->sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
     fetched->aes_256_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     fetched->chacha20_poly1305 = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+    fetched->key_contexts = tp__key_contexts_create();
     if (fetched->sha256 == NULL || fetched->aes_256_gcm == NULL ||
-        fetched->chacha20_poly1305 == NULL) {
+        fetched->chacha20_poly1305 == NULL || fetched->key_contexts == NULL) {
         give_back(fetched);
         return NULL;
     }
