@@ -45,6 +45,22 @@ static bool wait_for_work(tp__handshakes *handshakes) {
     return handshakes->started;
 }
 
+/* With the mutex, which it gives up meanwhile; and with waiting > 0. */
+static void run_some(tp__handshakes *handshakes) {
+    void *done[TP__HANDSHAKES_TOGETHER];
+    unsigned count = 0;
+    do {
+        void *job = take_first(handshakes);
+        tp_mutex_unlock(&handshakes->mutex);
+        handshakes->options.run(job);
+        done[count++] = job;
+        tp_mutex_lock(&handshakes->mutex);
+    } while (handshakes->waiting > 0 && handshakes->started && count < TP__HANDSHAKES_TOGETHER);
+    tp_mutex_unlock(&handshakes->mutex);
+    handshakes->options.deliver(done, count);
+    tp_mutex_lock(&handshakes->mutex);
+}
+
 static void run_jobs(void *argument) {
     tp__handshakes *handshakes = argument;
     tp_err error = tp_thread_lower_priority();
@@ -53,10 +69,7 @@ static void run_jobs(void *argument) {
     }
     tp_mutex_lock(&handshakes->mutex);
     while (wait_for_work(handshakes)) {
-        void *job = take_first(handshakes);
-        tp_mutex_unlock(&handshakes->mutex);
-        handshakes->options.run(job);
-        tp_mutex_lock(&handshakes->mutex);
+        run_some(handshakes);
     }
     tp_mutex_unlock(&handshakes->mutex);
 }
@@ -133,7 +146,7 @@ tp_err tp__handshakes_create(const tp__handshakes_options *options, tp__handshak
     *handshakes = NULL;
     if (options->threads < 1 || options->threads > TP__HANDSHAKE_THREADS_MAX ||
         options->queue < 1 || options->queue > UINT32_MAX / 2 || options->run == NULL ||
-        options->drop == NULL) {
+        options->deliver == NULL || options->drop == NULL) {
         return TP_ERR_INVALID;
     }
     tp__handshakes *made = tp__allocate_zeroed(1, sizeof *made);

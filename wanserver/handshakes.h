@@ -2,9 +2,9 @@
  * Threads of low priority for the Diffie-Hellman work, and the bounded queue before them: a flood of
  * handshakes uses up what the players leave over, not what they need.
  *
- * Every job that was taken (offer: true) is handed on exactly once: to its `run`, on one of the threads,
- * or to `drop`, on the thread that stops. All memory is allocated at create. The mutex inside is held for
- * a few instructions, once per handshake.
+ * Every job that was taken (offer: true) is handed on exactly once: to `run` and then to `deliver`, on one of
+ * the threads, or to `drop`, on the thread that stops. All memory is allocated at create. The mutex inside
+ * is held for a few instructions, twice per handshake.
  */
 #ifndef TWINPORT_WANSERVER_HANDSHAKES_H
 #define TWINPORT_WANSERVER_HANDSHAKES_H
@@ -17,13 +17,17 @@
 typedef struct tp__handshakes tp__handshakes;
 
 typedef struct tp__handshakes_options {
-    unsigned threads;        /* 1..TP__HANDSHAKE_THREADS_MAX */
-    unsigned queue;          /* jobs that may wait, 1 or more */
-    void (*run)(void *job);  /* does a job's work; may take long, must end */
+    unsigned threads;       /* 1..TP__HANDSHAKE_THREADS_MAX */
+    unsigned queue;         /* jobs that may wait, 1 or more */
+    void (*run)(void *job); /* does a job's work; may take long, must end */
+    /* Is given jobs that one thread has run, in that order: as many as it has run while others waited, up to
+     * TP__HANDSHAKES_TOGETHER, so that under load the workers are not interrupted for each. */
+    void (*deliver)(void *const *jobs, unsigned count);
     void (*drop)(void *job); /* is given a job that will not be run */
 } tp__handshakes_options;
 
 #define TP__HANDSHAKE_THREADS_MAX 64u
+#define TP__HANDSHAKES_TOGETHER   8u
 
 /* Makes it, stopped. TP_ERR_INVALID, TP_ERR_NO_MEMORY. */
 tp_err tp__handshakes_create(const tp__handshakes_options *options, tp__handshakes **handshakes);
@@ -35,11 +39,11 @@ void tp__handshakes_destroy(tp__handshakes *handshakes);
 tp_err tp__handshakes_start(tp__handshakes *handshakes);
 
 /* Leaves a job to the threads. False if the queue is full or it is stopped: the job stays the
- * caller's. Any thread, `run` and `drop` included; never waits. */
+ * caller's. Any thread, `run`, `deliver` and `drop` included; never waits. */
 bool tp__handshakes_offer(tp__handshakes *handshakes, void *job);
 
-/* Takes no more jobs, drops those that wait, and waits for those that run. Not from `run`. Nothing if it is
- * stopped. */
+/* Takes no more jobs, drops those that wait, and waits until those that run are delivered. Not from `run` or
+ * `deliver`. Nothing if it is stopped. */
 void tp__handshakes_stop(tp__handshakes *handshakes);
 
 /* Jobs that wait now. Any thread. */

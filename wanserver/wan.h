@@ -107,6 +107,7 @@ bool tp__welcome_begin(tp__session *session, const tp_hello *hello);
 
 /* The handshake threads' functions. */
 void tp__welcome_run(void *welcome);
+void tp__welcome_deliver(void *const *welcomes, unsigned count);
 void tp__welcome_drop(void *welcome);
 
 /* Queues the whole of a REPLY: bytes that are neither in a frame nor in a record. A worker that serves the

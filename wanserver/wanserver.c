@@ -153,6 +153,7 @@ static tp_err make_guards(tp__wan *wan) {
         .threads = options->handshake_threads,
         .queue = options->handshake_queue + options->handshake_threads,
         .run = tp__welcome_run,
+        .deliver = tp__welcome_deliver,
         .drop = tp__welcome_drop,
     };
     tp_err error = tp__bans_create(&wan->bans);

@@ -16,7 +16,8 @@
 
 typedef struct tp__welcome {
     tp_op way_back;
-    tp__session *session; /* held */
+    struct tp__welcome *next; /* on the way back: those that it leads */
+    tp__session *session;     /* held */
     tp_err error;
     tp_hello hello;
     tp_record_direction opening;
@@ -44,6 +45,14 @@ static void free_welcome(tp__wan *wan, tp__welcome *welcome) {
     tp_secure_wipe(welcome, sizeof *welcome);
     tp__free(welcome);
     tp__welcome_unreserve(wan);
+}
+
+void tp__welcome_drop(void *job) {
+    tp__welcome *welcome = job;
+    tp__session *session = welcome->session;
+    free_welcome(tp__wan_of(session), welcome);
+    tp__session_close(session, TP_END_OS, 0);
+    tp__session_leave(session);
 }
 
 bool tp__welcome_begin(tp__session *session, const tp_hello *hello) {
@@ -91,30 +100,32 @@ static tp_err answer(tp__welcome *welcome) {
 
 static void come_back(tp_op *op, const tp_completion *completion);
 
+/* To a worker that serves its session, with those that it leads. */
 static void send_back(tp__welcome *welcome) {
-    tp__session *session = welcome->session;
     welcome->way_back.done = come_back;
-    if (!tp__session_post(session, &welcome->way_back)) {
+    if (tp__session_post(welcome->session, &welcome->way_back)) {
+        return;
+    }
+    while (welcome) { /* the port takes no more */
+        tp__welcome *next = welcome->next;
         tp__welcome_drop(welcome);
+        welcome = next;
     }
 }
 
 void tp__welcome_run(void *job) {
     tp__welcome *welcome = job;
-    if (tp__life_read(&welcome->session->life) & TP__LIFE_CLOSING) {
-        tp__welcome_drop(welcome); /* gone meanwhile: nobody would read the answer */
-        return;
-    }
-    welcome->error = answer(welcome);
-    send_back(welcome);
+    /* If it is gone meanwhile, nobody would read the answer. */
+    bool closing = tp__life_read(&welcome->session->life) & TP__LIFE_CLOSING;
+    welcome->error = closing ? TP_ERR_CLOSED : answer(welcome);
 }
 
-void tp__welcome_drop(void *job) {
-    tp__welcome *welcome = job;
-    tp__session *session = welcome->session;
-    free_welcome(tp__wan_of(session), welcome);
-    tp__session_close(session, TP_END_OS, 0);
-    tp__session_leave(session);
+/* The first leads the others: one worker is woken for all of them. */
+void tp__welcome_deliver(void *const *jobs, unsigned count) {
+    for (unsigned i = 1; i < count; i++) {
+        ((tp__welcome *)jobs[i - 1])->next = jobs[i];
+    }
+    send_back(jobs[0]);
 }
 
 /* ---- on a worker ----------------------------------------------------------------------------- */
@@ -154,6 +165,8 @@ static void welcome_player(tp__session *session, tp__worker *worker, tp__welcome
 
 static void fail(tp__session *session, tp__worker *worker, tp_err error) {
     switch (error) {
+    case TP_ERR_CLOSED: /* it has gone by itself */
+        break;
     case TP_ERR_AUTH:
         TP__WAN_COUNT(tp__wan_of(session), not_authentic);
         tp__session_close(session, TP_END_PROTOCOL, 0);
@@ -168,8 +181,21 @@ static void fail(tp__session *session, tp__worker *worker, tp_err error) {
     }
 }
 
+/* Each to its own workers: to this one, which is most often it, that costs no wake-up. */
+static void part(tp__welcome *leader) {
+    tp__welcome *welcome = leader->next;
+    leader->next = NULL;
+    while (welcome) {
+        tp__welcome *next = welcome->next;
+        welcome->next = NULL;
+        send_back(welcome);
+        welcome = next;
+    }
+}
+
 static void come_back(tp_op *op, const tp_completion *completion) {
     tp__welcome *welcome = TP_CONTAINER_OF(op, tp__welcome, way_back);
+    part(welcome);
     tp__worker *worker = tp_worker_context(completion->worker);
     tp__session *session = welcome->session;
     if (welcome->error) {

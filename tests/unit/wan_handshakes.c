@@ -7,13 +7,16 @@
 
 typedef struct job {
     atomic_uint runs;
+    atomic_uint deliveries;
     atomic_uint drops;
-    uint64_t thread; /* that ran it */
-    unsigned order;  /* in which it ran, from 1 */
+    uint64_t thread;   /* that ran it */
+    unsigned order;    /* in which it ran, from 1 */
+    unsigned place;    /* among those that it was delivered with, from 1 */
+    unsigned together; /* how many those were */
 } job;
 
 static atomic_uint begun;   /* jobs that run or have run */
-static atomic_uint ended;   /* jobs that have run */
+static atomic_uint ended;   /* jobs that have run and are delivered */
 static atomic_bool blocked; /* while set, jobs do not end */
 
 static void run(void *context) {
@@ -24,7 +27,17 @@ static void run(void *context) {
         tp_thread_yield();
     }
     atomic_fetch_add(&it->runs, 1);
-    atomic_fetch_add(&ended, 1);
+}
+
+static void deliver(void *const *contexts, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        job *it = contexts[i];
+        it->place = i + 1;
+        it->together = count;
+        CHECK_EQ(it->thread, tp_thread_id());
+        CHECK_EQ(atomic_fetch_add(&it->deliveries, 1) + 1, atomic_load(&it->runs));
+        atomic_fetch_add(&ended, 1);
+    }
 }
 
 static void drop(void *context) {
@@ -34,7 +47,7 @@ static void drop(void *context) {
 
 static tp__handshakes *make(unsigned threads, unsigned queue) {
     const tp__handshakes_options options = {
-        .threads = threads, .queue = queue, .run = run, .drop = drop};
+        .threads = threads, .queue = queue, .run = run, .deliver = deliver, .drop = drop};
     tp__handshakes *handshakes = NULL;
     REQUIRE(tp__handshakes_create(&options, &handshakes) == TP_OK);
     atomic_store(&begun, 0);
@@ -67,6 +80,32 @@ static void jobs_run_elsewhere_in_order(void) {
         CHECK_NE(jobs[i].thread, tp_thread_id());
         CHECK_EQ(jobs[i].thread, jobs[0].thread);
     }
+    tp__handshakes_destroy(handshakes);
+}
+
+/* What has run is delivered when nothing waits, or when it is enough. */
+static void jobs_are_delivered_together(void) {
+    enum { ALL = TP__HANDSHAKES_TOGETHER + 3 };
+    static job jobs[ALL];
+    static job alone;
+    tp__handshakes *handshakes = make(1, ALL);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    CHECK(tp__handshakes_offer(handshakes, &alone));
+    wait_until(&ended, 1);
+    CHECK_EQ(alone.together, 1);
+    atomic_store(&blocked, true);
+    for (unsigned i = 0; i < ALL; i++) {
+        CHECK(tp__handshakes_offer(handshakes, &jobs[i]));
+    }
+    wait_until(&begun, 2);
+    atomic_store(&blocked, false);
+    wait_until(&ended, 1 + ALL);
+    for (unsigned i = 0; i < ALL; i++) {
+        bool first = i < TP__HANDSHAKES_TOGETHER;
+        CHECK_EQ(jobs[i].together, first ? TP__HANDSHAKES_TOGETHER : 3);
+        CHECK_EQ(jobs[i].place, first ? i + 1 : i + 1 - TP__HANDSHAKES_TOGETHER);
+    }
+    tp__handshakes_stop(handshakes);
     tp__handshakes_destroy(handshakes);
 }
 
@@ -219,6 +258,7 @@ static void each_job_once_through_stops_and_starts(void) {
             const job *it = &offerers[i].jobs[j];
             unsigned times = atomic_load(&it->runs) + atomic_load(&it->drops);
             wrong += times != (it->order == UINT32_MAX ? 0u : 1u);
+            wrong += atomic_load(&it->deliveries) != atomic_load(&it->runs);
             handed_on += times;
         }
     }
@@ -230,7 +270,8 @@ static void each_job_once_through_stops_and_starts(void) {
 
 static void memory_is_taken_at_create_alone(void) {
     uint64_t live = tp__memory_live();
-    tp__handshakes_options options = {.threads = 1, .queue = 2, .run = run, .drop = drop};
+    tp__handshakes_options options = {
+        .threads = 1, .queue = 2, .run = run, .deliver = deliver, .drop = drop};
     tp__handshakes *handshakes = NULL;
     for (long i = 1; i <= 2; i++) {
         tp__memory_fail_after(i);
@@ -249,11 +290,15 @@ static void memory_is_taken_at_create_alone(void) {
     options.queue = 1;
     options.drop = NULL;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.drop = drop;
+    options.deliver = NULL;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
     CHECK(handshakes == NULL);
     tp__handshakes_destroy(NULL);
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(threads_work_at_the_same_time),
-    CASE(the_queue_is_bounded), CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
+CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(jobs_are_delivered_together),
+    CASE(threads_work_at_the_same_time), CASE(the_queue_is_bounded),
+    CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
     CASE(each_job_once_through_stops_and_starts), CASE(memory_is_taken_at_create_alone))
