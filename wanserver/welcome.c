@@ -4,8 +4,8 @@
  * A HELLO that is good goes to the handshake threads as a `welcome`, which holds its session. The thread does
  * the Diffie-Hellman work and makes the two directions' ciphers; then the welcome travels through the port
  * to a worker that serves the session, which queues REPLY. So the session's state is touched by its
- * workers alone, and errors are told on one of them. The hold keeps slot, port and server: a stop waits
- * for the welcomes that are out.
+ * workers alone, and errors are told on one of them. Those that are done together travel together, in the hands
+ * of the first. The hold keeps slot, port and server: a stop waits for the welcomes that are out.
  *
  * At most handshake_queue + handshake_threads of them are out (`welcomes`), each counted before its token is
  * used up. The threads' own queue has as many places: it is never full.
