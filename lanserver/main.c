@@ -57,8 +57,9 @@ static int serve(tp__hub *hub, const tp__hub_options *options) {
 }
 
 static int run(const tp__settings *settings, const tp__hub_options *options) {
-    tp_log_options log = tp__settings_log(settings);
-    tp__program_take_share(name, (tp_priority)settings->priority, &settings->processors);
+    const tp__server_settings *server = &settings->server;
+    tp_log_options log = tp__server_settings_log(server);
+    tp__program_take_share(name, (tp_priority)server->priority, &server->processors);
     tp_err error = tp_process_catch_stop();
     if (error) {
         return fail("cannot be told to stop", error);
@@ -66,7 +67,7 @@ static int run(const tp__settings *settings, const tp__hub_options *options) {
     tp__program_raise_descriptors(name, options->server.max_sessions);
     error = tp_log_open(&log);
     if (error) {
-        return fail(settings->log_file[0] ? settings->log_file : "log", error);
+        return fail(server->log_file[0] ? server->log_file : "log", error);
     }
     tp__hub *hub = NULL;
     error = tp__hub_create(options, &hub);

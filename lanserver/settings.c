@@ -8,12 +8,6 @@
 #include "core/config.h"
 #include "core/options.h"
 
-static const char *const io_names[] = {"auto", "epoll", "iocp", NULL};
-static const char *const level_names[] = {"debug", "info", "warning", "error", "off", NULL};
-
-/* By tp_priority. */
-static const char *const priority_names[] = {"low", "normal", "high", NULL};
-
 /* By tp_queue_policy. Dropping is none of the bus's: it would lose in silence. */
 static const char *const policy_names[] = {"disconnect", "refuse", NULL};
 static const tp_queue_policy policies[] = {TP_QUEUE_DISCONNECT, TP_QUEUE_REFUSE};
@@ -25,52 +19,52 @@ static const tp_queue_policy policies[] = {TP_QUEUE_DISCONNECT, TP_QUEUE_REFUSE}
 
 /* clang-format off */
 static const tp__setting settings_table[] = {
-    {"listen", TP__SETTING_ADDRESS, AT(listen), 0, 0, NULL, "127.0.0.1:7400", NULL,
+    {"listen", TP__SETTING_ADDRESS, AT(server.listen), 0, 0, NULL, "127.0.0.1:7400", NULL,
         "Where services connect: an address of this machine in the LAN, and a port.\n"
         "Port 0 asks the system for a free one."},
     {"allow_public_bind", TP__SETTING_BOOL, AT(allow_public_bind), 0, 0, NULL, "no", NULL,
         "Without it an address that others than the LAN can reach is refused."},
-    {"allow", TP__SETTING_NETWORKS, AT(allow), 0, 0, NULL, "private", NULL,
+    {"allow", TP__SETTING_NETWORKS, AT(server.allow), 0, 0, NULL, "private", NULL,
         "Who may connect."},
-    {"deny", TP__SETTING_NETWORKS, AT(deny), 0, 0, NULL, "", NULL,
+    {"deny", TP__SETTING_NETWORKS, AT(server.deny), 0, 0, NULL, "", NULL,
         "Who may not, even if allowed above."},
-    {"backlog", TP__SETTING_COUNT, AT(backlog), 1, 65535, NULL, "1024", NULL,
+    {"backlog", TP__SETTING_COUNT, AT(server.backlog), 1, 65535, NULL, "1024", NULL,
         "Connections that may wait to be accepted."},
 
-    {"io", TP__SETTING_CHOICE, AT(io), 0, 0, io_names, "auto", NULL,
+    {"io", TP__SETTING_CHOICE, AT(server.io), 0, 0, tp__io_names, "auto", NULL,
         "How the system's completions are waited for; auto takes the best there is."},
-    {"workers", TP__SETTING_COUNT, AT(workers), 0, 64, NULL, "0", NULL,
+    {"workers", TP__SETTING_COUNT, AT(server.workers), 0, 64, NULL, "0", NULL,
         "Threads that run the sessions; 0: one per processor."},
-    {"running", TP__SETTING_COUNT, AT(running), 0, 64, NULL, "0", NULL,
+    {"running", TP__SETTING_COUNT, AT(server.running), 0, 64, NULL, "0", NULL,
         "iocp: how many of them run at once; 0: all."},
-    {"nagle", TP__SETTING_BOOL, AT(nagle), 0, 0, NULL, "no", NULL,
+    {"nagle", TP__SETTING_BOOL, AT(server.nagle), 0, 0, NULL, "no", NULL,
         "TCP may hold small packets back to gather them."},
-    {"send_buffer_zero", TP__SETTING_BOOL, AT(send_buffer_zero), 0, 0, NULL, "no", NULL,
+    {"send_buffer_zero", TP__SETTING_BOOL, AT(server.send_buffer_zero), 0, 0, NULL, "no", NULL,
         "iocp: send from the program's memory, without the system's buffer."},
-    {"post_receive_buffers", TP__SETTING_BOOL, AT(post_receive_buffers), 0, 0, NULL, "no", NULL,
+    {"post_receive_buffers", TP__SETTING_BOOL, AT(server.post_receive_buffers), 0, 0, NULL, "no", NULL,
         "iocp: every session waits with a buffer of its own."},
-    {"receive_buffer", TP__SETTING_BYTES, AT(receive_buffer), 4096, 1048576, NULL, "64k", NULL,
+    {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k", NULL,
         "Bytes that a thread reads at once."},
 
     {"max_sessions", TP__SETTING_COUNT, AT(max_sessions), 1, TP_MAX_SESSIONS, NULL, "1024", NULL,
         "Connections at once."},
-    {"max_frame", TP__SETTING_BYTES, AT(max_frame), 1024, TP_PACKET_MAX, NULL, "1m", NULL,
+    {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 1024, TP_PACKET_MAX, NULL, "1m", NULL,
         "The largest message, its 16 bytes of header included."},
-    {"queue_bytes", TP__SETTING_BYTES, AT(queue_bytes), 1024, UINT32_MAX, NULL, "16m", NULL,
+    {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "16m", NULL,
         "What may wait to be sent to one session, in bytes ..."},
-    {"queue_packets", TP__SETTING_COUNT, AT(queue_packets), 1, 0xFFFFFF, NULL, "65536", NULL,
+    {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "65536", NULL,
         "... and in packets."},
     {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
         "At that limit the session is ended, or refuses more. Either way the messages go\n"
         "back to their senders."},
-    {"reserve", TP__SETTING_BYTES, AT(reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
+    {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
         "Memory for messages that is made ready at start."},
-    {"idle_timeout", TP__SETTING_TIME, AT(idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
+    {"idle_timeout", TP__SETTING_TIME, AT(server.idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
         "A session that says nothing for so long, not even in answer to PING, is ended.\n"
         "0: never; else at least 100ms."},
-    {"ping_interval", TP__SETTING_TIME, AT(ping_interval), 0, DAY_MS, NULL, "30s", NULL,
+    {"ping_interval", TP__SETTING_TIME, AT(server.ping_interval), 0, DAY_MS, NULL, "30s", NULL,
         "Silence after which a session is sent PING. 0: never; else at least 100ms."},
-    {"drain_timeout", TP__SETTING_TIME, AT(drain_timeout), 0, 600000, NULL, "5s", NULL,
+    {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
         "At the end: time for confirmations to come, and again for queues to empty."},
 
     {"hello_timeout", TP__SETTING_TIME, AT(hello_timeout), 100, 600000, NULL, "5s", NULL,
@@ -81,16 +75,16 @@ static const tp__setting settings_table[] = {
     {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 65536, NULL, "4096", NULL,
         "Different services' names, in the life of the process."},
 
-    {"priority", TP__SETTING_CHOICE, AT(priority), 0, 0, priority_names, "normal", NULL,
+    {"priority", TP__SETTING_CHOICE, AT(server.priority), 0, 0, tp__priority_names, "normal", NULL,
         "How it stands to other programs of this machine; high needs a permission of the system's.\n"
-        "wanserver runs at low, so that players do not hold up what goes over the bus."},
-    {"processors", TP__SETTING_PROCESSORS, AT(processors), 0, 0, NULL, "all", NULL,
+        "wanserver runs at low, so that players do not hold up what goes over the bus.\n"
+        "On Linux it counts within a scheduling group only: see docs/operations.md."},
+    {"processors", TP__SETTING_PROCESSORS, AT(server.processors), 0, 0, NULL, "all", NULL,
         "The processors it may use: the rest is left to others."},
 
-    {"log_level", TP__SETTING_CHOICE, AT(log_level), 0, 0, level_names, "info", NULL,
+    {"log_level", TP__SETTING_CHOICE, AT(server.log_level), 0, 0, tp__log_level_names, "info", NULL,
         "What is worth a line in the log."},
-    {"log_file", TP__SETTING_TEXT, AT(log_file), 0, sizeof((tp__settings *)NULL)->log_file - 1, NULL,
-        "", NULL,
+    {"log_file", TP__SETTING_TEXT, AT(server.log_file), 0, TP__LOG_FILE_MAX, NULL, "", NULL,
         "The log's file, appended to. Empty: standard error."},
 };
 
@@ -146,35 +140,8 @@ void tp__settings_apply(const tp__settings *settings, tp__hub_options *options) 
     options->max_services = (unsigned)settings->max_services;
 
     tp_server_options *server = &options->server;
-    server->address = settings->listen;
+    tp__server_settings_apply(&settings->server, server);
     server->allow_public_bind = settings->allow_public_bind;
-    server->access.allow = settings->allow.networks;
-    server->access.allow_count = settings->allow.count;
-    server->access.deny = settings->deny.networks;
-    server->access.deny_count = settings->deny.count;
-    server->backlog = (unsigned)settings->backlog;
-    server->io = io_names[settings->io];
-    server->workers = (unsigned)settings->workers;
-    server->running = (unsigned)settings->running;
-    server->nodelay = !settings->nagle;
-    server->send_buffer_zero = settings->send_buffer_zero;
-    server->post_receive_buffers = settings->post_receive_buffers;
-    server->receive_buffer = (size_t)settings->receive_buffer;
-    server->reserve_bytes = (size_t)settings->reserve;
     server->max_sessions = (unsigned)settings->max_sessions;
-    server->max_frame = (size_t)settings->max_frame;
-    server->queue_bytes = (size_t)settings->queue_bytes;
-    server->queue_packets = (unsigned)settings->queue_packets;
     server->queue_policy = policies[settings->queue_policy];
-    server->idle_timeout_ms = (unsigned)settings->idle_timeout;
-    server->ping_interval_ms = (unsigned)settings->ping_interval;
-    server->drain_timeout_ms = (unsigned)settings->drain_timeout;
-}
-
-tp_log_options tp__settings_log(const tp__settings *settings) {
-    const char *file = settings->log_file;
-    tp_log_options options = {.size = sizeof options,
-        .level = (tp_log_level)settings->log_level,
-        .file = file[0] ? file : NULL};
-    return options;
 }

@@ -6,45 +6,20 @@
 
 #include <stdio.h>
 
-#include "core/setting.h"
+#include "core/server_settings.h"
 #include "lanserver/bus/hub.h"
-#include "twinport/log.h"
 
 /* The configuration file, read; filled by the table. */
 typedef struct tp__settings {
-    tp_address listen;
+    tp__server_settings server;
     bool allow_public_bind;
-    tp__networks allow;
-    tp__networks deny;
-    uint64_t backlog;
-
-    unsigned io;
-    uint64_t workers;
-    uint64_t running;
-    bool nagle;
-    bool send_buffer_zero;
-    bool post_receive_buffers;
-    uint64_t receive_buffer;
-    uint64_t reserve;
 
     uint64_t max_sessions;
-    uint64_t max_frame;
-    uint64_t queue_bytes;
-    uint64_t queue_packets;
     unsigned queue_policy;
-    uint64_t idle_timeout;
-    uint64_t ping_interval;
-    uint64_t drain_timeout;
 
     uint64_t hello_timeout;
     uint64_t unconfirmed_limit;
     uint64_t max_services;
-
-    unsigned priority; /* tp_priority */
-    tp_processors processors;
-
-    unsigned log_level;
-    char log_file[256];
 } tp__settings;
 
 /* The command line, read. */
@@ -68,7 +43,5 @@ void tp__settings_print_example(FILE *file);
 
 /* The hub's options; they point into `settings`, which must live as long as they are used. */
 void tp__settings_apply(const tp__settings *settings, tp__hub_options *options);
-/* The log's, likewise. */
-tp_log_options tp__settings_log(const tp__settings *settings);
 
 #endif

@@ -195,8 +195,9 @@ static tp_err catch_requests(void) {
 
 static int run(program *it) {
     const tp__settings *settings = &it->settings;
-    tp_log_options log = tp__settings_log(settings);
-    tp__program_take_share(name, (tp_priority)settings->priority, &settings->processors);
+    const tp__server_settings *server = &settings->server;
+    tp_log_options log = tp__server_settings_log(server);
+    tp__program_take_share(name, (tp_priority)server->priority, &server->processors);
     tp_err error = catch_requests();
     if (error) {
         return fail("cannot be told to stop", error);
@@ -205,7 +206,7 @@ static int run(program *it) {
         name, (unsigned)(settings->max_players + settings->max_waiting + settings->max_pending));
     error = tp_log_open(&log);
     if (error) {
-        return fail(settings->log_file[0] ? settings->log_file : "log", error);
+        return fail(server->log_file[0] ? server->log_file : "log", error);
     }
     warn_if_open(settings);
     error = create(it);

@@ -10,16 +10,12 @@
 #include "core/report.h"
 #include "proto/frame.h"
 
-/* By tp_auth, tp_queue_policy, tp_priority, tp_log_level, tp_close_reason. */
+/* By tp_auth, tp_queue_policy, tp_close_reason. */
 static const char *const auth_names[] = {"token", "open", NULL};
 static const char *const policy_names[] = {"disconnect", "drop", "refuse", NULL};
-static const char *const priority_names[] = {"low", "normal", "high", NULL};
-static const char *const level_names[] = {"debug", "info", "warning", "error", "off", NULL};
 #define CLOSE_NAME(name, value, text) text,
 static const char *const close_names[] = {TP_CLOSE_REASONS(CLOSE_NAME) NULL};
 #undef CLOSE_NAME
-
-static const char *const io_names[] = {"auto", "epoll", "iocp", NULL};
 
 #define DAY_MS 86400000u
 
@@ -28,7 +24,7 @@ static const char *const io_names[] = {"auto", "epoll", "iocp", NULL};
 
 /* clang-format off */
 static const tp__setting settings_table[] = {
-    {"listen", TP__SETTING_ADDRESS, AT(listen), 0, 0, NULL, "127.0.0.1:7777", NULL,
+    {"listen", TP__SETTING_ADDRESS, AT(server.listen), 0, 0, NULL, "127.0.0.1:7777", NULL,
         "Where players connect: 0.0.0.0:7777 on every IPv4 address of this machine, [::]:7777 on the\n"
         "IPv6 ones too. Port 0 asks the system for a free one."},
     {"key_file", TP__SETTING_TEXT, AT(key_file), 1, TP__PATH_MAX, NULL, NULL, "/etc/twinport/gate.key",
@@ -43,14 +39,14 @@ static const tp__setting settings_table[] = {
     {"used_tokens", TP__SETTING_COUNT, AT(used_tokens), 1024, 16777216, NULL, "262144", NULL,
         "Used tokens that are remembered until they expire. At the limit no further one is taken."},
 
-    {"allow", TP__SETTING_NETWORKS, AT(allow), 0, 0, NULL, "any", NULL,
+    {"allow", TP__SETTING_NETWORKS, AT(server.allow), 0, 0, NULL, "any", NULL,
         "Who may connect."},
-    {"deny", TP__SETTING_NETWORKS, AT(deny), 0, 0, NULL, "", NULL,
+    {"deny", TP__SETTING_NETWORKS, AT(server.deny), 0, 0, NULL, "", NULL,
         "Who may not, even if allowed above."},
     {"bans", TP__SETTING_TEXT, AT(bans), 0, TP__PATH_MAX, NULL, "", NULL,
         "A file of more of them, up to 4,096: a line for each network, perhaps with the time until\n"
         "when, in seconds since 1970. Read again at SIGHUP, too; who is banned then is sent away."},
-    {"backlog", TP__SETTING_COUNT, AT(backlog), 1, 65535, NULL, "1024", NULL,
+    {"backlog", TP__SETTING_COUNT, AT(server.backlog), 1, 65535, NULL, "1024", NULL,
         "Connections that may wait to be accepted."},
     {"accept_rate", TP__SETTING_COUNT, AT(accept_rate), 0, 1000000, NULL, "20", NULL,
         "Connections per second that one address may make; IPv6: one /64. 0: any number."},
@@ -90,21 +86,21 @@ static const tp__setting settings_table[] = {
         "Bytes per second that a player may send, as they come from the network. 0: any number."},
     {"byte_burst", TP__SETTING_BYTES, AT(byte_burst), 65536, UINT32_MAX, NULL, "512k", NULL,
         "... and at once."},
-    {"max_frame", TP__SETTING_BYTES, AT(max_frame), 16, TP_PACKET_MAX, NULL, "64k", NULL,
+    {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 16, TP_PACKET_MAX, NULL, "64k", NULL,
         "The largest message of a player."},
-    {"queue_bytes", TP__SETTING_BYTES, AT(queue_bytes), 1024, UINT32_MAX, NULL, "1m", NULL,
+    {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "1m", NULL,
         "What may wait to be sent to one player, in bytes ..."},
-    {"queue_packets", TP__SETTING_COUNT, AT(queue_packets), 1, 0xFFFFFF, NULL, "4096", NULL,
+    {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "4096", NULL,
         "... and in packets."},
     {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
         "At that limit the player is ended, or messages are lost to him: the newest (drop), or those\n"
         "that their sender is told of (refuse)."},
-    {"idle_timeout", TP__SETTING_TIME, AT(idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
+    {"idle_timeout", TP__SETTING_TIME, AT(server.idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
         "A player who says nothing for so long, not even in answer to PING, is ended.\n"
         "0: never; else at least 100ms."},
-    {"ping_interval", TP__SETTING_TIME, AT(ping_interval), 0, DAY_MS, NULL, "30s", NULL,
+    {"ping_interval", TP__SETTING_TIME, AT(server.ping_interval), 0, DAY_MS, NULL, "30s", NULL,
         "Silence after which a player is sent PING. 0: never; else at least 100ms."},
-    {"drain_timeout", TP__SETTING_TIME, AT(drain_timeout), 0, 600000, NULL, "5s", NULL,
+    {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
         "At the end: time for queues to empty, and for services to hear that their players left."},
 
     {"bus", TP__SETTING_ADDRESS, AT(bus), 0, 0, NULL, "127.0.0.1:7400", NULL,
@@ -120,32 +116,32 @@ static const tp__setting settings_table[] = {
     {"lost_close", TP__SETTING_CHOICE, AT(lost_close), 0, 0, close_names, "shutdown", NULL,
         "... with this word to them."},
 
-    {"priority", TP__SETTING_CHOICE, AT(priority), 0, 0, priority_names, "low", NULL,
+    {"priority", TP__SETTING_CHOICE, AT(server.priority), 0, 0, tp__priority_names, "low", NULL,
         "How it stands to other programs of this machine; low, so that players do not hold up what goes\n"
-        "over the bus. high needs a permission of the system's."},
-    {"processors", TP__SETTING_PROCESSORS, AT(processors), 0, 0, NULL, "all", NULL,
+        "over the bus. high needs a permission of the system's.\n"
+        "On Linux it counts within a scheduling group only: see docs/operations.md."},
+    {"processors", TP__SETTING_PROCESSORS, AT(server.processors), 0, 0, NULL, "all", NULL,
         "The processors it may use: the rest is left to others, to lanserver say."},
-    {"io", TP__SETTING_CHOICE, AT(io), 0, 0, io_names, "auto", NULL,
+    {"io", TP__SETTING_CHOICE, AT(server.io), 0, 0, tp__io_names, "auto", NULL,
         "How the system's completions are waited for; auto takes the best there is."},
-    {"workers", TP__SETTING_COUNT, AT(workers), 0, 64, NULL, "0", NULL,
+    {"workers", TP__SETTING_COUNT, AT(server.workers), 0, 64, NULL, "0", NULL,
         "Threads that serve the players; 0: one per processor."},
-    {"running", TP__SETTING_COUNT, AT(running), 0, 64, NULL, "0", NULL,
+    {"running", TP__SETTING_COUNT, AT(server.running), 0, 64, NULL, "0", NULL,
         "iocp: how many of them run at once; 0: all."},
-    {"nagle", TP__SETTING_BOOL, AT(nagle), 0, 0, NULL, "no", NULL,
+    {"nagle", TP__SETTING_BOOL, AT(server.nagle), 0, 0, NULL, "no", NULL,
         "TCP may hold small packets back to gather them."},
-    {"send_buffer_zero", TP__SETTING_BOOL, AT(send_buffer_zero), 0, 0, NULL, "no", NULL,
+    {"send_buffer_zero", TP__SETTING_BOOL, AT(server.send_buffer_zero), 0, 0, NULL, "no", NULL,
         "iocp: send from the program's memory, without the system's buffer."},
-    {"post_receive_buffers", TP__SETTING_BOOL, AT(post_receive_buffers), 0, 0, NULL, "no", NULL,
+    {"post_receive_buffers", TP__SETTING_BOOL, AT(server.post_receive_buffers), 0, 0, NULL, "no", NULL,
         "iocp: every player waits with a buffer of its own."},
-    {"receive_buffer", TP__SETTING_BYTES, AT(receive_buffer), 4096, 1048576, NULL, "64k", NULL,
+    {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k", NULL,
         "Bytes that a thread reads at once."},
-    {"reserve", TP__SETTING_BYTES, AT(reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
+    {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
         "Memory for messages that is made ready at start."},
 
-    {"log_level", TP__SETTING_CHOICE, AT(log_level), 0, 0, level_names, "info", NULL,
+    {"log_level", TP__SETTING_CHOICE, AT(server.log_level), 0, 0, tp__log_level_names, "info", NULL,
         "What is worth a line in the log."},
-    {"log_file", TP__SETTING_TEXT, AT(log_file), 0, sizeof((tp__settings *)NULL)->log_file - 1, NULL,
-        "", NULL,
+    {"log_file", TP__SETTING_TEXT, AT(server.log_file), 0, TP__LOG_FILE_MAX, NULL, "", NULL,
         "The log's file, appended to. Empty: standard error."},
 };
 
@@ -216,29 +212,10 @@ void tp__settings_print_example(FILE *file) {
 }
 
 static void apply_to_server(const tp__settings *settings, tp_server_options *server) {
-    server->address = settings->listen;
-    server->access.allow = settings->allow.networks;
-    server->access.allow_count = settings->allow.count;
-    server->access.deny = settings->deny.networks;
-    server->access.deny_count = settings->deny.count;
-    server->backlog = (unsigned)settings->backlog;
-    server->io = io_names[settings->io];
-    server->workers = (unsigned)settings->workers;
-    server->running = (unsigned)settings->running;
-    server->nodelay = !settings->nagle;
-    server->send_buffer_zero = settings->send_buffer_zero;
-    server->post_receive_buffers = settings->post_receive_buffers;
-    server->receive_buffer = (size_t)settings->receive_buffer;
-    server->reserve_bytes = (size_t)settings->reserve;
+    tp__server_settings_apply(&settings->server, server);
     uint64_t sessions = settings->max_players + settings->max_waiting;
     server->max_sessions = (unsigned)(sessions < TP_MAX_SESSIONS ? sessions : TP_MAX_SESSIONS);
-    server->max_frame = (size_t)settings->max_frame;
-    server->queue_bytes = (size_t)settings->queue_bytes;
-    server->queue_packets = (unsigned)settings->queue_packets;
     server->queue_policy = (tp_queue_policy)settings->queue_policy;
-    server->idle_timeout_ms = (unsigned)settings->idle_timeout;
-    server->ping_interval_ms = (unsigned)settings->ping_interval;
-    server->drain_timeout_ms = (unsigned)settings->drain_timeout;
 }
 
 static void apply_to_wan(const tp__settings *settings, tp_wanserver_options *wan) {
@@ -264,9 +241,9 @@ static void apply_to_wan(const tp__settings *settings, tp_wanserver_options *wan
 static void apply_to_gate(const tp__settings *settings, tp__gate_options *gate) {
     tp__gate_defaults(gate);
     gate->bus.address = settings->bus;
-    gate->bus.io = io_names[settings->io];
-    gate->bus.nodelay = !settings->nagle;
-    gate->bus.drain_timeout_ms = (unsigned)settings->drain_timeout;
+    gate->bus.io = tp__io_names[settings->server.io];
+    gate->bus.nodelay = !settings->server.nagle;
+    gate->bus.drain_timeout_ms = (unsigned)settings->server.drain_timeout;
     gate->service = settings->service;
     gate->identity = tp_session_identity;
     gate->max_players = (unsigned)settings->max_players;
@@ -276,19 +253,11 @@ static void apply_to_gate(const tp__settings *settings, tp__gate_options *gate) 
     gate->keep_ms = (unsigned)settings->keep_time;
     gate->lost_close = (uint16_t)settings->lost_close;
     gate->max_services = (unsigned)settings->max_services;
-    gate->drain_ms = (unsigned)settings->drain_timeout;
+    gate->drain_ms = (unsigned)settings->server.drain_timeout;
 }
 
 void tp__settings_apply(
     const tp__settings *settings, tp_wanserver_options *wan, tp__gate_options *gate) {
     apply_to_wan(settings, wan);
     apply_to_gate(settings, gate);
-}
-
-tp_log_options tp__settings_log(const tp__settings *settings) {
-    const char *file = settings->log_file;
-    tp_log_options options = {.size = sizeof options,
-        .level = (tp_log_level)settings->log_level,
-        .file = file[0] ? file : NULL};
-    return options;
 }

@@ -6,8 +6,7 @@
 
 #include <stdio.h>
 
-#include "core/setting.h"
-#include "twinport/log.h"
+#include "core/server_settings.h"
 #include "twinport/wanserver.h"
 #include "wanserver/gate/gate.h"
 
@@ -15,16 +14,13 @@
 
 /* The configuration file, read; filled by the table. */
 typedef struct tp__settings {
-    tp_address listen;
+    tp__server_settings server;
     char key_file[TP__PATH_MAX + 1];
     unsigned auth; /* tp_auth */
     char token_keys[TP__PATH_MAX + 1];
     uint64_t used_tokens;
 
-    tp__networks allow;
-    tp__networks deny;
     char bans[TP__PATH_MAX + 1];
-    uint64_t backlog;
     uint64_t accept_rate;
     uint64_t accept_burst;
     uint64_t connections_per_address;
@@ -43,13 +39,7 @@ typedef struct tp__settings {
     uint64_t message_burst;
     uint64_t byte_rate;
     uint64_t byte_burst;
-    uint64_t max_frame;
-    uint64_t queue_bytes;
-    uint64_t queue_packets;
     unsigned queue_policy; /* tp_queue_policy */
-    uint64_t idle_timeout;
-    uint64_t ping_interval;
-    uint64_t drain_timeout;
 
     tp_address bus;
     char service[TP_NAME_MAX + 1];
@@ -57,20 +47,6 @@ typedef struct tp__settings {
     uint64_t keep_players;
     uint64_t keep_time;
     unsigned lost_close; /* tp_close_reason */
-
-    unsigned priority; /* tp_priority */
-    tp_processors processors;
-    unsigned io;
-    uint64_t workers;
-    uint64_t running;
-    bool nagle;
-    bool send_buffer_zero;
-    bool post_receive_buffers;
-    uint64_t receive_buffer;
-    uint64_t reserve;
-
-    unsigned log_level;
-    char log_file[256];
 } tp__settings;
 
 /* The command line, read. */
@@ -98,7 +74,5 @@ void tp__settings_print_example(FILE *file);
  * they are used. */
 void tp__settings_apply(
     const tp__settings *settings, tp_wanserver_options *wan, tp__gate_options *gate);
-/* The log's, likewise. */
-tp_log_options tp__settings_log(const tp__settings *settings);
 
 #endif

@@ -110,7 +110,7 @@ static void standard_values_are_the_librarys(void) {
     SAME(drain_ms);
 #undef SAME
     CHECK(tp_address_equal(&gate.bus.address, &of_gate.bus.address));
-    CHECK_EQ(settings.priority, TP_PRIORITY_LOW);
+    CHECK_EQ(settings.server.priority, TP_PRIORITY_LOW);
 }
 
 static void every_value_arrives(void) {
@@ -180,9 +180,9 @@ static void every_value_arrives(void) {
     CHECK_EQ(gate.max_services, 35);
     CHECK_EQ(gate.drain_ms, 33000);
 
-    CHECK_EQ(settings.priority, TP_PRIORITY_HIGH);
-    CHECK_EQ(settings.processors.bits[0], 2);
-    tp_log_options log = tp__settings_log(&settings);
+    CHECK_EQ(settings.server.priority, TP_PRIORITY_HIGH);
+    CHECK_EQ(settings.server.processors.bits[0], 2);
+    tp_log_options log = tp__server_settings_log(&settings.server);
     CHECK_EQ(log.level, TP_LOG_ERROR);
     CHECK_STR(log.file, "l");
 }
