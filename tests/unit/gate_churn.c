@@ -4,6 +4,7 @@
  * service must have exactly those players that the gate believes it has.
  */
 #include "gate_stage.h"
+#include "os/clock.h"
 
 enum { PLAYERS = 150, STEPS = 10000, SERVICES = 3 };
 

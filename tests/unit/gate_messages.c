@@ -215,10 +215,9 @@ static void gives_players_to_the_peer_with_the_fewest(void) {
 static bool released;
 
 static void listen_slowly(tp_backend *backend, const tp_player *name, tp_packet *packet) {
-    uint64_t until = tp_clock_ms() + stage_patience_ms();
+    unsigned looks = 0;
     tp_mutex_lock(&stage_mutex);
-    while (!released && tp_clock_ms() < until) {
-        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+    while (!released && stage_look_again(&looks)) {
     }
     tp_mutex_unlock(&stage_mutex);
     service_on_player_message(backend, name, packet);

@@ -1,5 +1,6 @@
 /* The waiting room: who waits, what he is told, and who comes in. */
 #include "gate_stage.h"
+#include "os/clock.h"
 
 enum { PLAYERS = 2, WAITING = 6, ALL = PLAYERS + WAITING };
 

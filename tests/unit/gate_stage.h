@@ -209,7 +209,7 @@ static inline void check_account(const tp__gate_account *account) {
 
 static inline void stage_gate_stop(gate_stage *stage) {
     tp__gate_stop(stage->gate);
-    CHECK_EQ(tp__gate_wait(stage->gate, (int)stage_patience_ms()), TP_OK);
+    CHECK_EQ(tp__gate_wait(stage->gate, -1), TP_OK);
     tp__gate_account account = stage_account(stage);
     check_account(&account);
     CHECK_EQ(account.players + account.waiting + account.visits, 0);
@@ -385,7 +385,7 @@ static inline void service_kill(service *of) {
 
 static inline void service_leave(service *of) {
     tp_backend_stop(of->backend);
-    CHECK_EQ(tp_backend_wait(of->backend, (int)stage_patience_ms()), TP_OK);
+    CHECK_EQ(tp_backend_wait(of->backend, -1), TP_OK);
     tp_backend_stats stats = service_stats(of);
     CHECK_EQ(stats.joined, stats.left);
     service_kill(of);

@@ -1,5 +1,6 @@
 /* The gate on the real thing: players over the WAN's protocol, with tokens, to a service on the bus and back. */
 #include "gate_stage.h"
+#include "os/clock.h"
 #include "os/random.h"
 #include "twinport/wanserver.h"
 #include "wan_peer.h"

@@ -1,5 +1,6 @@
 /* lanclient against the hub in one process: every way to send, and every way it comes back. */
 #include "bus_stage.h"
+#include "os/clock.h"
 
 static void peers_see_each_other_come_and_go(void) {
     tp__hub *hub = hub_open_default();

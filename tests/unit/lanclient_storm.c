@@ -46,8 +46,7 @@ static tp_err send_one(tp_lanclient *client, unsigned n, tp_packet *packet) {
 static void send_all_of_them(void *context) {
     uint32_t sender = *(uint32_t *)context;
     unsigned taken = 0;
-    uint64_t until = tp_clock_ms() + 4 * stage_patience_ms();
-    while (taken < MESSAGES && tp_clock_ms() < until) {
+    while (taken < MESSAGES) {
         tp_packet *packet = tp_packet_new(4);
         REQUIRE(packet != NULL);
         tp_packet_put_u32(packet, sender);
@@ -59,11 +58,10 @@ static void send_all_of_them(void *context) {
                 tp_thread_yield(); /* so that cuts meet every state, not only full queues */
             }
         } else {
-            CHECK(error == TP_ERR_NOT_CONNECTED || error == TP_ERR_FULL);
+            REQUIRE(error == TP_ERR_NOT_CONNECTED || error == TP_ERR_FULL);
             tp_thread_yield();
         }
     }
-    CHECK_EQ(taken, MESSAGES);
     atomic_fetch_sub(&senders_left, 1);
 }
 
@@ -115,7 +113,7 @@ static void nothing_vanishes_in_silence(void) {
     uint64_t connections = 0;
     for (uint32_t i = 0; i < PARTIES; i++) {
         tp_lanclient_stop(clients[i]);
-        CHECK_EQ(tp_lanclient_wait(clients[i], (int)stage_patience_ms()), TP_OK);
+        CHECK_EQ(tp_lanclient_wait(clients[i], -1), TP_OK);
         tp_lanclient_stats stats = {.size = sizeof stats};
         tp_lanclient_get_stats(clients[i], &stats);
         CHECK_EQ(stats.sent, MESSAGES);
