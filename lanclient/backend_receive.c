@@ -72,6 +72,13 @@ static bool is_stranger(tp_backend *backend, tp_peer_id id) {
            strcmp(peer.service, backend->gate_service) == 0;
 }
 
+/* A gate that found no place when it came gets one that has become free since. NULL: there is none. */
+static tp__backend_gate *admit_stranger(tp_backend *backend, tp_peer_id id) {
+    tp__backend_gate *gate = tp__backend_open_gate(backend, id);
+    backend->strangers -= gate != NULL;
+    return gate;
+}
+
 /* ---- joining --------------------------------------------------------------------------------- */
 
 /* If it does not leave, the gate asks again. */
@@ -192,6 +199,8 @@ static void on_message(tp_lanclient *client, const tp_delivery *from, tp_packet 
     const tp__backend_gate *gate = tp__backend_find_gate(backend, from->peer);
     if (TP_LIKELY(gate != NULL)) {
         on_data(backend, gate, from, packet);
+    } else if (TP_UNLIKELY(is_stranger(backend, from->peer))) {
+        tp__backend_count(&backend->unknown, 1); /* of players that are being refused */
     } else if (backend->handlers.bus.on_message) {
         backend->handlers.bus.on_message(client, from, packet);
     } else {
@@ -217,9 +226,13 @@ static void on_gate_request(
 static void on_request(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     tp_backend *backend = tp_backend_of(client);
     tp__backend_gate *gate = tp__backend_find_gate(backend, from->peer);
+    bool stranger = !gate && is_stranger(backend, from->peer);
+    if (stranger) {
+        gate = admit_stranger(backend, from->peer);
+    }
     if (gate) {
         on_gate_request(backend, gate, from, packet);
-    } else if (is_stranger(backend, from->peer)) {
+    } else if (stranger) {
         tp__backend_count(&backend->refused, 1);
         answer(backend, from, TP_GATE_REFUSED, TP_CLOSE_FULL);
     } else if (backend->handlers.bus.on_request) {

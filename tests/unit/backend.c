@@ -54,18 +54,26 @@ static void say_leave(uint64_t session, uint32_t visit, uint16_t why, uint16_t e
     CHECK_EQ(answered.status, TP_GATE_OK);
 }
 
-static void say_bytes(const void *bytes, size_t size) {
+static void say_bytes_from(party *from, const void *bytes, size_t size) {
     tp_packet *packet = tp_packet_copy_of(bytes, size);
     REQUIRE(packet != NULL);
-    CHECK_EQ(tp_lanclient_send(gate.client, service_peer(&arena), packet, NULL), TP_OK);
+    CHECK_EQ(tp_lanclient_send(from->client, service_peer(&arena), packet, NULL), TP_OK);
     tp_packet_release(packet);
 }
 
-static void say_data(uint64_t session, const char *text) {
+static void say_bytes(const void *bytes, size_t size) {
+    say_bytes_from(&gate, bytes, size);
+}
+
+static void say_data_from(party *from, uint64_t session, const char *text) {
     uint8_t bytes[TP_GATE_DATA_SIZE + STAGE_TEXT];
     tp_gate_write_data(bytes, session);
     memcpy(bytes + TP_GATE_DATA_SIZE, text, strlen(text));
-    say_bytes(bytes, TP_GATE_DATA_SIZE + strlen(text));
+    say_bytes_from(from, bytes, TP_GATE_DATA_SIZE + strlen(text));
+}
+
+static void say_data(uint64_t session, const char *text) {
+    say_data_from(&gate, session, text);
 }
 
 static void open_all(unsigned max_players, unsigned max_gates) {
@@ -193,6 +201,37 @@ static void refuses_more_than_it_takes(void) {
     say_join(&gate, SESSION(3, 2), 4);
     CHECK_EQ(answered.status, TP_GATE_OK);
     party_leave(&more);
+    close_all();
+}
+
+/* A gate is back before its loss is noticed: at first there is no place for it. What its players say is none of
+ * the user's messages from the bus, and once the lost one is gone they are let in. */
+static void takes_a_gate_once_another_has_gone(void) {
+    open_all(16, 1);
+    say_join(&gate, SESSION(1, 1), 1);
+    party more;
+    party_join(&more, hub, "gate", "two");
+    say_join(&more, SESSION(1, 2), 1);
+    CHECK_EQ(answered.status, TP_GATE_REFUSED);
+    say_data_from(&more, SESSION(1, 2), "hello?");
+    AWAIT(service_stats(&arena).unknown + arena.other_messages == 1);
+    CHECK_EQ(arena.other_messages, 0);
+
+    party_leave(&gate);
+    AWAIT(arena.leaves == 1);
+    say_join(&more, SESSION(1, 3), 2);
+    CHECK_EQ(answered.status, TP_GATE_OK);
+    CHECK_EQ(arena.joins, 2);
+    say_data_from(&more, SESSION(1, 3), "hello");
+    AWAIT(arena.messages == 1);
+    party_join(&gate, hub, "gate", "three"); /* now there is none for this one */
+    say_join(&gate, SESSION(1, 1), 1);
+    CHECK_EQ(answered.status, TP_GATE_REFUSED);
+    party_leave(&more);
+    AWAIT(arena.leaves == 2);
+    CHECK_EQ(arena.why, TP_LEAVE_GATE_LOST);
+    say_join(&gate, SESSION(1, 2), 2);
+    CHECK_EQ(answered.status, TP_GATE_OK);
     close_all();
 }
 
@@ -333,6 +372,7 @@ static void allocates_nothing_for_messages(void) {
 
 CHECK_MAIN(CASE(takes_each_join_once), CASE(replaces_who_has_the_place),
     CASE(knows_whose_messages_they_are), CASE(returns_what_is_no_gates_to_say),
-    CASE(refuses_more_than_it_takes), CASE(does_not_confuse_gates), CASE(passes_on_everything_else),
+    CASE(refuses_more_than_it_takes), CASE(takes_a_gate_once_another_has_gone),
+    CASE(does_not_confuse_gates), CASE(passes_on_everything_else),
     CASE(says_what_is_wrong_with_a_message), CASE(refuses_options_that_cannot_be),
     CASE(allocates_nothing_for_messages))

@@ -265,7 +265,7 @@ typedef struct tp_backend_stats {
     uint64_t left;             /* calls of on_player_leave, likewise */
     uint64_t refused;          /* players refused: max_players, max_gates */
     uint64_t received;         /* messages given to on_player_message */
-    uint64_t unknown;          /* messages of players that had left: dropped */
+    uint64_t unknown;          /* messages of players that had left, or were refused: dropped */
     uint64_t malformed;        /* gates' messages that are none: returned to them */
     uint64_t sent;             /* copies of messages to players handed to the bus */
     uint64_t bus_messages;     /* ... in so many messages */
