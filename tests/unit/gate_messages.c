@@ -403,6 +403,69 @@ static void knows_no_more_services_than_it_may(void) {
     tp_player name = arena.last;
     CHECK_EQ(tp_backend_move(arena.backend, &name, "other", TP_NO_PEER, NULL, 0), TP_OK);
     await_stays(1, TP_ERR_FULL);
+    CHECK_EQ(tp_backend_move(arena.backend, &name, NULL, service_peer(&other), NULL, 0), TP_OK);
+    await_stays(2, TP_ERR_FULL);
+    CHECK_EQ(tp_backend_move(arena.backend, &name, "nowhere", TP_NO_PEER, NULL, 0), TP_OK);
+    await_stays(3, TP_ERR_NO_ROUTE); /* that is not for want of room */
+    close_all();
+    service_kill(&other);
+}
+
+/* Services with names that are new each time, as of a match: those that are over make room for others. */
+static void forgets_services_that_are_gone(void) {
+    stage_init(&stage, hub_open_default());
+    stage.options.max_services = 2;
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    join_players(&arena, 0, 2);
+    for (unsigned i = 0; i < 3; i++) {
+        char name[] = {'m', 'a', 't', 'c', 'h', '-', (char)('0' + i), '\0'};
+        service_join(&other, stage.hub, name);
+        AWAIT(tp_lanclient_peers(tp__gate_client(stage.gate), name, NULL, 0) == 1);
+        unsigned joins = arena.joins;
+        tp_player whom = arena.last;
+        CHECK_EQ(tp_backend_move(arena.backend, &whom, name, TP_NO_PEER, NULL, 0), TP_OK);
+        AWAIT(other.joins == 1 || arena.stays > 0);
+        REQUIRE(arena.stays == 0);
+        whom = other.last;
+        CHECK_EQ(tp_backend_move(other.backend, &whom, "arena", TP_NO_PEER, NULL, 0), TP_OK);
+        AWAIT(arena.joins == joins + 1 && other.leaves == 1);
+        service_leave(&other);
+        AWAIT(stage_account(&stage).peers == 1);
+    }
+    CHECK(player_say(&stage, &players[0], "still here"));
+    CHECK(player_say(&stage, &players[1], "still here"));
+    AWAIT(arena.messages == 2);
+    CHECK_EQ(stage_account(&stage).services, 2);
+    CHECK_EQ(stage_account(&stage).moved, 6);
+    close_all();
+}
+
+/* The hub takes the MOVE with its blob, and not the JOIN, whose head is larger: whoever comes behind it is not
+ * to wait for ever. */
+static void holds_up_nobody_with_a_join_that_is_too_large(void) {
+    static const uint8_t blob[950] = {1};
+    tp__hub_options options;
+    stage_open();
+    hub_options(&options);
+    options.server.max_frame = 1024;
+    stage_init(&stage, hub_open(&options));
+    stage.options.lost_close = 402;
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    service_join(&other, stage.hub, "other");
+    join_players(&arena, 0, 1);
+    tp_player first = arena.last;
+    join_players(&arena, 1, 1);
+    tp_player next = arena.last;
+    CHECK_EQ(tp_backend_move(arena.backend, &first, "other", TP_NO_PEER, blob, sizeof blob), TP_OK);
+    CHECK_EQ(tp_backend_move(arena.backend, &next, "other", TP_NO_PEER, "x", 1), TP_OK);
+    AWAIT(other.joins == 1);
+    CHECK_EQ(other.last.session, next.session);
+    AWAIT(players[0].left);
+    CHECK_EQ(players[0].close_code, 402);
+    AWAIT(arena.leaves == 2);
+    CHECK_EQ(other.joins, 1);
     close_all();
     service_kill(&other);
 }
@@ -413,4 +476,5 @@ CHECK_MAIN(CASE(says_who_comes_and_why_he_goes), CASE(carries_messages_both_ways
     CASE(counts_what_the_bus_gives_back), CASE(counts_what_is_too_large),
     CASE(lets_nobody_else_talk_to_players), CASE(moves_to_another_service),
     CASE(moves_to_another_peer_of_the_same_service), CASE(says_when_there_is_nowhere_to_move),
-    CASE(knows_no_more_services_than_it_may))
+    CASE(knows_no_more_services_than_it_may), CASE(forgets_services_that_are_gone),
+    CASE(holds_up_nobody_with_a_join_that_is_too_large))

@@ -239,7 +239,7 @@ bool tp__gate_tell_room(tp__gate *gate, uint64_t now_ms);
 
 /* The service of this name, or NULL. */
 tp__gate_service *tp__gate_find_service(tp__gate *gate, const char *name, size_t size);
-/* ... made if it is new. NULL: max_services are known. */
+/* ... made if it is new. NULL: max_services are known, and each has peers or players. */
 tp__gate_service *tp__gate_open_service(tp__gate *gate, const char *name, size_t size);
 /* Adds the service's peers that lanclient knows of. */
 void tp__gate_gather_peers(tp__gate *gate, tp__gate_service *service);

@@ -46,23 +46,28 @@ static tp_gate_status kick(tp__gate *gate, tp_peer_id peer, const tp_gate_kick *
 
 /* ---- move ------------------------------------------------------------------------------------ */
 
-/* The service of a peer that the gate has not looked at yet. */
-static tp__gate_service *service_of_peer(tp__gate *gate, tp_peer_id id) {
-    tp_peer peer = {.size = sizeof peer};
-    if (!tp_lanclient_find_peer(gate->client, id, &peer)) {
-        return NULL;
-    }
-    return tp__gate_open_service(gate, peer.service, strlen(peer.service));
+/* Only what is there is opened: a name that nobody has takes no place among the services. */
+static tp__gate_service *open_service(tp__gate *gate, const char *name, tp_gate_status *why) {
+    tp__gate_service *service = tp__gate_open_service(gate, name, strlen(name));
+    *why = service ? TP_GATE_NO_TARGET : TP_GATE_FULL;
+    return service;
 }
 
-/* Only what is there is opened: a name that nobody has takes no place among the services. */
-static tp__gate_service *service_of_name(tp__gate *gate, const char *bytes, size_t size) {
+/* The service of a peer that the gate has not looked at yet. */
+static tp__gate_service *service_of_peer(tp__gate *gate, tp_peer_id id, tp_gate_status *why) {
+    tp_peer peer = {.size = sizeof peer};
+    bool there = tp_lanclient_find_peer(gate->client, id, &peer);
+    return there ? open_service(gate, peer.service, why) : NULL;
+}
+
+static tp__gate_service *service_of_name(
+    tp__gate *gate, const char *bytes, size_t size, tp_gate_status *why) {
     char name[TP_NAME_MAX + 1];
     memcpy(name, bytes, size);
     name[size] = '\0';
     tp__gate_service *service = tp__gate_find_service(gate, name, size);
     if (!service && tp_lanclient_peers(gate->client, name, NULL, 0) > 0) {
-        service = tp__gate_open_service(gate, name, size);
+        service = open_service(gate, name, why);
     }
     return service;
 }
@@ -70,16 +75,14 @@ static tp__gate_service *service_of_name(tp__gate *gate, const char *bytes, size
 /* Where he is to go, or NULL and why not. */
 static tp__gate_peer *target_of(
     tp__gate *gate, const tp_gate_move *asked, const tp__gate_peer *from, tp_gate_status *why) {
+    *why = TP_GATE_NO_TARGET;
     tp__gate_service *service = asked->name_size
-                                    ? service_of_name(gate, asked->name, asked->name_size)
-                                    : service_of_peer(gate, asked->peer);
+                                    ? service_of_name(gate, asked->name, asked->name_size, why)
+                                    : service_of_peer(gate, asked->peer, why);
     if (!service) {
-        bool full = gate->service_count == gate->options.max_services;
-        *why = full ? TP_GATE_FULL : TP_GATE_NO_TARGET;
         return NULL;
     }
     tp__gate_gather_peers(gate, service);
-    *why = TP_GATE_NO_TARGET;
     if (asked->peer == TP_NO_PEER) {
         return tp__gate_choose_peer(service, from);
     }

@@ -24,14 +24,28 @@ tp__gate_service *tp__gate_find_service(tp__gate *gate, const char *name, size_t
     return NULL;
 }
 
+/* One of which no peer is there and for which nobody is kept, so that nothing leads to it; never the players'
+ * first. NULL: there is none. */
+static tp__gate_service *unused_service(tp__gate *gate) {
+    for (unsigned i = 1; i < gate->service_count; i++) {
+        if (!gate->services[i].peers && gate->services[i].kept.count == 0) {
+            return &gate->services[i];
+        }
+    }
+    return NULL;
+}
+
 tp__gate_service *tp__gate_open_service(tp__gate *gate, const char *name, size_t size) {
     tp__gate_service *service = tp__gate_find_service(gate, name, size);
-    if (service || gate->service_count == gate->options.max_services) {
+    if (service) {
         return service;
     }
-    service = &gate->services[gate->service_count++];
-    memset(service, 0, sizeof *service);
-    memcpy(service->name, name, size);
+    bool room = gate->service_count < gate->options.max_services;
+    service = room ? &gate->services[gate->service_count++] : unused_service(gate);
+    if (service) {
+        memset(service, 0, sizeof *service);
+        memcpy(service->name, name, size);
+    }
     return service;
 }
 

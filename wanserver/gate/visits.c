@@ -157,6 +157,8 @@ tp__gate_player *tp__gate_lose_visit(tp__gate *gate, tp__gate_visit *visit) {
 static void on_answer(
     tp_lanclient *client, tp_err error, const tp_delivery *from, tp_packet *packet, void *context);
 
+static void give_up_join(tp__gate *gate, tp__gate_visit *visit);
+
 static tp_packet *join_packet(tp__gate *gate, const tp__gate_visit *visit) {
     const tp__gate_player *player = visit->player;
     tp_gate_join join = {.flags = player->flags,
@@ -230,6 +232,11 @@ void tp__gate_pump(tp__gate *gate, tp__gate_peer *peer) {
         tp__gate_visit *visit = peer->queue_first;
         bool joins = visit->state == TP__VISIT_DUE_JOIN;
         tp_err error = joins ? say_join(gate, visit) : ask(gate, visit, leave_packet(visit));
+        if (error == TP_ERR_TOO_LARGE && joins) { /* for the hub: nor would it be taken later */
+            dequeue(visit);
+            give_up_join(gate, visit);
+            continue;
+        }
         if (error) { /* no room, no memory, or the bus is being lost: later, or never */
             gate->account.retries++;
             peer->again_ms = tp_clock_ms() + TP__GATE_RETRY_MS;
@@ -297,6 +304,12 @@ static void join_again(tp__gate *gate, tp__gate_visit *visit) {
     }
 }
 
+/* His blob is larger than the hub, or the peer, takes. */
+static void give_up_join(tp__gate *gate, tp__gate_visit *visit) {
+    refuse_player(gate, visit, gate->options.lost_close);
+    join_again(gate, visit);
+}
+
 static void on_join_answer(
     tp__gate *gate, tp__gate_visit *visit, tp_err error, const tp_gate_done *done) {
     switch (error) {
@@ -313,9 +326,8 @@ static void on_join_answer(
         visit->doubtful = true;
         again(gate, visit, visit->player ? TP__VISIT_DUE_JOIN : TP__VISIT_DUE_LEAVE);
         break;
-    case TP_ERR_TOO_LARGE: /* a blob larger than the peer takes */
-        refuse_player(gate, visit, gate->options.lost_close);
-        join_again(gate, visit);
+    case TP_ERR_TOO_LARGE:
+        give_up_join(gate, visit);
         break;
     case TP_ERR_UNSUPPORTED:
     case TP_ERR_PROTOCOL:
