@@ -160,6 +160,68 @@ static void knows_all_places_whoever_goes(void) {
     close_all();
 }
 
+/* ---- who speaks as soon as he is told that he is in -------------------------------------------------- */
+
+/* Whose JOIN is not to be made before he has spoken, and how many have; under the stage's mutex. */
+static player *entering;
+static unsigned spoken;
+
+static bool is_heard(tp_server *server, uint64_t before) {
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(server, &stats);
+    return stats.received_messages > before;
+}
+
+/* Asked for while the JOIN is made. That he is served by the very worker that makes it is possible: then he
+ * hears of nothing meanwhile, and this ends by its time. */
+static bool let_him_speak_first(tp_server *server, tp_session_id session, tp_identity *who) {
+    uint64_t until = tp_clock_ms() + 200;
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(server, &stats);
+    tp_mutex_lock(&stage_mutex);
+    player *of = entering;
+    entering = NULL;
+    while (of && !of->in && tp_clock_ms() < until) {
+        tp_condition_wait(&stage_changed, &stage_mutex, 1);
+    }
+    if (of && of->in && player_say(&stage, of, "here I am")) {
+        spoken++;
+        while (!is_heard(server, stats.received_messages) && tp_clock_ms() < until) {
+            tp_condition_wait(&stage_changed, &stage_mutex, 1);
+        }
+    }
+    tp_mutex_unlock(&stage_mutex);
+    return stage_identity(server, session, who);
+}
+
+static void loses_no_word_of_who_is_in(void) {
+    enum { ROUNDS = 12 };
+    static player crowd[ROUNDS + 1];
+    stage_init(&stage, hub_open_default());
+    stage.options.max_players = 1;
+    stage.options.max_waiting = ROUNDS;
+    stage.options.identity = let_him_speak_first;
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    spoken = 0;
+    /* From here on the gate is not asked under the stage's mutex, which is taken under the gate's. */
+    for (unsigned i = 0; i <= ROUNDS; i++) {
+        player_join(&stage, &crowd[i]);
+        AWAIT(crowd[i].places > 0);
+    }
+    AWAIT(arena.joins == 1);
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        tp_mutex_lock(&stage_mutex);
+        entering = &crowd[i];
+        tp_mutex_unlock(&stage_mutex);
+        tp_server_disconnect(stage.crowd, crowd[i - 1].session);
+        AWAIT(arena.joins == i + 1);
+        AWAIT(arena.messages == spoken);
+    }
+    CHECK_EQ(stage_account(&stage).dropped[TP__GATE_DROP_NO_SERVICE], 0);
+    close_all();
+}
+
 CHECK_MAIN(CASE(tells_places_and_admits_in_order), CASE(turns_away_who_finds_it_full),
     CASE(closes_who_talks_while_he_waits), CASE(does_not_tell_more_often_than_it_may),
-    CASE(knows_all_places_whoever_goes))
+    CASE(knows_all_places_whoever_goes), CASE(loses_no_word_of_who_is_in))

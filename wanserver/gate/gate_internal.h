@@ -22,8 +22,8 @@
  * to say stand in its queue, in order. What the bus has no room for stays in the queue and is tried again.
  *
  * LOCKS. One mutex for everything that comes and goes: it is taken at each join, leave, kick, move, peer that
- * comes or goes, and answer of a service; never for a message. Messages need two words of the player's entry,
- * written under the mutex and read without it:
+ * comes or goes, and answer of a service; not for a message, unless its player has no route and may be about to
+ * get one. Messages need two words of the player's entry, written under the mutex and read without it:
  *
  *     owner  the peer who may talk to him. Set before JOIN is said: the service's greeting finds it.
  *     route  the peer whom he talks to. Set after JOIN is in lanclient's queue, so what he says follows it.
@@ -56,6 +56,7 @@
 typedef enum tp__gate_state {
     TP__GATE_ABSENT, /* the entry is nobody's */
     TP__GATE_WAITING,
+    TP__GATE_ENTERING, /* within tp__gate_play(), under the mutex: he may speak, and has no route yet */
     TP__GATE_KEPT,
     TP__GATE_AT_PEER,
     TP__GATE_CLOSING

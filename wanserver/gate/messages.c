@@ -1,6 +1,6 @@
 /*
- * What players say, and what they are told. No lock is taken here; lanclient's own is, for each message that
- * goes to it.
+ * What players say, and what they are told. No lock is taken on the usual way; lanclient's own is, for each
+ * message that goes to it.
  *
  * From players: on_recv, on the server's workers. The bus's header takes all the head room there is, so a
  * player's message is copied behind the gate's header.
@@ -53,12 +53,28 @@ static void drop(tp__gate *gate, tp_session_id session, const tp__gate_player *p
     }
 }
 
+/* One who is let in, or moved, has no route for a moment, in which he may speak: it is over when the mutex is
+ * free. */
+static tp_peer_id route_after_all(tp__gate *gate, const tp__gate_player *player) {
+    tp__gate_state state = player ? tp__gate_state_of(player) : TP__GATE_ABSENT;
+    if (state != TP__GATE_ENTERING && state != TP__GATE_AT_PEER) {
+        return TP_NO_PEER;
+    }
+    tp_mutex_lock(&gate->mutex);
+    tp_peer_id peer = atomic_load_explicit(&player->route, memory_order_relaxed);
+    tp_mutex_unlock(&gate->mutex);
+    return peer;
+}
+
 void tp__gate_on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
     tp__gate *gate = tp_server_context(server);
     const tp__gate_player *player = tp__gate_find(gate, session);
     tp_peer_id peer =
         player ? atomic_load_explicit(&player->route, memory_order_acquire) : TP_NO_PEER;
     tp__gate_count(&gate->from_players, 1);
+    if (TP_UNLIKELY(peer == TP_NO_PEER)) {
+        peer = route_after_all(gate, player);
+    }
     if (TP_UNLIKELY(peer == TP_NO_PEER)) {
         drop(gate, session, player);
         return;

@@ -80,7 +80,7 @@ void tp__gate_play(tp__gate *gate, tp__gate_player *player) {
     player->playing = true;
     gate->players++;
     tp__gate_set_state(
-        player, TP__GATE_KEPT); /* before he is told: what he says then is no waiting one's */
+        player, TP__GATE_ENTERING); /* before he is told: what he says then is no waiting one's */
     if (gate->options.max_waiting > 0 && !tp__gate_tell_place(gate, player, 0)) {
         tp__gate_close_player(
             gate, player, TP_CLOSE_OVERLOAD); /* or his session is ending already */
@@ -137,6 +137,7 @@ static void forget(tp__gate *gate, tp__gate_player *player, tp_end_reason reason
         tp__gate_end_visit(gate, player, TP_GATE_LEAVE_ENDED, (uint16_t)reason);
         break;
     case TP__GATE_ABSENT:
+    case TP__GATE_ENTERING:
     case TP__GATE_CLOSING:
         break;
     }
