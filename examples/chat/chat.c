@@ -139,8 +139,10 @@ typedef struct chat_keys {
 static bool read_option(
     const char *name, const char *value, chat_keys *k, tp_wanserver_options *options) {
     if (strcmp(name, "--port") == 0) {
-        options->server.address.port = (uint16_t)strtoul(value, NULL, 10);
-        return true;
+        char *end = NULL;
+        unsigned long port = strtoul(value, &end, 10);
+        options->server.address.port = (uint16_t)port;
+        return end != value && *end == '\0' && port <= UINT16_MAX;
     }
     if (strcmp(name, "--key") == 0) {
         options->private_key = k->private_key;

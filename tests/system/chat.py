@@ -2,7 +2,7 @@
 import os
 import re
 
-from stage import Program, cases, expect, expect_equal, system_path, write_file
+from stage import Program, cases, expect, expect_equal, run, system_path, write_file
 from wan_client import Player
 from wan_noise import CHACHA, public_of
 from wan_protocol import PROTOCOL, RATE, SHUTDOWN, mint
@@ -114,6 +114,13 @@ def case_who_talks_too_much():
         hears(ann, "Ann: At last")
         ann.leave()
         chat.finish()
+
+
+def case_ports_that_are_none():
+    key = system_path(write_file(os.urandom(32).hex() + "\n", ".key"))
+    for port in ("70000", "-1", "70x", ""):
+        program = run("tp-chat", "--port", port, "--key", key)
+        expect_equal(program.code, 2, f"exit code for port '{port}'\n{program.said()}")
 
 
 cases(globals())
