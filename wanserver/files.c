@@ -55,36 +55,47 @@ void tp__files_wipe_secrets(tp__files *files) {
 
 /* ---- bans ------------------------------------------------------------------------------------- */
 
+/* A time so far away that the server does not count to it is for ever. */
+#define SECONDS_MAX (UINT64_MAX / 4000)
+
 static void ban(tp_server *server, const tp__listed_ban *one, uint64_t now) {
     if (one->until != 0 && one->until <= now) {
         return;
     }
-    tp_err error = tp_wanserver_ban(server, &one->network, one->until == 0 ? 0 : one->until - now);
+    uint64_t seconds = one->until == 0 ? 0 : one->until - now;
+    tp_err error = tp_wanserver_ban(server, &one->network, seconds <= SECONDS_MAX ? seconds : 0);
     if (error) {
         TP_LOG(TP_LOG_ERROR, "bans: line %u: %s", one->line, tp_err_text(error));
     }
 }
 
-/* Both lists are in order: one walk finds what has gone, what has come and what has changed. */
-static void change_bans(tp_server *server, const tp__ban_list *from, const tp__ban_list *to) {
+/* Calls `each` for what `list` has and `other`, which is in order as well, does not have like that. */
+static void for_each_change(const tp__ban_list *list, const tp__ban_list *other, tp_server *server,
+    void (*each)(tp_server *server, const tp__listed_ban *one, uint64_t now)) {
     uint64_t now = tp_clock_wall_ms() / 1000;
-    size_t f = 0;
-    size_t t = 0;
-    while (f < from->count || t < to->count) {
-        const tp__listed_ban *old = &from->bans[f];
-        const tp__listed_ban *now_listed = &to->bans[t];
-        int order = f == from->count ? 1
-                    : t == to->count ? -1
-                                     : tp__ban_compare(&old->network, &now_listed->network);
-        if (order < 0 || (order == 0 && old->until != now_listed->until)) {
-            (void)tp_wanserver_lift_ban(server, &old->network); /* false: it has expired */
+    size_t o = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        const tp__listed_ban *one = &list->bans[i];
+        while (o < other->count && tp__ban_compare(&other->bans[o].network, &one->network) < 0) {
+            o++;
         }
-        if (order > 0 || (order == 0 && old->until != now_listed->until)) {
-            ban(server, now_listed, now);
+        bool there =
+            o < other->count && tp__ban_compare(&other->bans[o].network, &one->network) == 0;
+        if (!there || other->bans[o].until != one->until) {
+            each(server, one, now);
         }
-        f += order <= 0;
-        t += order >= 0;
     }
+}
+
+static void lift(tp_server *server, const tp__listed_ban *one, uint64_t now) {
+    (void)now;
+    (void)tp_wanserver_lift_ban(server, &one->network); /* false: it has expired */
+}
+
+/* What has gone makes room first: the server keeps no more bans than a list may have. */
+static void change_bans(tp_server *server, const tp__ban_list *from, const tp__ban_list *to) {
+    for_each_change(from, to, server, lift);
+    for_each_change(to, from, server, ban);
 }
 
 void tp__files_ban(const tp__files *files, tp_server *server) {

@@ -341,6 +341,21 @@ def case_bans():
         expect_equal(gate.finish()["wan"]["banned"], 1, "who was")
 
 
+def case_a_full_list_of_bans_is_replaced():
+    # As many as there may be, before and after, none of them the same; the new ones come first in their order.
+    old = "".join(f"200.0.{n // 256}.{n % 256}\n" for n in range(4096))
+    new = "".join(f"10.0.{n // 256}.{n % 256}\n" for n in range(4095)) + f"127.0.0.1 {2**64 - 1}\n"
+    bans = write_file(new if WINDOWS else old, ".bans")
+    with Gate(f"bans = {system_path(bans)}") as gate:
+        if not WINDOWS:
+            expect(gate.lets_in(gate.mint()), "nobody here is banned")
+            rewrite(bans, new)
+            read_again(gate, "bans")
+        expect(not gate.lets_in(gate.mint()), "banned by the new list, for as long as can be said")
+        expect(not any("bans: line" in line for line in gate.errors), gate.said())
+        gate.finish()
+
+
 def case_limits_are_those_of_the_file():
     with Gate("max_players = 1") as gate:
         first = gate.player(gate.mint())
