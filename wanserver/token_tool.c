@@ -17,6 +17,7 @@
 #include "core/options.h"
 #include "core/program.h"
 #include "os/clock.h"
+#include "os/error.h"
 #include "os/random.h"
 #include "proto/keys.h"
 #include "proto/token.h"
@@ -181,6 +182,18 @@ static int mint(const arguments *given) {
     return code;
 }
 
+static int do_as_told(const arguments *given) {
+    if (given->help) {
+        print_help();
+        return 0;
+    }
+    if (given->version) {
+        printf("%s %s\n", name, tp_version());
+        return 0;
+    }
+    return given->new_key[0] ? print_new_key(given->new_key) : mint(given);
+}
+
 int main(int count, char **words) {
     static arguments given;
     char report[TP__CONFIG_REPORT];
@@ -189,13 +202,9 @@ int main(int count, char **words) {
         tp__program_say_report(report);
         return 2;
     }
-    if (given.help) {
-        print_help();
-        return 0;
+    int code = do_as_told(&given);
+    if (code == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
+        return tp__program_fail(name, "standard output", tp_os_fail_last());
     }
-    if (given.version) {
-        printf("%s %s\n", name, tp_version());
-        return 0;
-    }
-    return given.new_key[0] ? print_new_key(given.new_key) : mint(&given);
+    return code;
 }

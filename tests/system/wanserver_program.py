@@ -3,10 +3,11 @@ import os
 import re
 import stat
 import struct
+import subprocess
 import time
 
-from stage import (WINDOWS, Program, cases, expect, expect_equal, run, skip, system_path, until,
-                   write_file)
+from stage import (PATIENCE, WINDOWS, Program, cases, expect, expect_equal, program_path, run, skip,
+                   system_path, until, write_file)
 from wan_noise import public_of
 from wan_protocol import Token, box_of, mint
 from wanserver_stage import Gate
@@ -254,6 +255,23 @@ def case_tokens_that_cannot_be():
         expect_equal((program.code, program.lines), (2, []), f"exit code and output for {change}")
         says(program, wanted)
         expect(secret not in program.said(), "no key is quoted")
+
+
+def case_output_that_does_not_get_out_is_no_success():
+    if not os.path.exists("/dev/full") or WINDOWS:
+        skip("there is no /dev/full")
+    key = system_path(write_file(os.urandom(32).hex() + "\n", ".key"))
+    ring = write_file(f"1 {os.urandom(32).hex()}\n", ".ring")
+    token = ("--key-ring", ring, "--key-id", "1", "--server-key", os.urandom(32).hex(), "--account", "1",
+             "--ttl", "60")
+    for name, words in (("tp-token", ("--new-key", "1")), ("tp-token", token),
+                        ("wanserver", ("--genkey", new_path())), ("wanserver", ("--show-key", key)),
+                        ("wanserver", ("--print-config",))):
+        with open("/dev/full", "wb") as full:
+            ended = subprocess.run([program_path(name), *words], stdout=full, stderr=subprocess.PIPE,
+                                   stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
+        expect_equal(ended.returncode, 1, f"exit code of {name} {words[0]}")
+        expect(b"standard output" in ended.stderr, f"{ended.stderr}")
 
 
 # ---- as it runs --------------------------------------------------------------------------------
