@@ -8,14 +8,13 @@
 /*
  * The session is held. If it joins at this moment it is closed as one that has.
  *
- * One that has no deadline and has not joined may have no socket yet. It looks at the list itself when it has
- * (begin in wanserver.c), and sets its deadline before: of that look and this one, the second finds what
- * the other has written.
+ * One that is at no stage may have no socket yet. It looks at the list itself when it has (begin in
+ * wanserver.c), and sets its stage before: of that look and this one, the second finds what the other has
+ * written. From there to its release it is at some stage, joining included.
  */
 static void end_banned(tp__session *session, const tp_network *network) {
-    bool begun = !(tp__life_read(&session->life) & TP__LIFE_OPENING) ||
-                 atomic_load(&session->finish_by_ms) != 0;
-    if (begun && tp_network_contains(network, &session->peer) &&
+    uint8_t stage = atomic_load_explicit(&tp__player_of(session)->stage, memory_order_acquire);
+    if (stage != TP__PLAYER_NONE && tp_network_contains(network, &session->peer) &&
         !tp__session_close_unjoined(session, TP_END_KICKED)) {
         tp__session_finish(session, TP_END_KICKED, TP_CLOSE_KICKED);
     }

@@ -7,7 +7,8 @@
  * With a layer a connection is PENDING first: a session in OPENING, attached and receiving, which content
  * cannot reach and which has none of the max_sessions places. It joins when the layer says so
  * (tp__session_join), or ends without content having heard of it: no on_join, no on_leave, no line
- * in the ledger. It has open_timeout_ms for that; the sweep cuts it then, and at once when a stop begins.
+ * in the ledger. It has open_timeout_ms for that, or for being told that it cannot; the sweep cuts it then. A
+ * stop cuts those that are not being told at once.
  *
  *     accept --admit--> slot --begin--> pending --tp__session_join--> joined --release--> slot
  *       \_no, or no slot: dismiss          \______________________________/
@@ -52,7 +53,7 @@ typedef struct tp__layer {
     bool (*permit)(struct tp__session *session, struct tp__worker *worker);
 
     /* Makes a flight out of what is pending: takes packets off the list (tp__session_next_packet), and fills
-     * in the flight, which is all zero. *end: the end node was reached, and all before it is in the
+     * in the flight, whose numbers are zero. *end: the end node was reached, and all before it is in the
      * flight. TP_END_NONE, or why the session must end now. */
     tp_end_reason (*fill)(struct tp__session *session, struct tp__worker *worker,
         struct tp__flight *flight, bool *end);

@@ -104,15 +104,16 @@ static inline bool tp__life_joined(tp__life *life) {
 }
 
 /* Sets CLOSING only if the session has not joined; so of this and tp__life_joined() one is first,
- * and the other is told. True: the caller closes the socket. A holder calls it. */
-static inline bool tp__life_begin_closing_unjoined(tp__life *life) {
-    uint64_t now = atomic_load_explicit(life, memory_order_relaxed);
+ * and the other is told. True: the caller closes the socket, and *before is the word before. A
+ * holder calls it. */
+static inline bool tp__life_begin_closing_unjoined(tp__life *life, uint64_t *before) {
+    *before = atomic_load_explicit(life, memory_order_relaxed);
     do {
-        if (!(now & TP__LIFE_OPENING) || now & TP__LIFE_CLOSING) {
+        if (!(*before & TP__LIFE_OPENING) || *before & TP__LIFE_CLOSING) {
             return false;
         }
     } while (!atomic_compare_exchange_weak_explicit(
-        life, &now, now | TP__LIFE_CLOSING, memory_order_acq_rel, memory_order_relaxed));
+        life, before, *before | TP__LIFE_CLOSING, memory_order_acq_rel, memory_order_relaxed));
     return true;
 }
 

@@ -201,10 +201,13 @@ bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error)
 }
 
 bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
-    if (!tp__life_begin_closing_unjoined(&session->life)) {
+    uint64_t before;
+    if (!tp__life_begin_closing_unjoined(&session->life, &before)) {
         return false;
     }
-    session->reason = (uint8_t)reason;
+    if (!(before & TP__LIFE_FINISHING)) {
+        session->reason = (uint8_t)reason;
+    }
     close_socket(session, reason, reason == TP_END_OVERLOAD);
     return true;
 }
@@ -218,14 +221,22 @@ static tp_packet *close_packet(int close_code) {
     return packet; /* without memory the stream just ends: the peer sees that as well */
 }
 
+/* When it is cut if it takes so long to end. Who is pending has no more time to be told that it cannot join
+ * than it had to join. */
+static uint64_t finish_by(const tp__session *session) {
+    uint64_t by_ms = tp_clock_ms() + session->server->options.drain_timeout_ms;
+    uint64_t join_by_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_relaxed);
+    bool pending = join_by_ms != 0 && tp__life_read(&session->life) & TP__LIFE_OPENING;
+    return pending && join_by_ms < by_ms ? join_by_ms : by_ms;
+}
+
 bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_code) {
     if (tp__life_read(&session->life) & (TP__LIFE_FINISHING | TP__LIFE_CLOSING)) {
         return false;
     }
     /* Before the flag, which releases it: whoever sees the session finishing sees until when. Of
      * several who come at once all write, and about the same. */
-    atomic_store_explicit(&session->finish_by_ms,
-        tp_clock_ms() + session->server->options.drain_timeout_ms, memory_order_relaxed);
+    atomic_store_explicit(&session->finish_by_ms, finish_by(session), memory_order_relaxed);
     uint64_t before = tp__life_begin_finishing(&session->life);
     if (before & (TP__LIFE_FINISHING | TP__LIFE_CLOSING)) {
         return false;

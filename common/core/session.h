@@ -133,8 +133,8 @@ bool tp__session_join(tp__session *session, struct tp__worker *worker);
 /* Begins the end, now: cancels everything. The caller has a hold. False: it was closing already. */
 bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error);
 
-/* Begins the end of a connection that has not joined; nothing, and false, if it has or is ending. The
- * caller has a hold, and the socket is attached. */
+/* Begins the end of a connection that has not joined, now; nothing, and false, if it has or is closing. If
+ * it was finishing its own reason stands. The caller has a hold, and the socket is attached. */
 bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason);
 
 /* Begins the end, after what is queued: a CLOSE frame with `close_code` (none if it is negative),

@@ -10,12 +10,13 @@
 
 static void lives_once(void) {
     tp__life life;
+    uint64_t before;
     tp__life_init(&life);
     CHECK_EQ(tp__life_enter(&life, ID(1, 5), 0), TP__LIFE_TURNED_AWAY);
     tp__life_open(&life, ID(1, 5));
     CHECK_EQ(tp__life_enter(&life, ID(1, 5), TP__LIFE_OPENING), TP__LIFE_TURNED_AWAY);
     CHECK(tp__life_joined(&life));
-    CHECK(!tp__life_begin_closing_unjoined(&life)); /* it has joined */
+    CHECK(!tp__life_begin_closing_unjoined(&life, &before)); /* it has joined */
     CHECK_EQ(tp__life_enter(&life, ID(1, 5), TP__LIFE_OPENING | TP__LIFE_ENDING), TP__LIFE_ENTERED);
     CHECK_EQ(tp__life_enter(&life, ID(2, 5), 0), TP__LIFE_TURNED_AWAY);
     CHECK(!tp__life_drop(&life));
@@ -41,10 +42,13 @@ static void zero_is_free(void) {
 /* Who cuts it before it joins and the join itself: one is first, the other is told. */
 static void is_cut_only_before_it_joins(void) {
     tp__life life;
+    uint64_t before;
     tp__life_init(&life);
     tp__life_open(&life, ID(6, 1));
-    CHECK(tp__life_begin_closing_unjoined(&life));
-    CHECK(!tp__life_begin_closing_unjoined(&life));
+    CHECK_EQ(tp__life_begin_finishing(&life) & TP__LIFE_ENDING, 0);
+    CHECK(tp__life_begin_closing_unjoined(&life, &before));
+    CHECK_EQ(before & TP__LIFE_ENDING, TP__LIFE_FINISHING); /* whose reason stands */
+    CHECK(!tp__life_begin_closing_unjoined(&life, &before));
     CHECK_EQ(tp__life_begin_closing(&life) & TP__LIFE_CLOSING, TP__LIFE_CLOSING);
     CHECK(!tp__life_joined(&life));
     CHECK(tp__life_drop(&life));

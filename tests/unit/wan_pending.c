@@ -3,6 +3,7 @@
  * who is turned away at the door, and who is told to come again.
  */
 #include "wan_stage.h"
+#include "wanserver/wan.h"
 
 static wan_stage stage;
 
@@ -80,6 +81,53 @@ static void the_deadline_ends_with_ready(void) {
         wan_leave(joined);
     }
     CHECK_EQ(atomic_load(&stage.base.joins), 1);
+    wan_stage_close(&stage);
+}
+
+/* Who was told that it cannot join has no longer: it need not go by itself. */
+static void who_was_told_has_the_same_deadline(void) {
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.handshake_timeout_ms = 300;
+    stage.options.server.drain_timeout_ms = 600000;
+    wan_stage_open(&stage);
+    raw_peer *peer = connect_silent();
+    (void)raw_send(peer, "TPW2", 4);
+    STAGE_WAIT(wan_stats(&stage).other_version + wan_stats(&stage).late == 1);
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    raw_close(peer, false);
+    wan_stage_close(&stage);
+}
+
+static tp__session *the_pending_one(void) {
+    tp_server *server = stage.base.server;
+    for (uint32_t index = 0; index < server->slots.count; index++) {
+        uint64_t life = tp__life_read(&server->sessions[index].life);
+        tp__session *session =
+            tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
+        if (session) {
+            return session;
+        }
+    }
+    return NULL;
+}
+
+/* The sweep has read that it is late, and at this moment it is told something: that is its end. */
+static void who_was_told_is_not_late(void) {
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.server.drain_timeout_ms = 600000;
+    wan_stage_open(&stage);
+    raw_peer *peer = connect_silent();
+    uint8_t reply[TP_REPLY_VERSION];
+    CHECK(raw_send(peer, "TPW2", 4));
+    CHECK(raw_receive(peer, reply, sizeof reply));
+    tp__session *session = the_pending_one();
+    REQUIRE(session != NULL);
+    CHECK(tp__session_close_unjoined(session, TP_END_IDLE));
+    tp__session_leave(session);
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    CHECK_EQ(wan_stats(&stage).other_version, 1);
+    CHECK_EQ(wan_stats(&stage).late, 0);
+    raw_close(peer, false);
     wan_stage_close(&stage);
 }
 
@@ -294,6 +342,26 @@ static void a_ban_ends_who_is_there_and_keeps_out_who_comes(void) {
     wan_stage_close(&stage);
 }
 
+/* The deadline of one that joins is over a moment before it has joined: then too it is met, as one that has
+ * begun. */
+static void a_ban_meets_who_is_joining(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    tp_network here;
+    REQUIRE(tp_network_parse("127.0.0.0/8", &here) == TP_OK);
+    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_peer *player = wan_stage_connect(&stage, &login);
+    CHECK(wan_send_hello(player));
+    REQUIRE(wan_take_reply(player));
+    uint32_t slot = tp_session_slot(player->terms.session);
+    atomic_store(&stage.base.server->sessions[slot].finish_by_ms, 0);
+    CHECK_EQ(tp_wanserver_ban(stage.base.server, &here, 3600), TP_OK);
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    CHECK_EQ(atomic_load(&stage.base.joins), 0);
+    wan_close(player, false);
+    wan_stage_close(&stage);
+}
+
 /* ---- busy ------------------------------------------------------------------------------------------ */
 
 /* The one worker waits here, in on_join of the first player, while others say HELLO: what has come for it is
@@ -357,8 +425,9 @@ static void who_finds_the_queue_full_is_told_to_come_again(void) {
 }
 
 CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_ready),
+    CASE(who_was_told_has_the_same_deadline), CASE(who_was_told_is_not_late),
     CASE(silent_ones_make_room_oldest_first), CASE(who_has_said_hello_stays),
     CASE(they_go_in_any_order), CASE(who_goes_does_not_change_the_order),
     CASE(addresses_have_as_many_connections_as_they_may), CASE(the_handler_is_asked_last),
     CASE(a_storm_is_limited_by_rate), CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),
-    CASE(who_finds_the_queue_full_is_told_to_come_again))
+    CASE(a_ban_meets_who_is_joining), CASE(who_finds_the_queue_full_is_told_to_come_again))
