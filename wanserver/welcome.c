@@ -12,6 +12,7 @@
  */
 #include "core/memory.h"
 #include "core/packet_internal.h"
+#include "twinport/log.h"
 #include "wanserver/wan.h"
 
 typedef struct tp__welcome {
@@ -102,10 +103,15 @@ static void come_back(tp_op *op, const tp_completion *completion);
 
 /* To a worker that serves its session, with those that it leads. */
 static void send_back(tp__welcome *welcome) {
+    tp_server *server = welcome->session->server;
     welcome->way_back.done = come_back;
     if (tp__session_post(welcome->session, &welcome->way_back)) {
         return;
     }
+    /* Counted and logged; on_error is not told, for that runs on workers. */
+    tp__count_shared(&server->outside.errors, 1);
+    TP_LOG(TP_LOG_ERROR, "%s: handshake: no way back to a worker (system error %d)", server->name,
+        tp_os_error());
     while (welcome) { /* the port takes no more */
         tp__welcome *next = welcome->next;
         tp__welcome_drop(welcome);

@@ -386,7 +386,33 @@ static void no_secret_of_a_refused_hello_stays(void) {
     }
 }
 
+/* ---- an answer that is lost ------------------------------------------------------------------------- */
+
+/* The system does not carry it to a worker: the connection ends, and that is told. */
+static void an_answer_that_is_lost_is_reported(void) {
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    faulty_port_reset();
+    wan_stage_open(&stage);
+    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_peer *unlucky = wan_stage_connect(&stage, &login);
+    STAGE_WAIT(wan_stats(&stage).pending == 1);
+    tp_log_set_level(TP_LOG_OFF);
+    atomic_store(&faulty.posts, 1);
+    CHECK(wan_send_hello(unlucky));
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    CHECK_EQ(atomic_load(&faulty.posts), 0);
+    CHECK_EQ(wan_stats(&stage).diffie_hellman, 1);
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.base.server, &stats);
+    CHECK_EQ(stats.errors, 1);
+    wan_close(unlucky, true);
+    wan_peer *player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+    wan_check_echo(player, "in");
+    wan_leave(player);
+    wan_stage_close(&stage);
+}
+
 CHECK_MAIN(CASE(keys_change_in_time), CASE(no_counter_is_used_twice_whatever_fails),
     CASE(nor_under_load), CASE(a_counter_near_its_end_closes_the_session),
     CASE(a_counter_never_wraps), CASE(no_secret_stays_with_aes), CASE(no_secret_stays_with_chacha),
-    CASE(no_secret_of_a_refused_hello_stays))
+    CASE(no_secret_of_a_refused_hello_stays), CASE(an_answer_that_is_lost_is_reported))
