@@ -5,8 +5,8 @@
  * Honest clients say HELLO at once. So when there are too many, the oldest that has not makes room: a flood
  * of silent sockets pushes out only itself. When all have said it, a new one is turned away.
  *
- * Any worker. The lock is held for a few instructions, three times in a connection's life, never for a
- * message. The list is linked through the players, by slot number + 1 (0: none).
+ * Any worker. The lock is held for a few instructions, four times in a connection's life at most, never
+ * for a message. The list is linked through the players, by slot number + 1 (0: none).
  */
 #ifndef TWINPORT_WANSERVER_PENDING_H
 #define TWINPORT_WANSERVER_PENDING_H

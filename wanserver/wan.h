@@ -57,7 +57,7 @@ typedef struct tp__wan_worker {
 
 typedef struct tp__wan {
     tp_server *server;
-    tp_wanserver_options options; /* the numbers in it; its pointers are NULL */
+    tp_wanserver_options options; /* the numbers in it; no pointer in it is to be used */
     tp_mode mode;
     tp_gateway_key key;
     tp__ring ring;

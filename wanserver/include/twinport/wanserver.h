@@ -113,7 +113,8 @@ bool tp_session_identity(tp_server *server, tp_session_id session, tp_identity *
 tp_err tp_wanserver_set_token_keys(tp_server *server, const tp_token_key *keys, size_t count);
 
 /* Turns this network away at accept for `seconds` (0: until it is lifted), and ends its sessions with CLOSE
- * `kicked`. TP_ERR_FULL (TP_WANSERVER_MAX_BANS). Lift: false if it was not banned. Any thread. */
+ * `kicked`. TP_ERR_INVALID (bits set behind the network's length, or more seconds than there are),
+ * TP_ERR_FULL (TP_WANSERVER_MAX_BANS). Lift: false if it was not banned. Any thread. */
 #define TP_WANSERVER_MAX_BANS 4096u
 tp_err tp_wanserver_ban(tp_server *server, const tp_network *network, uint64_t seconds);
 bool tp_wanserver_lift_ban(tp_server *server, const tp_network *network);
@@ -127,7 +128,7 @@ typedef struct tp_wanserver_stats {
     uint64_t evicted;        /* pending ones that made room */
     uint64_t crowded;        /* connections for which none could make room */
     uint64_t late;           /* ... that were not ready in time */
-    uint64_t gone;           /* ... that went by themselves */
+    uint64_t gone;           /* ... that went by themselves, or failed in the system */
     uint64_t foreign;        /* HELLOs with another magic, suite, mode, or zeros that are not */
     uint64_t other_version;  /* ... of another version, told so */
     uint64_t expired;        /* tokens: too old */
