@@ -87,19 +87,20 @@ static const tp__setting settings_table[] = {
     {"byte_burst", TP__SETTING_BYTES, AT(byte_burst), 65536, UINT32_MAX, NULL, "512k", NULL,
         "... and at once."},
     {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 16, TP_PACKET_MAX, NULL, "64k", NULL,
-        "The largest message of a player."},
+        "The largest message of a player. What lanserver's max_frame has no room for is dropped, and counted."},
     {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "1m", NULL,
         "What may wait to be sent to one player, in bytes ..."},
     {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "4096", NULL,
         "... and in packets."},
     {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
-        "At that limit the player is ended, or messages are lost to him: the newest (drop), or those\n"
-        "that their sender is told of (refuse)."},
+        "At that limit the player is ended; or (drop and refuse are the same for a gate) the newest\n"
+        "messages are lost to him, and counted."},
     {"idle_timeout", TP__SETTING_TIME, AT(server.idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
         "A player who says nothing for so long, not even in answer to PING, is ended.\n"
         "0: never; else at least 100ms."},
     {"ping_interval", TP__SETTING_TIME, AT(server.ping_interval), 0, DAY_MS, NULL, "30s", NULL,
-        "Silence after which a player is sent PING. 0: never; else at least 100ms."},
+        "Silence after which a player is sent PING. 0: never; else at least 100ms, and less than\n"
+        "idle_timeout."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
         "At the end: time for queues to empty, and for services to hear that their players left."},
 
@@ -194,6 +195,11 @@ static tp_err check_together(
     if (settings->auth == TP_AUTH_TOKEN && settings->token_keys[0] == '\0') {
         tp__report_error(&wrong,
             "%s: token_keys is missing: expected the key ring's file, for auth = token", path);
+    }
+    uint64_t idle = settings->server.idle_timeout;
+    if (idle > 0 && settings->server.ping_interval >= idle) { /* nobody would be asked first */
+        tp__report_error(
+            &wrong, "%s: ping_interval: expected less than idle_timeout, or 0 for never", path);
     }
     return tp__report_end(&wrong);
 }

@@ -133,7 +133,7 @@ def case_bad_files_are_named_with_their_lines():
 
 
 def case_values_that_do_not_fit_each_other():
-    program = check(good_files() + "idle_timeout = 1ms\n")
+    program = check(good_files() + "idle_timeout = 1ms\nping_interval = 0\n")
     expect_equal(program.code, 2, f"exit code\n{program.said()}")
     says(program, r"idle_timeout_ms is 1; 100 to")
     program = check(good_files().replace("arena", "The Arena"))

@@ -122,7 +122,7 @@ static void every_value_arrives(void) {
                  "max_waiting = 22\nplace_interval = 230ms\nmessage_rate = 24\nmessage_burst = 25\n"
                  "byte_rate = 26k\nbyte_burst = 127k\nmax_frame = 28k\nqueue_bytes = 29k\n"
                  "queue_packets = 30\nqueue_policy = refuse\nidle_timeout = 31s\n"
-                 "ping_interval = 32s\ndrain_timeout = 33s\nbus = 1.2.3.4:34\nmax_services = 35\n"
+                 "ping_interval = 30s\ndrain_timeout = 33s\nbus = 1.2.3.4:34\nmax_services = 35\n"
                  "keep_players = 36\nkeep_time = 37s\nlost_close = overload\npriority = high\n"
                  "processors = 1\nworkers = 38\nrunning = 39\nnagle = yes\nsend_buffer_zero = yes\n"
                  "post_receive_buffers = yes\nreceive_buffer = 40k\nreserve = 41k\n"
@@ -157,7 +157,7 @@ static void every_value_arrives(void) {
     CHECK_EQ(server->queue_packets, 30);
     CHECK_EQ(server->queue_policy, TP_QUEUE_REFUSE);
     CHECK_EQ(server->idle_timeout_ms, 31000);
-    CHECK_EQ(server->ping_interval_ms, 32000);
+    CHECK_EQ(server->ping_interval_ms, 30000);
     CHECK_EQ(server->drain_timeout_ms, 33000);
     CHECK_EQ(server->workers, 38);
     CHECK_EQ(server->running, 39);
@@ -196,10 +196,21 @@ static void what_must_be_given_is_missed(void) {
     CHECK_EQ(load("auth = open\n"), TP_OK);
 }
 
+/* Else who has nothing to say would be ended unasked. */
+static void silence_is_asked_about_before_it_is_an_end(void) {
+    CHECK_EQ(load("auth = open\nidle_timeout = 20s\n"), TP_ERR_CONFIG);
+    CHECK(strstr(report, "ping_interval: expected less than idle_timeout") != NULL);
+    CHECK_EQ(load("auth = open\nping_interval = 60s\n"), TP_ERR_CONFIG);
+    CHECK_EQ(load("auth = open\nidle_timeout = 20s\nping_interval = 10s\n"), TP_OK);
+    CHECK_EQ(load("auth = open\nidle_timeout = 20s\nping_interval = 0\n"), TP_OK);
+    CHECK_EQ(load("auth = open\nidle_timeout = 0\n"), TP_OK);
+}
+
 static void as_many_as_there_can_be(void) {
     REQUIRE(load("auth = open\nmax_players = 1048576\nmax_waiting = 1048576\n") == TP_OK);
     CHECK_EQ(wan.server.max_sessions, TP_MAX_SESSIONS);
 }
 
 CHECK_MAIN(CASE(the_example_says_what_is_so_anyway), CASE(standard_values_are_the_librarys),
-    CASE(every_value_arrives), CASE(what_must_be_given_is_missed), CASE(as_many_as_there_can_be))
+    CASE(every_value_arrives), CASE(what_must_be_given_is_missed),
+    CASE(silence_is_asked_about_before_it_is_an_end), CASE(as_many_as_there_can_be))
