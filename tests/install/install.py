@@ -8,9 +8,11 @@ each as C and as C++, and with the LAN half alone, which must not need OpenSSL.
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 given = dict(word.split("=", 1) for word in sys.argv[1:])
 cmake, build, cc, cxx, toolchain = (given[name] for name in ["cmake", "build", "cc", "cxx", "toolchain"])
@@ -20,12 +22,36 @@ emulator = [word for word in [os.environ["TWINPORT_EMULATOR"]] if word]
 WARNINGS = "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wundef -Werror".split()
 
 
+def how_it_ended(code):
+    """In words: a signal's number says little, and Python has it below zero."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"ended by signal {-code}"
+
+
+def run_apart(*command, **options):
+    """Runs a command to its end, whatever that is, with its two streams apart, and says how long it took."""
+    command = [str(word) for word in command]
+    print("$", *command, flush=True)  # a time-out that comes now shows where the time went
+    began = time.monotonic()
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                         encoding="utf-8", errors="replace", **options)
+    print(f"  {how_it_ended(ran.returncode)} after {time.monotonic() - began:.1f} s", flush=True)
+    return ran
+
+
+def fail(ran, why):
+    print(f"---- standard output\n{ran.stdout}\n---- standard error\n{ran.stderr}\n----", flush=True)
+    sys.exit(why)
+
+
 def run(*command, **options):
-    ran = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True, **options)
-    print("$", *command, "\n" + ran.stdout if ran.returncode else "")
+    ran = run_apart(*command, **options)
     if ran.returncode != 0:
-        sys.exit(f"exit code {ran.returncode}")
+        fail(ran, f"{command[0]}: {how_it_ended(ran.returncode)}")
     return ran.stdout
 
 
@@ -39,10 +65,14 @@ def write_everything(prefix, source):
     print(len(names), "headers")
 
 
-def expect_version(program, version):
-    said = run(*emulator, program).strip()
-    if said != version:
-        sys.exit(f"{program} says '{said}', expected '{version}'")
+def expect_version(*command, version):
+    """Standard output alone is judged: beside it Wine or a sanitizer may have something to say."""
+    ran = run_apart(*emulator, *command)
+    said = ran.stdout.strip()
+    if ran.returncode != 0 or said != version:
+        fail(ran, f"{command[0]}: {how_it_ended(ran.returncode)}, says '{said}', expected '{version}'")
+    if ran.stderr:
+        print(ran.stderr, flush=True)
 
 
 def pkg_config(prefix, *words):
@@ -65,7 +95,7 @@ def by_pkg_config(prefix, source, work):
             sys.exit(f"libcrypto: {names}: {options}")
         program = work / (file.replace(".", "_") + suffix)
         run(compiler, standard, *WARNINGS, *flags, source / file, "-o", program, *options, *crypto, *static)
-        expect_version(program, version)
+        expect_version(program, version=version)
     return version
 
 
@@ -79,11 +109,11 @@ def by_cmake(source, build_folder, version, embedded, *options):
     run(*configure, "-B", build_folder / "all", "-DLAN_ONLY=OFF")
     run(cmake, "--build", build_folder / "all", "--target", "consumer_c", "consumer_cpp")
     for language in ["c", "cpp"]:
-        expect_version(build_folder / "all" / f"consumer_{language}{suffix}", version)
+        expect_version(build_folder / "all" / f"consumer_{language}{suffix}", version=version)
     run(*configure, "-B", build_folder / "lan", "-DLAN_ONLY=ON")
     if not embedded:  # there nothing new would be compiled
         run(cmake, "--build", build_folder / "lan", "--target", "consumer_lan")
-        expect_version(build_folder / "lan" / f"consumer_lan{suffix}", version)
+        expect_version(build_folder / "lan" / f"consumer_lan{suffix}", version=version)
 
 
 with tempfile.TemporaryDirectory(prefix="twinport-install-") as folder:
@@ -99,4 +129,5 @@ with tempfile.TemporaryDirectory(prefix="twinport-install-") as folder:
     by_cmake(source, work / "embedded", version, True, f"-DTWINPORT_SOURCE={given['source']}")
     programs = sorted(path.name for path in (prefix / "bin").iterdir())
     print("programs:", *programs)
-    run(*emulator, prefix / "bin" / f"lanserver{suffix}", "--version")
+    for program in ["lanserver", "wanserver"]:
+        expect_version(prefix / "bin" / f"{program}{suffix}", "--version", version=f"{program} {version}")
