@@ -16,11 +16,26 @@ static FILE *open_file(const char *path) {
     return file;
 }
 
-/* The next line that says something, without its comment and its end. False: there is none. */
+/* Of a line that is longer than there is room for: such a one is no key, but may be a comment. */
+static void skip_rest(FILE *file, const char line[LINE_ROOM]) {
+    int c = strchr(line, '\n') == NULL ? fgetc(file) : '\n';
+    while (c != '\n' && c != EOF) {
+        c = fgetc(file);
+    }
+}
+
+/* The next line that says something, without its comment and the blanks around it. False: there is none. */
 static bool next_line(FILE *file, char line[LINE_ROOM]) {
     while (fgets(line, LINE_ROOM, file) != NULL) {
+        skip_rest(file, line);
         line[strcspn(line, "#\r\n")] = '\0';
-        if (line[strspn(line, " \t")] != '\0') {
+        size_t begin = strspn(line, " \t");
+        size_t size = strlen(line + begin);
+        memmove(line, line + begin, size + 1);
+        while (size > 0 && (line[size - 1] == ' ' || line[size - 1] == '\t')) {
+            line[--size] = '\0';
+        }
+        if (size > 0) {
             return true;
         }
     }

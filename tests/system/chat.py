@@ -116,6 +116,21 @@ def case_who_talks_too_much():
         chat.finish()
 
 
+def case_key_files_with_comments():
+    private, ring_key = os.urandom(32), os.urandom(32)
+    remark = "# " + 400 * "x"
+    key = write_file(f"{remark}\n\t{private.hex()} {remark}\r\n", ".key")
+    ring = write_file(f"{remark}\n  7\t{ring_key.hex()}  {remark}\n{remark}", ".ring")
+    with Program("tp-chat", "--port", 0, "--key", system_path(key), "--key-ring", system_path(ring)) as chat:
+        port = int(chat.wait_for(r"^listening on 127\.0\.0\.1:(\d+)$").group(1))
+        public = public_of(private)
+        with Player(("127.0.0.1", port), public, token=mint(ring_key, 7, public, user_data=b"Ann")) as ann:
+            hears(ann, r"\* Ann is here, one of 1")
+            ann.leave()
+        chat.interrupt()
+        expect_equal(chat.wait(), 0, f"exit code\n{chat.said()}")
+
+
 def case_ports_that_are_none():
     key = system_path(write_file(os.urandom(32).hex() + "\n", ".key"))
     for port in ("70000", "-1", "70x", ""):
