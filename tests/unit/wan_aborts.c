@@ -25,7 +25,8 @@ enum {
 };
 
 /* Rounds through all states: as many as the build gets done in the time that a test may take, and never fewer
- * than LEAST. How many it were is printed. TWINPORT_ABORTS (connections) asks for a number whatever it takes. */
+ * than LEAST. How many it were is printed. TWINPORT_ABORTS asks for a number of connections in each mode,
+ * whatever that takes. */
 #define LEAST_ROUNDS 20u
 #define TIME_MS      1000u
 
