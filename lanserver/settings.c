@@ -63,7 +63,8 @@ static const tp__setting settings_table[] = {
         "A session that says nothing for so long, not even in answer to PING, is ended.\n"
         "0: never; else at least 100ms."},
     {"ping_interval", TP__SETTING_TIME, AT(server.ping_interval), 0, DAY_MS, NULL, "30s", NULL,
-        "Silence after which a session is sent PING. 0: never; else at least 100ms."},
+        "Silence after which a session is sent PING. 0: never; else at least 100ms, and less than\n"
+        "idle_timeout."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
         "At the end: time for confirmations to come, and again for queues to empty."},
 
@@ -123,10 +124,16 @@ void tp__arguments_print_help(FILE *file) {
 
 tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room) {
     memset(settings, 0, sizeof *settings);
-    if (path[0] == '\0') {
-        return tp__config_parse(settings_table, SETTINGS, "", "", 0, settings, report, room);
+    tp_err error =
+        path[0] == '\0'
+            ? tp__config_parse(settings_table, SETTINGS, "", "", 0, settings, report, room)
+            : tp__config_load(settings_table, SETTINGS, path, settings, report, room);
+    if (error) {
+        return error;
     }
-    return tp__config_load(settings_table, SETTINGS, path, settings, report, room);
+    tp__report wrong = tp__report_begin(report, room);
+    tp__server_settings_check(&settings->server, path, &wrong);
+    return tp__report_end(&wrong);
 }
 
 void tp__settings_print_example(FILE *file) {

@@ -196,11 +196,7 @@ static tp_err check_together(
         tp__report_error(&wrong,
             "%s: token_keys is missing: expected the key ring's file, for auth = token", path);
     }
-    uint64_t idle = settings->server.idle_timeout;
-    if (idle > 0 && settings->server.ping_interval >= idle) { /* nobody would be asked first */
-        tp__report_error(
-            &wrong, "%s: ping_interval: expected less than idle_timeout, or 0 for never", path);
-    }
+    tp__server_settings_check(&settings->server, path, &wrong);
     return tp__report_end(&wrong);
 }
 

@@ -7,6 +7,15 @@ const char *const tp__io_names[] = {"auto", "epoll", "iocp", NULL};
 const char *const tp__priority_names[] = {"low", "normal", "high", NULL};
 const char *const tp__log_level_names[] = {"debug", "info", "warning", "error", "off", NULL};
 
+void tp__server_settings_check(
+    const tp__server_settings *settings, const char *path, tp__report *wrong) {
+    uint64_t idle = settings->idle_timeout;
+    if (idle > 0 && settings->ping_interval >= idle) { /* nobody would be asked first */
+        tp__report_error(
+            wrong, "%s: ping_interval: expected less than idle_timeout, or 0 for never", path);
+    }
+}
+
 void tp__server_settings_apply(const tp__server_settings *settings, tp_server_options *options) {
     options->address = settings->listen;
     options->access.allow = settings->allow.networks;

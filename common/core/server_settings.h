@@ -6,6 +6,7 @@
 #ifndef TWINPORT_CORE_SERVER_SETTINGS_H
 #define TWINPORT_CORE_SERVER_SETTINGS_H
 
+#include "core/report.h"
 #include "core/setting.h"
 #include "twinport/log.h"
 #include "twinport/server.h"
@@ -45,6 +46,10 @@ typedef struct tp__server_settings {
 extern const char *const tp__io_names[];
 extern const char *const tp__priority_names[];
 extern const char *const tp__log_level_names[];
+
+/* What one setting asks of another; the report names the file at `path`. */
+void tp__server_settings_check(
+    const tp__server_settings *settings, const char *path, tp__report *wrong);
 
 /* The options point into `settings`, which must live as long as they are used. */
 void tp__server_settings_apply(const tp__server_settings *settings, tp_server_options *options);

@@ -89,9 +89,12 @@ def case_bad_config_lines():
 
 
 def case_values_that_do_not_fit_each_other():
-    program = lanserver("idle_timeout = 1ms\n", "--check-config")
+    program = lanserver("idle_timeout = 1ms\nping_interval = 0\n", "--check-config")
     expect_equal(program.code, 2, f"exit code\n{program.said()}")
     says(program, r"idle_timeout_ms is 1; 100 to")
+    program = lanserver("idle_timeout = 30s\n", "--check-config")
+    expect_equal(program.code, 2, f"exit code\n{program.said()}")
+    says(program, "^" + re.escape(program.path) + ": ping_interval: expected less than idle_timeout")
     program = lanserver("queue_packets = 500\n", "--check-config")
     expect_equal(program.code, 0, f"exit code\n{program.said()}")
     says(program, r"unconfirmed_limit is above queue_packets")
