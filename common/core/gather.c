@@ -214,10 +214,10 @@ static void sent(tp_op *op, const tp_completion *completion) {
 
     size_t count = session->flight->messages;
     size_t bytes = session->flight->bytes;
+    bool told = session->flight->told;
     count_sent(session, worker, session->flight);
     release_flight(session);
-    if (server->handlers.on_send && session->joined &&
-        !(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
+    if (server->handlers.on_send && told && !(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
         server->handlers.on_send(server, session->id, count, bytes);
     }
     if (session->sending_end) {
@@ -243,6 +243,7 @@ static tp_end_reason fill(tp__session *session, tp__worker *worker) {
     if (TP_UNLIKELY(!flight)) {
         return TP_END_NO_MEMORY;
     }
+    flight->told = session->joined;
     if (TP_UNLIKELY(layer->fill != NULL)) {
         return layer->fill(session, worker, flight, &session->sending_end);
     }

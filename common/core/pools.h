@@ -19,6 +19,7 @@ typedef struct tp__flight {
     size_t bytes;      /* in the buffers */
     size_t messages;   /* frames whose last byte is in here */
     uint64_t unqueued; /* what leaves the session's `queued` when it is over */
+    bool told;         /* on_send hears of it: the session had joined when this was filled */
     tp_buffer buffers[TP_PORT_MAX_BUFFERS];
     tp_packet *packets[TP_PORT_MAX_BUFFERS];
 } tp__flight;
