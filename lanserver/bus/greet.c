@@ -182,19 +182,14 @@ static tp__peer *enter(tp__hub *hub, tp_session_id session, const hello *said, t
     memcpy(peer->instance, said->instance, said->instance_size + 1);
     uint32_t seed = tp_bus_service_hash(said->instance, said->instance_size);
     tp_packet *up = peer_up_packet(peer);
-    if (!up || !welcome_all(hub, peer)) {
+    /* A member that is not published yet is passed over. */
+    if (!up || !welcome_all(hub, peer) ||
+        !tp__service_add(service, tp__member_make(peer->public_id, seed))) {
         tp_packet_release(up);
         tp__peers_close(hub, peer);
         return NULL;
     }
-    tp__peers_publish(hub, peer);
-    if (!tp__service_add(service, tp__member_make(peer->public_id, seed))) {
-        tp_packet_release(up);
-        tp__peers_withdraw(hub, peer);
-        hub->up_count--; /* it was the last to come */
-        tp__peers_close(hub, peer);
-        return NULL;
-    }
+    tp__peers_publish(hub, peer); /* from here on nothing fails */
     announce(hub, peer, up);
     tp_packet_release(up);
     return peer;
