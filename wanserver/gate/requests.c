@@ -92,14 +92,19 @@ static tp__gate_peer *target_of(
 }
 
 /* False: no memory; then he has none. */
+/* False: memory is out, and he keeps the one he has. */
 static bool set_blob(tp__gate_player *player, const uint8_t *bytes, uint16_t size) {
-    tp__free(player->blob);
-    player->blob = size > 0 ? tp__allocate(size) : NULL;
-    player->blob_size = player->blob ? size : 0;
-    if (player->blob) {
-        memcpy(player->blob, bytes, size);
+    uint8_t *blob = size > 0 ? tp__allocate(size) : NULL;
+    if (size > 0 && !blob) {
+        return false;
     }
-    return player->blob_size == size;
+    if (blob) {
+        memcpy(blob, bytes, size);
+    }
+    tp__free(player->blob);
+    player->blob = blob;
+    player->blob_size = size;
+    return true;
 }
 
 static tp_gate_status move(tp__gate *gate, tp_peer_id peer, const tp_gate_move *asked) {
