@@ -166,7 +166,8 @@ tp_err tp__agree(const uint8_t private_key[TP_KEY_SIZE], const uint8_t public_ke
  */
 tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]) {
     static const uint8_t base_point[TP_KEY_SIZE] = {9};
-    return multiply(private_key, base_point, base_point, public_key);
+    tp_err error = multiply(private_key, base_point, base_point, public_key);
+    return error ? TP_ERR_CRYPTO : TP_OK; /* no multiple of this point is zero */
 }
 
 /* Clamped as RFC 7748 has it (chapter 5): every use does so too, but what is written down is then what is
