@@ -91,7 +91,6 @@ static tp__gate_peer *target_of(
     return fit ? peer : NULL;
 }
 
-/* False: no memory; then he has none. */
 /* False: memory is out, and he keeps the one he has. */
 static bool set_blob(tp__gate_player *player, const uint8_t *bytes, uint16_t size) {
     uint8_t *blob = size > 0 ? tp__allocate(size) : NULL;
