@@ -67,17 +67,28 @@ static void draw(void) {
     }
 }
 
+/* Is it the HELLO of one of the logins? Any of them would do, of whatever suite: what was compared with them here
+ * the fuzzer has learnt to say. */
+static bool is_good(const uint8_t *hello, tp_mode mode) {
+    bool good = false;
+    for (unsigned i = 0; i < 4; i++) {
+        good = good ||
+               (logins[i].mode == mode && memcmp(hello, logins[i].hello, tp_hello_size(mode)) == 0);
+    }
+    return good;
+}
+
 static void try_hello(const login *l, const uint8_t *bytes, size_t size) {
     uint8_t hello[TP_HELLO_MAX] = {0};
     uint8_t reply[TP_REPLY_WELCOME];
     size_t whole = tp_hello_size(l->mode);
     tp_hello_begin begin = tp_hello_look(bytes, size, l->mode);
     memcpy(hello, bytes, size < whole ? size : whole);
-    bool same = memcmp(hello, l->hello, whole) == 0;
+    bool good = is_good(hello, l->mode);
     uint64_t before = tp_noise_diffie_hellman_count();
     tp_err error = serve(l, hello, reply);
-    REQUIRE((error == TP_OK) == same);
-    REQUIRE(same || l->mode == TP_MODE_OPEN || tp_noise_diffie_hellman_count() == before);
+    REQUIRE((error == TP_OK) == good);
+    REQUIRE(good || l->mode == TP_MODE_OPEN || tp_noise_diffie_hellman_count() == before);
     REQUIRE(size < TP_HELLO_FIXED || begin == TP_HELLO_GOOD || error == TP_ERR_PROTOCOL);
 }
 
