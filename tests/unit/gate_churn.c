@@ -141,6 +141,34 @@ static bool views_agree(void) {
            tp_server_session_count(stage.server) == present;
 }
 
+static void say_who_has_whom(void) {
+    char report[TP__GATE_REPORT_ROOM];
+    tp__gate_report(stage.gate, report, sizeof report);
+    printf("%s", report);
+    for (unsigned i = 0; i < SERVICES; i++) {
+        printf("service %u, peer %u: %u joins, %u leaves, has %zu\n", i,
+            (unsigned)service_peer(&services[i]), services[i].joins, services[i].leaves,
+            (size_t)tp_backend_player_count(services[i].backend));
+    }
+    printf("sessions: %u at the gate, %u in the crowd\n",
+        (unsigned)tp_server_session_count(stage.server),
+        (unsigned)tp_server_session_count(stage.crowd));
+}
+
+static void await_agreement(bool of_nobody) {
+    unsigned looks = 0;
+    bool agree;
+    tp_mutex_lock(&stage_mutex);
+    do {
+        agree = views_agree() && (!of_nobody || stage_account(&stage).players == 0);
+    } while (!agree && stage_look_again(&looks));
+    if (!agree) {
+        say_who_has_whom();
+    }
+    tp_mutex_unlock(&stage_mutex);
+    REQUIRE(agree);
+}
+
 static unsigned here(void) {
     unsigned count = 0;
     for (unsigned i = 0; i < PLAYERS; i++) {
@@ -173,7 +201,7 @@ static void leaves_no_ghosts(void) {
             tp_thread_yield();
         }
     }
-    AWAIT(views_agree());
+    await_agreement(false);
     AWAIT(here() == tp_server_session_count(stage.server)); /* the last kicks have arrived */
     tp__gate_account account = stage_account(&stage);
     printf("%u players left of %u; %u retries, %u moved, %u kicked, %u lost visits\n",
@@ -183,7 +211,7 @@ static void leaves_no_ghosts(void) {
     for (unsigned i = 0; i < PLAYERS; i++) {
         tp_server_disconnect(stage.crowd, players[i].session);
     }
-    AWAIT(stage_account(&stage).players == 0 && views_agree());
+    await_agreement(true);
     for (unsigned i = 0; i < SERVICES; i++) {
         CHECK_EQ(services[i].joins, services[i].leaves);
     }
