@@ -169,6 +169,15 @@ static void await_agreement(bool of_nobody) {
     REQUIRE(agree);
 }
 
+/* Who has not arrived yet cannot be disconnected either. */
+static bool somebody_is_coming(void) {
+    bool coming = false;
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        coming |= players[i].session != TP_NO_SESSION && !players[i].joined && !players[i].left;
+    }
+    return coming;
+}
+
 static unsigned here(void) {
     unsigned count = 0;
     for (unsigned i = 0; i < PLAYERS; i++) {
@@ -201,6 +210,7 @@ static void leaves_no_ghosts(void) {
             tp_thread_yield();
         }
     }
+    AWAIT(!somebody_is_coming());
     await_agreement(false);
     AWAIT(here() == tp_server_session_count(stage.server)); /* the last kicks have arrived */
     tp__gate_account account = stage_account(&stage);
