@@ -194,7 +194,11 @@ void tp__gate_on_up(tp_lanclient *client, tp_peer_id self) {
 void tp__gate_on_down(tp_lanclient *client, tp_err why) {
     tp__gate *gate = tp_lanclient_context(client);
     (void)gate; /* all peers have gone already */
-    TP_LOG(why ? TP_LOG_WARNING : TP_LOG_INFO, "gate: off the bus: %s", tp_err_text(why));
+    if (why) {
+        TP_LOG(TP_LOG_WARNING, "gate: off the bus: %s", tp_err_text(why));
+    } else {
+        TP_LOG(TP_LOG_INFO, "gate: off the bus");
+    }
 }
 
 void tp__gate_on_peer_up(tp_lanclient *client, const tp_peer *peer) {

@@ -194,7 +194,8 @@ bool tp_server_disconnect_after_send(tp_server *server, tp_session_id session, u
 
 /* Opens a connection; the session it becomes has its on_join, or, if it cannot be established
  * within connect_timeout_ms, only its on_leave with TP_END_CONNECT_FAILED: the one case without
- * on_join. TP_ERR_FULL, TP_ERR_STATE (not running), TP_ERR_NO_DESCRIPTORS, TP_ERR_NO_MEMORY,
+ * on_join. Before that there is no such session for any other call: it can be neither sent to nor
+ * disconnected. TP_ERR_FULL, TP_ERR_STATE (not running), TP_ERR_NO_DESCRIPTORS, TP_ERR_NO_MEMORY,
  * TP_ERR_OS. */
 tp_err tp_server_connect(tp_server *server, const tp_address *address, tp_session_id *session);
 
