@@ -79,7 +79,7 @@ static void give_context(tp__key_contexts *contexts, EVP_PKEY_CTX *context) {
     EVP_PKEY_CTX_free(context);
 }
 
-/* The key with these halves, either of which may be NULL; NULL on failure. */
+/* The key with these halves, or with the public one alone if `private_key` is NULL; NULL on failure. */
 static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key) {
     const tp__algorithms *algorithms = tp__algorithms_get();
     EVP_PKEY_CTX *context = algorithms != NULL ? take_context(algorithms->key_contexts) : NULL;
@@ -94,10 +94,8 @@ static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key)
         halves[count++] = OSSL_PARAM_construct_octet_string(
             OSSL_PKEY_PARAM_PRIV_KEY, (void *)(uintptr_t)private_key, TP_KEY_SIZE);
     }
-    if (public_key != NULL) {
-        halves[count++] = OSSL_PARAM_construct_octet_string(
-            OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)public_key, TP_KEY_SIZE);
-    }
+    halves[count++] = OSSL_PARAM_construct_octet_string(
+        OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)public_key, TP_KEY_SIZE);
     halves[count] = OSSL_PARAM_construct_end();
     if (EVP_PKEY_fromdata(context, &key, EVP_PKEY_KEYPAIR, halves) != 1) {
         EVP_PKEY_CTX_free(context); /* whatever state it is in */
