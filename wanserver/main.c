@@ -10,7 +10,6 @@
 
 #include "core/config.h"
 #include "core/program.h"
-#include "os/error.h"
 #include "os/thread.h"
 #include "proto/keys.h"
 #include "twinport/version.h"
@@ -41,12 +40,6 @@ static void print_key(const uint8_t public_key[TP_KEY_SIZE]) {
     printf("%s\n", tp_key_format(public_key, text));
 }
 
-/* 1 if what was printed did not get out, as when the disk is full. */
-static int finish_output(void) {
-    bool lost = fflush(stdout) != 0 || ferror(stdout);
-    return lost ? fail("standard output", tp_os_fail_last()) : 0;
-}
-
 static int make_key(const char *path) {
     uint8_t public_key[TP_KEY_SIZE];
     tp_err error = tp__key_file_create(path, public_key);
@@ -58,7 +51,7 @@ static int make_key(const char *path) {
         return fail(path, error);
     }
     print_key(public_key);
-    return finish_output();
+    return tp__program_finish_output(name);
 }
 
 static int show_key(const char *path) {
@@ -74,7 +67,7 @@ static int show_key(const char *path) {
         print_key(pair.public_key);
     }
     tp_secure_wipe(&pair, sizeof pair);
-    return error ? fail(path, error) : finish_output();
+    return error ? fail(path, error) : tp__program_finish_output(name);
 }
 
 /* ---- what it says ----------------------------------------------------------------------------- */
@@ -263,7 +256,7 @@ int main(int count, char **words) {
     }
     if (arguments.print_config) {
         tp__settings_print_example(stdout);
-        return finish_output();
+        return tp__program_finish_output(name);
     }
     if (arguments.genkey[0]) {
         return make_key(arguments.genkey);

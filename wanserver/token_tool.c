@@ -17,7 +17,6 @@
 #include "core/options.h"
 #include "core/program.h"
 #include "os/clock.h"
-#include "os/error.h"
 #include "os/random.h"
 #include "proto/keys.h"
 #include "proto/token.h"
@@ -203,8 +202,5 @@ int main(int count, char **words) {
         return 2;
     }
     int code = do_as_told(&given);
-    if (code == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
-        return tp__program_fail(name, "standard output", tp_os_fail_last());
-    }
-    return code;
+    return code == 0 ? tp__program_finish_output(name) : code;
 }

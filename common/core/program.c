@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "os/error.h"
+
 /* Descriptors beside those of the sessions: standard streams, log, port, listener, and some to
  * spare. */
 #define OWN_DESCRIPTORS 64u
@@ -14,6 +16,11 @@
 int tp__program_fail(const char *program, const char *what, tp_err error) {
     fprintf(stderr, "%s: %s: %s\n", program, what, tp_err_text(error));
     return 1;
+}
+
+int tp__program_finish_output(const char *program) {
+    bool lost = fflush(stdout) != 0 || ferror(stdout);
+    return lost ? tp__program_fail(program, "standard output", tp_os_fail_last()) : 0;
 }
 
 void tp__program_say_report(const char *report) {

@@ -11,6 +11,10 @@
 /* Says what failed, and why. Returns 1, the exit code of one that could not run. */
 int tp__program_fail(const char *program, const char *what, tp_err error);
 
+/* The exit code of one that has printed what it was asked for: 0, or, having said why, 1 if that did not get
+ * out, as when the disk is full. */
+int tp__program_finish_output(const char *program);
+
 /* Says the lines of a report, each with its newline. */
 void tp__program_say_report(const char *report);
 
