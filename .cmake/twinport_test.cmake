@@ -26,6 +26,14 @@ function(twinport_test_properties name label timeout serial)
     endif()
 endfunction()
 
+# For a program with tests/check.h: the emulator's exit code alone is not believed (tests/wine/run).
+function(twinport_wants_verdict program)
+    if(CMAKE_CROSSCOMPILING_EMULATOR)
+        set_target_properties(${program} PROPERTIES
+            CROSSCOMPILING_EMULATOR "${CMAKE_CROSSCOMPILING_EMULATOR};--verdict")
+    endif()
+endfunction()
+
 macro(twinport_test_arguments function)
     cmake_parse_arguments(arg "SERIAL" "NAME;LABEL;TIMEOUT;SCRIPT"
         "SOURCES;LIBRARIES;DEFINITIONS;ARGUMENTS;DEPENDS" ${ARGN})
@@ -49,6 +57,7 @@ function(twinport_test)
         "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/common" "${PROJECT_SOURCE_DIR}")
     target_compile_definitions(${arg_NAME} PRIVATE ${arg_DEFINITIONS})
     target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBRARIES})
+    twinport_wants_verdict(${arg_NAME})
     add_test(NAME ${arg_NAME} COMMAND ${arg_NAME} ${arg_ARGUMENTS})
     twinport_test_properties(${arg_NAME} ${arg_LABEL} ${arg_TIMEOUT} ${arg_SERIAL})
 endfunction()
