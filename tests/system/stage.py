@@ -144,7 +144,10 @@ class Program:
         return code
 
     def said(self):
-        return "\n".join([f"    {self.name}: {line}" for line in self.lines + self.errors])
+        """All of it, for a message about a failure, and whether it still runs."""
+        code = self.process.poll()
+        end = "still runs" if code is None else f"ended with {code}"
+        return "\n".join(f"    {self.name}: {line}" for line in self.lines + self.errors + [end])
 
     def __enter__(self):
         return self
