@@ -124,10 +124,7 @@ void tp__arguments_print_help(FILE *file) {
 
 tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room) {
     memset(settings, 0, sizeof *settings);
-    tp_err error =
-        path[0] == '\0'
-            ? tp__config_parse(settings_table, SETTINGS, "", "", 0, settings, report, room)
-            : tp__config_load(settings_table, SETTINGS, path, settings, report, room);
+    tp_err error = tp__config_load(settings_table, SETTINGS, path, settings, report, room);
     if (error) {
         return error;
     }

@@ -30,8 +30,8 @@
 tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name, const char *text,
     size_t size, void *target, char *report, size_t room);
 
-/* The same for a file. Also TP_ERR_NO_FILE, TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY, each with a report.
- */
+/* The same for a file; an empty path names none, and the standard values stay. Also TP_ERR_NO_FILE,
+ * TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY, each with a report. */
 tp_err tp__config_load(const tp__setting *table, size_t count, const char *path, void *target,
     char *report, size_t room);
 

@@ -16,6 +16,9 @@ static bool read_whole(FILE *file, char *text, size_t room, size_t *size) {
 
 tp_err tp__config_load(const tp__setting *table, size_t count, const char *path, void *target,
     char *report, size_t room) {
+    if (path[0] == '\0') {
+        return tp__config_parse(table, count, path, "", 0, target, report, room);
+    }
     tp__report wrong = tp__report_begin(report, room);
     FILE *file = fopen(path, "rb");
     if (file == NULL) {

@@ -219,6 +219,15 @@ static void a_file_is_loaded(void) {
     CHECK_EQ(remove(file_name), 0);
 }
 
+static void no_file_leaves_the_standard_values(void) {
+    memset(&now, 0, sizeof now);
+    const tp__setting *with_standard = table + 1; /* all but `listen` */
+    CHECK_EQ(tp__config_load(with_standard, SETTINGS - 1, "", &now, report, sizeof report), TP_OK);
+    CHECK_STR(report, "");
+    CHECK_EQ(now.workers, 2);
+    CHECK_STR(now.name, "bus");
+}
+
 static void a_file_that_is_not_there_is_named(void) {
     CHECK_EQ(
         tp__config_load(table, SETTINGS, "no-such-folder/bus.conf", &now, report, sizeof report),
@@ -296,5 +305,6 @@ CHECK_MAIN(CASE(values_and_standard_values_are_set), CASE(layout_is_free),
     CASE(a_zero_byte_ends_nothing), CASE(every_error_is_told_up_to_a_number),
     CASE(lines_and_texts_have_their_limits), CASE(a_small_report_is_cut),
     CASE(a_wrong_table_is_not_used), CASE(a_file_is_loaded),
-    CASE(a_file_that_is_not_there_is_named), CASE(a_folder_is_no_file),
-    CASE(a_file_too_large_is_not_read), CASE(the_example_is_a_configuration))
+    CASE(no_file_leaves_the_standard_values), CASE(a_file_that_is_not_there_is_named),
+    CASE(a_folder_is_no_file), CASE(a_file_too_large_is_not_read),
+    CASE(the_example_is_a_configuration))
