@@ -87,7 +87,7 @@ static int check(const char *path, const tp__hub_options *options) {
         return 2;
     }
     printf("lanserver: %s is good\n", path[0] ? path : "the standard configuration");
-    return 0;
+    return tp__program_finish_output(name);
 }
 
 int main(int count, char **words) {
@@ -100,15 +100,15 @@ int main(int count, char **words) {
     }
     if (arguments.help) {
         tp__arguments_print_help(stdout);
-        return 0;
+        return tp__program_finish_output(name);
     }
     if (arguments.version) {
         printf("lanserver %s\n", tp_version());
-        return 0;
+        return tp__program_finish_output(name);
     }
     if (arguments.print_config) {
         tp__settings_print_example(stdout);
-        return 0;
+        return tp__program_finish_output(name);
     }
     if (tp__settings_load(arguments.config, &settings, report, sizeof report) != TP_OK) {
         tp__program_say_report(report);

@@ -225,7 +225,7 @@ static int check(program *it, const char *path) {
         return 2;
     }
     printf("%s: %s is good\n", name, path);
-    return 0;
+    return tp__program_finish_output(name);
 }
 
 static int run_or_check(const tp__arguments *arguments) {
@@ -248,11 +248,11 @@ int main(int count, char **words) {
     }
     if (arguments.help) {
         tp__arguments_print_help(stdout);
-        return 0;
+        return tp__program_finish_output(name);
     }
     if (arguments.version) {
         printf("%s %s\n", name, tp_version());
-        return 0;
+        return tp__program_finish_output(name);
     }
     if (arguments.print_config) {
         tp__settings_print_example(stdout);

@@ -266,7 +266,10 @@ def case_output_that_does_not_get_out_is_no_success():
              "--ttl", "60")
     for name, words in (("tp-token", ("--new-key", "1")), ("tp-token", token),
                         ("wanserver", ("--genkey", new_path())), ("wanserver", ("--show-key", key)),
-                        ("wanserver", ("--print-config",))):
+                        ("wanserver", ("--print-config",)), ("wanserver", ("--help",)),
+                        ("wanserver", ("--version",)), ("lanserver", ("--print-config",)),
+                        ("lanserver", ("--check-config",)), ("lanserver", ("--help",)),
+                        ("lanserver", ("--version",))):
         with open("/dev/full", "wb") as full:
             ended = subprocess.run([program_path(name), *words], stdout=full, stderr=subprocess.PIPE,
                                    stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
