@@ -28,6 +28,7 @@ enum {
  * than LEAST. How many it were is printed. TWINPORT_ABORTS asks for a number of connections in each mode,
  * whatever that takes. */
 #define LEAST_ROUNDS 20u
+#define BUSIER       4u /* chunks that a moment busier than all before may have added, and that stay */
 #define TIME_MS      1000u
 
 static uint8_t filler[1000];
@@ -135,7 +136,7 @@ static void nothing_stays_of_connections_broken_off(tp_auth auth) {
     long handles = tp_process_open_descriptors();
     unsigned rounds = break_off_rounds(rounds_asked_for(), tp_clock_ms() + TIME_MS);
     printf("    %u connections broken off in %u states\n", rounds * STATES, STATES);
-    CHECK_LE(tp__memory_live(), live + live / 100);
+    CHECK_LE(tp__memory_live(), live + live / 100 + BUSIER);
     CHECK_LE(libcrypto_held(), ciphers + ciphers / 100);
     CHECK_LE(tp_process_open_descriptors(), handles + handles / 100);
     wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
