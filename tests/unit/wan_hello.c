@@ -9,7 +9,7 @@
 
 static wan_stage stage;
 
-/* The server leaves its handshakes to this, which keeps one back while it is told to. */
+/* The build has welcome.c leave its handshakes to this, which keeps one back while it is told to. */
 bool kept_offer(tp__handshakes *handshakes, void *job);
 
 static struct {
