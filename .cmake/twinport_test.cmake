@@ -26,8 +26,8 @@ function(twinport_test_properties name label timeout serial)
     endif()
 endfunction()
 
-# Every other test has its Win32 programs on the other core (tests/wine/run): two at once are then
-# twice as fast.
+# Every other test has its Win32 programs on the other core (tests/wine/run), so that two at once need
+# not share one.
 function(twinport_emulated_test name)
     get_property(core GLOBAL PROPERTY twinport_wine_core)
     math(EXPR core "(0${core} + 1) % 2")

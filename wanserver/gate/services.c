@@ -192,8 +192,7 @@ void tp__gate_on_up(tp_lanclient *client, tp_peer_id self) {
 }
 
 void tp__gate_on_down(tp_lanclient *client, tp_err why) {
-    tp__gate *gate = tp_lanclient_context(client);
-    (void)gate; /* all peers have gone already */
+    (void)client; /* all peers have gone already */
     if (why) {
         TP_LOG(TP_LOG_WARNING, "gate: off the bus: %s", tp_err_text(why));
     } else {
