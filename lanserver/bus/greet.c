@@ -8,7 +8,7 @@
  * published before the others are told of it, since one that hears of it on another worker may answer at
  * once; and they are told before its own first message can be routed, since that comes through the same
  * session's handler. At its end the order is: no message reaches it any more; what it has
- * not confirmed goes back; PEER_DOWN.
+ * not confirmed goes back; PEER_DOWN, unless the hub stops.
  */
 #include <string.h>
 
@@ -231,6 +231,17 @@ static void return_unconfirmed(tp__hub *hub, tp__peer *peer, uint32_t id) {
 }
 
 /* Under the directory. */
+static void announce_down(tp__hub *hub, uint32_t id, tp_end_reason reason) {
+    tp_packet *down = peer_down_packet(id, reason);
+    if (!down) {
+        TP_LOG(TP_LOG_ERROR, "bus: no memory to say that peer %u is gone", (unsigned)id);
+    }
+    announce(hub, NULL, down);
+    tp_packet_release(down);
+}
+
+/* Whom the hub itself ends because it stops is not announced: everybody else is ended with him, and would do
+ * for a peer lost what is meant for a hub lost. Under the directory. */
 static void forget(tp__hub *hub, tp__peer *peer, tp_end_reason reason) {
     tp__peer *last = hub->up[--hub->up_count];
     hub->up[peer->up_index] = last;
@@ -239,13 +250,9 @@ static void forget(tp__hub *hub, tp__peer *peer, tp_end_reason reason) {
     hub->left_delivered += tp__unconfirmed_head(&peer->unconfirmed);
     tp__unconfirmed_clear(&peer->unconfirmed);
 
-    tp_packet *down = peer_down_packet(peer->public_id, reason);
-    if (!down) {
-        TP_LOG(
-            TP_LOG_ERROR, "bus: no memory to say that peer %u is gone", (unsigned)peer->public_id);
+    if (reason != TP_END_SHUTDOWN) {
+        announce_down(hub, peer->public_id, reason);
     }
-    announce(hub, NULL, down);
-    tp_packet_release(down);
     tp__peers_close(hub, peer);
 }
 

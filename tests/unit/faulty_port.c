@@ -90,6 +90,9 @@ static tp_err faulty_send(
 
 static void faulty_close(tp_socket *socket, tp_op *op, bool reset) {
     atomic_fetch_add(&faulty.closes_seen, 1);
+    if (faulty.on_close) {
+        faulty.on_close();
+    }
     real->close(socket, op, reset);
 }
 

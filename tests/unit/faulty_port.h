@@ -25,6 +25,7 @@ typedef struct faulty_port {
     /* Run inside the call, before it is passed on; NULL: nothing. Set before the server starts. */
     void (*on_create)(void);
     void (*on_accept)(void);
+    void (*on_close)(void);
 
     /* Connects are accepted and kept here instead of being begun, one at a time, until
      * faulty_port_connect_now(). */
