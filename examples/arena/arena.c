@@ -33,11 +33,12 @@ static bool reports; /* once a second */
 
 static void print_account(void) {
     printf("{\"joined\": %" PRIu64 ", \"returned\": %" PRIu64 ", \"left\": %" PRIu64
-           ", \"steps\": %" PRIu64 ", \"stale_steps\": %" PRIu64 ", \"probes\": %" PRIu64
-           ", \"malformed\": %" PRIu64 ", \"ticks\": %" PRIu32 ", \"sights\": %" PRIu64
-           ", \"sights_refused\": %" PRIu64 "}\n",
-        game.joined, game.returned, game.left, game.steps, game.stale_steps, game.probes,
-        game.malformed, game.zone.tick, game.sights, game.sights_refused);
+           ", \"walking\": %u, \"steps\": %" PRIu64 ", \"stale_steps\": %" PRIu64
+           ", \"probes\": %" PRIu64 ", \"malformed\": %" PRIu64 ", \"ticks\": %" PRIu32
+           ", \"sights\": %" PRIu64 ", \"sights_refused\": %" PRIu64 "}\n",
+        game.joined, game.returned, game.left, zone_walking(&game.zone), game.steps,
+        game.stale_steps, game.probes, game.malformed, game.zone.tick, game.sights,
+        game.sights_refused);
     fflush(stdout);
 }
 
@@ -93,6 +94,7 @@ static void take_step(zone_player *player, tp_packet *message) {
     } else {
         game.steps++;
         player->serial = serial;
+        player->walking = true;
         player->at = arena_step(player->at, dx, dy);
     }
 }

@@ -37,6 +37,14 @@ void zone_leave(zone *z, zone_player *player) {
     player->number = 0;
 }
 
+unsigned zone_walking(const zone *z) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < ARENA_PLAYERS_MAX; i++) {
+        count += z->players[i].number != 0 && z->players[i].walking;
+    }
+    return count;
+}
+
 void zone_sort(zone *z) {
     unsigned next[ARENA_CELLS * ARENA_CELLS] = {0};
     for (unsigned i = 0; i < ARENA_PLAYERS_MAX; i++) {

@@ -12,6 +12,7 @@ typedef struct zone_player {
     tp_player name;
     uint32_t number; /* as others see him; 0: nobody is here */
     uint16_t serial; /* of his last step */
+    bool walking;    /* has made one */
     arena_point at;
 } zone_player;
 
@@ -36,6 +37,9 @@ zone_player *zone_enter(zone *z, const tp_player *name);
 zone_player *zone_find(zone *z, const tp_player *name);
 
 void zone_leave(zone *z, zone_player *player);
+
+/* How many of those who are there have made a step. */
+unsigned zone_walking(const zone *z);
 
 /* Orders the players by cell; the next tick. */
 void zone_sort(zone *z);

@@ -24,10 +24,12 @@ QUESTIONS = 200  # a second, from each of the two services
 
 
 class Arena(Program):
-    """A tp-arena, and the last account it has given."""
+    """A tp-arena, and the last two accounts it has given. By the time it gave the last one, all that it had
+    answered and confirmed by the one before had left it."""
 
     def __init__(self, bus, instance):
         self.account = {}
+        self.before = {}
         self.change = threading.Condition()
         super().__init__("tp-arena", "--bus", bus, "--instance", instance, "--report")
         while self.next_line("'up'") != "up":
@@ -36,17 +38,19 @@ class Arena(Program):
     def hear(self, line):
         if line.startswith("{"):
             with self.change:
-                self.account = json.loads(line)
+                self.before, self.account = self.account, json.loads(line)
                 self.change.notify_all()
         else:
             super().hear(line)
 
-    def wait_walking(self, players):
-        """Until it has told of so many who have joined, and of steps."""
+    def wait_for(self, what, holds):
+        """Until both accounts are there, and it holds for the one before the last."""
         with self.change:
-            if not self.change.wait_for(lambda: self.account.get("joined", 0) >= players
-                                        and self.account["steps"] >= players, PATIENCE):
-                raise Failed(f"{players} players do not walk in the arena within {PATIENCE} s: {self.account}")
+            if not self.change.wait_for(lambda: self.before and holds(self.before), PATIENCE):
+                raise Failed(f"{what}: not within {PATIENCE} s: {self.account}")
+
+    def wait_walking(self, players):
+        self.wait_for(f"{players} players walk in the arena", lambda account: account["walking"] >= players)
 
 
 def output_of(name, *arguments):
@@ -270,7 +274,8 @@ def run(arguments, folder):
         print(f"  {arguments.players} players walk for {arguments.seconds:g} seconds")
         beside, (seen, back_ms, complaints) = ask_and_answer(
             bus, "beside", lambda: play(arguments, address, public, tokens, arenas, bus))
-        killed = arenas[0].account
+        killed = arenas[0].before
+        arenas[1].wait_for("all have left the arena", lambda account: account["left"] >= arguments.players)
         last_words(arenas[1], "the second arena")
         second = arenas[1].account
         account = read_account(last_words(gate, "wanserver"))

@@ -49,6 +49,7 @@ static struct {
     atomic_ullong not_sent; /* calls it refused, after which nothing follows */
     atomic_ullong handled;  /* messages and requests that arrived */
     atomic_ullong asked;    /* requests the client took */
+    atomic_ullong over;     /* of those asked: whatever became of them has been counted below */
     atomic_ullong answered; /* replies that came */
     atomic_ullong timed_out;
     atomic_ullong failed;            /* requests that came back with another error */
@@ -166,6 +167,7 @@ static void on_reply(
         tp_mutex_unlock(&demo.mutex);
         atomic_fetch_add(&demo.answered, 1);
     }
+    atomic_fetch_add(&demo.over, 1);
 }
 
 static void on_returned(tp_lanclient *client, const tp_returned *returned) {
@@ -310,11 +312,11 @@ static void ask_hub(void) {
     tp_packet_release(packet);
 }
 
-/* Nothing of this service's own is under way: all confirmed, all questions answered. */
+/* Nothing of this service's own is under way: all confirmed, all questions answered, and that counted. */
 static bool settled(void) {
     tp_lanclient_stats stats = {.size = sizeof stats};
     tp_lanclient_get_stats(demo.client, &stats);
-    return stats.unconfirmed == 0 && stats.requests_open == 0;
+    return stats.unconfirmed == 0 && atomic_load(&demo.over) == atomic_load(&demo.asked);
 }
 
 /* The main thread's life: every few milliseconds, what the time and the order say. */
