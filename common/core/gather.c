@@ -53,11 +53,9 @@ static void collect(tp__session *session) {
     append_list(session, first, last);
 }
 
-/* The flush owner's role arrives at this worker. Where the worker is the session's home, everything
- * home has queued so far is collected, so that what it appends from here on comes behind it. */
+/* The flush owner's role arrives at this worker. */
 static void own(tp__session *session, tp__worker *worker) {
     session->owned_at_home = at_home(session, worker);
-    collect(session);
     put_on_list(worker, session);
 }
 
@@ -66,10 +64,10 @@ static void flush_posted(tp_op *op, const tp_completion *completion) {
 }
 
 /*
- * Home needs no atomic step for a packet while it has the flush owner's role. Order: what home
- * pushes while the role is on its way to it, from another thread, is collected when it arrives
- * (own); what home appends after that is behind it. The role leaves home only with nothing pending
- * (sent).
+ * Home needs no atomic step for a packet while it has the flush owner's role. Order: what was pushed
+ * before is collected first. That is what home itself pushed while the role was on its way to it, and
+ * what others pushed of which home knows, by a mutex or a message: a push that happened before is seen
+ * by the relaxed look at the queue. The role leaves home only with nothing pending (sent).
  * tests/model/home.pml explores it.
  */
 void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *node) {
@@ -84,6 +82,7 @@ void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *n
         session->owned_at_home = true;
         put_on_list(home, session);
     }
+    collect(session);
     node->next = NULL;
     append_list(session, node, node);
 }

@@ -55,9 +55,8 @@ def settle(services):
     while (account := ask_hub(speaker))["outstanding"] != 0:
         if time.monotonic() > deadline:
             raise Failed(f"{account['outstanding']} messages are still not confirmed")
-    # Its second answer to each comes behind all that was to come back to it: what another of the hub's threads
-    # had ready before the first was sent goes before the next.
-    for service in [*services.values()] * 2:
+    # The hub's answer to each comes behind all that was to come back to it.
+    for service in services.values():
         ask_hub(service)
     # What each has handled and got back by now is its last word, but for one thing: its answers to the
     # others' last questions may still be on their way to being confirmed.

@@ -7,13 +7,14 @@
  *
  * Checked over all interleavings:
  *   - everything is sent once, and each producer's packets, home's included, in its order;
+ *   - what home says is sent behind every packet that it had been told of before;
  *   - a push of home's never makes an owner: home would have two roles;
  *   - there is never more than one flush under way;
  *   - when all is quiet, the queue is idle and nothing is pending.
  *
- * BROKEN_COLLECT  the role arrives at home without what was pushed being collected
  * BROKEN_SEIZE    home looks whether the queue is idle and then takes it, in two steps
  * BROKEN_APPEND   home appends although it has not got the role
+ * BROKEN_COLLECT  home appends without collecting what was pushed before
  */
 
 #define PRODUCERS 2          /* on other threads; home is number PRODUCERS */
@@ -32,6 +33,9 @@ byte pending[ALL];
 bool owned;       /* the role is with home */
 bool listed;      /* on home's list of flushes */
 byte said;        /* packets that home's handlers have said */
+
+byte told[PRODUCERS];          /* packets that a producer has pushed, and home may know it */
+byte behind[EACH * PRODUCERS]; /* for each of home's packets, what had been told before */
 
 byte sent;
 byte expected[PRODUCERS + 1];
@@ -52,12 +56,17 @@ inline collect() {
     d_step {
         i = 0;
         do
-        :: i < length -> append(list[i]); i++;
+        :: i < length -> append(list[i]); list[i] = 0; i++;
         :: else -> break;
         od
         length = 0;
         i = 0;
     }
+}
+
+inline check_behind(number, who) {
+    assert(expected[who] >= behind[number * PRODUCERS + who]);
+    behind[number * PRODUCERS + who] = 0;
 }
 
 proctype producer(byte me) {
@@ -67,6 +76,7 @@ proctype producer(byte me) {
     :: n < EACH ->
         push(me, n, was_idle);
         n++;
+        told[me] = n;
         if
         :: was_idle -> atomic { owners++; assert(owners == 1); } flushes ! 1;
         :: else -> skip;
@@ -82,7 +92,15 @@ proctype home() {
     bool retired;
 end:
     do
-    :: said < EACH -> /* a handler says something */
+    :: said < EACH -> /* a handler says something, knowing what it has been told */
+        d_step {
+            i = 0;
+            do
+            :: i < PRODUCERS -> behind[said * PRODUCERS + i] = told[i]; i++;
+            :: else -> break;
+            od
+            i = 0;
+        }
         if
 #ifndef BROKEN_APPEND
         :: !owned ->
@@ -103,14 +121,15 @@ end:
                 assert(!was_idle);
             fi
 #endif
-        :: else -> append(HOME * EACH + said);
+        :: else ->
+#ifndef BROKEN_COLLECT
+            collect();
+#endif
+            append(HOME * EACH + said);
         fi
         said++;
     :: flushes ? 1 -> /* the role arrives */
         owned = true;
-#ifndef BROKEN_COLLECT
-        collect();
-#endif
         assert(!listed);
         listed = true;
     :: listed -> /* the batch is done: flush, and the send's completion */
@@ -121,7 +140,14 @@ end:
             do
             :: i < pending_length ->
                 assert(expected[pending[i] / EACH] == pending[i] % EACH);
+                if
+                :: pending[i] / EACH == HOME ->
+                    check_behind(pending[i] % EACH, 0);
+                    check_behind(pending[i] % EACH, 1);
+                :: else -> skip;
+                fi
                 expected[pending[i] / EACH]++;
+                pending[i] = 0;
                 sent++;
                 i++;
             :: else -> break;

@@ -179,6 +179,9 @@ static void two_networks_call_each_other(void) {
         }
     }
     for (unsigned i = 0; i < 2; i++) {
+        STAGE_WAIT(atomic_load(&both[i]->messages) == CROSSINGS); /* the handlers have returned */
+    }
+    for (unsigned i = 0; i < 2; i++) {
         raw_close(peers[i], false);
         STAGE_WAIT(atomic_load(&both[i]->leaves) == 1);
         tp_server_stats stats = stats_of(both[i]);
@@ -187,6 +190,53 @@ static void two_networks_call_each_other(void) {
         CHECK_EQ(stats.no_session, CROSSINGS);
         server_stage_close(both[i]);
     }
+}
+
+/* ---- one thread after another ---------------------------------------------------------------- */
+
+typedef struct word {
+    tp_session_id session;
+    char byte;
+} word;
+
+static void say_word(void *argument) {
+    const word *said = argument;
+    tp_packet *packet = packet_of(&said->byte, 1);
+    CHECK(tp_server_send(stage.server, said->session, packet));
+    tp_packet_release(packet);
+}
+
+/* By turns by the session's own worker and by another thread, each knowing that the other has spoken. */
+static void say_by_turns(server_stage *s, tp_session_id session, tp_packet *packet) {
+    (void)s;
+    size_t size = tp_packet_size(packet);
+    for (size_t i = 0; i < size; i++) {
+        word next = {.session = session, .byte = (char)tp_packet_get_u8(packet)};
+        if (i % 2 == 0) {
+            say_word(&next);
+        } else {
+            tp_thread thread;
+            REQUIRE(tp_thread_start(&thread, "speaker", say_word, &next) == TP_OK);
+            tp_thread_join(&thread);
+        }
+    }
+}
+
+static void what_was_sent_before_comes_before(void) {
+    static const char words[] = "abcdefghij";
+    server_stage_init(&stage);
+    stage.on_message = say_by_turns;
+    server_stage_open(&stage);
+    raw_peer *peer = stage_connect_peer(&stage);
+    CHECK(raw_send_frame(peer, TP_FRAME_DATA, words, sizeof words - 1));
+    for (size_t i = 0; i < sizeof words - 1; i++) {
+        unsigned type;
+        char byte = 0;
+        CHECK_EQ(raw_receive_frame(peer, &type, &byte, 1), 1);
+        CHECK_EQ(byte, words[i]);
+    }
+    raw_close(peer, false);
+    server_stage_close(&stage);
 }
 
 /* ---- much data ------------------------------------------------------------------------------- */
@@ -458,6 +508,6 @@ static void a_handler_that_blocks_holds_up_one_worker(void) {
 }
 
 CHECK_MAIN(CASE(every_batch_begins_and_ends), CASE(the_ledger_holds_the_last_ends),
-    CASE(two_networks_call_each_other), CASE(carries_64_mib_both_ways),
-    CASE(two_thousand_sessions_at_once), CASE(every_task_runs_once),
+    CASE(two_networks_call_each_other), CASE(what_was_sent_before_comes_before),
+    CASE(carries_64_mib_both_ways), CASE(two_thousand_sessions_at_once), CASE(every_task_runs_once),
     CASE(the_clock_goes_on_without_one_worker), CASE(a_handler_that_blocks_holds_up_one_worker))

@@ -170,7 +170,8 @@ const char *tp_server_io(const tp_server *server);
  * Puts the packet into the session's send queue. The queue takes its own reference; yours stays
  * yours. False, and nothing else happens: the id is stale or wrong, the session is ending, the
  * packet carries an error or is too large, memory is out, or the queue is full (see
- * tp_queue_policy).
+ * tp_queue_policy). Packets go out in the order of the calls, on whatever threads, where one call
+ * happened before the other.
  */
 bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet);
 
