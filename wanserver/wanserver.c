@@ -107,15 +107,16 @@ static void release(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
     tp__player *player = tp__player_of(session);
     (void)worker;
-    if (atomic_load_explicit(&player->stage, memory_order_relaxed) != TP__PLAYER_NONE) {
-        tp__pending_remove(&wan->pending, session);
-    }
     tp__identity_clear(&player->identity);
     tp_record_destroy(&player->opening);
     tp_record_destroy(&player->sealing);
     tp_packet_release(player->partial);
-    memset((void *)player, 0, offsetof(tp__player, identity));
     tp__limiter_leave(wan->limiter, &session->peer);
+    /* last, so that who sees no connection counted finds nothing of theirs either */
+    if (atomic_load_explicit(&player->stage, memory_order_relaxed) != TP__PLAYER_NONE) {
+        tp__pending_remove(&wan->pending, session);
+    }
+    memset((void *)player, 0, offsetof(tp__player, identity));
 }
 
 tp__wan *tp__wan_of_server(const tp_server *server) {

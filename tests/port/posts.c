@@ -21,14 +21,15 @@ typedef struct posted {
 static struct {
     stage *stage;
     stage_link *link; /* NULL: to any worker */
-    atomic_uint ran;
+    atomic_uint places;
+    atomic_uint ran; /* and have written down what they know */
     atomic_uint refused;
     posted posts[POSTERS][POSTS_EACH];
 } office;
 
 static void posted_done(stage_op *op, const tp_completion *completion) {
     posted *me = TP_CONTAINER_OF(op, posted, op);
-    me->ran_at = atomic_fetch_add(&office.ran, 1);
+    me->ran_at = atomic_fetch_add(&office.places, 1);
     if (completion->error != TP_OK) {
         stage_fault("a post came back with %s", stage_error_name((int)completion->error));
     }
@@ -39,7 +40,7 @@ static void posted_done(stage_op *op, const tp_completion *completion) {
     if (office.link == NULL && tp_worker_port(completion->worker) != office.stage->port) {
         stage_fault("a post ran on another port");
     }
-    if (me->ran_at + 1 == POSTERS * POSTS_EACH) {
+    if (atomic_fetch_add(&office.ran, 1) + 1 == POSTERS * POSTS_EACH) {
         stage_changed();
     }
 }
@@ -59,6 +60,7 @@ static void post_from_all(stage *s, stage_link *link) {
     tp_thread threads[POSTERS];
     office.stage = s;
     office.link = link;
+    atomic_store(&office.places, 0);
     atomic_store(&office.ran, 0);
     atomic_store(&office.refused, 0);
     for (unsigned t = 0; t < POSTERS; t++) {

@@ -38,6 +38,10 @@ static inline unsigned stage_most_looks(void) {
     return STAGE_LOOKS * (factor ? (unsigned)strtoul(factor, NULL, 10) : 1u);
 }
 
+/* For everything that a client or a hub gives up after: the product's own times are seconds, which a machine
+ * may stand still for. Cases about such a time set it. */
+#define STAGE_PATIENCE_MS 600000u
+
 /* Between two looks, with the mutex held: returns at the next change, or after a moment. False: it is time to
  * give up. */
 static inline bool stage_look_again(unsigned *looks) {
@@ -72,6 +76,7 @@ static inline void hub_options(tp__hub_options *options) {
     options->server.ping_interval_ms =
         0; /* however slow this machine is, nothing comes unasked for */
     options->server.idle_timeout_ms = 0;
+    options->hello_timeout_ms = STAGE_PATIENCE_MS;
 }
 
 static inline tp__hub *hub_open(const tp__hub_options *options) {
@@ -216,12 +221,20 @@ static inline void party_on_reply(
     party_note(&of->replies);
 }
 
+static inline void stage_be_patient(tp_lanclient_options *options) {
+    options->request_timeout_ms = STAGE_PATIENCE_MS;
+    options->connect_timeout_ms = STAGE_PATIENCE_MS;
+    options->drain_timeout_ms = STAGE_PATIENCE_MS;
+    options->idle_timeout_ms = 0;
+}
+
 /* A client of `hub`, not started. */
 static inline void party_init(
     party *of, const tp__hub *hub, const char *service, const char *instance) {
     stage_open();
     memset(of, 0, sizeof *of);
     tp_lanclient_defaults(&of->options);
+    stage_be_patient(&of->options);
     of->options.address = tp_server_address(tp__hub_server((tp__hub *)(uintptr_t)hub));
     of->options.service = service;
     of->options.instance = instance;

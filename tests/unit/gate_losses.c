@@ -356,6 +356,7 @@ static void closes_whom_the_service_refuses(void) {
     service_start(&arena);
     for (unsigned i = 0; i < 3; i++) {
         player_join(&stage, &players[i]);
+        AWAIT(stage_account(&stage).arrived == i + 1); /* in this order, also at the gate */
     }
     AWAIT(left_count() == 1 && arena.joins == 2);
     CHECK_EQ(players[2].left, true);

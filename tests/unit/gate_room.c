@@ -155,7 +155,9 @@ static void knows_all_places_whoever_goes(void) {
     for (unsigned i = 0; i + 1 < count && i < 20; i++) {
         tp_server_disconnect(stage.crowd, crowd[order[i]].session);
         AWAIT(crowd[order[i + 1]].in);
+        tp_mutex_lock(&stage_mutex);
         CHECK(i + 2 >= count || !crowd[order[i + 2]].in);
+        tp_mutex_unlock(&stage_mutex);
     }
     close_all();
 }

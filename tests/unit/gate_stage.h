@@ -141,6 +141,7 @@ static inline void stage_init(gate_stage *stage, tp__hub *hub) {
     stage->hub = hub;
     tp__gate_defaults(&stage->options);
     stage->options.bus.address = tp_server_address(tp__hub_server(hub));
+    stage_be_patient(&stage->options.bus);
     stage->options.bus.backoff_max_ms = 100;
     stage->options.service = "arena";
     stage->options.identity = stage_identity;
@@ -343,6 +344,7 @@ static inline void service_init(service *of, tp__hub *hub, const char *name) {
     tp_backend_defaults(&of->options);
     of->options.bus.address = tp_server_address(tp__hub_server(hub));
     of->options.bus.service = name;
+    stage_be_patient(&of->options.bus);
     of->options.bus.backoff_max_ms = 100;
     of->options.context = of;
     of->options.max_players = STAGE_PLAYERS;

@@ -59,6 +59,7 @@ static void however_it_is_said(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.message_rate = 1;
     stage.options.message_burst = 10;
+    stage.options.server.drain_timeout_ms = 600000; /* this side may take its time */
     wan_stage_open(&stage);
     wan_peer *peer = wan_stage_join(&stage, TP_SUITE_CHACHA20_POLY1305, 1);
     for (unsigned i = 0; i < 1000; i++) {
@@ -158,6 +159,7 @@ static void what_is_dropped_is_counted(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.server.queue_policy = TP_QUEUE_DROP;
     stage.options.server.queue_packets = 50;
+    stage.options.server.drain_timeout_ms = 600000; /* until all is read */
     wan_stage_open(&stage);
     wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
     wan_check_echo(peer, "x");
