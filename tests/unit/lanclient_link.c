@@ -1,5 +1,6 @@
 /* lanclient's link: away, coming back, refused, stopped, started again, idle. */
 #include "bus_stage.h"
+#include "lanserver/bus/hub_internal.h"
 
 /* A hub on the same port as one that was closed. */
 static tp__hub *hub_reopen(uint16_t port) {
@@ -13,11 +14,25 @@ static uint16_t port_of(tp__hub *hub) {
     return tp_server_address(tp__hub_server(hub)).port;
 }
 
+/* An address at which nobody listens, and nobody else can: the other end of `of`'s connection, while it lasts. */
+static tp_address nobodys_address(tp__hub *hub, const party *of) {
+    tp_session_info info = {.size = sizeof info};
+    tp_mutex_lock(&hub->directory);
+    for (uint32_t i = 0; i < hub->up_count; i++) {
+        if (hub->up[i]->public_id == self(of)) {
+            CHECK(tp_server_session_info(hub->server, hub->up[i]->session, &info));
+        }
+    }
+    tp_mutex_unlock(&hub->directory);
+    return info.peer;
+}
+
 static void away_from_the_bus_nothing_is_taken(void) {
     tp__hub *hub = hub_open_default();
-    party a;
+    party a, other;
+    party_join(&other, hub, "chat", "other");
     party_init(&a, hub, "chat", "a");
-    hub_close(hub); /* nobody listens there now */
+    a.options.address = nobodys_address(hub, &other);
     party_start(&a);
     tp_ticket ticket = 99;
     CHECK_EQ(tp_lanclient_self(a.client), TP_NO_PEER);
@@ -32,6 +47,8 @@ static void away_from_the_bus_nothing_is_taken(void) {
     CHECK_EQ(a.downs, 0);
     CHECK_EQ(a.returns, 0);
     CHECK_EQ(a.replies, 0);
+    party_leave(&other);
+    hub_close(hub);
 }
 
 static void clients_find_a_hub_that_comes_later_and_again(void) {
