@@ -174,13 +174,17 @@ static inline void stage_crowd_start(gate_stage *stage) {
     REQUIRE(tp_server_start(stage->crowd) == TP_OK);
 }
 
-static inline void stage_start(gate_stage *stage) {
+static inline void stage_start_gate(gate_stage *stage) {
     tp_handlers handlers;
     REQUIRE(tp__gate_create(&stage->options, &stage->gate) == TP_OK);
     tp__gate_handlers(&handlers);
     stage->server_options.context = stage->gate;
     REQUIRE(tp_lanserver_create(&stage->server_options, &handlers, &stage->server) == TP_OK);
     REQUIRE(tp__gate_start(stage->gate, stage->server) == TP_OK);
+}
+
+static inline void stage_start(gate_stage *stage) {
+    stage_start_gate(stage);
     stage_crowd_start(stage);
     AWAIT(tp_lanclient_self(tp__gate_client(stage->gate)) != TP_NO_PEER);
 }

@@ -209,7 +209,11 @@ static tp_err begin(tp__gate *gate) {
     }
     tp_mutex_lock(&gate->mutex);
     tp__gate_arm(gate);
+    bool stopping = gate->stopping;
     tp_mutex_unlock(&gate->mutex);
+    if (stopping) {
+        tp_server_stop(gate->server); /* whoever asked for it may have found nothing to stop yet */
+    }
     return TP_OK;
 }
 

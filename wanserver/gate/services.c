@@ -151,9 +151,10 @@ static void bind_kept(tp__gate *gate, tp__gate_service *service) {
     }
 }
 
+/* Somebody may be kept since after the tick read the clock: it did that before it had the mutex. */
 static void close_overdue(tp__gate *gate, tp__gate_service *service, uint64_t now_ms) {
     tp__gate_player *player = service->kept.first;
-    while (player && now_ms - player->since_ms >= gate->options.keep_ms) {
+    while (player && now_ms >= player->since_ms + gate->options.keep_ms) {
         tp__gate_unkeep(gate, player);
         close_lost(gate, player);
         player = service->kept.first;

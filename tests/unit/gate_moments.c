@@ -1,0 +1,105 @@
+/*
+ * What happens between two steps of the gate: another thread is quicker, at the one moment at which it matters.
+ *
+ * The gate's own gate.c calls moment_clock_ms and moment_server_start for the real ones.
+ */
+#undef tp_clock_ms
+#undef tp_server_start
+#include "gate_stage.h"
+#include "os/clock.h"
+
+enum { COUNT = 6 };
+
+static gate_stage stage;
+static service arena, second;
+static player players[COUNT];
+
+/* ---- the clock ------------------------------------------------------------------------------- */
+
+static bool hold_clock;            /* stage_mutex: the next who reads it is held up */
+static unsigned clock_held, reads; /* stage_mutex */
+
+/* Held up, it says the time before. */
+uint64_t moment_clock_ms(void);
+uint64_t moment_clock_ms(void) {
+    uint64_t now_ms = tp_clock_ms();
+    tp_mutex_lock(&stage_mutex);
+    clock_held += hold_clock;
+    while (hold_clock) {
+        tp_condition_wake_all(&stage_changed);
+        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+    }
+    reads++;
+    tp_condition_wake_all(&stage_changed);
+    tp_mutex_unlock(&stage_mutex);
+    return now_ms;
+}
+
+static void set_hold_clock(bool hold) {
+    tp_mutex_lock(&stage_mutex);
+    hold_clock = hold;
+    tp_condition_wake_all(&stage_changed);
+    tp_mutex_unlock(&stage_mutex);
+}
+
+/* The first is kept so that the gate looks at its clock; the others come to be kept while it does. */
+static void who_is_kept_since_a_tick_began_is_not_overdue(void) {
+    stage_init(&stage, hub_open_default());
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    service_join(&second, stage.hub, "second");
+    for (unsigned i = 0; i < COUNT; i++) {
+        player_join(&stage, &players[i]);
+        AWAIT(arena.joins == i + 1);
+    }
+    tp_player name = arena.last;
+    CHECK_EQ(tp_backend_move(arena.backend, &name, "second", TP_NO_PEER, NULL, 0), TP_OK);
+    AWAIT(second.joins == 1);
+    service_kill(&second);
+    AWAIT(stage_account(&stage).kept == 1);
+
+    set_hold_clock(true);
+    AWAIT(clock_held == 1);
+    uint64_t later_ms = tp_clock_ms() + 2;
+    AWAIT(tp_clock_ms() >= later_ms);
+    service_kill(&arena);
+    AWAIT(stage_account(&stage).kept == COUNT);
+    tp_mutex_lock(&stage_mutex);
+    unsigned before = reads;
+    tp_mutex_unlock(&stage_mutex);
+    set_hold_clock(false);
+    AWAIT(reads >= before + 2); /* that tick is over, and another has begun */
+    CHECK_EQ(stage_account(&stage).lost_closed, 0);
+    CHECK_EQ(stage_account(&stage).kept, COUNT);
+    tp__hub *hub = stage.hub;
+    stage_close(&stage);
+    hub_close(hub);
+}
+
+/* ---- the start ------------------------------------------------------------------------------- */
+
+static bool stop_before_start;
+
+tp_err moment_server_start(tp_server *server);
+tp_err moment_server_start(tp_server *server) {
+    if (stop_before_start) {
+        tp__gate_stop(stage.gate);
+    }
+    return tp_server_start(server);
+}
+
+static void a_stop_while_it_starts_is_not_lost(void) {
+    stage_init(&stage, hub_open_default());
+    stop_before_start = true;
+    stage_start_gate(&stage);
+    stop_before_start = false;
+    CHECK_EQ(tp__gate_wait(stage.gate, -1), TP_OK);
+    CHECK_EQ(tp__gate_start(stage.gate, stage.server), TP_OK); /* and nothing of it is left */
+    AWAIT(tp_lanclient_self(tp__gate_client(stage.gate)) != TP_NO_PEER);
+    tp__hub *hub = stage.hub;
+    stage_close(&stage);
+    hub_close(hub);
+}
+
+CHECK_MAIN(
+    CASE(who_is_kept_since_a_tick_began_is_not_overdue), CASE(a_stop_while_it_starts_is_not_lost))
