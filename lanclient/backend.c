@@ -100,7 +100,6 @@ void tp_backend_destroy(tp_backend *backend) {
     if (!backend) {
         return;
     }
-    atomic_store(&backend->stopping, true);
     tp_lanclient_destroy(backend->client); /* its last handlers make all players leave */
     tp__backend_players_destroy(backend);
     tp_mutex_destroy(&backend->mutex);
@@ -108,12 +107,10 @@ void tp_backend_destroy(tp_backend *backend) {
 }
 
 tp_err tp_backend_start(tp_backend *backend) {
-    atomic_store(&backend->stopping, false);
     return tp_lanclient_start(backend->client);
 }
 
 void tp_backend_stop(tp_backend *backend) {
-    atomic_store(&backend->stopping, true);
     tp_lanclient_stop(backend->client);
 }
 

@@ -51,7 +51,6 @@ struct tp_backend {
     tp_backend_handlers handlers;
     char gate_service[TP_NAME_MAX + 1];
     tp_lanclient *client;
-    _Atomic bool stopping;
 
     tp_mutex mutex;
     tp__backend_gate *gates;     /* max_gates */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lanclient/backend_internal.h"
+#include "lanclient/client.h"
 #include "proto/frame.h"
 #include "twinport/log.h"
 
@@ -29,7 +30,7 @@ static tp_leave why_lost(const tp_backend *backend) {
     if (tp_lanclient_self(backend->client) != TP_NO_PEER) {
         return TP_LEAVE_GATE_LOST;
     }
-    return atomic_load(&backend->stopping) ? TP_LEAVE_STOPPED : TP_LEAVE_BUS_LOST;
+    return tp__lanclient_stopping(backend->client) ? TP_LEAVE_STOPPED : TP_LEAVE_BUS_LOST;
 }
 
 /* ---- peers ----------------------------------------------------------------------------------- */

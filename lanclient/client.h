@@ -102,6 +102,11 @@ static inline void tp__lanclient_count(_Atomic uint64_t *counter) {
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
+/* ---- lanclient.c --------------------------------------------------------------------------- */
+
+/* A stop has been asked for, and nothing was started since. Any thread. */
+bool tp__lanclient_stopping(tp_lanclient *client);
+
 /* ---- link.c: coming and going ---------------------------------------------------------------- */
 
 /* The handlers of `network`. */

@@ -206,10 +206,7 @@ static tp_err begin(tp_lanclient *client) {
     }
     tp__trim_start(client);
     tp__link_schedule(client, true);
-    tp_mutex_lock(&client->mutex);
-    bool stopping = client->stopping;
-    tp_mutex_unlock(&client->mutex);
-    if (stopping) {
+    if (tp__lanclient_stopping(client)) {
         stop_network(client); /* whoever asked for it may have found nothing to stop yet */
     }
     return TP_OK;
@@ -264,6 +261,13 @@ void tp_lanclient_stop(tp_lanclient *client) {
     if (begin && tp_server_post(client->network, 1, drain, client) != TP_OK) {
         stop_network(client);
     }
+}
+
+bool tp__lanclient_stopping(tp_lanclient *client) {
+    tp_mutex_lock(&client->mutex);
+    bool stopping = client->stopping;
+    tp_mutex_unlock(&client->mutex);
+    return stopping;
 }
 
 /* How much of the time is left, or -1. */

@@ -195,6 +195,10 @@ tp_err tp_lanclient_start(tp_lanclient *client) {
 void tp_lanclient_stop(tp_lanclient *client) {
     (void)client;
 }
+bool tp__lanclient_stopping(tp_lanclient *client) {
+    (void)client;
+    return false;
+}
 tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     (void)client, (void)timeout_ms;
     return TP_OK;

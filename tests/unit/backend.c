@@ -91,6 +91,34 @@ static void close_all(void) {
     hub_close(hub);
 }
 
+static void stop_and_start(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    tp_backend *backend = tp_backend_of(client);
+    tp_backend_stop(backend);
+    CHECK_EQ(tp_backend_start(backend), TP_ERR_STATE);
+    service_on_message(client, from, packet);
+}
+
+/* A start that comes too early changes nothing, not even the reason for which players leave. */
+static void a_stop_stays_one_whoever_starts(void) {
+    hub = hub_open_default();
+    service_init(&arena, hub, "arena");
+    arena.handlers.bus.on_message = stop_and_start;
+    service_start(&arena);
+    party other;
+    party_join(&gate, hub, "gate", "one");
+    party_join(&other, hub, "chat", "other");
+    say_join(&gate, SESSION(5, 1), 1);
+    CHECK_EQ(say(&other, service_peer(&arena), "stop", NULL), TP_OK);
+    AWAIT(arena.other_messages == 1);
+    CHECK_EQ(tp_backend_wait(arena.backend, -1), TP_OK);
+    CHECK_EQ(arena.leaves, 1);
+    CHECK_EQ(arena.why, TP_LEAVE_STOPPED);
+    party_leave(&other);
+    party_leave(&gate);
+    service_kill(&arena);
+    hub_close(hub);
+}
+
 static void takes_each_join_once(void) {
     open_all(16, 2);
     say_join(&gate, SESSION(5, 1), 1);
@@ -370,9 +398,9 @@ static void allocates_nothing_for_messages(void) {
     close_all();
 }
 
-CHECK_MAIN(CASE(takes_each_join_once), CASE(replaces_who_has_the_place),
-    CASE(knows_whose_messages_they_are), CASE(returns_what_is_no_gates_to_say),
-    CASE(refuses_more_than_it_takes), CASE(takes_a_gate_once_another_has_gone),
-    CASE(does_not_confuse_gates), CASE(passes_on_everything_else),
-    CASE(says_what_is_wrong_with_a_message), CASE(refuses_options_that_cannot_be),
-    CASE(allocates_nothing_for_messages))
+CHECK_MAIN(CASE(a_stop_stays_one_whoever_starts), CASE(takes_each_join_once),
+    CASE(replaces_who_has_the_place), CASE(knows_whose_messages_they_are),
+    CASE(returns_what_is_no_gates_to_say), CASE(refuses_more_than_it_takes),
+    CASE(takes_a_gate_once_another_has_gone), CASE(does_not_confuse_gates),
+    CASE(passes_on_everything_else), CASE(says_what_is_wrong_with_a_message),
+    CASE(refuses_options_that_cannot_be), CASE(allocates_nothing_for_messages))
