@@ -22,14 +22,27 @@
 
 /* ---- one session ----------------------------------------------------------------------------- */
 
+/* Since when the session's peer can have been heard, 0: for long. A home that is held up, in a handler or
+ * with the whole process, hears nobody. */
+static uint64_t heard_since(const tp__session *session, uint64_t now_ms) {
+    const tp__worker *home = atomic_load_explicit(&session->home, memory_order_relaxed);
+    if (!home) {
+        return 0;
+    }
+    bool held_up = now_ms > tp__worker_now_ms(home) + TP__HELD_UP_MS;
+    return held_up ? now_ms : atomic_load_explicit(&home->free_since_ms, memory_order_relaxed);
+}
+
 /*
- * Nobody is ended for silence that has not been sent PING and been given its time to answer: after a stall
- * of this process, everybody looks silent. With a sweep in time that is when the idle time-out says.
+ * Nobody is ended for silence that has not been sent PING and been given its time to answer, nor for what its
+ * own worker did not listen to. With a sweep in time that is when the idle time-out says.
  */
 static void tend_idle(tp__session *session, uint64_t now_ms) {
     const tp_server_options *options = &session->server->options;
     uint64_t ping_ms = options->ping_interval_ms, idle_ms = options->idle_timeout_ms;
     uint64_t heard_ms = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
+    uint64_t since_ms = heard_since(session, now_ms);
+    heard_ms = since_ms > heard_ms ? since_ms : heard_ms;
     uint64_t silent_ms = now_ms > heard_ms ? now_ms - heard_ms : 0;
     bool pings = ping_ms && (!idle_ms || ping_ms < idle_ms);
     uint64_t pinged_ms = 0;
@@ -183,7 +196,7 @@ static void sweep(tp__worker *worker) {
     if (atomic_compare_exchange_strong_explicit(
             &server->sweeping, &idle, true, memory_order_acquire, memory_order_relaxed)) {
         atomic_store(&server->keeper, worker->index);
-        sweep_now(server, worker->now_ms);
+        sweep_now(server, tp__worker_now_ms(worker));
         atomic_store_explicit(&server->sweeping, false, memory_order_release);
         release_orphans(server);
     }
@@ -197,7 +210,7 @@ static void sweep(tp__worker *worker) {
 static void run_tasks(tp__worker *worker) {
     tp__tasks *tasks = &worker->server->tasks;
     if (!atomic_exchange(&tasks->running, true)) {
-        tp__tasks_run(tasks, worker->now_ms);
+        tp__tasks_run(tasks, tp__worker_now_ms(worker));
         atomic_store(&worker->server->keeper, worker->index);
         atomic_store(&tasks->running, false);
     }
@@ -205,7 +218,7 @@ static void run_tasks(tp__worker *worker) {
 
 void tp__sweep(tp__worker *worker) {
     tp_server *server = worker->server;
-    uint64_t now = worker->now_ms;
+    uint64_t now = tp__worker_now_ms(worker);
     if (now >= atomic_load_explicit(&server->sweep_due_ms, memory_order_relaxed)) {
         sweep(worker);
     }

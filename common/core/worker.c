@@ -39,10 +39,18 @@ static int wait_ms(const tp__worker *worker) {
     return worker->flush_first ? 0 : tp__sweep_wait_ms(worker);
 }
 
+static void note_the_time(tp__worker *worker) {
+    uint64_t now_ms = tp_clock_ms();
+    if (now_ms > tp__worker_now_ms(worker) + TP__HELD_UP_MS) {
+        atomic_store_explicit(&worker->free_since_ms, now_ms, memory_order_relaxed);
+    }
+    atomic_store_explicit(&worker->now_ms, now_ms, memory_order_relaxed);
+}
+
 static void run(tp__worker *worker) {
     while (tp__server_state_now(worker->server) != TP__SERVER_ENDING) {
         tp_err error = tp_port_wait(worker->seat, wait_ms(worker));
-        worker->now_ms = tp_clock_ms();
+        note_the_time(worker);
         if (error != TP_OK && error != TP_ERR_TIMED_OUT) {
             tp__server_report(worker->server, worker, error, tp_os_error(), "wait");
         }
@@ -77,7 +85,7 @@ void tp__worker_main(void *argument) {
         return;
     }
     local->worker = worker;
-    worker->now_ms = tp_clock_ms();
+    atomic_store_explicit(&worker->now_ms, tp_clock_ms(), memory_order_relaxed);
     tell_seated(worker, TP__WORKER_SEATED);
     run(worker);
     local->worker = NULL;
