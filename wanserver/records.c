@@ -160,7 +160,7 @@ static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t co
     tp__player *player = tp__player_of(session);
     if (options->byte_rate == 0 ||
         tp__bucket_take(&player->bytes, (uint32_t)count, (uint32_t)options->byte_rate,
-            (uint32_t)options->byte_burst, worker->now_ms)) {
+            (uint32_t)options->byte_burst, tp__worker_now_ms(worker))) {
         return true;
     }
     tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
@@ -192,7 +192,7 @@ bool tp__records_permit(tp__session *session, tp__worker *worker) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
     if (options->message_rate == 0 || tp__bucket_take(&player->messages, 1, options->message_rate,
-                                          options->message_burst, worker->now_ms)) {
+                                          options->message_burst, tp__worker_now_ms(worker))) {
         return true;
     }
     tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);

@@ -160,8 +160,8 @@ static void welcome_player(tp__session *session, tp__worker *worker, tp__welcome
     player->sealing = welcome->sealing;
     welcome->opening = (tp_record_direction){0};
     welcome->sealing = (tp_record_direction){0};
-    player->messages = tp__bucket_full(options->message_burst, worker->now_ms);
-    player->bytes = tp__bucket_full((uint32_t)options->byte_burst, worker->now_ms);
+    player->messages = tp__bucket_full(options->message_burst, tp__worker_now_ms(worker));
+    player->bytes = tp__bucket_full((uint32_t)options->byte_burst, tp__worker_now_ms(worker));
     if (welcome->hello.mode == TP_MODE_TOKEN) {
         tp__identity_fill(&player->identity, &welcome->hello.token.identity);
     }

@@ -23,7 +23,8 @@
 /* ---- one session ----------------------------------------------------------------------------- */
 
 /* Since when the session's peer can have been heard, 0: for long. A home that is held up, in a handler or
- * with the whole process, hears nobody. */
+ * with the whole process, hears nobody. Without homes (iocp) only the few sessions are not heard whose
+ * completions that worker has taken, and nobody can tell which. */
 static uint64_t heard_since(const tp__session *session, uint64_t now_ms) {
     const tp__worker *home = atomic_load_explicit(&session->home, memory_order_relaxed);
     if (!home) {

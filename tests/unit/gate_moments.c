@@ -16,30 +16,21 @@ static player players[COUNT];
 
 /* ---- the clock ------------------------------------------------------------------------------- */
 
-static bool hold_clock;            /* stage_mutex: the next who reads it is held up */
-static unsigned clock_held, reads; /* stage_mutex */
+static atomic_bool hold_clock; /* the next who reads it is held up */
+static atomic_uint clock_held, reads;
 
-/* Held up, it says the time before. */
+/* Held up, it says the time before. No mutex: the gate's own may be held. */
 uint64_t moment_clock_ms(void);
 uint64_t moment_clock_ms(void) {
     uint64_t now_ms = tp_clock_ms();
-    tp_mutex_lock(&stage_mutex);
-    clock_held += hold_clock;
-    while (hold_clock) {
-        tp_condition_wake_all(&stage_changed);
-        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+    if (atomic_load(&hold_clock)) {
+        atomic_fetch_add(&clock_held, 1);
+        while (atomic_load(&hold_clock)) {
+            tp_thread_yield();
+        }
     }
-    reads++;
-    tp_condition_wake_all(&stage_changed);
-    tp_mutex_unlock(&stage_mutex);
+    atomic_fetch_add(&reads, 1);
     return now_ms;
-}
-
-static void set_hold_clock(bool hold) {
-    tp_mutex_lock(&stage_mutex);
-    hold_clock = hold;
-    tp_condition_wake_all(&stage_changed);
-    tp_mutex_unlock(&stage_mutex);
 }
 
 /* The first is kept so that the gate looks at its clock; the others come to be kept while it does. */
@@ -58,17 +49,15 @@ static void who_is_kept_since_a_tick_began_is_not_overdue(void) {
     service_kill(&second);
     AWAIT(stage_account(&stage).kept == 1);
 
-    set_hold_clock(true);
-    AWAIT(clock_held == 1);
+    atomic_store(&hold_clock, true);
+    AWAIT(atomic_load(&clock_held) == 1);
     uint64_t later_ms = tp_clock_ms() + 2;
     AWAIT(tp_clock_ms() >= later_ms);
     service_kill(&arena);
     AWAIT(stage_account(&stage).kept == COUNT);
-    tp_mutex_lock(&stage_mutex);
-    unsigned before = reads;
-    tp_mutex_unlock(&stage_mutex);
-    set_hold_clock(false);
-    AWAIT(reads >= before + 2); /* that tick is over, and another has begun */
+    unsigned before = atomic_load(&reads);
+    atomic_store(&hold_clock, false);
+    AWAIT(atomic_load(&reads) >= before + 2); /* that tick is over, and another has begun */
     CHECK_EQ(stage_account(&stage).lost_closed, 0);
     CHECK_EQ(stage_account(&stage).kept, COUNT);
     tp__hub *hub = stage.hub;

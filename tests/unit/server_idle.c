@@ -68,7 +68,16 @@ static void who_talks_to_a_worker_that_is_held_up_is_not_idle(void) {
         STAGE_WAIT(atomic_load(&stage.joins) == i + 1);
         first = i == 0 ? atomic_load(&stage.last_joined) : first;
         tp__worker *home = home_of(atomic_load(&stage.last_joined));
-        waits[i] = i == 0 || (home && home == home_of(first));
+        waits[i] = i == 0 || home == home_of(first);
+    }
+    if (!home_of(first)) {
+        atomic_store(&stopped_at_ms, 0);
+        for (unsigned i = 0; i < PEERS; i++) {
+            raw_close(peers[i], true);
+        }
+        server_stage_close(&stage);
+        SKIP(
+            "sessions have no home here: who is in a worker's hands while it is held up is silent");
     }
     say(peers[0], 'b');
     STAGE_WAIT(atomic_load(&blocked));

@@ -17,7 +17,8 @@
  * HANDLERS run on the server's worker threads, never from inside a call of yours, and never with a
  * lock held: every function here may be called from every handler. For one session on_join, each
  * on_recv and on_leave come one after another; on_send may overlap them. Between sessions nothing
- * is ordered. A handler that blocks holds up its worker and every session that worker serves.
+ * is ordered. A handler that blocks holds up its worker and every session that worker serves; with
+ * iocp, on_connection_request and on_join hold up everybody who is to be accepted, too.
  */
 #ifndef TWINPORT_SERVER_H
 #define TWINPORT_SERVER_H
