@@ -379,7 +379,9 @@ int main(int count, char **arguments) {
     tp_lanclient_options options;
     tp_lanclient_defaults(&options);
     options.backoff_max_ms = 500;
-    options.request_timeout_ms = 60000; /* for none may be lost, however slow the machine is */
+    /* None may be lost, however slow the machine is, and although a killed service may be missed only once it
+     * has been silent for the hub's idle time: Wine sometimes keeps the sockets of the dead. */
+    options.request_timeout_ms = 600000;
     if (!read_arguments(count, arguments, &options)) {
         fputs("usage: tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate "
               "N [--ask SERVICE]\n",
