@@ -59,12 +59,16 @@ typedef struct tp__worker {
     tp__counters counters;
 } tp__worker;
 
+static inline uint64_t tp__worker_now_ms(const tp__worker *worker) {
+    return atomic_load_explicit(&worker->now_ms, memory_order_relaxed);
+}
+
 /* Between two rounds of a worker that is not held up there is less: it wakes for the sweep, its own or
  * another's (sweep.c). */
 #define TP__HELD_UP_MS 500u
 
-static inline uint64_t tp__worker_now_ms(const tp__worker *worker) {
-    return atomic_load_explicit(&worker->now_ms, memory_order_relaxed);
+static inline bool tp__worker_held_up(const tp__worker *worker, uint64_t now_ms) {
+    return now_ms > tp__worker_now_ms(worker) + TP__HELD_UP_MS;
 }
 
 typedef struct tp__listener {

@@ -22,16 +22,20 @@
 
 /* ---- one session ----------------------------------------------------------------------------- */
 
-/* Since when the session's peer can have been heard, 0: for long. A home that is held up, in a handler or
- * with the whole process, hears nobody. Without homes (iocp) only the few sessions are not heard whose
- * completions that worker has taken, and nobody can tell which. */
-static uint64_t heard_since(const tp__session *session, uint64_t now_ms) {
+/* When the peer was heard, or could not be: a home that is held up, in a handler or with the whole process,
+ * hears nobody. Without homes (iocp) only the few sessions are not heard whose completions that worker has
+ * taken, and nobody can tell which. */
+static uint64_t silent_since(const tp__session *session, uint64_t now_ms) {
     const tp__worker *home = atomic_load_explicit(&session->home, memory_order_relaxed);
+    uint64_t heard_ms = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
     if (!home) {
-        return 0;
+        return heard_ms;
     }
-    bool held_up = now_ms > tp__worker_now_ms(home) + TP__HELD_UP_MS;
-    return held_up ? now_ms : atomic_load_explicit(&home->free_since_ms, memory_order_relaxed);
+    if (tp__worker_held_up(home, now_ms)) {
+        return now_ms;
+    }
+    uint64_t free_ms = atomic_load_explicit(&home->free_since_ms, memory_order_relaxed);
+    return free_ms > heard_ms ? free_ms : heard_ms;
 }
 
 /*
@@ -41,10 +45,8 @@ static uint64_t heard_since(const tp__session *session, uint64_t now_ms) {
 static void tend_idle(tp__session *session, uint64_t now_ms) {
     const tp_server_options *options = &session->server->options;
     uint64_t ping_ms = options->ping_interval_ms, idle_ms = options->idle_timeout_ms;
-    uint64_t heard_ms = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
-    uint64_t since_ms = heard_since(session, now_ms);
-    heard_ms = since_ms > heard_ms ? since_ms : heard_ms;
-    uint64_t silent_ms = now_ms > heard_ms ? now_ms - heard_ms : 0;
+    uint64_t since_ms = silent_since(session, now_ms);
+    uint64_t silent_ms = now_ms > since_ms ? now_ms - since_ms : 0;
     bool pings = ping_ms && (!idle_ms || ping_ms < idle_ms);
     uint64_t pinged_ms = 0;
     if (pings && silent_ms >= ping_ms &&

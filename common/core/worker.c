@@ -41,7 +41,7 @@ static int wait_ms(const tp__worker *worker) {
 
 static void note_the_time(tp__worker *worker) {
     uint64_t now_ms = tp_clock_ms();
-    if (now_ms > tp__worker_now_ms(worker) + TP__HELD_UP_MS) {
+    if (tp__worker_held_up(worker, now_ms)) {
         atomic_store_explicit(&worker->free_since_ms, now_ms, memory_order_relaxed);
     }
     atomic_store_explicit(&worker->now_ms, now_ms, memory_order_relaxed);

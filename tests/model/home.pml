@@ -94,12 +94,8 @@ end:
     do
     :: said < EACH -> /* a handler says something, knowing what it has been told */
         d_step {
-            i = 0;
-            do
-            :: i < PRODUCERS -> behind[said * PRODUCERS + i] = told[i]; i++;
-            :: else -> break;
-            od
-            i = 0;
+            behind[said * PRODUCERS] = told[0];
+            behind[said * PRODUCERS + 1] = told[1];
         }
         if
 #ifndef BROKEN_APPEND

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "lanserver/bus/hub.h"
+#include "lanserver/bus/hub_internal.h"
 #include "os/thread.h"
 #include "twinport/lanclient.h"
 
@@ -103,6 +103,17 @@ static inline tp__hub *hub_open_default(void) {
     tp__hub_options options;
     hub_options(&options);
     return hub_open(&options);
+}
+
+/* The hub's end of a peer's connection; TP_NO_SESSION: it is not on the bus. */
+static inline tp_session_id hub_session_of(tp__hub *hub, tp_peer_id id) {
+    tp_session_id session = TP_NO_SESSION;
+    tp_mutex_lock(&hub->directory);
+    for (uint32_t i = 0; i < hub->up_count; i++) {
+        session = hub->up[i]->public_id == id ? hub->up[i]->session : session;
+    }
+    tp_mutex_unlock(&hub->directory);
+    return session;
 }
 
 static inline tp__hub_account hub_account(tp__hub *hub) {

@@ -1,6 +1,4 @@
 /* What becomes of the players when a service, the bus or the gate goes away, and when it comes back. */
-#include "lanserver/bus/hub_internal.h"
-
 #include "gate_stage.h"
 
 enum { COUNT = 6 };
@@ -186,14 +184,7 @@ static void comes_back_with_the_bus(void) {
 
 /* As if the network had: the peer comes back by itself. */
 static void cut_off_the_bus(tp_peer_id id) {
-    tp_session_id session = TP_NO_SESSION;
-    tp_mutex_lock(&stage.hub->directory);
-    for (uint32_t i = 0; i < stage.hub->up_count; i++) {
-        tp__peer *peer = stage.hub->up[i];
-        session = peer->public_id == id ? peer->session : session;
-    }
-    tp_mutex_unlock(&stage.hub->directory);
-    CHECK(tp_server_disconnect(tp__hub_server(stage.hub), session));
+    CHECK(tp_server_disconnect(tp__hub_server(stage.hub), hub_session_of(stage.hub, id)));
 }
 
 /* All peers are known before the first player is given away. */

@@ -7,7 +7,6 @@
 #include "core/packet_internal.h"
 #include "core/pools.h"
 #include "lanclient/client.h"
-#include "lanserver/bus/hub_internal.h"
 #include "proto/frame.h"
 #include "raw_peer.h"
 
@@ -44,16 +43,6 @@ static unsigned seen(const unsigned *count) {
     unsigned value = *count;
     tp_mutex_unlock(&stage_mutex);
     return value;
-}
-
-static tp_session_id session_of(tp__hub *hub, tp_peer_id id) {
-    tp_session_id session = TP_NO_SESSION;
-    tp_mutex_lock(&hub->directory);
-    for (uint32_t i = 0; i < hub->up_count; i++) {
-        session = hub->up[i]->public_id == id ? hub->up[i]->session : session;
-    }
-    tp_mutex_unlock(&hub->directory);
-    return session;
 }
 
 static char large[32768];
@@ -136,7 +125,8 @@ static void whoever_is_ending_is_passed_over(void) {
     party_join(&a, hub, "chat", "a");
     party_join(&d, hub, "slow", "d");
     say_until_returned(&a, ending, large);
-    CHECK(tp_server_disconnect_after_send(hub->server, session_of(hub, ending), TP_CLOSE_KICKED));
+    CHECK(
+        tp_server_disconnect_after_send(hub->server, hub_session_of(hub, ending), TP_CLOSE_KICKED));
     check_all_reach(&a, &d, false);
     check_all_reach(&a, &d, true);
     unsigned returns = seen(&a.returns);

@@ -1,6 +1,5 @@
 /* lanclient's link: away, coming back, refused, stopped, started again, idle. */
 #include "bus_stage.h"
-#include "lanserver/bus/hub_internal.h"
 
 /* A hub on the same port as one that was closed. */
 static tp__hub *hub_reopen(uint16_t port) {
@@ -17,13 +16,7 @@ static uint16_t port_of(tp__hub *hub) {
 /* An address at which nobody listens, and nobody else can: the other end of `of`'s connection, while it lasts. */
 static tp_address nobodys_address(tp__hub *hub, const party *of) {
     tp_session_info info = {.size = sizeof info};
-    tp_mutex_lock(&hub->directory);
-    for (uint32_t i = 0; i < hub->up_count; i++) {
-        if (hub->up[i]->public_id == self(of)) {
-            CHECK(tp_server_session_info(hub->server, hub->up[i]->session, &info));
-        }
-    }
-    tp_mutex_unlock(&hub->directory);
+    CHECK(tp_server_session_info(hub->server, hub_session_of(hub, self(of)), &info));
     return info.peer;
 }
 

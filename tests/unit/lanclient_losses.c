@@ -1,7 +1,6 @@
 /* lanclient against the hub in one process: peers, hubs and room that are lost, and what comes
  * back. */
 #include "bus_stage.h"
-#include "lanserver/bus/hub_internal.h"
 
 /* A handler that keeps its worker until the test lets it go: a peer that confirms nothing. */
 static bool held;
@@ -43,12 +42,7 @@ static void holder_join(party *of, const tp__hub *hub, const char *instance) {
 
 /* Ends a peer's connection at once, from the hub's side. */
 static void cut(tp__hub *hub, tp_peer_id id) {
-    tp_session_id session = TP_NO_SESSION;
-    tp_mutex_lock(&hub->directory);
-    for (uint32_t i = 0; i < hub->up_count; i++) {
-        session = hub->up[i]->public_id == id ? hub->up[i]->session : session;
-    }
-    tp_mutex_unlock(&hub->directory);
+    tp_session_id session = hub_session_of(hub, id);
     REQUIRE(session != TP_NO_SESSION);
     CHECK(tp_server_disconnect(hub->server, session));
 }

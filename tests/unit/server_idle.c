@@ -20,18 +20,6 @@ uint64_t stage_clock_ms(void) {
     return at_ms ? at_ms : tp_clock_ms();
 }
 
-static atomic_bool blocked, let_go;
-
-static void block_on_b(server_stage *s, tp_session_id session, tp_packet *packet) {
-    if (*tp_packet_bytes(packet) == 'b') {
-        atomic_store(&blocked, true);
-        while (!atomic_load(&let_go)) {
-            tp_thread_yield();
-        }
-    }
-    CHECK(tp_server_send(s->server, session, packet));
-}
-
 static tp__worker *home_of(tp_session_id session) {
     return atomic_load(&stage.server->sessions[tp_session_slot(session)].home);
 }
@@ -57,7 +45,7 @@ static void who_talks_to_a_worker_that_is_held_up_is_not_idle(void) {
     stage.options.workers = 3;
     stage.options.ping_interval_ms = IDLE_MS / 2;
     stage.options.idle_timeout_ms = IDLE_MS;
-    stage.on_message = block_on_b;
+    stage.on_message = stage_block_on_b;
     atomic_store(&stopped_at_ms, tp_clock_ms());
     server_stage_open(&stage);
     raw_peer *peers[PEERS];
@@ -76,11 +64,10 @@ static void who_talks_to_a_worker_that_is_held_up_is_not_idle(void) {
             raw_close(peers[i], true);
         }
         server_stage_close(&stage);
-        SKIP(
-            "sessions have no home here: who is in a worker's hands while it is held up is silent");
+        SKIP("sessions have no home here: nobody can tell whom a held-up worker does not hear");
     }
     say(peers[0], 'b');
-    STAGE_WAIT(atomic_load(&blocked));
+    STAGE_WAIT(atomic_load(&stage.blocked));
     for (unsigned step = 0; step < STEPS; step++) {
         atomic_fetch_add(&stopped_at_ms, STEP_MS);
         for (unsigned i = 0; i < PEERS; i++) {
@@ -92,7 +79,7 @@ static void who_talks_to_a_worker_that_is_held_up_is_not_idle(void) {
             }
         }
     }
-    atomic_store(&let_go, true);
+    atomic_store(&stage.let_go, true);
     check_answer(peers[0], 'b');
     for (unsigned i = 0; i < PEERS; i++) {
         for (unsigned step = 0; waits[i] && step < STEPS; step++) {
@@ -140,8 +127,8 @@ static void who_is_silent_is_asked_and_then_ended(void) {
     CHECK_EQ(raw_receive_frame(peer, &type, reason, sizeof reason), 0);
     CHECK_EQ(type, TP_FRAME_PING);
     CHECK_EQ(atomic_load(&stage.leaves), 0);
-    for (unsigned step = 0; step < 4;
-         step++) { /* a step late for each of PING, its end and this look */
+    /* A step late for each of PING, the end and this look. */
+    for (unsigned step = 0; step < 4; step++) {
         step_and_see();
     }
     CHECK_EQ(raw_receive_frame(peer, &type, reason, sizeof reason), 2);

@@ -29,6 +29,7 @@ typedef struct server_stage {
     void (*on_joined)(struct server_stage *stage, tp_session_id session);
     void (*on_left)(struct server_stage *stage, tp_session_id session, tp_end_reason reason);
     void *context;
+    atomic_bool blocked, let_go; /* a handler or a task is in stage_block(); it may go on */
 } server_stage;
 
 static inline server_stage *stage_of(tp_server *server) {
@@ -90,6 +91,22 @@ static void stage_on_error(tp_server *server, tp_err error, int os_error, const 
     server_stage *stage = stage_of(server);
     atomic_store(&stage->last_error, error);
     atomic_fetch_add(&stage->errors, 1);
+}
+
+/* Holds up the worker until `let_go`. */
+static inline void stage_block(server_stage *stage) {
+    atomic_store(&stage->blocked, true);
+    while (!atomic_load(&stage->let_go)) {
+        tp_thread_yield();
+    }
+}
+
+/* An on_message: echoes, and holds up its worker at a message that begins with b. */
+static inline void stage_block_on_b(server_stage *stage, tp_session_id session, tp_packet *packet) {
+    if (*tp_packet_bytes(packet) == 'b') {
+        stage_block(stage);
+    }
+    CHECK(tp_server_send(stage->server, session, packet));
 }
 
 /* Options and handlers to start from; one worker, so that what the tests see has one order. */

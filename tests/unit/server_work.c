@@ -409,15 +409,10 @@ static void every_task_runs_once(void) {
 
 /* ---- handlers that block --------------------------------------------------------------------- */
 
-static atomic_bool blocked, let_go;
 static atomic_uint late_run;
 
 static void block(void *context) {
-    (void)context;
-    atomic_store(&blocked, true);
-    while (!atomic_load(&let_go)) {
-        tp_thread_yield();
-    }
+    stage_block(context);
 }
 
 static void run_late(void *context) {
@@ -437,8 +432,6 @@ static void the_clock_goes_on_without_one_worker(void) {
         stage.options.ping_interval_ms = 100;
         stage.options.drain_timeout_ms = 100;
         server_stage_open(&stage);
-        atomic_store(&blocked, false);
-        atomic_store(&let_go, false);
         atomic_store(&late_run, 0);
         /* By turns to one worker and the other, where tasks have turns. */
         for (unsigned i = 0; i < round % 2; i++) {
@@ -448,8 +441,8 @@ static void the_clock_goes_on_without_one_worker(void) {
         /* Two sessions, so that each worker has one, if workers have sessions. */
         raw_peer *peers[2] = {stage_connect_peer(&stage), stage_connect_peer(&stage)};
         STAGE_WAIT(atomic_load(&stage.joins) == 2);
-        CHECK_EQ(tp_server_post(stage.server, delayed, block, NULL), TP_OK);
-        STAGE_WAIT(atomic_load(&blocked));
+        CHECK_EQ(tp_server_post(stage.server, delayed, block, &stage), TP_OK);
+        STAGE_WAIT(atomic_load(&stage.blocked));
         if (!delayed) { /* delayed ones come one after another */
             unsigned before = atomic_load(&late_run);
             for (unsigned i = 1; i <= 3; i++) {
@@ -461,7 +454,7 @@ static void the_clock_goes_on_without_one_worker(void) {
         STAGE_WAIT(stats_of(&stage).sent_messages > 0);
         tp_server_stop(stage.server);
         STAGE_WAIT(atomic_load(&stage.leaves) >= 1);
-        atomic_store(&let_go, true);
+        atomic_store(&stage.let_go, true);
         CHECK_EQ(tp_server_wait(stage.server, -1), TP_OK);
         raw_close(peers[0], true);
         raw_close(peers[1], true);
@@ -469,35 +462,26 @@ static void the_clock_goes_on_without_one_worker(void) {
     }
 }
 
-static void block_on_b(server_stage *s, tp_session_id session, tp_packet *packet) {
-    if (*tp_packet_bytes(packet) == 'b') {
-        block(NULL);
-    }
-    CHECK(tp_server_send(s->server, session, packet));
-}
-
 /* A handler that blocks holds up the sessions of its worker and no others. */
 static void a_handler_that_blocks_holds_up_one_worker(void) {
     enum { PEERS = 8 };
     server_stage_init(&stage);
     stage.options.workers = 4;
-    stage.on_message = block_on_b;
+    stage.on_message = stage_block_on_b;
     server_stage_open(&stage);
-    atomic_store(&blocked, false);
-    atomic_store(&let_go, false);
     raw_peer *peers[PEERS];
     for (unsigned i = 0; i < PEERS; i++) {
         peers[i] = stage_connect_peer(&stage);
         STAGE_WAIT(atomic_load(&stage.joins) == i + 1);
     }
     CHECK(raw_send_frame(peers[0], TP_FRAME_DATA, "b", 1));
-    STAGE_WAIT(atomic_load(&blocked));
+    STAGE_WAIT(atomic_load(&stage.blocked));
     for (unsigned i = 1; i < PEERS; i++) {
         CHECK(raw_send_frame(peers[i], TP_FRAME_DATA, "f", 1));
     }
     /* With 8 sessions spread over 4 workers, no worker has more than 3. */
     STAGE_WAIT(atomic_load(&stage.messages) >= PEERS - 3);
-    atomic_store(&let_go, true);
+    atomic_store(&stage.let_go, true);
     unsigned type;
     for (unsigned i = 0; i < PEERS; i++) {
         CHECK_EQ(raw_receive_frame(peers[i], &type, in, sizeof in), 1);
