@@ -8,6 +8,7 @@
  *
  * A sealed record is sent once or the session ends: no counter is ever used for two texts.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/packet_internal.h"
@@ -28,7 +29,8 @@ static void put(tp__flight *flight, tp_packet *packet) {
     flight->packets[flight->count++] = packet;
 }
 
-/* How much of what is pending goes into the next record. */
+/* How much of what is pending goes into the next record. Only the last node, the session's end, may
+ * be without a packet. */
 static size_t measure(const tp__session *session) {
     size_t size = 0;
     for (const tp__send_node *node = session->pending; node && size < PLAIN_MOST;
@@ -54,6 +56,7 @@ static void copy_frames(
     tp__session *session, tp__flight *flight, uint8_t *plain, size_t size, bool *end) {
     tp__player *player = tp__player_of(session);
     while (size > 0) {
+        assert(session->pending && session->pending->packet); /* measure() has counted it */
         size_t bytes = 0;
         const uint8_t *frame = tp__packet_frame(session->pending->packet, &bytes);
         bytes -= player->sent;
@@ -122,7 +125,7 @@ tp_end_reason tp__seal_fill(
     tp__session *session, tp__worker *worker, struct tp__flight *flight, bool *end) {
     tp_end_reason failure = TP_END_NONE;
     *end = false;
-    while (session->pending && !*end && !failure && flight->count < RECORDS_AT_ONCE) {
+    while (session->pending && !failure && flight->count < RECORDS_AT_ONCE) {
         failure = put_next(session, worker, flight, end);
     }
     /* CLOSE goes behind what is queued: there are counters left for that. */

@@ -9,6 +9,8 @@
  * A flush waits on its worker's list until the batch of completions in hand is done: everything
  * said in one batch goes out in one call.
  */
+#include <assert.h>
+
 #include "core/local.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"
@@ -43,14 +45,47 @@ static void append_list(tp__session *session, tp__send_node *first, tp__send_nod
     session->pending_last = last;
 }
 
-/* What was pushed goes behind what is pending. */
+/* Into a queue that has an owner: no push makes one. */
+static void put_back(tp__session *session, tp__send_node *node) {
+    while (node) {
+        tp__send_node *next = node->next;
+        bool owner = tp__send_queue_push(&session->queue, node);
+        assert(!owner);
+        (void)owner;
+        node = next;
+    }
+}
+
+/*
+ * The end node is the last that is ever pending. A sender that was let in before the end began
+ * may push behind it. What it pushed goes back into the queue, from which nothing is taken any
+ * more, and the release discards it: so nothing that walks over `pending` meets a node behind the
+ * end. tests/model/finish.pml explores it.
+ */
+static void cut_behind_end(tp__session *session, tp__send_node *first) {
+    for (tp__send_node *node = first; node; node = node->next) {
+        if (node == &session->end_node) {
+            put_back(session, node->next);
+            node->next = NULL;
+            session->pending_last = node;
+            session->end_taken = true;
+            return;
+        }
+    }
+}
+
+/* What was pushed goes behind what is pending. FINISHING is set before the end node is pushed: the
+ * one who takes that node sees the flag. */
 static void collect(tp__session *session) {
-    if (!tp__send_queue_has_more(&session->queue)) {
+    if (session->end_taken || !tp__send_queue_has_more(&session->queue)) {
         return;
     }
     tp__send_node *last;
     tp__send_node *first = tp__send_queue_take(&session->queue, &last);
     append_list(session, first, last);
+    if (TP_UNLIKELY(tp__life_read(&session->life) & TP__LIFE_FINISHING)) {
+        cut_behind_end(session, first);
+    }
 }
 
 /* The flush owner's role arrives at this worker. */
@@ -84,7 +119,11 @@ void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *n
     }
     collect(session);
     node->next = NULL;
-    append_list(session, node, node);
+    if (TP_UNLIKELY(session->end_taken)) {
+        put_back(session, node);
+    } else {
+        append_list(session, node, node);
+    }
 }
 
 void tp__session_flush(tp__session *session) {
@@ -123,6 +162,7 @@ static inline tp_packet *next_packet(tp__session *session, bool *end) {
     session->pending = node->next;
     *end = node == &session->end_node;
     if (*end) {
+        assert(!session->pending);
         node->packet = NULL;
     } else {
         tp_pool_free(tp__node_pool(), node);
@@ -134,11 +174,11 @@ tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
     return next_packet(session, end);
 }
 
-/* Moves packets from the pending list into the flight, up to its limits or the session's end node.
- * Returns true if that was the end. */
+/* Moves packets from the pending list into the flight, up to its limits. Returns true if the
+ * session's end node was reached. */
 static bool fill_flight(tp__session *session, tp__flight *flight) {
     bool end = false;
-    while (session->pending && !end && flight->count < TP_PORT_MAX_BUFFERS &&
+    while (session->pending && flight->count < TP_PORT_MAX_BUFFERS &&
            flight->bytes < GATHER_BYTES) {
         tp_packet *packet = next_packet(session, &end);
         if (packet) {

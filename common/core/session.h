@@ -2,19 +2,21 @@
  * A session: one connection's slot in its server's table.
  *
  * Who may touch what:
- *   life      everybody, atomically (life.h).
- *   queue     everybody, atomically (send_queue.h); `pending`, `flight` and `sending_end` belong to
- * the flush owner, of whom there is at most one and who holds one count. receive   the one delivery
- * of the receive op that runs at a time. numbers   one writer each (the receiver or the flush
- * owner), read by anybody: relaxed atomics. reason... the one who won begin_finishing or
- * begin_closing; read at release, which all holds precede. the rest  whoever opens the slot, before
- * anybody else can know it; whoever releases it, after.
+ *   life         everybody, atomically (life.h)
+ *   queue        everybody, atomically (send_queue.h)
+ *   pending, flight, end_taken, sending_end
+ *                the flush owner, of whom there is at most one and who holds one count
+ *   receive      the one delivery of the receive op that runs at a time
+ *   numbers      one writer each (the receiver or the flush owner), read by anybody: relaxed
+ *   reason...    the one who won begin_finishing or begin_closing; read at release, which all holds
+ *                precede the rest whoever opens the slot, before anybody else can know it;
+ *                whoever releases it, after
  *
  * The ops, one at a time each:
- *   receive_op  the outgoing connect, then the join posted to a worker that serves the socket, then
- * the receive. send_op     the flush posted to such a worker, then the gathered send. The flush
- * owner's. close_op    the close; after its completion, when nobody holds the session, the deferred
- * release.
+ *   receive_op   the outgoing connect, then the join posted to a worker that serves the socket,
+ *                then the receive
+ *   send_op      the flush posted to such a worker, then the gathered send: the flush owner's
+ *   close_op     the close; after its completion, when no hold is left, the deferred release
  *
  * The socket's hold lasts until the completion of the close, which the port delivers last: so the
  * connect, the receive and the send need no holds of their own. Posts are not the socket's: a
@@ -66,7 +68,7 @@ typedef struct tp__session {
     /* sending */
     tp__send_queue queue;
     _Atomic uint64_t queued;     /* packets << 36 | bytes: in the queue, pending or in flight */
-    tp__send_node *pending;      /* taken from the queue, oldest first */
+    tp__send_node *pending;      /* taken from the queue, oldest first; end_node is its last */
     tp__send_node *pending_last; /* valid while pending is not NULL */
     struct tp__flight *flight;   /* being sent now, or NULL */
     struct tp__session *next;    /* on a worker's list of flushes; released: on the orphans' */
@@ -92,6 +94,7 @@ typedef struct tp__session {
     bool joined;         /* on_join has been called */
     bool outgoing;
     bool owned_at_home; /* home's alone: the flush owner's role is with home */
+    bool end_taken;     /* end_node is pending, or was: nothing more is. The flush owner's */
     bool sending_end;   /* the flight carries the last there is: the flush owner's */
     bool
         counted; /* has one of the max_sessions places; if not, it is here to be told so, or pending */
