@@ -111,11 +111,12 @@ TP_NORETURN static void stop_dead(const tp_packet *packet) {
 /*
  * True: the caller had the last reference, and the packet is his to free.
  *
- * A load that finds 1 finds the caller's own reference to be the only one. Nobody can add one: that
- * takes a reference, and there is no other. So the decrement needs no read-modify-write. Acquire
- * pairs with the release of the decrements before: what earlier holders did with the packet comes
- * before its memory is used again. The 0 is for who releases once too often; while the memory waits
- * for its next use, he is certain to be found.
+ * A load that finds 1 finds the reference that the caller gives away to be the only one. No
+ * thread can add one meanwhile: there is no other reference, and the contract forbids to use this
+ * one during its release. So the decrement needs no read-modify-write. Acquire pairs with the
+ * release of the decrements before: what earlier holders did with the packet comes before its
+ * memory is used again. The 0 is for who releases once too often; while the memory waits for its
+ * next use, he is certain to be found.
  */
 static inline bool is_last(tp_packet *packet) {
     uint32_t held = atomic_load_explicit(&packet->references, memory_order_acquire);

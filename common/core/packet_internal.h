@@ -104,15 +104,12 @@ static inline size_t tp__packet_frame_size(const tp_packet *packet) {
     return TP__FRAME_HEADER + packet->size;
 }
 
-/* Relaxed: the caller holds a reference, so the packet is alive and his; whoever gets the new
- * reference gets it by a hand-over that orders. */
+/* Always an atomic addition: one reference may be shared by several threads that send the packet
+ * at once (the public contract), so a count of 1 does not mean that no other thread adds to it.
+ * Relaxed: the shared reference keeps the packet alive during the call, and the new one is passed
+ * on by a hand-over that orders. */
 static inline tp_packet *tp__packet_retain(tp_packet *packet) {
-    if (atomic_load_explicit(&packet->references, memory_order_relaxed) == 1) {
-        /* The caller's is the only reference: nobody else can change the count meanwhile. */
-        atomic_store_explicit(&packet->references, 2, memory_order_relaxed);
-    } else {
-        atomic_fetch_add_explicit(&packet->references, 1, memory_order_relaxed);
-    }
+    atomic_fetch_add_explicit(&packet->references, 1, memory_order_relaxed);
     return packet;
 }
 

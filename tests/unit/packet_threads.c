@@ -174,5 +174,34 @@ static void sealed_on_another_thread(void) {
     CHECK_EQ(tp__chunk_count(), 0);
 }
 
-CHECK_MAIN(
-    CASE(one_packet_in_many_hands), CASE(one_chunk_in_many_hands), CASE(sealed_on_another_thread))
+/* One kept packet, whose only reference two threads use at once, as two that send it do. No
+ * reference that they take is lost, or it dies under its owner. */
+enum { sharers = 2, turns = 300000 };
+
+static void take_and_release(void *argument) {
+    tp_packet *packet = argument;
+    for (unsigned i = 0; i < turns; i++) {
+        tp_packet_release(tp_packet_retain(packet));
+    }
+}
+
+static void one_reference_in_two_hands(void) {
+    tp_thread threads[sharers];
+    tp_packet *kept = tp_packet_copy_of("kept", 4);
+    REQUIRE(kept != NULL);
+    tp__packet_seal(kept, 0);
+    for (unsigned i = 0; i < sharers; i++) {
+        REQUIRE(tp_thread_start(&threads[i], "share", take_and_release, kept) == TP_OK);
+    }
+    for (unsigned i = 0; i < sharers; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    CHECK_EQ(atomic_load(&kept->references), 1);
+    CHECK_MEM(tp_packet_bytes(kept), "kept", 4);
+    tp_packet_release(kept);
+    (void)tp__packets_trim();
+    CHECK_EQ(tp__chunk_count(), 0);
+}
+
+CHECK_MAIN(CASE(one_packet_in_many_hands), CASE(one_chunk_in_many_hands),
+    CASE(sealed_on_another_thread), CASE(one_reference_in_two_hands))

@@ -129,4 +129,49 @@ static void with_four_workers(void) {
     run_with(4, 200);
 }
 
-CHECK_MAIN(CASE(with_one_worker), CASE(with_four_workers))
+/* ---- one packet, kept by the test and sent by several threads at once ------------------------ */
+
+#define KEPT_SENDS 20000u /* of each thread */
+
+static void send_kept(void *argument) {
+    for (unsigned taken_here = 0; taken_here < KEPT_SENDS;) {
+        if (tp_server_send(stage.server, atomic_load(&stage.last_joined), argument)) {
+            taken_here++;
+        } else {
+            tp_thread_yield(); /* the queue is full */
+        }
+    }
+}
+
+static void a_kept_packet_is_sent_by_two_threads(void) {
+    tp_thread threads[2];
+    server_stage_init(&stage);
+    stage.options.queue_packets = 2; /* so that its references often are the test's alone */
+    stage.options.queue_policy = TP_QUEUE_REFUSE;
+    server_stage_open(&stage);
+    raw_peer *peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 1);
+    tp_packet *kept = tp_packet_copy_of("kept", 4);
+    REQUIRE(kept != NULL);
+    /* The first send is one thread's. */
+    CHECK(tp_server_send(stage.server, atomic_load(&stage.last_joined), kept));
+    for (unsigned i = 0; i < 2; i++) {
+        REQUIRE(tp_thread_start(&threads[i], "send", send_kept, kept) == TP_OK);
+    }
+    for (unsigned i = 0; i < 2 * KEPT_SENDS + 1; i++) {
+        char text[4];
+        unsigned type;
+        REQUIRE(raw_receive_frame(peer, &type, text, sizeof text) == 4);
+        CHECK_MEM(text, "kept", 4);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    CHECK_MEM(tp_packet_bytes(kept), "kept", 4);
+    tp_packet_release(kept);
+    raw_close(peer, false);
+    server_stage_close(&stage);
+}
+
+CHECK_MAIN(CASE(with_one_worker), CASE(with_four_workers),
+    CASE(a_kept_packet_is_sent_by_two_threads))

@@ -42,7 +42,9 @@ tp_packet *tp_packet_new(size_t capacity);
 /* The same, filled with `count` bytes. NULL likewise. */
 tp_packet *tp_packet_copy_of(const void *bytes, size_t count);
 
-/* Adds a reference; returns `packet`. Any thread that holds one. */
+/* Adds a reference; returns `packet`. Any thread, as long as there is a reference: several
+ * threads may share one and retain and send the packet at once, if it is released after the last
+ * of these calls has returned. */
 tp_packet *tp_packet_retain(tp_packet *packet);
 
 /* Takes a reference away; the last one frees the packet. Any thread. NULL is ignored. */
