@@ -161,7 +161,8 @@ typedef struct tp_socket_options {
  * and the posts that name it even after its close, run on that worker's thread? */
 bool tp_port_binds(const tp_port *port);
 
-/* May operations on `socket` be started on this worker's thread? */
+/* May operations on `socket` be started on this worker's thread? Any thread, and after its close
+ * still: the answer stays the same. */
 bool tp_port_serves(const tp_worker *worker, const tp_socket *socket);
 
 /*

@@ -291,6 +291,29 @@ static void two_ports_live_in_one_process(void) {
     stage_close(&a);
 }
 
+/* A thread that does not know of the close yet may still ask whom a socket is served by. */
+static void a_closed_socket_keeps_who_serves_it(void) {
+    stage s;
+    stage_listener listener;
+    stage_link client;
+    stage_link server;
+    bool before[STAGE_MAX_WORKERS];
+    stage_open(&s);
+    stage_listener_open(&listener, &s);
+    stage_link_init(&client, &s, "client");
+    stage_link_init(&server, &s, "server");
+    stage_pair(&listener, &client, &server);
+    for (unsigned i = 0; i < s.workers; i++) {
+        before[i] = tp_port_serves(tp_port_worker(s.port, i), &client.socket);
+    }
+    stage_unpair(&client, &server);
+    for (unsigned i = 0; i < s.workers; i++) {
+        CHECK_EQ(tp_port_serves(tp_port_worker(s.port, i), &client.socket), before[i]);
+    }
+    stage_listener_close(&listener);
+    stage_close(&s);
+}
+
 static void ports_leave_no_descriptors(void) {
     tp_port_destroy(open_port(4)); /* what the process opens once, it has now */
     long before = tp_process_open_descriptors();
@@ -310,4 +333,5 @@ PORT_THEME(seats, PORT_CASE(backends_have_names, ONCE), PORT_CASE(bad_options_ar
     PORT_CASE(a_wake_reaches_every_worker, EACH_WORKERS),
     PORT_CASE(a_flag_and_one_wake_stop_every_worker, EACH_WORKERS),
     PORT_CASE(two_ports_live_in_one_process, EACH_WORKERS),
+    PORT_CASE(a_closed_socket_keeps_who_serves_it, EACH_WORKERS),
     PORT_CASE(ports_leave_no_descriptors, ONCE))

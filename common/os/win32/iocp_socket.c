@@ -94,10 +94,11 @@ void tp__iocp_leave(iocp_worker *worker, iocp_socket *socket, unsigned count) {
     }
 }
 
+/* The socket keeps its port and its state: other threads may still ask whom it is served by, and
+ * post (port.h), as long as its owner lends it the memory. */
 void tp__iocp_closed(iocp_worker *worker, iocp_request *request) {
     iocp_socket *socket = request->socket;
     (void)atomic_fetch_sub(&socket->port->sockets, 1);
-    memset((void *)socket, 0, sizeof *socket);
     tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
 }
 
