@@ -183,10 +183,24 @@ int tp__sweep_wait_ms(const tp__worker *worker) {
     return next > now ? (int)(next - now) : 0;
 }
 
+/*
+ * Says when the next sweep is due; true in a stop.
+ *
+ * A stop sets the state and then the time to 0 (begin_stop); this sets the time and then looks at
+ * the state. All four are sequentially consistent: if this time overwrites that 0, the stop is
+ * seen here. tests/model/sweep.pml explores it.
+ */
+static bool set_next(tp_server *server, uint64_t now) {
+    atomic_store(&server->sweep_due_ms, now + TICK_MS);
+    if (!stopping(server)) {
+        return false;
+    }
+    atomic_store(&server->sweep_due_ms, now + STOP_TICK_MS);
+    return true;
+}
+
 static void sweep_now(tp_server *server, uint64_t now) {
-    bool stop = stopping(server);
-    atomic_store_explicit(
-        &server->sweep_due_ms, now + (stop ? STOP_TICK_MS : TICK_MS), memory_order_relaxed);
+    bool stop = set_next(server, now);
     look_at_slots(server, now);
     if (stop) {
         drive_stop(server, now);
