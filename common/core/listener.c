@@ -110,11 +110,15 @@ tp_err tp__listener_open(tp_server *server) {
     if (!server->options.listen) {
         return TP_OK;
     }
+    tp_address bound;
     tp_err error = tp_socket_listen(server->port, &listener->socket, &server->options.address,
-        server->options.backlog, &listener->bound);
+        server->options.backlog, &bound);
     if (error) {
         return error;
     }
+    tp_mutex_lock(&server->mutex);
+    listener->bound = bound;
+    tp_mutex_unlock(&server->mutex);
     atomic_store(&listener->attached, true);
     return TP_OK;
 }

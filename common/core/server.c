@@ -177,10 +177,22 @@ void *tp_server_context(const tp_server *server) {
     return server->options.context;
 }
 
+/* What a start or the end of a run writes is read under the mutex. To lock it is no change that the
+ * caller could see. */
+static tp_mutex *mutex_of(const tp_server *server) {
+    return (tp_mutex *)(uintptr_t)&server->mutex;
+}
+
 tp_address tp_server_address(const tp_server *server) {
-    return server->listener.bound;
+    tp_mutex_lock(mutex_of(server));
+    tp_address address = server->listener.bound;
+    tp_mutex_unlock(mutex_of(server));
+    return address;
 }
 
 const char *tp_server_io(const tp_server *server) {
-    return server->io_in_use;
+    tp_mutex_lock(mutex_of(server));
+    const char *io = server->io_in_use;
+    tp_mutex_unlock(mutex_of(server));
+    return io;
 }

@@ -37,7 +37,9 @@ static void begin_stop(tp_server *server, int from) {
 static void close_port(tp_server *server) {
     tp_port_destroy(server->port);
     server->port = NULL;
+    tp_mutex_lock(&server->mutex);
     memset(&server->listener.bound, 0, sizeof server->listener.bound);
+    tp_mutex_unlock(&server->mutex);
 }
 
 static void free_run(tp_server *server) {
@@ -121,7 +123,9 @@ static tp_err open_port(tp_server *server) {
     };
     tp_err error = tp_port_create(&port, &server->port);
     if (!error) {
+        tp_mutex_lock(&server->mutex);
         server->io_in_use = tp_port_backend(server->port);
+        tp_mutex_unlock(&server->mutex);
     }
     return error;
 }

@@ -200,4 +200,34 @@ static void by_several_threads_at_once(void) {
     }
 }
 
-CHECK_MAIN(CASE(inside_each_handler), CASE(by_several_threads_at_once))
+/* ---- beside questions
+ * -------------------------------------------------------------------------- */
+
+/* Any thread may ask where it listens: it hears the whole address, or that it does not listen. */
+static void ask_for_its_address(void *unused) {
+    (void)unused;
+    while (!atomic_load(&go)) {
+        tp_address address = tp_server_address(stage.server);
+        CHECK_EQ(address.port != 0, address.ip[15] == 1); /* 127.0.0.1 */
+        CHECK(strlen(tp_server_io(stage.server)) < 8);
+    }
+}
+
+static void asked_for_its_address_meanwhile(void) {
+    tp_thread thread;
+    where = PLACES;
+    open_stage(1);
+    atomic_store(&go, false);
+    REQUIRE(tp_thread_start(&thread, "asks", ask_for_its_address, NULL) == TP_OK);
+    for (unsigned round = 0; round < 50; round++) {
+        tp_server_stop(stage.server);
+        CHECK_EQ(tp_server_wait(stage.server, -1), TP_OK);
+        REQUIRE(tp_server_start(stage.server) == TP_OK);
+    }
+    atomic_store(&go, true);
+    tp_thread_join(&thread);
+    server_stage_close(&stage);
+}
+
+CHECK_MAIN(CASE(inside_each_handler), CASE(by_several_threads_at_once),
+    CASE(asked_for_its_address_meanwhile))

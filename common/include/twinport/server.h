@@ -160,9 +160,9 @@ tp_err tp_server_wait(tp_server *server, int timeout_ms);
 void tp_server_destroy(tp_server *server);
 
 void *tp_server_context(const tp_server *server);
-/* Where it listens, with the real port; all zero if it does not. */
+/* Where it listens, with the real port; all zero if it does not. Any thread. */
 tp_address tp_server_address(const tp_server *server);
-/* The back end in use ("epoll"), "" before the first start. */
+/* The back end in use ("epoll"), "" before the first start. A static text. Any thread. */
 const char *tp_server_io(const tp_server *server);
 
 /* ---- sessions: any thread, any handler ----------------------------------------------------- */
