@@ -25,7 +25,7 @@ static size_t piece_bytes(size_t end) {
 static void initialise(tp_packet *packet, size_t capacity, size_t size, size_t bytes) {
     atomic_init(&packet->references, 1);
     packet->sealed = false;
-    packet->error = TP_OK;
+    atomic_init(&packet->error, TP_OK);
     packet->start = TP__PACKET_START;
     packet->size = (uint32_t)size;
     packet->end = (uint32_t)(TP__PACKET_START + capacity);
@@ -200,5 +200,5 @@ size_t tp_packet_capacity(const tp_packet *packet) {
 }
 
 tp_err tp_packet_error(const tp_packet *packet) {
-    return (tp_err)packet->error;
+    return tp__packet_error(packet);
 }

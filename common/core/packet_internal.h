@@ -13,9 +13,10 @@
  *
  * push_head moves `start` down and pull_head up; everything else stays.
  *
- * A packet is written by one thread at a time until it is sealed, and after that by nobody but for
- * its references (atomic) and, through tp_packet_get..., its cursor and error (whose user there is
- * one at a time: the public contract). So none but `references` is atomic.
+ * A packet is written by one thread at a time until it is sealed. After that its references
+ * (atomic) change and, through tp_packet_get..., its cursor and its error, which one thread at a
+ * time uses (the public contract). The error is atomic because every send looks at it, on other
+ * threads.
  */
 #ifndef TWINPORT_CORE_PACKET_INTERNAL_H
 #define TWINPORT_CORE_PACKET_INTERNAL_H
@@ -37,8 +38,8 @@
 struct tp_packet {
     _Atomic uint32_t references; /* 0: dead */
     bool sealed;
-    uint8_t error;       /* tp_err, sticky */
-    uint8_t class_index; /* large.h; only without a chunk */
+    _Atomic uint8_t error; /* tp_err, sticky; relaxed */
+    uint8_t class_index;   /* large.h; only without a chunk */
     uint8_t reserved;
     uint32_t start;
     uint32_t size;
@@ -113,10 +114,14 @@ static inline tp_packet *tp__packet_retain(tp_packet *packet) {
     return packet;
 }
 
-/* The first error stays. */
+static inline tp_err tp__packet_error(const tp_packet *packet) {
+    return (tp_err)atomic_load_explicit(&packet->error, memory_order_relaxed);
+}
+
+/* The first error stays. One writer at a time: whoever has the cursor, or writes. */
 static inline void tp__packet_fail(tp_packet *packet, tp_err error) {
-    if (packet->error == TP_OK) {
-        packet->error = (uint8_t)error;
+    if (tp__packet_error(packet) == TP_OK) {
+        atomic_store_explicit(&packet->error, (uint8_t)error, memory_order_relaxed);
     }
 }
 

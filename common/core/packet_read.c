@@ -7,11 +7,11 @@
 
 /* The next `count` bytes, or NULL and the sticky error. */
 static inline const uint8_t *take(tp_packet *packet, size_t count) {
-    if (TP_UNLIKELY(packet->error != TP_OK)) {
+    if (TP_UNLIKELY(tp__packet_error(packet) != TP_OK)) {
         return NULL;
     }
     if (TP_UNLIKELY(count > packet->size - packet->cursor)) {
-        packet->error = TP_ERR_SHORT;
+        tp__packet_fail(packet, TP_ERR_SHORT);
         return NULL;
     }
     const uint8_t *at = tp__packet_payload(packet) + packet->cursor;
@@ -105,11 +105,11 @@ size_t tp_packet_left(const tp_packet *packet) {
 }
 
 void tp_packet_seek(tp_packet *packet, size_t position) {
-    if (packet->error != TP_OK) {
+    if (tp__packet_error(packet) != TP_OK) {
         return;
     }
     if (position > packet->size) {
-        packet->error = TP_ERR_SHORT;
+        tp__packet_fail(packet, TP_ERR_SHORT);
         return;
     }
     packet->cursor = (uint32_t)position;

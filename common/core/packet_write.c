@@ -12,7 +12,7 @@ static bool is_writable(tp_packet *packet) {
         tp__packet_fail(packet, TP_ERR_SEALED);
         return false;
     }
-    return packet->error == TP_OK;
+    return tp__packet_error(packet) == TP_OK;
 }
 
 /* Room for `count` more payload bytes, or NULL and the sticky error. */
@@ -141,7 +141,7 @@ void tp_packet_clear(tp_packet *packet) {
     }
     packet->size = 0;
     packet->cursor = 0;
-    packet->error = TP_OK;
+    atomic_store_explicit(&packet->error, TP_OK, memory_order_relaxed);
 }
 
 /* ---- the head -------------------------------------------------------------------------------- */

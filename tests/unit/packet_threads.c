@@ -203,5 +203,25 @@ static void one_reference_in_two_hands(void) {
     CHECK_EQ(tp__chunk_count(), 0);
 }
 
+/* A reader's error is seen by whoever would send the packet on at the same moment. */
+static void read_too_much(void *argument) {
+    CHECK_EQ(tp_packet_get_u64(argument), 0);
+}
+
+static void read_while_it_is_sent(void) {
+    tp_thread thread;
+    tp_packet *packet = tp_packet_copy_of("kept", 4);
+    REQUIRE(packet != NULL);
+    tp__packet_seal(packet, 0);
+    REQUIRE(tp_thread_start(&thread, "read", read_too_much, packet) == TP_OK);
+    while (tp_packet_error(packet) == TP_OK) {
+        tp_packet_release(tp_packet_retain(packet));
+    }
+    tp_thread_join(&thread);
+    CHECK_EQ(tp_packet_error(packet), TP_ERR_SHORT);
+    tp_packet_release(packet);
+}
+
 CHECK_MAIN(CASE(one_packet_in_many_hands), CASE(one_chunk_in_many_hands),
-    CASE(sealed_on_another_thread), CASE(one_reference_in_two_hands))
+    CASE(sealed_on_another_thread), CASE(one_reference_in_two_hands),
+    CASE(read_while_it_is_sent))

@@ -12,8 +12,9 @@
  * runs past the end, every further one does nothing (gets return 0), and tp_packet_error() says so;
  * check once, at the end.
  *
- * One thread at a time may put, get, edit or send for the first time; retain, release and the sends
- * that follow may be called by any holder at any time.
+ * One thread at a time may put, get, edit or send for the first time; retain, release and the
+ * sends that follow may be called by any holder at any time. An error stops those sends too: a
+ * packet that is sent on while another thread reads it is to be read within its bounds.
  */
 #ifndef TWINPORT_PACKET_H
 #define TWINPORT_PACKET_H
