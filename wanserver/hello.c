@@ -88,19 +88,18 @@ static bool take_token(tp__session *session, const tp_hello *hello, uint64_t now
     return false;
 }
 
-/* It is good. Room is kept for it before its token is used up: who is told `busy` may come again with the
- * same one. */
+/* It is good. Room is kept for it and it can no longer be evicted before its token is used up:
+ * who is told `busy` or has to make room may come again with the same one. */
 static void accept(tp__session *session, tp__worker *worker, const tp_hello *hello, uint64_t now) {
     tp__wan *wan = tp__wan_of(session);
     if (!tp__welcome_reserve(wan)) {
         tell_busy(session, worker);
         return;
     }
-    if (!take_token(session, hello, now)) {
+    if (!tp__pending_heard(&wan->pending, session) || !take_token(session, hello, now)) {
         tp__welcome_unreserve(wan);
         return;
     }
-    tp__pending_heard(&wan->pending, session);
     atomic_store_explicit(
         &tp__player_of(session)->stage, TP__PLAYER_HANDSHAKE, memory_order_release);
     if (!tp__welcome_begin(session, hello)) {

@@ -76,10 +76,13 @@ bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *
     return room;
 }
 
-void tp__pending_heard(tp__pending *pending, tp__session *session) {
+bool tp__pending_heard(tp__pending *pending, tp__session *session) {
+    tp__player *player = tp__player_of(session);
     tp_mutex_lock(&pending->mutex);
-    take_out(pending, session->server, tp__player_of(session));
+    take_out(pending, session->server, player);
+    bool counted = player->counted;
     tp_mutex_unlock(&pending->mutex);
+    return counted;
 }
 
 void tp__pending_remove(tp__pending *pending, tp__session *session) {

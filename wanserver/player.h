@@ -8,7 +8,7 @@
  *   identity  everybody (identity.h).
  *   waiting... under the lock of the list of pending connections (pending.h).
  *   opening, partial, half, the buckets   the receiver's, as soon as the stage says they are there.
- *   sealing, sent, reply_due              the flush owner's, as soon as something is queued.
+ *   sealing, sent                         the flush owner's, as soon as something is queued.
  */
 #ifndef TWINPORT_WANSERVER_PLAYER_H
 #define TWINPORT_WANSERVER_PLAYER_H
@@ -32,8 +32,7 @@ typedef enum tp__player_stage {
 
 typedef struct tp__player {
     _Atomic uint8_t stage;
-    bool reply_due; /* the oldest packet in the queue is REPLY */
-    bool has_half;  /* the first of a record's two length bytes is there */
+    bool has_half; /* the first of a record's two length bytes is there */
     uint8_t half;
     bool counted; /* as pending */
     bool waiting; /* in the list of those that have not said HELLO */

@@ -155,6 +155,16 @@ static size_t continue_header(
     return 1 + begin_record(session, worker, header, bytes + 1, count - 1);
 }
 
+/* A pending connection is cut without a word, as by all that fails before READY. It could not be
+ * told: where two workers serve it (iocp), its REPLY may not be queued yet. */
+static void end_for_rate(tp__session *session) {
+    if (tp__session_close_unjoined(session, TP_END_RATE)) {
+        TP__WAN_COUNT(tp__wan_of(session), not_ready);
+    } else {
+        tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
+    }
+}
+
 static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t count) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
@@ -163,7 +173,7 @@ static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t co
             (uint32_t)options->byte_burst, tp__worker_now_ms(worker))) {
         return true;
     }
-    tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
+    end_for_rate(session);
     return false;
 }
 
@@ -195,6 +205,6 @@ bool tp__records_permit(tp__session *session, tp__worker *worker) {
                                           options->message_burst, tp__worker_now_ms(worker))) {
         return true;
     }
-    tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
+    end_for_rate(session);
     return false;
 }

@@ -73,10 +73,14 @@ static void copy_frames(
     }
 }
 
+/* REPLY is neither a frame nor in a record: the one packet that is queued without a seal. */
+static bool is_reply(const tp_packet *packet) {
+    return packet && !tp__packet_is_sealed(packet);
+}
+
 /* REPLY is the first there is, and goes as it is. It counts as no message. */
 static void put_reply(tp__session *session, tp__flight *flight, bool *end) {
     tp_packet *packet = tp__session_next_packet(session, end);
-    tp__player_of(session)->reply_due = false;
     flight->unqueued += TP__QUEUED_ONE + tp__packet_frame_size(packet);
     put(flight, packet);
 }
@@ -109,7 +113,7 @@ static tp_end_reason put_record(
 /* What is pending begins with a REPLY, with bytes for a record, or with an end node that carries none. */
 static tp_end_reason put_next(
     tp__session *session, tp__worker *worker, tp__flight *flight, bool *end) {
-    if (TP_UNLIKELY(tp__player_of(session)->reply_due)) {
+    if (TP_UNLIKELY(is_reply(session->pending->packet))) {
         put_reply(session, flight, end);
         return TP_END_NONE;
     }

@@ -142,7 +142,6 @@ bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *by
         tp__session_out_of_memory(session, worker);
         return false;
     }
-    tp__player_of(session)->reply_due = true; /* before the push, which releases it */
     tp__life_hold(&session->life);
     bool queued = tp__session_queue(session, packet) == TP__QUEUED;
     tp_packet_release(packet);

@@ -183,7 +183,8 @@ void tp__session_out_of_memory(tp__session *session, struct tp__worker *worker);
 /* What became of a packet that was to be queued. */
 typedef enum tp__queued { TP__QUEUED, TP__QUEUE_DROPPED, TP__QUEUE_REFUSED } tp__queued;
 
-/* Queues a sealed packet (a reference is taken). Consumes the caller's hold in every case. */
+/* Queues a packet (a reference is taken), sealed unless it is one that a layer's `fill` knows.
+ * Consumes the caller's hold in every case. */
 tp__queued tp__session_queue(tp__session *session, tp_packet *packet);
 
 /* Queues a control frame of the server's own (PING, PONG), within the same limits. Consumes

@@ -4,6 +4,7 @@
  */
 #include "late_senders.h"
 #include "wan_stage.h"
+#include "wanserver/wan.h"
 
 #define LEAVERS 150u /* players of a thread who leave while all are spoken to */
 #define THREADS 2u    /* that speak, and that leave */
@@ -51,6 +52,34 @@ static void run(bool here) {
 
 static void nothing_is_sent_behind_the_end(void) {
     late_for_all(run);
+}
+
+/* ---- REPLY ----------------------------------------------------------------------------------- */
+
+/* On the one worker: the end of a connection is queued, and REPLY comes behind it. */
+static void end_before_reply(void *context) {
+    const uint8_t reply[TP_REPLY_BUSY] = {1};
+    tp__session *session = context;
+    CHECK(tp__session_finish(session, TP_END_RATE, -1));
+    CHECK(tp__reply_queue(session, tp__worker_here(session->server), reply, sizeof reply));
+    tp__session_leave(session);
+}
+
+static void a_reply_behind_the_end_is_not_sent(void) {
+    open_stage(1);
+    wan_stage_open(&stage);
+    tp_address address = tp_server_address(stage.base.server);
+    raw_peer *peer = raw_connect(&address);
+    REQUIRE(peer != NULL);
+    STAGE_WAIT(wan_stats(&stage).pending == 1);
+    tp__session *session = wan_pending_one(&stage);
+    REQUIRE(session != NULL);
+    CHECK_EQ(tp_server_post(stage.base.server, 0, end_before_reply, session), TP_OK);
+    uint8_t byte;
+    CHECK(!raw_receive(peer, &byte, 1));
+    CHECK_EQ(raw_end(peer), TP_ERR_CLOSED);
+    raw_close(peer, false);
+    wan_stage_close(&stage);
 }
 
 /* ---- the same by the public calls alone, in whatever order it happens
@@ -105,4 +134,5 @@ static void players_leave_while_all_are_spoken_to(void) {
     tp_packet_release(kept);
 }
 
-CHECK_MAIN(CASE(nothing_is_sent_behind_the_end), CASE(players_leave_while_all_are_spoken_to))
+CHECK_MAIN(CASE(nothing_is_sent_behind_the_end), CASE(a_reply_behind_the_end_is_not_sent),
+    CASE(players_leave_while_all_are_spoken_to))

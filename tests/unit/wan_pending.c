@@ -98,19 +98,6 @@ static void who_was_told_has_the_same_deadline(void) {
     wan_stage_close(&stage);
 }
 
-static tp__session *the_pending_one(void) {
-    tp_server *server = stage.base.server;
-    for (uint32_t index = 0; index < server->slots.count; index++) {
-        uint64_t life = tp__life_read(&server->sessions[index].life);
-        tp__session *session =
-            tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
-        if (session) {
-            return session;
-        }
-    }
-    return NULL;
-}
-
 /* The sweep has read that it is late, and at this moment it is told something: that is its end. */
 static void who_was_told_is_not_late(void) {
     wan_stage_init(&stage, TP_AUTH_TOKEN);
@@ -120,7 +107,7 @@ static void who_was_told_is_not_late(void) {
     uint8_t reply[TP_REPLY_VERSION];
     CHECK(raw_send(peer, "TPW2", 4));
     CHECK(raw_receive(peer, reply, sizeof reply));
-    tp__session *session = the_pending_one();
+    tp__session *session = wan_pending_one(&stage);
     REQUIRE(session != NULL);
     CHECK(tp__session_close_unjoined(session, TP_END_IDLE));
     tp__session_leave(session);
@@ -188,6 +175,67 @@ static void who_has_said_hello_stays(void) {
     for (unsigned i = 0; i < ROOM; i++) {
         wan_leave(welcomed[i]);
     }
+    wan_stage_close(&stage);
+}
+
+/* Another worker has picked it to make room, and its HELLO comes before that worker closes it:
+ * its token is still good afterwards. */
+static void who_makes_room_may_come_again_with_the_same_token(void) {
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    wan_stage_open(&stage);
+    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_peer *player = wan_stage_connect(&stage, &login);
+    STAGE_WAIT(wan_stats(&stage).pending == 1);
+    tp__session *session = wan_pending_one(&stage);
+    REQUIRE(session != NULL);
+    tp__pending_remove(&tp__wan_of(session)->pending, session); /* as one that is evicted */
+    CHECK(wan_send_hello(player));
+    STAGE_WAIT(atomic_load(&session->numbers.received_bytes) == player->hello_size);
+    raw_peer *witness = connect_silent(); /* seen once the one worker is done with the HELLO */
+    STAGE_WAIT(wan_stats(&stage).pending == 1);
+    CHECK_EQ(wan_stats(&stage).diffie_hellman, 0);
+    CHECK(tp__session_close_unjoined(session, TP_END_OVERLOAD));
+    tp__session_leave(session);
+    CHECK_NE(raw_end(player->raw), TP_ERR_TIMED_OUT);
+    wan_close(player, false);
+    raw_close(witness, true);
+
+    tp_address address = tp_server_address(stage.base.server);
+    player = wan_join(&address, &login);
+    REQUIRE(player != NULL);
+    wan_check_echo(player, "again");
+    CHECK_EQ(wan_stats(&stage).replayed, 0);
+    wan_leave(player);
+    wan_stage_close(&stage);
+}
+
+/* What it may send at once is used up before it is ready: it is cut without a word, as by a record
+ * that does not open. The one worker is held up while its bucket is emptied and all of it comes. */
+static void who_says_too_much_before_ready_is_cut_in_silence(void) {
+    static const uint8_t much[16384];
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.byte_rate = 1;
+    stage.base.on_message = stage_block_on_b;
+    wan_stage_open(&stage);
+    wan_peer *blocker = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 2);
+    wan_peer *player = wan_stage_connect(&stage, &login);
+    CHECK(wan_send_hello(player));
+    REQUIRE(wan_take_reply(player));
+    CHECK(wan_send_frame(blocker, TP_FRAME_DATA, "b", 1));
+    STAGE_WAIT(atomic_load(&stage.base.blocked));
+    uint32_t slot = tp_session_slot(player->terms.session);
+    tp__player_of(&stage.base.server->sessions[slot])->bytes.tokens = 0;
+    CHECK(wan_send_ready(player));
+    CHECK(raw_send(player->raw, much, sizeof much)); /* hours of byte_rate */
+    atomic_store(&stage.base.let_go, true);
+    uint8_t byte;
+    CHECK(!raw_receive(player->raw, &byte, 1));
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    CHECK_EQ(wan_stats(&stage).not_ready, 1);
+    CHECK_EQ(wan_stats(&stage).established, 1); /* the blocker's */
+    wan_close(player, true);
+    wan_leave(blocker);
     wan_stage_close(&stage);
 }
 
@@ -430,6 +478,8 @@ static void who_finds_the_queue_full_is_told_to_come_again(void) {
 CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_ready),
     CASE(who_was_told_has_the_same_deadline), CASE(who_was_told_is_not_late),
     CASE(silent_ones_make_room_oldest_first), CASE(who_has_said_hello_stays),
+    CASE(who_makes_room_may_come_again_with_the_same_token),
+    CASE(who_says_too_much_before_ready_is_cut_in_silence),
     CASE(they_go_in_any_order), CASE(who_goes_does_not_change_the_order),
     CASE(addresses_have_as_many_connections_as_they_may), CASE(the_handler_is_asked_last),
     CASE(a_storm_is_limited_by_rate), CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),

@@ -7,6 +7,7 @@
 
 #include "core/chunk.h"
 #include "core/memory.h"
+#include "core/server_internal.h"
 #include "os/random.h"
 #include "server_stage.h"
 #include "twinport/log.h"
@@ -67,6 +68,20 @@ static inline void wan_stage_close(wan_stage *stage) {
     CHECK_EQ(atomic_load(&stage->base.joins), atomic_load(&stage->base.leaves));
     CHECK_EQ(tp_server_session_count(stage->base.server), 0);
     tp_server_destroy(stage->base.server);
+}
+
+/* The one connection that there is, held by the caller; NULL if there is none. */
+static inline tp__session *wan_pending_one(wan_stage *stage) {
+    tp_server *server = stage->base.server;
+    for (uint32_t index = 0; index < server->slots.count; index++) {
+        uint64_t life = tp__life_read(&server->sessions[index].life);
+        tp__session *session =
+            tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
+        if (session) {
+            return session;
+        }
+    }
+    return NULL;
 }
 
 /* A token for this account, valid for an hour. */

@@ -81,7 +81,7 @@ typedef struct tp_wanserver_options {
                                          the one seen longest ago without a connection is forgotten; if all
                                          have one, new ones are turned away */
 
-    /* Per session. 0: no limit. At the limit it ends with CLOSE `rate`. */
+    /* Per session. 0: no limit. At the limit it ends with CLOSE `rate`, before READY in silence */
     unsigned message_rate; /* messages per second, 0..10,000,000; PING and the like count as well */
     unsigned message_burst; /* ... and at once, 1..10,000,000 */
     size_t byte_rate;       /* bytes per second, 0..2^32-1, as they come from the network */
@@ -139,7 +139,8 @@ typedef struct tp_wanserver_stats {
     uint64_t busy;           /* HELLOs told to come again */
     uint64_t not_authentic;  /* ... whose Noise message did not open */
     uint64_t diffie_hellman; /* handshakes computed */
-    uint64_t not_ready;      /* pending ones whose first record was not READY, or did not open */
+    uint64_t not_ready;      /* pending ones whose first record was not READY or did not open, or
+                              * that sent more than byte_burst before it was */
     uint64_t tampered;       /* sessions ended by a record that did not open */
     uint64_t rate_limited;   /* ... by message_rate or byte_rate */
     uint64_t key_limit;      /* ... because a counter came to its end */
