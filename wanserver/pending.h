@@ -29,8 +29,8 @@ void tp__pending_destroy(tp__pending *pending);
  * to make room for it, or TP_NO_SESSION. False: nobody can make room. */
 bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *evicted);
 
-/* It has said HELLO: it waits no more, and cannot be evicted. False: it has been, and whoever
- * evicted it is about to close it. */
+/* It has said HELLO: it waits no more, and cannot be evicted. False: it has been evicted, and the
+ * worker that did so is about to close it. */
 bool tp__pending_heard(tp__pending *pending, tp__session *session);
 
 /* It has joined or is gone. Again, or for one that never was in: nothing. */

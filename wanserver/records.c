@@ -12,12 +12,15 @@
 #include "proto/frame.h"
 #include "wanserver/wan.h"
 
-/* Whatever ends the stage before READY is counted there. */
+static bool awaits_ready(const tp__session *session) {
+    const tp__player *player = tp__player_of(session);
+    return atomic_load_explicit(&player->stage, memory_order_relaxed) == TP__PLAYER_WELCOMED;
+}
+
+/* What ends a connection before READY is counted as not_ready. */
 static void tampered(tp__session *session) {
-    tp__wan *wan = tp__wan_of(session);
-    uint8_t stage = atomic_load_explicit(&tp__player_of(session)->stage, memory_order_relaxed);
-    if (stage == TP__PLAYER_WELCOMED) {
-        TP__WAN_COUNT(wan, not_ready);
+    if (awaits_ready(session)) {
+        TP__WAN_COUNT(tp__wan_of(session), not_ready);
     }
     tp__session_close(session, TP_END_TAMPERED, 0);
 }
@@ -155,11 +158,12 @@ static size_t continue_header(
     return 1 + begin_record(session, worker, header, bytes + 1, count - 1);
 }
 
-/* A pending connection is cut without a word, as by all that fails before READY. It could not be
- * told: where two workers serve it (iocp), its REPLY may not be queued yet. */
+/* Before READY it is cut in silence, as by a record that does not open. It could not be told:
+ * where two workers serve it (iocp), its REPLY may not be queued yet. */
 static void end_for_rate(tp__session *session) {
-    if (tp__session_close_unjoined(session, TP_END_RATE)) {
+    if (awaits_ready(session)) {
         TP__WAN_COUNT(tp__wan_of(session), not_ready);
+        tp__session_close(session, TP_END_RATE, 0);
     } else {
         tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
     }

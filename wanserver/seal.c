@@ -57,6 +57,7 @@ static void copy_frames(
     tp__player *player = tp__player_of(session);
     while (size > 0) {
         assert(session->pending && session->pending->packet); /* measure() has counted it */
+        assert(tp__packet_is_sealed(session->pending->packet));
         size_t bytes = 0;
         const uint8_t *frame = tp__packet_frame(session->pending->packet, &bytes);
         bytes -= player->sent;
@@ -81,6 +82,7 @@ static bool is_reply(const tp_packet *packet) {
 /* REPLY is the first there is, and goes as it is. It counts as no message. */
 static void put_reply(tp__session *session, tp__flight *flight, bool *end) {
     tp_packet *packet = tp__session_next_packet(session, end);
+    assert(tp__player_of(session)->sealing.counter == 0 && flight->count == 0);
     flight->unqueued += TP__QUEUED_ONE + tp__packet_frame_size(packet);
     put(flight, packet);
 }

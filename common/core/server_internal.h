@@ -121,7 +121,7 @@ struct tp_server {
     bool drain_begun;
     bool cut_begun;
 
-    tp_mutex mutex; /* start, wait and the workers' end only */
+    tp_mutex mutex; /* start, wait, the workers' end, and who asks for listener.bound, io_in_use */
     tp_condition changed;
     unsigned workers_running; /* under the mutex */
     bool freeing;             /* under the mutex: one of those in wait frees the port */

@@ -9,8 +9,9 @@
  *   receive      the one delivery of the receive op that runs at a time
  *   numbers      one writer each (the receiver or the flush owner), read by anybody: relaxed
  *   reason...    the one who won begin_finishing or begin_closing; read at release, which all holds
- *                precede the rest whoever opens the slot, before anybody else can know it;
- *                whoever releases it, after
+ *                precede
+ *   the rest     the thread that opens the slot, before any other can know it; the one that
+ *                releases it, after
  *
  * The ops, one at a time each:
  *   receive_op   the outgoing connect, then the join posted to a worker that serves the socket,

@@ -7,6 +7,9 @@
  * threads into the queue, at home (one thread with the flushes) to what is pending. What is
  * pending is walked without a look for the end node, as the WAN's records are filled (seal.c).
  *
+ * One thread flushes here. That there is one flush owner at a time, on whatever workers, is the
+ * matter of send_queue.pml.
+ *
  * Checked over all interleavings:
  *   - all that was queued before the end is sent before it, and nothing behind it;
  *   - nothing is lost: what is not sent is pending or queued, and the release finds it there;

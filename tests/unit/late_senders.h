@@ -71,8 +71,6 @@ static inline void late_check_ledger(const tp_server *server) {
     CHECK_EQ(end.pending_bytes, late_case.after * (TP_FRAME_HEADER + late_case.size));
 }
 
-#define LATE_CLOSE TP_CLOSE_KICKED
-
 /* Calls run(here) for every combination, on the session's worker and elsewhere. */
 static inline void late_for_all(void (*run)(bool here)) {
     static const unsigned befores[] = {0, 1, 5};
@@ -82,7 +80,7 @@ static inline void late_for_all(void (*run)(bool here)) {
         late_case.before = befores[i % 3];
         late_case.after = afters[i / 3 % 3];
         late_case.size = sizes[i / 9 % 3];
-        late_case.close_code = i / 27 % 2 ? (int)LATE_CLOSE : -1;
+        late_case.close_code = i / 27 % 2 ? TP_CLOSE_KICKED : -1;
         unsigned failures = atomic_load(&check_failures);
         run(i / 54 % 2);
         if (atomic_load(&check_failures) != failures) {

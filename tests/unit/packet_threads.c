@@ -176,10 +176,16 @@ static void sealed_on_another_thread(void) {
 
 /* One kept packet, whose only reference two threads use at once, as two that send it do. No
  * reference that they take is lost, or it dies under its owner. */
-enum { sharers = 2, turns = 300000 };
+enum { sharers = 2, turns = 1000000 };
+
+static atomic_uint sharing;
 
 static void take_and_release(void *argument) {
     tp_packet *packet = argument;
+    atomic_fetch_add(&sharing, 1);
+    while (atomic_load(&sharing) < sharers) {
+        tp_thread_yield(); /* none is done before the other has begun */
+    }
     for (unsigned i = 0; i < turns; i++) {
         tp_packet_release(tp_packet_retain(packet));
     }

@@ -200,8 +200,7 @@ static void by_several_threads_at_once(void) {
     }
 }
 
-/* ---- beside questions
- * -------------------------------------------------------------------------- */
+/* ---- beside questions ------------------------------------------------------------------------ */
 
 /* Any thread may ask where it listens: it hears the whole address, or that it does not listen. */
 static void ask_for_its_address(void *unused) {

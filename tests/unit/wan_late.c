@@ -82,8 +82,7 @@ static void a_reply_behind_the_end_is_not_sent(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- the same by the public calls alone, in whatever order it happens
- * -------------------------- */
+/* ---- the same by the public calls alone, in whatever order it happens ------------------------ */
 
 static atomic_bool over;
 static atomic_uint left_in_order;

@@ -239,6 +239,33 @@ static void who_says_too_much_before_ready_is_cut_in_silence(void) {
     wan_stage_close(&stage);
 }
 
+/* Told that there is no place: what it still sends, however much, takes nothing from its CLOSE
+ * and from the orderly end. It is pending until it goes. */
+static void who_was_told_full_may_say_what_it_likes(void) {
+    enum { BURST = 65536 };
+    static const uint8_t much[2 * BURST];
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.byte_rate = 1;
+    stage.options.byte_burst = BURST;
+    stage.options.server.max_sessions = 1;
+    stage.options.server.drain_timeout_ms = 600000;
+    wan_stage_open(&stage);
+    wan_peer *first = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_check_echo(first, "in");
+    wan_peer *second = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+    CHECK_EQ(wan_receive_close(second), TP_CLOSE_FULL);
+    CHECK_EQ(raw_end(second->raw), TP_ERR_CLOSED);
+    uint64_t before = core_stats().received_bytes;
+    CHECK(raw_send(second->raw, much, sizeof much));
+    STAGE_WAIT(core_stats().received_bytes >= before + sizeof much);
+    CHECK_EQ(wan_stats(&stage).pending, 1);
+    CHECK_EQ(wan_stats(&stage).not_ready, 0);
+    wan_close(second, false);
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    wan_leave(first);
+    wan_stage_close(&stage);
+}
+
 /* Any that waits may go, from either end and the middle of the list. */
 static void they_go_in_any_order(void) {
     enum { PEERS = 12 };
@@ -480,6 +507,7 @@ CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_r
     CASE(silent_ones_make_room_oldest_first), CASE(who_has_said_hello_stays),
     CASE(who_makes_room_may_come_again_with_the_same_token),
     CASE(who_says_too_much_before_ready_is_cut_in_silence),
+    CASE(who_was_told_full_may_say_what_it_likes),
     CASE(they_go_in_any_order), CASE(who_goes_does_not_change_the_order),
     CASE(addresses_have_as_many_connections_as_they_may), CASE(the_handler_is_asked_last),
     CASE(a_storm_is_limited_by_rate), CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),

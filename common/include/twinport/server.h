@@ -172,9 +172,9 @@ const char *tp_server_io(const tp_server *server);
  * yours. False, and nothing else happens: the id is stale or wrong, the session is ending, the
  * packet carries an error or is too large, memory is out, or the queue is full (see
  * tp_queue_policy). Packets go out in the order of the calls, on whatever threads, where one call
- * happened before the other. True says that the packet is queued. If another thread ends the
- * session at the same moment it may be queued behind the end: it is not sent then, and counted in
- * tp_session_end.pending_packets.
+ * happened before the other. True does not say that it is sent: if another thread ends the session
+ * at the same moment the packet may be queued behind the end, where it is not sent, and is counted
+ * in tp_session_end.pending_packets.
  */
 bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet);
 

@@ -32,6 +32,7 @@
  * Any thread, except where iocp.h says otherwise. The memory is the caller's, lent until the
  * close's done.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "os/error.h"
@@ -206,6 +207,7 @@ void tp__iocp_close(tp_socket *closed, tp_op *op, bool reset) {
         tp__handle_set_reset(socket->handle);
     }
     uint64_t before = atomic_fetch_or(&socket->state, IOCP_CLOSING);
+    assert(!(before & IOCP_CLOSING)); /* closed once */
     if (socket->listener != NULL) {
         tp__iocp_unlisten(socket);
     }

@@ -140,7 +140,7 @@ typedef struct tp_wanserver_stats {
     uint64_t not_authentic;  /* ... whose Noise message did not open */
     uint64_t diffie_hellman; /* handshakes computed */
     uint64_t not_ready;      /* pending ones whose first record was not READY or did not open, or
-                              * that sent more than byte_burst before it was */
+                              * that came to the limit of byte_rate before it */
     uint64_t tampered;       /* sessions ended by a record that did not open */
     uint64_t rate_limited;   /* ... by message_rate or byte_rate */
     uint64_t key_limit;      /* ... because a counter came to its end */
