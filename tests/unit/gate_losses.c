@@ -1,5 +1,7 @@
 /* What becomes of the players when a service, the bus or the gate goes away, and when it comes back. */
-#include "gate_stage.h"
+#include "wanserver/gate/gate_internal.h"
+
+#include "gate_stage.h" /* last: its `player` is a type, others' a name */
 
 enum { COUNT = 6 };
 
@@ -362,6 +364,77 @@ static void closes_whom_the_service_refuses(void) {
     close_all();
 }
 
+/* ---- a service that is slow to let go ---------------------------------------------------------- */
+
+static unsigned unanswered; /* LEAVEs that get no answer, from the first on */
+static unsigned leaves_heard;
+
+static void leave_unanswered(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+    const tp_gate_done done = {.status = TP_GATE_OK};
+    tp_gate_left left;
+    bool leaves = tp_gate_read_leave(tp_packet_bytes(packet), tp_packet_size(packet), &left);
+    tp_mutex_lock(&stage_mutex);
+    leaves_heard += leaves;
+    bool answer = !leaves || leaves_heard > unanswered;
+    party_note(&party_of(client)->requests);
+    if (answer) {
+        tp_packet *reply = tp_packet_new(TP_GATE_DONE_SIZE);
+        REQUIRE(reply != NULL);
+        tp_gate_write_done(tp_packet_put_space(reply, TP_GATE_DONE_SIZE), &done);
+        CHECK_EQ(tp_lanclient_reply(client, from, reply, NULL), TP_OK);
+        tp_packet_release(reply);
+    }
+}
+
+static bool is_idle(void) {
+    tp_mutex_lock(&stage.gate->mutex);
+    bool idle = !stage.gate->armed;
+    tp_mutex_unlock(&stage.gate->mutex);
+    return idle;
+}
+
+/* One player is with it, and nothing is due by the clock. */
+static void join_slow_service(party *slow) {
+    stage_start(&stage);
+    leaves_heard = 0;
+    party_init(slow, stage.hub, "arena", "slow");
+    slow->handlers.on_request = leave_unanswered;
+    party_start(slow);
+    AWAIT(stage_account(&stage).peers == 1);
+    player_join(&stage, &players[0]);
+    AWAIT(slow->requests == 1);
+    AWAIT(is_idle());
+}
+
+/* The LEAVE is under way when the server goes; the bus gives it back when there is none any more. */
+static void a_leave_that_outlives_the_server_touches_it_no_more(void) {
+    party slow;
+    init();
+    unanswered = UINT32_MAX;
+    join_slow_service(&slow);
+    tp_server_destroy(stage.server);
+    AWAIT(leaves_heard == 1);
+    tp__gate_destroy(stage.gate);
+    tp_server_destroy(stage.crowd);
+    party_leave(&slow);
+    hub_close(stage.hub);
+}
+
+static void a_leave_is_said_again_though_nobody_is_left(void) {
+    party slow;
+    init();
+    stage.options.bus.request_timeout_ms = 50;
+    unanswered = 2;
+    join_slow_service(&slow);
+    player_quit(&stage, &players[0]);
+    AWAIT(leaves_heard >= 3 && stage_account(&stage).visits == 0);
+    CHECK_EQ(stage_account(&stage).lost_visits, 0);
+    AWAIT(is_idle());
+    stage_close(&stage);
+    party_leave(&slow);
+    hub_close(stage.hub);
+}
+
 CHECK_MAIN(CASE(keeps_players_while_the_service_is_away),
     CASE(keeps_players_until_the_service_comes_at_all),
     CASE(gives_the_players_of_a_lost_peer_to_another), CASE(keeps_no_more_than_it_may),
@@ -369,4 +442,6 @@ CHECK_MAIN(CASE(keeps_players_while_the_service_is_away),
     CASE(spreads_players_over_the_peers_that_come_back),
     CASE(hands_on_again_what_the_last_move_did), CASE(tells_everybody_when_it_stops),
     CASE(waits_for_the_word_of_the_services), CASE(loses_the_players_of_a_gate),
-    CASE(gives_no_players_to_who_does_not_understand), CASE(closes_whom_the_service_refuses))
+    CASE(gives_no_players_to_who_does_not_understand), CASE(closes_whom_the_service_refuses),
+    CASE(a_leave_that_outlives_the_server_touches_it_no_more),
+    CASE(a_leave_is_said_again_though_nobody_is_left))

@@ -2,7 +2,7 @@
  * The gate: options, life, and what is due by the clock.
  *
  * Start, wait and destroy: the owner's thread. The tick is a task of the server's, one at a time; it is on
- * its way only while there is something to look after.
+ * its way only while there is something to look after, or an answer of a service's is awaited.
  *
  * A stop has three parts. The server closes its players; the services are told of each, and the gate waits
  * for their word, now on the owner's thread, since the server's tasks have ended; then lanclient stops.
@@ -182,7 +182,9 @@ static void tick(void *context) {
 }
 
 /* The first tick, at start, makes sure that there is memory for all later ones. Once the server has stopped
- * it takes none, and whoever waits for the stop does the tick's work. */
+ * it takes none, and whoever waits for the stop does the tick's work.
+ * Whatever may have to be said again keeps the tick going from when it is said first: nothing has to
+ * be armed when the answer does not come. */
 void tp__gate_arm(tp__gate *gate) {
     if (gate->armed) {
         return;

@@ -265,7 +265,7 @@ void tp__gate_on_peer_down(tp_lanclient *client, const tp_peer *peer);
 
 /* ---- visits.c: under the mutex ------------------------------------------------------------------- */
 
-/* The player is this peer's from here on. False: no visit is free. */
+/* The player, who is there, is this peer's from here on. False: no visit is free. */
 bool tp__gate_begin_visit(tp__gate *gate, tp__gate_player *player, tp__gate_peer *peer);
 /* He is no longer: the peer will be told why. */
 void tp__gate_end_visit(tp__gate *gate, tp__gate_player *player, uint16_t why, uint16_t end);
@@ -273,7 +273,7 @@ void tp__gate_end_visit(tp__gate *gate, tp__gate_player *player, uint16_t why, u
 tp__gate_player *tp__gate_lose_visit(tp__gate *gate, tp__gate_visit *visit);
 /* Says what is due to the peer, as far as there is room. */
 void tp__gate_pump(tp__gate *gate, tp__gate_peer *peer);
-/* The same for all peers. True: something is left to say. */
+/* The same for all peers. True: something is to be said, or an answer is awaited. */
 bool tp__gate_pump_all(tp__gate *gate);
 
 /* ---- messages.c ---------------------------------------------------------------------------------- */
@@ -291,7 +291,9 @@ void tp__gate_on_request(tp_lanclient *client, const tp_delivery *from, tp_packe
 
 /* ---- gate.c -------------------------------------------------------------------------------------- */
 
-/* There is something to look after by the clock. Under the mutex. */
+/* There is something to look after by the clock. Under the mutex; only from the server's handlers and
+ * tasks, from the gate's start, and for a player whose on_leave has not come: then the server is
+ * there. An answer of a service's may come when it has been freed. */
 void tp__gate_arm(tp__gate *gate);
 
 #endif

@@ -90,6 +90,20 @@ static void part(tp__gate_visit *visit) {
     visit->peer->players--;
 }
 
+/* Something is left to say to it, or its answer is awaited. */
+static bool is_busy(const tp__gate_peer *peer) {
+    return peer->queue_first || peer->in_flight > 0;
+}
+
+/* Says what is due to the peer, and has the tick look after it until all of it is answered: an answer
+ * may find no player, and so perhaps no server, any more (tp__gate_arm). */
+static void attend(tp__gate *gate, tp__gate_peer *peer) {
+    tp__gate_pump(gate, peer);
+    if (is_busy(peer)) {
+        tp__gate_arm(gate);
+    }
+}
+
 bool tp__gate_begin_visit(tp__gate *gate, tp__gate_player *player, tp__gate_peer *peer) {
     tp__gate_visit *visit = gate->free_visit;
     if (!visit) {
@@ -106,7 +120,7 @@ bool tp__gate_begin_visit(tp__gate *gate, tp__gate_player *player, tp__gate_peer
     player->visit = visit;
     tp__gate_set_state(player, TP__GATE_AT_PEER);
     enqueue(visit, TP__VISIT_DUE_JOIN);
-    tp__gate_pump(gate, peer);
+    attend(gate, peer);
     return true;
 }
 
@@ -126,7 +140,7 @@ void tp__gate_end_visit(tp__gate *gate, tp__gate_player *player, uint16_t why, u
             finish(gate, visit);
         }
     } /* JOINING: the answer decides */
-    tp__gate_pump(gate, peer);
+    attend(gate, peer);
 }
 
 tp__gate_player *tp__gate_lose_visit(tp__gate *gate, tp__gate_visit *visit) {
@@ -247,9 +261,6 @@ void tp__gate_pump(tp__gate *gate, tp__gate_peer *peer) {
         visit->state = joins ? TP__VISIT_JOINING : TP__VISIT_LEAVING;
         peer->in_flight++;
     }
-    if (peer->queue_first) {
-        tp__gate_arm(gate);
-    }
 }
 
 bool tp__gate_pump_all(tp__gate *gate) {
@@ -257,7 +268,7 @@ bool tp__gate_pump_all(tp__gate *gate) {
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
             tp__gate_pump(gate, peer);
-            more |= peer->queue_first != NULL;
+            more |= is_busy(peer);
         }
     }
     return more;
