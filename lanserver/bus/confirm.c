@@ -33,7 +33,7 @@ static void send_ack(tp__hub *hub, uint32_t id) {
     tp_packet *packet = tp_packet_new(TP_BUS_HEADER);
     if (packet) {
         tp_packet_put_space(packet, TP_BUS_HEADER);
-        tp__peer_deliver(hub, id, NULL, &header, packet);
+        tp__peer_deliver(hub, id, NULL, &header, packet, 0);
         tp_packet_release(packet);
     }
 }
@@ -89,11 +89,13 @@ static void sweep(void *context) {
     }
 }
 
-void tp__confirm_later(tp__hub *hub, tp__peer *peer) {
-    uint32_t taken = atomic_load_explicit(&peer->taken, memory_order_relaxed) + 1;
+/* What comes back, or is answered by the hub, has been counted with the word of it. The store changes
+ * nothing then; nor does it need the peer's mutex otherwise: what it tells of is in its receiver's
+ * queue. */
+void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken) {
     atomic_store_explicit(&peer->taken, taken, memory_order_relaxed);
-    uint32_t told = atomic_load_explicit(&peer->told, memory_order_relaxed);
-    if (TP_UNLIKELY((taken - told) % TP_BUS_ACK_MESSAGES == 0)) {
+    uint32_t news = taken - atomic_load_explicit(&peer->told, memory_order_relaxed);
+    if (TP_UNLIKELY(news % TP_BUS_ACK_MESSAGES == 0 && news != 0)) {
         send_ack(hub, peer->public_id);
     }
     if (TP_UNLIKELY(!atomic_load_explicit(&hub->sweep_armed, memory_order_relaxed))) {

@@ -226,7 +226,7 @@ static void return_unconfirmed(tp__hub *hub, tp__peer *peer, uint32_t id) {
     uint64_t tail = tp__unconfirmed_tail(&peer->unconfirmed);
     for (uint64_t n = tp__unconfirmed_head(&peer->unconfirmed); n < tail; n++) {
         tp__sent lost = tp__unconfirmed_at(&peer->unconfirmed, n);
-        tp__return(hub, &lost, id, TP_BUS_PEER_LOST);
+        tp__return(hub, &lost, id, TP_BUS_PEER_LOST, 0);
     }
 }
 

@@ -58,9 +58,10 @@ static void on_message(tp__hub *hub, tp_session_id session, tp__peer *peer,
     if (TP_UNLIKELY(!tp__unconfirmed_confirm(&peer->unconfirmed, header->source))) {
         tp__hub_protocol_error(hub, session, "it confirms messages that it was not sent");
     } else if (TP_LIKELY(tp_bus_is_message(header->kind) && header->correlation != 0)) {
+        uint32_t number = atomic_load_explicit(&peer->taken, memory_order_relaxed) + 1;
         uint32_t count = tp__route(hub, peer, header, packet);
         TP__HUB_ADD(peer->accepted, count);
-        tp__confirm_later(hub, peer);
+        tp__confirm_later(hub, peer, number);
     } else if (header->kind != TP_BUS_ACK) {
         tp__hub_protocol_error(hub, session,
             tp_bus_is_message(header->kind) ? "a message without a correlation"

@@ -45,7 +45,8 @@ typedef struct tp__peer {
     tp_session_id session;       /* mutex or directory */
     tp__unconfirmed unconfirmed; /* mutex; confirming is the session's */
     _Atomic uint32_t told;     /* written under mutex: the count of its messages last told to it */
-    _Atomic uint32_t taken;    /* written by the session: its messages taken charge of */
+    _Atomic uint32_t taken;    /* written by the session: its messages taken charge of; under mutex
+                                  where one of the hub's own messages to it says so at once */
     _Atomic uint64_t accepted; /* written by the session: the same, with each copy of an ALL */
 
     uint32_t public_id; /* directory: id, until PEER_DOWN has been said */
@@ -116,11 +117,13 @@ void tp__peers_close(tp__hub *hub, tp__peer *peer);
 
 /*
  * A message to a peer: enters it among the unconfirmed ones, completes the header and queues it, as
- * one step. `entry` NULL: a message of the hub's own, which is not confirmed. TP_BUS_DELIVERED, or
- * why not: then nothing has happened, and the packet may be tried with another peer.
+ * one step. `entry` NULL: a message of the hub's own, which is not confirmed. `takes`: how many
+ * messages of this peer's own are taken charge of by that very message, 0 or 1; 1 from within the
+ * session's handler alone. TP_BUS_DELIVERED, or why not: then nothing has happened, and the packet
+ * may be tried with another peer.
  */
 tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
-    const tp_bus_header *header, tp_packet *packet);
+    const tp_bus_header *header, tp_packet *packet, uint32_t takes);
 
 /* The same for a packet whose header is complete already, since many get it; no ACK in it.
  * NO_SERVICE: the peer is not on the bus any more. */
@@ -145,13 +148,16 @@ uint32_t tp__route(tp__hub *hub, tp__peer *from, const tp_bus_header *header, tp
 
 /* ---- returns.c ---------------------------------------------------------------------------- */
 
-/* Gives a message back to its sender, and counts it. `peer`: whom it did not reach, or 0. */
-void tp__return(tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason);
+/* Gives a message back to its sender, and counts it. `peer`: whom it did not reach, or 0. `takes`:
+ * as of tp__peer_deliver(). */
+void tp__return(
+    tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason, uint32_t takes);
 
 /* ---- confirm.c ---------------------------------------------------------------------------- */
 
-/* `peer` has had a message taken charge of: it will hear of it in time. The session's. */
-void tp__confirm_later(tp__hub *hub, tp__peer *peer);
+/* `peer` has had its message number `taken` taken charge of: it will hear of it in time, unless it
+ * has been told already. The session's. */
+void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken);
 
 /* ---- hub.c -------------------------------------------------------------------------------- */
 

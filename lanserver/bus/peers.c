@@ -151,8 +151,12 @@ static tp_bus_reason queue(tp__hub *hub, tp__peer *peer, const tp__sent *entry, 
     return refusal(hub, peer->session);
 }
 
+/*
+ * `taken` is told in the order of the queue, since both happen under the mutex: never backwards. A
+ * count that takes is stored behind its message, so no other one tells it before.
+ */
 tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
-    const tp_bus_header *header, tp_packet *packet) {
+    const tp_bus_header *header, tp_packet *packet, uint32_t takes) {
     tp__peer *peer = atomic_load_explicit(&hub->slots[id & hub->mask], memory_order_acquire);
     uint8_t *bytes = tp_packet_edit(packet);
     if (TP_UNLIKELY(!peer || !bytes)) {
@@ -165,8 +169,7 @@ tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
     }
     tp_bus_reason reason = enter(peer, entry, tp_packet_size(packet));
     if (TP_LIKELY(reason == TP_BUS_DELIVERED)) {
-        /* Told in the order of the queue, since both happen under the mutex: never backwards. */
-        uint32_t taken = atomic_load_explicit(&peer->taken, memory_order_relaxed);
+        uint32_t taken = atomic_load_explicit(&peer->taken, memory_order_relaxed) + takes;
         tp_bus_header complete = *header;
         complete.flags |= TP_BUS_ACK_VALID;
         complete.destination = taken;
@@ -174,6 +177,9 @@ tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
         reason = queue(hub, peer, entry, packet);
         if (TP_LIKELY(reason == TP_BUS_DELIVERED)) {
             atomic_store_explicit(&peer->told, taken, memory_order_relaxed);
+            if (takes > 0) {
+                atomic_store_explicit(&peer->taken, taken, memory_order_relaxed);
+            }
         } else {
             packet->sealed = false; /* nobody but the caller has it: it may try the next one */
         }

@@ -33,12 +33,14 @@ static void cut_debtor(tp__hub *hub, uint32_t id) {
     }
 }
 
-void tp__return(tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason) {
+void tp__return(
+    tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason, uint32_t takes) {
     tp_bus_header header = {
         .kind = TP_BUS_ERROR, .key = (uint16_t)reason, .correlation = message->correlation};
     tp_packet *packet = error_packet(message, peer);
-    tp_bus_reason taken =
-        packet ? tp__peer_deliver(hub, message->source, NULL, &header, packet) : TP_BUS_NO_MEMORY;
+    tp_bus_reason taken = packet
+                              ? tp__peer_deliver(hub, message->source, NULL, &header, packet, takes)
+                              : TP_BUS_NO_MEMORY;
     tp_packet_release(packet);
     atomic_fetch_add_explicit(&hub->returned[reason], 1, memory_order_relaxed);
     if (taken == TP_BUS_DELIVERED) {

@@ -1,5 +1,10 @@
 /*
  * Where a message goes. Runs in the sender's on_recv, on any worker.
+ *
+ * A message comes back once: the word of it says also that it is taken charge of, or the sender
+ * would return it a second time, by itself, if its connection ended before the next confirmation.
+ * An ALL may come back from several; what says so is the last word of it, behind which every copy
+ * has been queued or returned. Were it said before, a sender that stops would not wait for the rest.
  */
 #include <string.h>
 
@@ -13,16 +18,29 @@ typedef struct passage {
     tp_packet *packet;
     tp__sent entry;
     tp_bus_header forward; /* as it goes on */
+    tp_bus_reason back;    /* why a copy is to go back that has not yet; DELIVERED: there is none */
+    uint32_t missed;       /* ... and whom it did not reach */
 } passage;
 
 static tp_bus_reason deliver(passage *way, uint32_t id) {
-    return tp__peer_deliver(way->hub, id, &way->entry, &way->forward, way->packet);
+    return tp__peer_deliver(way->hub, id, &way->entry, &way->forward, way->packet, 0);
 }
 
-/* The outcome of a message to one receiver: it is delivered, or goes back. */
+/* `takes` 1: nothing of the message is left to deal with. */
+static void give_back(passage *way, uint32_t takes) {
+    if (TP_UNLIKELY(way->back != TP_BUS_DELIVERED)) {
+        tp__return(way->hub, &way->entry, way->missed, way->back, takes);
+        way->back = TP_BUS_DELIVERED;
+    }
+}
+
+/* The outcome of a message to one receiver: it is delivered, or goes back, now or when it is known
+ * that it is the last to. */
 static uint32_t conclude(passage *way, uint32_t peer, tp_bus_reason reason) {
     if (TP_UNLIKELY(reason != TP_BUS_DELIVERED)) {
-        tp__return(way->hub, &way->entry, peer, reason);
+        give_back(way, 0);
+        way->back = reason;
+        way->missed = peer;
     }
     return 1;
 }
@@ -139,7 +157,7 @@ static uint32_t to_hub(passage *way) {
         tp_packet_put_space(reply, TP_BUS_HEADER);
         tp_packet_put_bytes(reply, text, size);
         tp_bus_header header = {.kind = TP_BUS_REPLY, .correlation = way->header->correlation};
-        reason = tp__peer_deliver(way->hub, way->entry.source, NULL, &header, reply);
+        reason = tp__peer_deliver(way->hub, way->entry.source, NULL, &header, reply, 1);
     }
     tp_packet_release(reply);
     if (reason != TP_BUS_DELIVERED) {
@@ -186,6 +204,27 @@ static bool passes_when_stopping(uint8_t kind) {
     return kind == TP_BUS_REPLY || kind == TP_BUS_ERROR;
 }
 
+static uint32_t pass_on(passage *way) {
+    const tp_bus_header *header = way->header;
+    if (TP_UNLIKELY(!flags_valid(header) || !body_valid(header, way->packet))) {
+        return conclude(way, 0, TP_BUS_MALFORMED);
+    }
+    if (TP_UNLIKELY(atomic_load_explicit(&way->hub->stopping, memory_order_relaxed)) &&
+        !passes_when_stopping(header->kind)) {
+        return conclude(way, 0, TP_BUS_SHUTDOWN);
+    }
+    switch (header->kind) {
+    case TP_BUS_ANY:
+        return to_any(way);
+    case TP_BUS_ALL:
+        return to_all(way);
+    case TP_BUS_REQUEST:
+        return to_requested(way);
+    default: /* SEND, REPLY, ERROR */
+        return to_peer(way);
+    }
+}
+
 uint32_t tp__route(tp__hub *hub, tp__peer *from, const tp_bus_header *header, tp_packet *packet) {
     uint32_t self = from->public_id;
     passage way = {
@@ -202,22 +241,9 @@ uint32_t tp__route(tp__hub *hub, tp__peer *from, const tp_bus_header *header, tp
             .key = header->key,
             .source = self,
             .correlation = header->correlation},
+        .back = TP_BUS_DELIVERED,
     };
-    if (TP_UNLIKELY(!flags_valid(header) || !body_valid(header, packet))) {
-        return conclude(&way, 0, TP_BUS_MALFORMED);
-    }
-    if (TP_UNLIKELY(atomic_load_explicit(&hub->stopping, memory_order_relaxed)) &&
-        !passes_when_stopping(header->kind)) {
-        return conclude(&way, 0, TP_BUS_SHUTDOWN);
-    }
-    switch (header->kind) {
-    case TP_BUS_ANY:
-        return to_any(&way);
-    case TP_BUS_ALL:
-        return to_all(&way);
-    case TP_BUS_REQUEST:
-        return to_requested(&way);
-    default: /* SEND, REPLY, ERROR */
-        return to_peer(&way);
-    }
+    uint32_t count = pass_on(&way);
+    give_back(&way, 1);
+    return count;
 }

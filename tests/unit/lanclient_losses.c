@@ -280,9 +280,88 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
     hub_close(hub);
 }
 
+/* ---- what has come back, and then the connection is lost ---------------------------------------- */
+
+/* From here on the hub confirms nothing but by the way. */
+static void confirm_no_more(tp__hub *hub) {
+    AWAIT(!atomic_exchange(&hub->sweep_armed, true));
+}
+
+static void confirm_again(tp__hub *hub) {
+    atomic_store(&hub->sweep_armed, false);
+}
+
+/* So many have come back, and it stays at that when the connection is lost. */
+static void lose_link_after(tp__hub *hub, party *a, unsigned returns) {
+    AWAIT(a->returns == returns);
+    cut(hub, self(a));
+    AWAIT(a->ups == 2);
+    CHECK_EQ(a->downs, 1);
+    CHECK_EQ(a->returns, returns);
+    tp_lanclient_stats stats = {.size = sizeof stats};
+    tp_lanclient_get_stats(a->client, &stats);
+    CHECK_EQ(stats.lost, 0);
+    CHECK_EQ(stats.sent, stats.confirmed);
+}
+
+static void what_has_come_back_does_not_come_again(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    tp_ticket ticket = 0;
+    party_join(&a, hub, "chat", "a");
+    confirm_no_more(hub);
+    CHECK_EQ(say(&a, 12345, "anybody?", &ticket), TP_OK);
+    lose_link_after(hub, &a, 1);
+    CHECK_EQ(a.returned.ticket, ticket);
+    CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
+    confirm_again(hub);
+    party_leave(&a);
+    hub_close(hub);
+}
+
+static void what_the_hub_has_answered_is_not_lost(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_join(&a, hub, "chat", "a");
+    confirm_no_more(hub);
+    CHECK_EQ(ask(&a, TP_HUB, "stats", 0), TP_OK);
+    AWAIT(a.replies == 1);
+    lose_link_after(hub, &a, 0);
+    confirm_again(hub);
+    party_leave(&a);
+    hub_close(hub);
+}
+
+/* Both copies come back; the last word is also the one that it is taken. */
+static void what_has_come_back_from_all_does_not_come_again(void) {
+    static char large[2000];
+    tp__hub *hub = hub_open_default();
+    party a, small[2];
+    memset(large, 'x', sizeof large - 1);
+    party_join(&a, hub, "chat", "a");
+    for (unsigned i = 0; i < 2; i++) {
+        party_init(&small[i], hub, "small", NULL);
+        small[i].options.max_frame = 1024;
+        party_start(&small[i]);
+        AWAIT(small[i].ups == 1);
+    }
+    AWAIT(a.peer_ups == 2);
+    confirm_no_more(hub);
+    CHECK_EQ(say_all(&a, "small", large, NULL), TP_OK);
+    lose_link_after(hub, &a, 2);
+    CHECK_EQ(a.returned.reason, TP_ERR_TOO_LARGE);
+    confirm_again(hub);
+    party_leave(&a);
+    party_leave(&small[0]);
+    party_leave(&small[1]);
+    hub_close(hub);
+}
+
 CHECK_MAIN(CASE(what_a_lost_peer_has_not_confirmed_comes_back),
     CASE(a_request_to_a_lost_peer_ends_before_its_time),
     CASE(a_peer_that_confirms_nothing_gets_no_more), CASE(a_full_queue_comes_back),
     CASE(a_slow_consumer_is_ended), CASE(a_client_reaches_its_own_limits),
     CASE(a_message_that_found_no_room_can_be_sent_again),
-    CASE(a_packet_that_was_not_queued_is_untouched))
+    CASE(a_packet_that_was_not_queued_is_untouched), CASE(what_has_come_back_does_not_come_again),
+    CASE(what_the_hub_has_answered_is_not_lost),
+    CASE(what_has_come_back_from_all_does_not_come_again))
