@@ -162,16 +162,7 @@ static void on_malformed(tp_backend *backend, const tp_delivery *from) {
     tp__backend_count(&backend->malformed, 1);
     TP_LOG(TP_LOG_WARNING, "backend %s: gate %u says what is no gate's to say",
         backend->options.bus.service, (unsigned)from->peer);
-    (void)tp_lanclient_refuse(backend->client, from, TP_ERR_PROTOCOL);
-}
-
-/* A message that the user has no handler for. */
-static void decline(tp_backend *backend, const tp_delivery *from) {
-    tp_err error = tp_lanclient_refuse(backend->client, from, TP_ERR_UNSUPPORTED);
-    if (error) {
-        TP_LOG(TP_LOG_ERROR, "backend %s: it cannot return what it has no handler for: %s",
-            backend->options.bus.service, tp_err_text(error));
-    }
+    tp__lanclient_decline(backend->client, from, TP_ERR_PROTOCOL);
 }
 
 static void on_data(
@@ -205,7 +196,7 @@ static void on_message(tp_lanclient *client, const tp_delivery *from, tp_packet 
     } else if (backend->handlers.bus.on_message) {
         backend->handlers.bus.on_message(client, from, packet);
     } else {
-        decline(backend, from);
+        tp__lanclient_decline(client, from, TP_ERR_UNSUPPORTED);
     }
 }
 
@@ -239,7 +230,7 @@ static void on_request(tp_lanclient *client, const tp_delivery *from, tp_packet 
     } else if (backend->handlers.bus.on_request) {
         backend->handlers.bus.on_request(client, from, packet);
     } else {
-        decline(backend, from);
+        tp__lanclient_decline(client, from, TP_ERR_UNSUPPORTED);
     }
 }
 

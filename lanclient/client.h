@@ -134,8 +134,10 @@ void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err
 
 /* ---- send.c ---------------------------------------------------------------------------------- */
 
-/* Returns the delivery in hand, which there is no handler for, and confirms it at once. The link's. */
-tp_err tp__lanclient_decline(tp_lanclient *client, const tp_delivery *asked);
+/* Returns the delivery in hand, which cannot be taken, and confirms it with that very message: its
+ * sender gets it back once, with this reason (as of tp_lanclient_refuse), or, if not even that finds
+ * room or memory, from the hub, since the link is cut then. The link's: from within its handlers. */
+void tp__lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason);
 
 /* Sends an ACK if there is something to confirm. */
 void tp__lanclient_ack(tp_lanclient *client);

@@ -138,24 +138,13 @@ void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err
     request->on_reply(client, error, from, packet, request->context);
 }
 
-/* If not even that finds room or memory, the link is cut: the hub returns what is not confirmed,
- * this message with it, and nothing is lost in silence. */
-static void decline(tp_lanclient *client, tp_session_id session, const tp_delivery *from) {
-    tp_err error = tp__lanclient_decline(client, from);
-    if (error && tp_server_disconnect(client->network, session)) {
-        TP_LOG(TP_LOG_ERROR, "lanclient %s: it cannot return what it has no handler for: %s",
-            client->service, tp_err_text(error));
-    }
-}
-
-static void on_message(
-    tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
+static void on_message(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
     bool request = header->kind == TP_BUS_REQUEST;
     void (*handler)(tp_lanclient *, const tp_delivery *, tp_packet *) =
         request ? client->handlers.on_request : client->handlers.on_message;
     tp_delivery from = delivery_of(client, header);
     if (!handler) {
-        decline(client, session, &from);
+        tp__lanclient_decline(client, &from, TP_ERR_UNSUPPORTED);
         return;
     }
     tp_packet_pull_head(packet, TP_BUS_HEADER);
@@ -225,7 +214,7 @@ static void dispatch(
     case TP_BUS_ANY:
     case TP_BUS_ALL:
     case TP_BUS_REQUEST:
-        on_message(client, session, header, packet);
+        on_message(client, header, packet);
         break;
     case TP_BUS_REPLY:
         on_reply(client, header, packet);

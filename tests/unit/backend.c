@@ -398,9 +398,74 @@ static void allocates_nothing_for_messages(void) {
     close_all();
 }
 
+/* ---- what it does not take ---------------------------------------------------------------------- */
+
+/* `from` has had one message returned, and its connection is the next to go. */
+static void lose_link_after_return(party *from) {
+    unsigned ups = arena.ups;
+    AWAIT(from->returns == 1);
+    unsigned downs = from->peer_downs;
+    hub_cut(hub, service_peer(&arena));
+    AWAIT(from->peer_downs == downs + 1);
+    CHECK_EQ(from->returns, 1);
+    AWAIT(arena.ups == ups + 1);
+}
+
+static void what_it_returns_comes_back_once(void) {
+    party chat;
+    hub = hub_open_default();
+    service_init(&arena, hub, "arena");
+    arena.handlers.bus.on_message = NULL;
+    service_start(&arena);
+    tp_lanclient *client = tp_backend_client(arena.backend);
+    party_join(&chat, hub, "chat", "c");
+    party_join(&gate, hub, "gate", "one");
+    AWAIT(chat.peer_ups == 2); /* and the arena knows both */
+    say_join(&gate, SESSION(1, 1), 1);
+
+    client_confirm_no_more(client);
+    CHECK_EQ(say(&chat, service_peer(&arena), "no handler", NULL), TP_OK);
+    lose_link_after_return(&chat);
+    CHECK_EQ(chat.returned.reason, TP_ERR_UNSUPPORTED);
+    client_confirm_again(client);
+
+    client_confirm_no_more(client);
+    say_bytes("no gate's to say", 3);
+    lose_link_after_return(&gate);
+    CHECK_EQ(gate.returned.reason, TP_ERR_PROTOCOL);
+    client_confirm_again(client);
+    party_leave(&chat);
+    close_all();
+}
+
+/* Nor has it room for another message of its own, while the hub confirms nothing. */
+static void what_it_cannot_even_return_comes_back(void) {
+    party chat;
+    hub = hub_open_default();
+    service_init(&arena, hub, "arena");
+    arena.handlers.bus.on_message = NULL;
+    arena.options.bus.max_unconfirmed = 1;
+    service_start(&arena);
+    party_join(&chat, hub, "chat", "c");
+    hub_confirm_no_more(hub);
+    tp_packet *packet = text_packet("the one");
+    CHECK_EQ(tp_lanclient_send(tp_backend_client(arena.backend), self(&chat), packet, NULL), TP_OK);
+    tp_packet_release(packet);
+    AWAIT(chat.messages == 1);
+    CHECK_EQ(say_all(&chat, "arena", "no handler", NULL), TP_OK); /* a copy confirms nothing */
+    AWAIT(chat.returns == 1);
+    CHECK_EQ(chat.returned.reason, TP_ERR_PEER_LOST);
+    AWAIT(arena.ups == 2);
+    hub_confirm_again(hub);
+    party_leave(&chat);
+    service_leave(&arena);
+    hub_close(hub);
+}
+
 CHECK_MAIN(CASE(a_stop_stays_one_whoever_starts), CASE(takes_each_join_once),
     CASE(replaces_who_has_the_place), CASE(knows_whose_messages_they_are),
     CASE(returns_what_is_no_gates_to_say), CASE(refuses_more_than_it_takes),
     CASE(takes_a_gate_once_another_has_gone), CASE(does_not_confuse_gates),
     CASE(passes_on_everything_else), CASE(says_what_is_wrong_with_a_message),
-    CASE(refuses_options_that_cannot_be), CASE(allocates_nothing_for_messages))
+    CASE(refuses_options_that_cannot_be), CASE(allocates_nothing_for_messages),
+    CASE(what_it_returns_comes_back_once), CASE(what_it_cannot_even_return_comes_back))

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "lanclient/client.h"
 #include "lanserver/bus/hub_internal.h"
 #include "os/thread.h"
 #include "twinport/lanclient.h"
@@ -114,6 +115,29 @@ static inline tp_session_id hub_session_of(tp__hub *hub, tp_peer_id id) {
     }
     tp_mutex_unlock(&hub->directory);
     return session;
+}
+
+/* Ends a peer's connection at once, from the hub's side. */
+static inline void hub_cut(tp__hub *hub, tp_peer_id id) {
+    tp_session_id session = hub_session_of(hub, id);
+    REQUIRE(session != TP_NO_SESSION);
+    CHECK(tp_server_disconnect(hub->server, session));
+}
+
+/* From here on the hub confirms nothing but by the way, until it is let again. */
+static inline void hub_confirm_no_more(tp__hub *hub) {
+    AWAIT(!atomic_exchange(&hub->sweep_armed, true));
+}
+static inline void hub_confirm_again(tp__hub *hub) {
+    atomic_store(&hub->sweep_armed, false);
+}
+
+/* The same of a client, which looks after nothing else by the clock either. */
+static inline void client_confirm_no_more(tp_lanclient *client) {
+    AWAIT(!atomic_exchange(&client->tick_armed, true));
+}
+static inline void client_confirm_again(tp_lanclient *client) {
+    atomic_store(&client->tick_armed, false);
 }
 
 static inline tp__hub_account hub_account(tp__hub *hub) {

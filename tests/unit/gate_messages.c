@@ -470,6 +470,27 @@ static void holds_up_nobody_with_a_join_that_is_too_large(void) {
     service_kill(&other);
 }
 
+/* The gate says that it is none of a service's and that it is dealt with, both at once. */
+static void returns_once_what_is_no_services_to_say(void) {
+    party odd;
+    open_all();
+    tp_lanclient *client = tp__gate_client(stage.gate);
+    party_join(&odd, stage.hub, "odd", "o");
+    AWAIT(odd.peer_ups == 2);
+    client_confirm_no_more(client);
+    CHECK_EQ(say(&odd, tp_lanclient_self(client), "nonsense", NULL), TP_OK);
+    AWAIT(odd.returns == 1);
+    CHECK_EQ(odd.returned.reason, TP_ERR_PROTOCOL);
+    hub_cut(stage.hub, tp_lanclient_self(client));
+    AWAIT(odd.peer_downs == 1);
+    CHECK_EQ(odd.returns, 1);
+    AWAIT(odd.peer_ups == 3);
+    client_confirm_again(client);
+    CHECK_EQ(stage_account(&stage).malformed, 1);
+    party_leave(&odd);
+    close_all();
+}
+
 CHECK_MAIN(CASE(says_who_comes_and_why_he_goes), CASE(carries_messages_both_ways),
     CASE(keeps_the_order), CASE(tells_many_by_one_message_for_each_gate), CASE(tells_a_crowd),
     CASE(kicks_with_a_code), CASE(gives_players_to_the_peer_with_the_fewest),
@@ -477,4 +498,5 @@ CHECK_MAIN(CASE(says_who_comes_and_why_he_goes), CASE(carries_messages_both_ways
     CASE(lets_nobody_else_talk_to_players), CASE(moves_to_another_service),
     CASE(moves_to_another_peer_of_the_same_service), CASE(says_when_there_is_nowhere_to_move),
     CASE(knows_no_more_services_than_it_may), CASE(forgets_services_that_are_gone),
-    CASE(holds_up_nobody_with_a_join_that_is_too_large))
+    CASE(holds_up_nobody_with_a_join_that_is_too_large),
+    CASE(returns_once_what_is_no_services_to_say))

@@ -40,13 +40,6 @@ static void holder_join(party *of, const tp__hub *hub, const char *instance) {
     AWAIT(of->ups == 1);
 }
 
-/* Ends a peer's connection at once, from the hub's side. */
-static void cut(tp__hub *hub, tp_peer_id id) {
-    tp_session_id session = hub_session_of(hub, id);
-    REQUIRE(session != TP_NO_SESSION);
-    CHECK(tp_server_disconnect(hub->server, session));
-}
-
 static void what_a_lost_peer_has_not_confirmed_comes_back(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
@@ -60,7 +53,7 @@ static void what_a_lost_peer_has_not_confirmed_comes_back(void) {
     CHECK_EQ(ask(&a, lost, "lost?", 60000), TP_OK);
     AWAIT(b.messages == 1 && hub_account(hub).outstanding == 101);
     CHECK_EQ(a.returns, 0);
-    cut(hub, lost);
+    hub_cut(hub, lost);
     AWAIT(a.returns == 100 && a.replies == 1 && a.peer_downs == 1);
     CHECK_EQ(a.returned.ticket, ticket);
     CHECK_EQ(a.returned.reason, TP_ERR_PEER_LOST);
@@ -282,19 +275,10 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
 
 /* ---- what has come back, and then the connection is lost ---------------------------------------- */
 
-/* From here on the hub confirms nothing but by the way. */
-static void confirm_no_more(tp__hub *hub) {
-    AWAIT(!atomic_exchange(&hub->sweep_armed, true));
-}
-
-static void confirm_again(tp__hub *hub) {
-    atomic_store(&hub->sweep_armed, false);
-}
-
 /* So many have come back, and it stays at that when the connection is lost. */
 static void lose_link_after(tp__hub *hub, party *a, unsigned returns) {
     AWAIT(a->returns == returns);
-    cut(hub, self(a));
+    hub_cut(hub, self(a));
     AWAIT(a->ups == 2);
     CHECK_EQ(a->downs, 1);
     CHECK_EQ(a->returns, returns);
@@ -309,12 +293,12 @@ static void what_has_come_back_does_not_come_again(void) {
     party a;
     tp_ticket ticket = 0;
     party_join(&a, hub, "chat", "a");
-    confirm_no_more(hub);
+    hub_confirm_no_more(hub);
     CHECK_EQ(say(&a, 12345, "anybody?", &ticket), TP_OK);
     lose_link_after(hub, &a, 1);
     CHECK_EQ(a.returned.ticket, ticket);
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
-    confirm_again(hub);
+    hub_confirm_again(hub);
     party_leave(&a);
     hub_close(hub);
 }
@@ -323,11 +307,11 @@ static void what_the_hub_has_answered_is_not_lost(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_join(&a, hub, "chat", "a");
-    confirm_no_more(hub);
+    hub_confirm_no_more(hub);
     CHECK_EQ(ask(&a, TP_HUB, "stats", 0), TP_OK);
     AWAIT(a.replies == 1);
     lose_link_after(hub, &a, 0);
-    confirm_again(hub);
+    hub_confirm_again(hub);
     party_leave(&a);
     hub_close(hub);
 }
@@ -346,11 +330,11 @@ static void what_has_come_back_from_all_does_not_come_again(void) {
         AWAIT(small[i].ups == 1);
     }
     AWAIT(a.peer_ups == 2);
-    confirm_no_more(hub);
+    hub_confirm_no_more(hub);
     CHECK_EQ(say_all(&a, "small", large, NULL), TP_OK);
     lose_link_after(hub, &a, 2);
     CHECK_EQ(a.returned.reason, TP_ERR_TOO_LARGE);
-    confirm_again(hub);
+    hub_confirm_again(hub);
     party_leave(&a);
     party_leave(&small[0]);
     party_leave(&small[1]);

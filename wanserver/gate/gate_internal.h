@@ -282,7 +282,7 @@ bool tp__gate_pump_all(tp__gate *gate);
 void tp__gate_on_recv(tp_server *server, tp_session_id session, tp_packet *packet);
 void tp__gate_on_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet);
 void tp__gate_on_returned(tp_lanclient *client, const tp_returned *returned);
-/* The message, or request, is none of a service's: back to it. */
+/* The message, or request, in hand is none of a service's: back to it. */
 void tp__gate_on_malformed(tp__gate *gate, const tp_delivery *from);
 
 /* ---- requests.c: kick and move --------------------------------------------------------------------- */

@@ -293,7 +293,9 @@ tp_err tp_lanclient_reply(
 
 /* Refuses to answer a request: its sender gets `reason` (TP_ERR_UNSUPPORTED, TP_ERR_FULL,
  * TP_ERR_NO_ROUTE, TP_ERR_NO_MEMORY, TP_ERR_CANCELLED or TP_ERR_PROTOCOL) at once instead of a
- * time-out. */
+ * time-out, which it has if this fails. Another message can be refused as well, and comes back to its
+ * sender's on_returned; but it counts as handled when on_message returns, whether this has failed or
+ * not, and comes back a second time if the connection is lost just then. A request does not. */
 tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *request, tp_err reason);
 
 /* ---- looking around: any thread, any handler ----------------------------------------------- */
