@@ -70,20 +70,44 @@ static uint32_t to_keyed(passage *way, tp__service *service) {
     return conclude(way, 0, reason);
 }
 
-/* The next in turn; one that has gone or is at its limits is passed over. */
+/* How much a reason tells that a peer gives of several: the most one that passes, since the message
+ * may be sent again then, and the least that a peer is gone. */
+static unsigned weight_of(tp_bus_reason reason) {
+    switch (reason) {
+    case TP_BUS_QUEUE_FULL:
+        return 5;
+    case TP_BUS_UNCONFIRMED_FULL:
+        return 4;
+    case TP_BUS_NO_MEMORY:
+        return 3;
+    case TP_BUS_TOO_LARGE:
+        return 2;
+    case TP_BUS_NO_PEER:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+/* The next in turn; one that has gone or is at its limits is passed over. Why nobody takes it does not
+ * depend on whose turn it is. */
 static uint32_t to_next(passage *way, tp__service *service) {
     uint32_t count = tp__service_count(service);
     uint32_t turn = count > 1 ? tp__service_turn(service) : 0;
-    uint32_t id = 0;
-    tp_bus_reason reason = TP_BUS_NO_SERVICE;
+    uint32_t missed = 0;
+    tp_bus_reason why = TP_BUS_NO_SERVICE;
     for (uint32_t i = 0; i < count; i++) {
-        id = tp__member_id(tp__service_member(service, (turn + i) % count));
-        reason = deliver(way, id);
-        if (reason == TP_BUS_DELIVERED) {
-            break;
+        uint32_t id = tp__member_id(tp__service_member(service, (turn + i) % count));
+        tp_bus_reason reason = deliver(way, id);
+        if (TP_LIKELY(reason == TP_BUS_DELIVERED)) {
+            return conclude(way, id, TP_BUS_DELIVERED);
+        }
+        if (weight_of(reason) > weight_of(why)) {
+            why = reason;
+            missed = id;
         }
     }
-    return conclude(way, id, reason);
+    return conclude(way, missed, why);
 }
 
 static uint32_t to_any(passage *way) {

@@ -233,6 +233,49 @@ static void an_error_that_is_none_goes_back(void) {
     hub_close(hub);
 }
 
+static unsigned unconfirmed_full; /* messages that came back with this reason */
+
+static void count_unconfirmed_full(tp_lanclient *client, const tp_returned *returned) {
+    tp_mutex_lock(&stage_mutex);
+    unconfirmed_full += returned->bus_reason == TP_BUS_UNCONFIRMED_FULL;
+    tp_mutex_unlock(&stage_mutex);
+    party_on_returned(client, returned);
+}
+
+/* One peer is at its limit, another one is ending and keeps its socket open: whosever turn it is, there
+ * is somebody, who has no room. */
+static void why_nobody_takes_it_is_no_matter_of_turns(void) {
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    options.unconfirmed_limit = 1;
+    tp__hub *hub = hub_open(&options);
+    party a;
+    party_init(&a, hub, "chat", "a");
+    a.handlers.on_returned = count_unconfirmed_full;
+    unconfirmed_full = 0;
+    party_start(&a);
+    AWAIT(a.ups == 1);
+    raw_peer *full = raw_join(hub);
+    uint32_t full_id = tp_bus_get_u32(raw_in + TP_BUS_HEADER + 4);
+    raw_peer *ending = raw_join(hub);
+    uint32_t ending_id = tp_bus_get_u32(raw_in + TP_BUS_HEADER + 4);
+    CHECK_EQ(say(&a, full_id, "the one", NULL), TP_OK);
+    CHECK(tp_server_disconnect_after_send(
+        hub->server, hub_session_of(hub, ending_id), TP_CLOSE_KICKED));
+    for (unsigned i = 1; i <= 4; i++) {
+        CHECK_EQ(say_any(&a, "raw", TP_NO_KEY, "one more", NULL), TP_OK);
+        AWAIT(a.returns == i);
+        CHECK_EQ(a.returned.reason, TP_ERR_FULL);
+        CHECK_EQ(a.returned.peer, full_id);
+    }
+    CHECK_EQ(unconfirmed_full, 4);
+    raw_close(full, false);
+    raw_close(ending, false);
+    party_leave(&a);
+    hub_close(hub);
+}
+
 /* ---- a hub that says what it should not ------------------------------------------------------- */
 
 static tp_bus_header hub_says; /* after a WELCOME that announces a peer, instead of that peer */
@@ -518,7 +561,7 @@ static void nobody_keeps_a_peer_that_has_gone(void) {
 
 CHECK_MAIN(CASE(whoever_is_full_is_passed_over), CASE(whoever_is_ending_is_passed_over),
     CASE(a_copy_of_an_all_that_finds_no_room_comes_back), CASE(an_error_that_is_none_goes_back),
-    CASE(a_hub_that_speaks_too_soon_is_left), CASE(what_cannot_even_be_refused_comes_back),
-    CASE(what_is_not_there_is_refused), CASE(clients_without_a_name_share_the_keys),
-    CASE(a_packet_not_taken_keeps_its_cursor), CASE(at_every_allocation_of_a_clients_life),
-    CASE(nobody_keeps_a_peer_that_has_gone))
+    CASE(why_nobody_takes_it_is_no_matter_of_turns), CASE(a_hub_that_speaks_too_soon_is_left),
+    CASE(what_cannot_even_be_refused_comes_back), CASE(what_is_not_there_is_refused),
+    CASE(clients_without_a_name_share_the_keys), CASE(a_packet_not_taken_keeps_its_cursor),
+    CASE(at_every_allocation_of_a_clients_life), CASE(nobody_keeps_a_peer_that_has_gone))
