@@ -18,8 +18,9 @@
  * connection is opened only after the last one's on_leave. The tick and the other tasks run on any
  * worker.
  *
- * `mutex` is short: nothing is called under it but the queueing of a packet and the requests' and
- * the known peers' own mutexes. No handler of the user's runs under any lock.
+ * `mutex` is short: nothing is called under it but the queueing of a packet, the posting of the drain
+ * and the stop of the network, and the requests' and the known peers' own mutexes. No handler of the
+ * user's runs under any lock.
  */
 #ifndef TWINPORT_LANCLIENT_CLIENT_H
 #define TWINPORT_LANCLIENT_CLIENT_H
@@ -54,9 +55,10 @@ struct tp_lanclient {
     tp_server *network;
 
     tp_mutex mutex;
-    tp_condition changed; /* network_told */
+    tp_condition changed; /* network_told, starting */
     tp__link_state state; /* mutex, like all up to `handled` */
     bool started;
+    bool starting; /* a thread is inside tp_lanclient_start() */
     bool stopping;
     bool network_told; /* to stop */
     uint64_t stop_by_ms;
@@ -141,6 +143,8 @@ void tp__lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err
 
 /* Sends an ACK if there is something to confirm. */
 void tp__lanclient_ack(tp_lanclient *client);
+/* The same under the mutex. */
+void tp__lanclient_ack_locked(tp_lanclient *client);
 
 /* ---- tick.c: what is due by the clock -------------------------------------------------------- */
 

@@ -181,12 +181,26 @@ void tp_lanclient_destroy(tp_lanclient *client) {
 
 /* ---- start and stop ------------------------------------------------------------------------- */
 
+/* Under the mutex, like the look at what it follows from: let go of in between, somebody else might
+ * stop the network, wait for it and start it again, and the stop would hit that run. */
 static void stop_network(tp_lanclient *client) {
-    tp__lanclient_ack(
-        client); /* what has been handled up to here need not come back to its senders */
+    /* What has been handled up to here need not come back to its senders. */
+    tp__lanclient_ack_locked(client);
     tp_server_stop(client->network);
-    tp_mutex_lock(&client->mutex);
     client->network_told = true;
+    tp_condition_wake_all(&client->changed);
+}
+
+/* The last that a start does: from here on a wait need not wait for it. */
+static void end_start(tp_lanclient *client, bool runs) {
+    tp_mutex_lock(&client->mutex);
+    client->starting = false;
+    if (!runs) {
+        client->started = false;
+        client->state = TP__LINK_OFF;
+    } else if (client->stopping) {
+        stop_network(client); /* whoever asked for it may have found nothing to stop yet */
+    }
     tp_condition_wake_all(&client->changed);
     tp_mutex_unlock(&client->mutex);
 }
@@ -198,17 +212,10 @@ static tp_err begin(tp_lanclient *client) {
     if (error && error != TP_ERR_STATE) {
         tp_server_stop(client->network);
         (void)tp_server_wait(client->network, -1);
-        tp_mutex_lock(&client->mutex);
-        client->started = false;
-        client->state = TP__LINK_OFF;
-        tp_mutex_unlock(&client->mutex);
         return error;
     }
     tp__trim_start(client);
     tp__link_schedule(client, true);
-    if (tp__lanclient_stopping(client)) {
-        stop_network(client); /* whoever asked for it may have found nothing to stop yet */
-    }
     return TP_OK;
 }
 
@@ -217,6 +224,7 @@ tp_err tp_lanclient_start(tp_lanclient *client) {
     bool running = client->started;
     if (!running) {
         client->started = true;
+        client->starting = true;
         client->stopping = false;
         client->network_told = false;
         client->attempts = 0;
@@ -228,14 +236,11 @@ tp_err tp_lanclient_start(tp_lanclient *client) {
         return TP_ERR_STATE;
     }
     tp_err error = tp_server_start(client->network);
-    if (error) {
-        tp_mutex_lock(&client->mutex);
-        client->started = false;
-        client->state = TP__LINK_OFF;
-        tp_mutex_unlock(&client->mutex);
-        return error;
+    if (!error) {
+        error = begin(client);
     }
-    return begin(client);
+    end_start(client, error == TP_OK);
+    return error;
 }
 
 /* Comes round until everything is confirmed, or the time is over. */
@@ -244,23 +249,22 @@ static void drain(void *context) {
     tp_mutex_lock(&client->mutex);
     bool done = client->state != TP__LINK_UP || tp__unconfirmed_count(&client->unconfirmed) == 0 ||
                 tp_clock_ms() >= client->stop_by_ms;
-    tp_mutex_unlock(&client->mutex);
     if (done || tp_server_post(client->network, DRAIN_LOOK_MS, drain, client) != TP_OK) {
         stop_network(client);
     }
+    tp_mutex_unlock(&client->mutex);
 }
 
 void tp_lanclient_stop(tp_lanclient *client) {
     tp_mutex_lock(&client->mutex);
-    bool begin = client->started && !client->stopping;
-    if (begin) {
+    if (client->started && !client->stopping) {
         client->stopping = true;
         client->stop_by_ms = tp_clock_ms() + client->options.drain_timeout_ms;
+        if (tp_server_post(client->network, 1, drain, client) != TP_OK) {
+            stop_network(client);
+        }
     }
     tp_mutex_unlock(&client->mutex);
-    if (begin && tp_server_post(client->network, 1, drain, client) != TP_OK) {
-        stop_network(client);
-    }
 }
 
 bool tp__lanclient_stopping(tp_lanclient *client) {
@@ -279,9 +283,18 @@ static int left_of(int timeout_ms, uint64_t since_ms) {
     return passed < (uint64_t)timeout_ms ? timeout_ms - (int)passed : 0;
 }
 
+/* Under the mutex. */
+static bool is_stopping(const tp_lanclient *client) {
+    return client->started && client->stopping;
+}
+
 /*
  * Waiting for the drain would hang on a worker of this very client, so the network is asked first:
- * it knows its own threads. It says TP_ERR_STATE as long as it was not told to stop.
+ * it knows its own threads. It says TP_ERR_STATE as long as it was not told to stop, and again when
+ * that is over.
+ *
+ * A start that is under way is waited for as well, since it would go on in the next run otherwise. If
+ * it fails there is nothing left to stop.
  */
 tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     uint64_t since = tp_clock_ms();
@@ -290,19 +303,24 @@ tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
         return error;
     }
     tp_mutex_lock(&client->mutex);
-    bool stopping = client->started && client->stopping;
+    bool asked = is_stopping(client);
     int left = timeout_ms;
-    while (stopping && !client->network_told && left != 0) {
+    while (is_stopping(client) && (client->starting || !client->network_told) && left != 0) {
         tp_condition_wait(&client->changed, &client->mutex, left);
         left = left_of(timeout_ms, since);
     }
-    bool told = client->network_told;
+    bool over = !is_stopping(client);
+    bool told = !client->starting && client->network_told;
     tp_mutex_unlock(&client->mutex);
-    if (!stopping) {
-        return TP_ERR_STATE;
+    if (over) {
+        return asked ? TP_OK : TP_ERR_STATE;
+    }
+    if (!told) {
+        return TP_ERR_TIMED_OUT;
     }
     if (error) {
-        error = told ? tp_server_wait(client->network, left) : TP_ERR_TIMED_OUT;
+        error = tp_server_wait(client->network, left);
+        error = error == TP_ERR_STATE ? TP_OK : error; /* an earlier look has found its end */
     }
     if (!error) {
         tp_mutex_lock(&client->mutex);

@@ -318,18 +318,19 @@ void tp__lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err
 /* ---- confirmation ---------------------------------------------------------------------------- */
 
 /* If it cannot be sent now, the next tick tries again. */
-void tp__lanclient_ack(tp_lanclient *client) {
-    tp_packet *packet = tp_packet_new(0);
-    if (!packet) {
-        return;
-    }
-    outgoing message = {.header = {.kind = TP_BUS_ACK}, .packet = packet};
-    tp_mutex_lock(&client->mutex);
+void tp__lanclient_ack_locked(tp_lanclient *client) {
     uint32_t handled = atomic_load_explicit(&client->handled, memory_order_relaxed);
-    if (client->state == TP__LINK_UP &&
-        handled != atomic_load_explicit(&client->told, memory_order_relaxed)) {
+    bool news = handled != atomic_load_explicit(&client->told, memory_order_relaxed);
+    tp_packet *packet = news && client->state == TP__LINK_UP ? tp_packet_new(0) : NULL;
+    if (packet) {
+        outgoing message = {.header = {.kind = TP_BUS_ACK}, .packet = packet};
         queue(client, &message);
+        tp_packet_release(packet);
     }
+}
+
+void tp__lanclient_ack(tp_lanclient *client) {
+    tp_mutex_lock(&client->mutex);
+    tp__lanclient_ack_locked(client);
     tp_mutex_unlock(&client->mutex);
-    tp_packet_release(packet);
 }

@@ -227,9 +227,10 @@ tp_err tp_lanclient_start(tp_lanclient *client);
  */
 void tp_lanclient_stop(tp_lanclient *client);
 
-/* Waits until a stop has finished, at most timeout_ms (-1: for ever). After TP_OK no handler runs
- * any more and it may be started again. TP_ERR_TIMED_OUT, TP_ERR_WRONG_THREAD (from a handler of
- * this client), TP_ERR_STATE (nobody asked it to stop). One thread at a time. */
+/* Waits until a stop has finished, at most timeout_ms (-1: for ever); one that came while it was
+ * being started also until that call is over, and no longer if that call fails. After TP_OK no
+ * handler runs any more and it may be started again. TP_ERR_TIMED_OUT, TP_ERR_WRONG_THREAD (from a
+ * handler of this client), TP_ERR_STATE (nobody asked it to stop). One thread at a time. */
 tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms);
 
 /* Frees. A stop that is under way is waited for; one that nobody asked for happens here, without

@@ -1,0 +1,154 @@
+/*
+ * What happens between two steps of a client's start and stop: another thread is quicker, at the one
+ * moment at which it matters.
+ *
+ * The client's own lanclient.c calls the moment_... below for the real ones.
+ */
+#undef tp__tick_start
+#undef tp_condition_wait
+#undef tp_mutex_unlock
+#undef tp_server_post
+#include "bus_stage.h"
+
+static party a;
+static void (*in_begin)(void); /* within a start, when the network runs */
+static bool memory_is_out;     /* ... and so the start fails */
+
+tp_err moment_tick_start(tp_lanclient *client);
+tp_err moment_tick_start(tp_lanclient *client) {
+    if (in_begin) {
+        in_begin();
+    }
+    return memory_is_out ? TP_ERR_NO_MEMORY : tp__tick_start(client);
+}
+
+/* The drain's: it never comes round, or is refused. */
+static enum { POST, SWALLOW, REFUSE } posts;
+
+tp_err moment_server_post(
+    tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context);
+tp_err moment_server_post(
+    tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context) {
+    if (posts == SWALLOW) {
+        return TP_OK;
+    }
+    return posts == REFUSE ? TP_ERR_FULL : tp_server_post(server, delay_ms, task, context);
+}
+
+static atomic_bool waits;
+
+bool moment_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms);
+bool moment_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms) {
+    atomic_store(&waits, true);
+    return tp_condition_wait(condition, mutex, timeout_ms);
+}
+
+/* The thread that is held up as soon as it lets go of a mutex. */
+static _Atomic uint64_t slow_thread;
+static atomic_bool slow_is_held, let_go;
+
+void moment_mutex_unlock(tp_mutex *mutex);
+void moment_mutex_unlock(tp_mutex *mutex) {
+    tp_mutex_unlock(mutex);
+    if (atomic_load(&slow_thread) == tp_thread_id()) {
+        atomic_store(&slow_thread, 0);
+        atomic_store(&slow_is_held, true);
+        while (!atomic_load(&let_go)) {
+            tp_thread_yield();
+        }
+    }
+}
+
+static void init(void) {
+    posts = POST;
+    atomic_store(&waits, false);
+    atomic_store(&slow_is_held, false);
+    atomic_store(&let_go, false);
+}
+
+/* ---- a start that fails ------------------------------------------------------------------------ */
+
+static tp_thread waiter;
+static bool waiter_done;
+static tp_err waited;
+
+static void wait_for_stop(void *context) {
+    (void)context;
+    tp_err error = tp_lanclient_wait(a.client, -1);
+    tp_mutex_lock(&stage_mutex);
+    waited = error;
+    waiter_done = true;
+    tp_condition_wake_all(&stage_changed);
+    tp_mutex_unlock(&stage_mutex);
+}
+
+/* Its drain is among the tasks that the failing start drops. */
+static void stop_and_wait_elsewhere(void) {
+    posts = SWALLOW;
+    tp_lanclient_stop(a.client);
+    REQUIRE(tp_thread_start(&waiter, "waiter", wait_for_stop, NULL) == TP_OK);
+    while (!atomic_load(&waits)) {
+        tp_thread_yield();
+    }
+    posts = POST;
+}
+
+static void a_stop_while_a_start_fails_is_over_with_it(void) {
+    tp__hub *hub = hub_open_default();
+    init();
+    party_init(&a, hub, "chat", "a");
+    REQUIRE(tp_lanclient_create(&a.options, &a.handlers, &a.client) == TP_OK);
+    in_begin = stop_and_wait_elsewhere;
+    memory_is_out = true;
+    CHECK_EQ(tp_lanclient_start(a.client), TP_ERR_NO_MEMORY);
+    in_begin = NULL;
+    memory_is_out = false;
+    AWAIT(waiter_done);
+    tp_thread_join(&waiter);
+    CHECK_EQ(waited, TP_OK);
+    CHECK_EQ(tp_lanclient_wait(a.client, 0), TP_ERR_STATE);
+    REQUIRE(tp_lanclient_start(a.client) == TP_OK);
+    AWAIT(a.ups == 1);
+    party_leave(&a);
+    hub_close(hub);
+}
+
+/* ---- a stop that is slow ----------------------------------------------------------------------- */
+
+static tp_thread stopper;
+
+static void stop_slowly(void *context) {
+    (void)context;
+    atomic_store(&slow_thread, tp_thread_id());
+    tp_lanclient_stop(a.client);
+}
+
+static void stop_slowly_elsewhere(void) {
+    REQUIRE(tp_thread_start(&stopper, "stopper", stop_slowly, NULL) == TP_OK);
+    while (!atomic_load(&slow_is_held)) {
+        tp_thread_yield();
+    }
+}
+
+/* It is held up from the first start to the second one. */
+static void a_stop_does_not_end_the_next_run(void) {
+    tp__hub *hub = hub_open_default();
+    init();
+    party_init(&a, hub, "chat", "a");
+    REQUIRE(tp_lanclient_create(&a.options, &a.handlers, &a.client) == TP_OK);
+    posts = REFUSE; /* so that it stops the network itself */
+    in_begin = stop_slowly_elsewhere;
+    CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
+    in_begin = NULL;
+    CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
+    CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
+    atomic_store(&let_go, true);
+    tp_thread_join(&stopper);
+    posts = POST;
+    CHECK_EQ(tp_server_wait(a.client->network, 0), TP_ERR_STATE); /* it runs */
+    AWAIT(a.ups == 1);
+    party_leave(&a);
+    hub_close(hub);
+}
+
+CHECK_MAIN(CASE(a_stop_while_a_start_fails_is_over_with_it), CASE(a_stop_does_not_end_the_next_run))
