@@ -1,9 +1,11 @@
 /*
  * What happens between two steps of the gate: another thread is quicker, at the one moment at which it matters.
  *
- * The gate's own gate.c calls moment_clock_ms and moment_server_start for the real ones.
+ * The gate's own gate.c calls moment_clock_ms, moment_server_start and moment_mutex_unlock for the real
+ * ones.
  */
 #undef tp_clock_ms
+#undef tp_mutex_unlock
 #undef tp_server_start
 #include "gate_stage.h"
 #include "os/clock.h"
@@ -68,11 +70,45 @@ static void who_is_kept_since_a_tick_began_is_not_overdue(void) {
 /* ---- the start ------------------------------------------------------------------------------- */
 
 static bool stop_before_start;
+static bool stop_slowly_before_start;
+static tp_thread stopper;
+
+/* The thread that is held up as soon as it lets go of a mutex. */
+static _Atomic uint64_t slow_thread;
+static atomic_bool slow_is_held, let_go;
+
+void moment_mutex_unlock(tp_mutex *mutex);
+void moment_mutex_unlock(tp_mutex *mutex) {
+    tp_mutex_unlock(mutex);
+    if (atomic_load(&slow_thread) == tp_thread_id()) {
+        atomic_store(&slow_thread, 0);
+        atomic_store(&slow_is_held, true);
+        while (!atomic_load(&let_go)) {
+            tp_thread_yield();
+        }
+    }
+}
+
+static void stop_slowly(void *context) {
+    (void)context;
+    atomic_store(&slow_thread, tp_thread_id());
+    tp__gate_stop(stage.gate);
+}
+
+static void stop_slowly_elsewhere(void) {
+    REQUIRE(tp_thread_start(&stopper, "stopper", stop_slowly, NULL) == TP_OK);
+    while (!atomic_load(&slow_is_held)) {
+        tp_thread_yield();
+    }
+}
 
 tp_err moment_server_start(tp_server *server);
 tp_err moment_server_start(tp_server *server) {
     if (stop_before_start) {
         tp__gate_stop(stage.gate);
+    }
+    if (stop_slowly_before_start) {
+        stop_slowly_elsewhere();
     }
     return tp_server_start(server);
 }
@@ -90,5 +126,22 @@ static void a_stop_while_it_starts_is_not_lost(void) {
     hub_close(hub);
 }
 
-CHECK_MAIN(
-    CASE(who_is_kept_since_a_tick_began_is_not_overdue), CASE(a_stop_while_it_starts_is_not_lost))
+/* It is held up from the first start to the second one. */
+static void a_stop_does_not_end_the_next_run(void) {
+    stage_init(&stage, hub_open_default());
+    stop_slowly_before_start = true;
+    stage_start_gate(&stage);
+    stop_slowly_before_start = false;
+    CHECK_EQ(tp__gate_wait(stage.gate, -1), TP_OK);
+    CHECK_EQ(tp__gate_start(stage.gate, stage.server), TP_OK);
+    atomic_store(&let_go, true);
+    tp_thread_join(&stopper);
+    CHECK_EQ(tp_server_wait(stage.server, 0), TP_ERR_STATE); /* it runs */
+    AWAIT(tp_lanclient_self(tp__gate_client(stage.gate)) != TP_NO_PEER);
+    tp__hub *hub = stage.hub;
+    stage_close(&stage);
+    hub_close(hub);
+}
+
+CHECK_MAIN(CASE(who_is_kept_since_a_tick_began_is_not_overdue),
+    CASE(a_stop_while_it_starts_is_not_lost), CASE(a_stop_does_not_end_the_next_run))

@@ -211,11 +211,10 @@ static tp_err begin(tp__gate *gate) {
     }
     tp_mutex_lock(&gate->mutex);
     tp__gate_arm(gate);
-    bool stopping = gate->stopping;
-    tp_mutex_unlock(&gate->mutex);
-    if (stopping) {
+    if (gate->stopping) {
         tp_server_stop(gate->server); /* whoever asked for it may have found nothing to stop yet */
     }
+    tp_mutex_unlock(&gate->mutex);
     return TP_OK;
 }
 
@@ -243,14 +242,15 @@ tp_err tp__gate_start(tp__gate *gate, tp_server *server) {
     return error;
 }
 
+/* The mutex is not let go of in between: somebody else might stop the server, wait for it and start it
+ * again, and the stop would hit that run. */
 void tp__gate_stop(tp__gate *gate) {
     tp_mutex_lock(&gate->mutex);
-    bool begin = gate->started && !gate->stopping;
-    gate->stopping |= begin;
-    tp_mutex_unlock(&gate->mutex);
-    if (begin) {
+    if (gate->started && !gate->stopping) {
+        gate->stopping = true;
         tp_server_stop(gate->server);
     }
+    tp_mutex_unlock(&gate->mutex);
 }
 
 /* How much of the time is left, or -1. */
