@@ -4,6 +4,11 @@
  * Most counts travel in messages that go to the client anyway. For the rest there is the sweep, a
  * task that runs while anybody may have something to be told: it sends an ACK to each peer whose
  * news is older than one round. Runs on any worker; one at a time.
+ *
+ * A round that could not be posted would leave its peers without word until somebody's next message.
+ * So the first one is posted at start, or the hub does not start: from then on there is room for all
+ * delayed tasks that the hub ever has waiting (a sweep, a last look or two, HELLO's deadline, the
+ * drain), and posting fails only when the server stops, whose clients hear of that.
  */
 #include "lanserver/bus/hub_internal.h"
 #include "twinport/log.h"
@@ -14,17 +19,26 @@
 
 static void sweep(void *context);
 
-static void arm(tp__hub *hub) {
-    if (atomic_exchange_explicit(&hub->sweep_armed, true, memory_order_acq_rel)) {
-        return;
-    }
-    tp_err error = tp_server_post(hub->server, SWEEP_MS, sweep, hub);
+/* A sweep, or a last look, a round from now. */
+static void post(tp__hub *hub, void (*look)(void *context)) {
+    tp_err error = tp_server_post(hub->server, SWEEP_MS, look, hub);
     if (error) {
         atomic_store_explicit(&hub->sweep_armed, false, memory_order_release);
         if (error != TP_ERR_STATE) {
             TP_LOG(TP_LOG_WARNING, "bus: confirmations may be late: %s", tp_err_text(error));
         }
     }
+}
+
+static void arm(tp__hub *hub) {
+    if (!atomic_exchange_explicit(&hub->sweep_armed, true, memory_order_acq_rel)) {
+        post(hub, sweep);
+    }
+}
+
+tp_err tp__confirm_start(tp__hub *hub) {
+    tp_err error = tp_server_post(hub->server, SWEEP_MS, sweep, hub);
+    return error == TP_ERR_STATE ? TP_OK : error; /* it has been stopped already */
 }
 
 /* If it cannot be sent now, the next sweep tries again. */
@@ -84,9 +98,7 @@ static void sweep(void *context) {
     if (!more) {
         atomic_store_explicit(&hub->sweep_armed, false, memory_order_release);
     }
-    if (tp_server_post(hub->server, SWEEP_MS, more ? sweep : last_look, hub) != TP_OK && more) {
-        atomic_store_explicit(&hub->sweep_armed, false, memory_order_release);
-    }
+    post(hub, more ? sweep : last_look);
 }
 
 /* What comes back, or is answered by the hub, has been counted with the word of it. The store changes

@@ -179,17 +179,31 @@ tp_server *tp__hub_server(tp__hub *hub) {
     return hub->server;
 }
 
+/* Under stop_mutex, so that no stop comes in between; no handler takes it. */
+static tp_err start_server(tp__hub *hub) {
+    tp_err error = tp_server_start(hub->server);
+    if (error) {
+        return error;
+    }
+    error = tp__confirm_start(hub);
+    if (error) {
+        tp_server_stop(hub->server);
+        (void)tp_server_wait(hub->server, -1);
+    }
+    return error;
+}
+
 tp_err tp__hub_start(tp__hub *hub) {
     tp_mutex_lock(&hub->stop_mutex);
     bool running = hub->started;
     if (!running) {
         tp_random_bytes(&hub->instance, sizeof hub->instance);
         atomic_store(&hub->stopping, false);
-        atomic_store(&hub->sweep_armed, false);
+        atomic_store(&hub->sweep_armed, true); /* the first sweep is the start's to post */
         hub->server_told = false;
         tp__guests_reset(&hub->guests, hub->server);
     }
-    tp_err error = running ? TP_ERR_STATE : tp_server_start(hub->server);
+    tp_err error = running ? TP_ERR_STATE : start_server(hub);
     hub->started = running || error == TP_OK;
     tp_mutex_unlock(&hub->stop_mutex);
     return error;

@@ -155,6 +155,9 @@ void tp__return(
 
 /* ---- confirm.c ---------------------------------------------------------------------------- */
 
+/* The first sweep, at start, with `sweep_armed` set before: TP_ERR_NO_MEMORY, TP_ERR_FULL. */
+tp_err tp__confirm_start(tp__hub *hub);
+
 /* `peer` has had its message number `taken` taken charge of: it will hear of it in time, unless it
  * has been told already. The session's. */
 void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken);
