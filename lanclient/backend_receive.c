@@ -162,7 +162,7 @@ static void on_malformed(tp_backend *backend, const tp_delivery *from) {
     tp__backend_count(&backend->malformed, 1);
     TP_LOG(TP_LOG_WARNING, "backend %s: gate %u says what is no gate's to say",
         backend->options.bus.service, (unsigned)from->peer);
-    tp__lanclient_decline(backend->client, from, TP_ERR_PROTOCOL);
+    tp_lanclient_decline(backend->client, from, TP_ERR_PROTOCOL);
 }
 
 static void on_data(
@@ -196,7 +196,7 @@ static void on_message(tp_lanclient *client, const tp_delivery *from, tp_packet 
     } else if (backend->handlers.bus.on_message) {
         backend->handlers.bus.on_message(client, from, packet);
     } else {
-        tp__lanclient_decline(client, from, TP_ERR_UNSUPPORTED);
+        tp_lanclient_decline(client, from, TP_ERR_UNSUPPORTED);
     }
 }
 
@@ -230,7 +230,7 @@ static void on_request(tp_lanclient *client, const tp_delivery *from, tp_packet 
     } else if (backend->handlers.bus.on_request) {
         backend->handlers.bus.on_request(client, from, packet);
     } else {
-        tp__lanclient_decline(client, from, TP_ERR_UNSUPPORTED);
+        tp_lanclient_decline(client, from, TP_ERR_UNSUPPORTED);
     }
 }
 

@@ -18,9 +18,9 @@
  * connection is opened only after the last one's on_leave. The tick and the other tasks run on any
  * worker.
  *
- * `mutex` is short: nothing is called under it but the queueing of a packet, the posting of the drain
- * and the stop of the network, and the requests' and the known peers' own mutexes. No handler of the
- * user's runs under any lock.
+ * `mutex` is short: nothing is called under it but the queueing of a packet, the posting of the
+ * drain and the stop of the network, and the requests' and the known peers' own mutexes. No
+ * handler of the user's runs under any lock.
  */
 #ifndef TWINPORT_LANCLIENT_CLIENT_H
 #define TWINPORT_LANCLIENT_CLIENT_H
@@ -135,11 +135,6 @@ void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err
     const tp_delivery *from, tp_packet *packet);
 
 /* ---- send.c ---------------------------------------------------------------------------------- */
-
-/* Returns the delivery in hand, which cannot be taken, and confirms it with that very message: its
- * sender gets it back once, with this reason (as of tp_lanclient_refuse), or, if not even that finds
- * room or memory, from the hub, since the link is cut then. The link's: from within its handlers. */
-void tp__lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason);
 
 /* Sends an ACK if there is something to confirm. */
 void tp__lanclient_ack(tp_lanclient *client);

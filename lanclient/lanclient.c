@@ -293,8 +293,8 @@ static bool is_stopping(const tp_lanclient *client) {
  * it knows its own threads. It says TP_ERR_STATE as long as it was not told to stop, and again when
  * that is over.
  *
- * A start that is under way is waited for as well, since it would go on in the next run otherwise. If
- * it fails there is nothing left to stop.
+ * A start that is under way is waited for as well, since it would go on in the next run
+ * otherwise. If it fails there is nothing left to stop.
  */
 tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     uint64_t since = tp_clock_ms();

@@ -144,7 +144,7 @@ static void on_message(tp_lanclient *client, const tp_bus_header *header, tp_pac
         request ? client->handlers.on_request : client->handlers.on_message;
     tp_delivery from = delivery_of(client, header);
     if (!handler) {
-        tp__lanclient_decline(client, &from, TP_ERR_UNSUPPORTED);
+        tp_lanclient_decline(client, &from, TP_ERR_UNSUPPORTED);
         return;
     }
     tp_packet_pull_head(packet, TP_BUS_HEADER);

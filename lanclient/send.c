@@ -303,12 +303,12 @@ tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *asked, tp_er
     return refuse(client, asked, reason, 0);
 }
 
-/* Both in one message: were the link lost between the two, the sender would get it back twice. Until
- * `handled` follows, another thread's message may say the older count, which does no harm. If it does
- * not leave, `handled` must not be told: behind the cut nothing is, and the hub returns what is not
- * confirmed. (`session` is changed by the link's handlers alone.) */
-void tp__lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason) {
-    tp_err error = refuse(client, from, reason, 1);
+/* Both in one message: were the link lost between the two, the sender would get it back twice.
+ * Until `handled` follows, another thread's message may say the older count, which does no harm.
+ * If it does not leave, `handled` must not be told: behind the cut nothing is, and the hub
+ * returns what is not confirmed. (`session` is changed by the link's handlers alone.) */
+void tp_lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason) {
+    tp_err error = refuse(client, from, reason_of(reason) ? reason : TP_ERR_UNSUPPORTED, 1);
     if (error && tp_server_disconnect(client->network, client->session)) {
         TP_LOG(TP_LOG_ERROR, "lanclient %s: it cannot return what it does not take: %s",
             client->service, tp_err_text(error));

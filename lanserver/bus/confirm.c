@@ -5,10 +5,10 @@
  * task that runs while anybody may have something to be told: it sends an ACK to each peer whose
  * news is older than one round. Runs on any worker; one at a time.
  *
- * A round that could not be posted would leave its peers without word until somebody's next message.
- * So the first one is posted at start, or the hub does not start: from then on there is room for all
- * delayed tasks that the hub ever has waiting (a sweep, a last look or two, HELLO's deadline, the
- * drain), and posting fails only when the server stops, whose clients hear of that.
+ * A round that could not be posted would leave its peers without word until somebody's next
+ * message. So the first one is posted at start, or the hub does not start: from then on there is
+ * room for all delayed tasks that the hub ever has waiting (a sweep, a last look or two, HELLO's
+ * deadline, the drain), and posting fails only when the server stops, whose clients hear of that.
  */
 #include "lanserver/bus/hub_internal.h"
 #include "twinport/log.h"
@@ -101,9 +101,9 @@ static void sweep(void *context) {
     post(hub, more ? sweep : last_look);
 }
 
-/* What comes back, or is answered by the hub, has been counted with the word of it. The store changes
- * nothing then; nor does it need the peer's mutex otherwise: what it tells of is in its receiver's
- * queue. */
+/* What comes back, or is answered by the hub, has been counted with the word of it. The store
+ * changes nothing then; nor does it need the peer's mutex otherwise: what it tells of is in its
+ * receiver's queue. */
 void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken) {
     atomic_store_explicit(&peer->taken, taken, memory_order_relaxed);
     uint32_t news = taken - atomic_load_explicit(&peer->told, memory_order_relaxed);

@@ -4,7 +4,8 @@
  * A message comes back once: the word of it says also that it is taken charge of, or the sender
  * would return it a second time, by itself, if its connection ended before the next confirmation.
  * An ALL may come back from several; what says so is the last word of it, behind which every copy
- * has been queued or returned. Were it said before, a sender that stops would not wait for the rest.
+ * has been queued or returned. Were it said before, a sender that stops would not wait for the
+ * rest.
  */
 #include <string.h>
 
@@ -89,8 +90,8 @@ static unsigned weight_of(tp_bus_reason reason) {
     }
 }
 
-/* The next in turn; one that has gone or is at its limits is passed over. Why nobody takes it does not
- * depend on whose turn it is. */
+/* The next in turn; one that has gone or is at its limits is passed over. Why nobody takes it
+ * does not depend on whose turn it is. */
 static uint32_t to_next(passage *way, tp__service *service) {
     uint32_t count = tp__service_count(service);
     uint32_t turn = count > 1 ? tp__service_turn(service) : 0;

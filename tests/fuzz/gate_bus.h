@@ -169,9 +169,9 @@ tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *asked, tp_er
     return put(client->index, to, what, NULL);
 }
 
-/* The real one cuts the link if there is no room. Here what is malformed then vanishes, which neither
- * side's account knows of. */
-void tp__lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason) {
+/* The real one cuts the link if there is no room. Here what is malformed then vanishes, which
+ * neither side's account knows of. */
+void tp_lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason) {
     (void)tp_lanclient_refuse(client, from, reason);
 }
 

@@ -398,7 +398,7 @@ static void allocates_nothing_for_messages(void) {
     close_all();
 }
 
-/* ---- what it does not take ---------------------------------------------------------------------- */
+/* ---- what it does not take ------------------------------------------------------------------- */
 
 /* `from` has had one message returned, and its connection is the next to go. */
 static void lose_link_after_return(party *from) {

@@ -7,7 +7,7 @@ foreach(part messages losses room churn)
     twinport_test(NAME unit.gate_${part} SOURCES gate_${part}.c
         LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
 endforeach()
-# Its own gate.c calls the test where it reads the clock, starts the server and lets go of its mutex.
+# Its own gate.c calls the test where it reads the clock, starts the server, lets go of its mutex.
 twinport_test(NAME unit.gate_moments SOURCES gate_moments.c ../../wanserver/gate/gate.c
     LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 60
     DEFINITIONS tp_clock_ms=moment_clock_ms tp_server_start=moment_server_start

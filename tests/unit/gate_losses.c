@@ -364,7 +364,7 @@ static void closes_whom_the_service_refuses(void) {
     close_all();
 }
 
-/* ---- a service that is slow to let go ---------------------------------------------------------- */
+/* ---- a service that is slow to let go -------------------------------------------------------- */
 
 static unsigned unanswered; /* LEAVEs that get no answer, from the first on */
 static unsigned leaves_heard;
@@ -406,7 +406,7 @@ static void join_slow_service(party *slow) {
     AWAIT(is_idle());
 }
 
-/* The LEAVE is under way when the server goes; the bus gives it back when there is none any more. */
+/* The LEAVE is under way when the server goes; the bus gives it back when there is none left. */
 static void a_leave_that_outlives_the_server_touches_it_no_more(void) {
     party slow;
     init();

@@ -1,8 +1,8 @@
 /*
  * What happens between two steps of the gate: another thread is quicker, at the one moment at which it matters.
  *
- * The gate's own gate.c calls moment_clock_ms, moment_server_start and moment_mutex_unlock for the real
- * ones.
+ * The gate's own gate.c calls moment_clock_ms, moment_server_start and moment_mutex_unlock for
+ * the real ones.
  */
 #undef tp_clock_ms
 #undef tp_mutex_unlock

@@ -242,8 +242,8 @@ static void count_unconfirmed_full(tp_lanclient *client, const tp_returned *retu
     party_on_returned(client, returned);
 }
 
-/* One peer is at its limit, another one is ending and keeps its socket open: whosever turn it is, there
- * is somebody, who has no room. */
+/* One peer is at its limit, another one is ending and keeps its socket open: whosever turn it is,
+ * there is somebody, who has no room. */
 static void why_nobody_takes_it_is_no_matter_of_turns(void) {
     stage_open();
     tp__hub_options options;

@@ -273,7 +273,7 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
     hub_close(hub);
 }
 
-/* ---- what has come back, and then the connection is lost ---------------------------------------- */
+/* ---- what has come back, and then the connection is lost ------------------------------------- */
 
 /* So many have come back, and it stays at that when the connection is lost. */
 static void lose_link_after(tp__hub *hub, party *a, unsigned returns) {

@@ -1,6 +1,6 @@
 /*
- * What happens between two steps of a client's start and stop: another thread is quicker, at the one
- * moment at which it matters.
+ * What happens between two steps of a client's start and stop: another thread is quicker, at the
+ * one moment at which it matters.
  *
  * The client's own lanclient.c calls the moment_... below for the real ones.
  */
@@ -66,7 +66,7 @@ static void init(void) {
     atomic_store(&let_go, false);
 }
 
-/* ---- a start that fails ------------------------------------------------------------------------ */
+/* ---- a start that fails ---------------------------------------------------------------------- */
 
 static tp_thread waiter;
 static bool waiter_done;
@@ -113,7 +113,7 @@ static void a_stop_while_a_start_fails_is_over_with_it(void) {
     hub_close(hub);
 }
 
-/* ---- a stop that is slow ----------------------------------------------------------------------- */
+/* ---- a stop that is slow --------------------------------------------------------------------- */
 
 static tp_thread stopper;
 

@@ -181,10 +181,10 @@ static void tick(void *context) {
     tp_mutex_unlock(&gate->mutex);
 }
 
-/* The first tick, at start, makes sure that there is memory for all later ones. Once the server has stopped
- * it takes none, and whoever waits for the stop does the tick's work.
- * Whatever may have to be said again keeps the tick going from when it is said first: nothing has to
- * be armed when the answer does not come. */
+/* The first tick, at start, makes sure that there is memory for all later ones. Once the server
+ * has stopped it takes none, and whoever waits for the stop does the tick's work. Whatever may
+ * have to be said again keeps the tick going from when it is said first: nothing has to be armed
+ * when the answer does not come. */
 void tp__gate_arm(tp__gate *gate) {
     if (gate->armed) {
         return;
@@ -242,8 +242,8 @@ tp_err tp__gate_start(tp__gate *gate, tp_server *server) {
     return error;
 }
 
-/* The mutex is not let go of in between: somebody else might stop the server, wait for it and start it
- * again, and the stop would hit that run. */
+/* The mutex is not let go of in between: somebody else might stop the server, wait for it and
+ * start it again, and the stop would hit that run. */
 void tp__gate_stop(tp__gate *gate) {
     tp_mutex_lock(&gate->mutex);
     if (gate->started && !gate->stopping) {

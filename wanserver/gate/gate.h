@@ -84,9 +84,9 @@ void tp__gate_stop(tp__gate *gate);
  * One thread at a time. */
 tp_err tp__gate_wait(tp__gate *gate, int timeout_ms);
 
-/* Stops if needed, and frees; the server must have been destroyed, or have stopped. NULL is ignored.
- * A server that is destroyed before tp__gate_wait() has returned TP_OK must have no players whom a
- * service is just talking to: messages find their way to it without a lock. */
+/* Stops if needed, and frees; the server must have been destroyed, or have stopped. NULL is
+ * ignored. A server that is destroyed before tp__gate_wait() has returned TP_OK must have no
+ * players whom a service is just talking to: messages find their way to it without a lock. */
 void tp__gate_destroy(tp__gate *gate);
 
 tp_lanclient *tp__gate_client(tp__gate *gate);

@@ -291,9 +291,9 @@ void tp__gate_on_request(tp_lanclient *client, const tp_delivery *from, tp_packe
 
 /* ---- gate.c -------------------------------------------------------------------------------------- */
 
-/* There is something to look after by the clock. Under the mutex; only from the server's handlers and
- * tasks, from the gate's start, and for a player whose on_leave has not come: then the server is
- * there. An answer of a service's may come when it has been freed. */
+/* There is something to look after by the clock. Under the mutex; only from the server's handlers
+ * and tasks, from the gate's start, and for a player whose on_leave has not come: then the server
+ * is there. An answer of a service's may come when it has been freed. */
 void tp__gate_arm(tp__gate *gate);
 
 #endif

@@ -7,7 +7,6 @@
  * To players: on lanclient's worker, one message after another. The gate's header is taken off the front and
  * the packet that came goes into the queues, however many they are.
  */
-#include "lanclient/client.h"
 #include "wanserver/gate/gate_internal.h"
 
 /* Sessions that are looked up and told at a time. */
@@ -136,7 +135,7 @@ static void tell(tp__gate *gate, tp_peer_id peer, tp_packet *packet, size_t coun
 
 void tp__gate_on_malformed(tp__gate *gate, const tp_delivery *from) {
     tp__gate_count(&gate->malformed, 1);
-    tp__lanclient_decline(gate->client, from, TP_ERR_PROTOCOL);
+    tp_lanclient_decline(gate->client, from, TP_ERR_PROTOCOL);
 }
 
 void tp__gate_on_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {

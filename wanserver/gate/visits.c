@@ -95,8 +95,8 @@ static bool is_busy(const tp__gate_peer *peer) {
     return peer->queue_first || peer->in_flight > 0;
 }
 
-/* Says what is due to the peer, and has the tick look after it until all of it is answered: an answer
- * may find no player, and so perhaps no server, any more (tp__gate_arm). */
+/* Says what is due to the peer, and has the tick look after it until all of it is answered: an
+ * answer may find no player, and so perhaps no server, any more (tp__gate_arm). */
 static void attend(tp__gate *gate, tp__gate_peer *peer) {
     tp__gate_pump(gate, peer);
     if (is_busy(peer)) {

@@ -294,10 +294,18 @@ tp_err tp_lanclient_reply(
 
 /* Refuses to answer a request: its sender gets `reason` (TP_ERR_UNSUPPORTED, TP_ERR_FULL,
  * TP_ERR_NO_ROUTE, TP_ERR_NO_MEMORY, TP_ERR_CANCELLED or TP_ERR_PROTOCOL) at once instead of a
- * time-out, which it has if this fails. Another message can be refused as well, and comes back to its
- * sender's on_returned; but it counts as handled when on_message returns, whether this has failed or
- * not, and comes back a second time if the connection is lost just then. A request does not. */
+ * time-out, which it has if this fails. Another message that is refused comes back to its
+ * sender's on_returned; but it counts as handled when on_message returns, whether this has failed
+ * or not, and comes back a second time if the connection is lost just then: see
+ * tp_lanclient_decline(). */
 tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *request, tp_err reason);
+
+/* Gives the message or request in hand back to its sender, once, with `reason` as above (any
+ * other counts as TP_ERR_UNSUPPORTED): from within on_message or on_request alone, with the
+ * delivery that they were called with. If there is neither room nor memory for that, the
+ * connection is cut (logged), and the hub returns the message with all others that are not
+ * confirmed. */
+void tp_lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason);
 
 /* ---- looking around: any thread, any handler ----------------------------------------------- */
 
