@@ -9,6 +9,7 @@
 #undef tp_server_start
 #include "gate_stage.h"
 #include "os/clock.h"
+#include "slow_thread.h"
 
 enum { COUNT = 6 };
 
@@ -71,35 +72,9 @@ static void who_is_kept_since_a_tick_began_is_not_overdue(void) {
 
 static bool stop_before_start;
 static bool stop_slowly_before_start;
-static tp_thread stopper;
 
-/* The thread that is held up as soon as it lets go of a mutex. */
-static _Atomic uint64_t slow_thread;
-static atomic_bool slow_is_held, let_go;
-
-void moment_mutex_unlock(tp_mutex *mutex);
-void moment_mutex_unlock(tp_mutex *mutex) {
-    tp_mutex_unlock(mutex);
-    if (atomic_load(&slow_thread) == tp_thread_id()) {
-        atomic_store(&slow_thread, 0);
-        atomic_store(&slow_is_held, true);
-        while (!atomic_load(&let_go)) {
-            tp_thread_yield();
-        }
-    }
-}
-
-static void stop_slowly(void *context) {
-    (void)context;
-    atomic_store(&slow_thread, tp_thread_id());
+static void stop(void) {
     tp__gate_stop(stage.gate);
-}
-
-static void stop_slowly_elsewhere(void) {
-    REQUIRE(tp_thread_start(&stopper, "stopper", stop_slowly, NULL) == TP_OK);
-    while (!atomic_load(&slow_is_held)) {
-        tp_thread_yield();
-    }
 }
 
 tp_err moment_server_start(tp_server *server);
@@ -108,7 +83,7 @@ tp_err moment_server_start(tp_server *server) {
         tp__gate_stop(stage.gate);
     }
     if (stop_slowly_before_start) {
-        stop_slowly_elsewhere();
+        slow_begin(stop);
     }
     return tp_server_start(server);
 }
@@ -134,8 +109,7 @@ static void a_stop_does_not_end_the_next_run(void) {
     stop_slowly_before_start = false;
     CHECK_EQ(tp__gate_wait(stage.gate, -1), TP_OK);
     CHECK_EQ(tp__gate_start(stage.gate, stage.server), TP_OK);
-    atomic_store(&let_go, true);
-    tp_thread_join(&stopper);
+    slow_end();
     CHECK_EQ(tp_server_wait(stage.server, 0), TP_ERR_STATE); /* it runs */
     AWAIT(tp_lanclient_self(tp__gate_client(stage.gate)) != TP_NO_PEER);
     tp__hub *hub = stage.hub;

@@ -9,6 +9,7 @@
 #undef tp_mutex_unlock
 #undef tp_server_post
 #include "bus_stage.h"
+#include "slow_thread.h"
 
 static party a;
 static void (*in_begin)(void); /* within a start, when the network runs */
@@ -43,27 +44,9 @@ bool moment_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout
     return tp_condition_wait(condition, mutex, timeout_ms);
 }
 
-/* The thread that is held up as soon as it lets go of a mutex. */
-static _Atomic uint64_t slow_thread;
-static atomic_bool slow_is_held, let_go;
-
-void moment_mutex_unlock(tp_mutex *mutex);
-void moment_mutex_unlock(tp_mutex *mutex) {
-    tp_mutex_unlock(mutex);
-    if (atomic_load(&slow_thread) == tp_thread_id()) {
-        atomic_store(&slow_thread, 0);
-        atomic_store(&slow_is_held, true);
-        while (!atomic_load(&let_go)) {
-            tp_thread_yield();
-        }
-    }
-}
-
 static void init(void) {
     posts = POST;
     atomic_store(&waits, false);
-    atomic_store(&slow_is_held, false);
-    atomic_store(&let_go, false);
 }
 
 /* ---- a start that fails ---------------------------------------------------------------------- */
@@ -115,19 +98,12 @@ static void a_stop_while_a_start_fails_is_over_with_it(void) {
 
 /* ---- a stop that is slow --------------------------------------------------------------------- */
 
-static tp_thread stopper;
-
-static void stop_slowly(void *context) {
-    (void)context;
-    atomic_store(&slow_thread, tp_thread_id());
+static void stop(void) {
     tp_lanclient_stop(a.client);
 }
 
-static void stop_slowly_elsewhere(void) {
-    REQUIRE(tp_thread_start(&stopper, "stopper", stop_slowly, NULL) == TP_OK);
-    while (!atomic_load(&slow_is_held)) {
-        tp_thread_yield();
-    }
+static void stop_slowly(void) {
+    slow_begin(stop);
 }
 
 /* It is held up from the first start to the second one. */
@@ -137,13 +113,12 @@ static void a_stop_does_not_end_the_next_run(void) {
     party_init(&a, hub, "chat", "a");
     REQUIRE(tp_lanclient_create(&a.options, &a.handlers, &a.client) == TP_OK);
     posts = REFUSE; /* so that it stops the network itself */
-    in_begin = stop_slowly_elsewhere;
+    in_begin = stop_slowly;
     CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
     in_begin = NULL;
     CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
     CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
-    atomic_store(&let_go, true);
-    tp_thread_join(&stopper);
+    slow_end();
     posts = POST;
     CHECK_EQ(tp_server_wait(a.client->network, 0), TP_ERR_STATE); /* it runs */
     AWAIT(a.ups == 1);
