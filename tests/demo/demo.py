@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from programs import PATIENCE, Failed, Program, Service, command, start_hub
+from programs import PATIENCE, Failed, Program, Service, command, show_last_words, start_hub
 
 QUESTIONS = 200  # a second, from each of the two services
 
@@ -290,6 +290,7 @@ def run(arguments, folder):
         return 0 if good else 1
     except Failed as failure:
         print(f"\nthe demo failed: {failure}")
+        show_last_words([*programs, *arenas])
         return 1
     finally:
         for program in [*arenas, *reversed(programs)]:

@@ -94,10 +94,23 @@ class Service(Program):
             return self.said[word]
 
 
+def show_last_words(programs):
+    """What each is doing and has said last, for whoever reads why it failed."""
+    for program in programs:
+        ended = program.process.poll()
+        state = "runs" if ended is None else f"ended with {ended}"
+        print(f"\n  {getattr(program, 'title', program.name)} {state}")
+        for word, said in getattr(program, "said", {}).items():
+            ago = time.monotonic() - program.times[word]
+            print(f"    said '{word}' {ago:.1f} s ago: {json.dumps(said)}")
+        for line in program.errors[-20:]:
+            print(f"    {line}")
+
+
 def start_hub(folder):
     path = os.path.join(folder, "demo.conf")
     with open(path, "w", encoding="ascii") as file:
-        file.write("listen = 127.0.0.1:0\nlog_level = warning\n")
+        file.write("listen = 127.0.0.1:0\nlog_level = info\n")
     hub = Program("lanserver", "--config", path)
     line = hub.next_line("its address")
     if "listening on " not in line:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from programs import PATIENCE, Failed, Service, start_hub
+from programs import PATIENCE, Failed, Service, show_last_words, start_hub
 
 SERVICES = [("login", "one"), ("chat", "one"), ("db", "one"), ("game", "one"), ("game", "two")]
 VICTIM = ("game", "two")
@@ -189,6 +189,7 @@ def run(arguments, folder):
         return 0 if good else 1
     except Failed as failure:
         print(f"\nfailed: {failure}")
+        show_last_words(programs)
         return 1
     finally:
         for program in programs:

@@ -402,9 +402,10 @@ static void allocates_nothing_for_messages(void) {
 
 /* `from` has had one message returned, and its connection is the next to go. */
 static void lose_link_after_return(party *from) {
-    unsigned ups = arena.ups;
     AWAIT(from->returns == 1);
-    unsigned downs = from->peer_downs;
+    tp_mutex_lock(&stage_mutex);
+    unsigned ups = arena.ups, downs = from->peer_downs;
+    tp_mutex_unlock(&stage_mutex);
     hub_cut(hub, service_peer(&arena));
     AWAIT(from->peer_downs == downs + 1);
     CHECK_EQ(from->returns, 1);
