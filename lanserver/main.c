@@ -83,7 +83,7 @@ static int check(const char *path, const tp__hub_options *options) {
     tp_err error = tp__hub_create(options, &hub);
     tp__hub_destroy(hub);
     if (error) {
-        fprintf(stderr, "lanserver: %s: %s\n", path, tp_err_text(error));
+        tp__program_say(name, "%s: %s", path, tp_err_text(error));
         return 2;
     }
     printf("lanserver: %s is good\n", path[0] ? path : "the standard configuration");

@@ -44,7 +44,7 @@ static int make_key(const char *path) {
     uint8_t public_key[TP_KEY_SIZE];
     tp_err error = tp__key_file_create(path, public_key);
     if (error == TP_ERR_STATE) {
-        fprintf(stderr, "%s: %s: is there already: it stays as it is\n", name, path);
+        tp__program_say(name, "%s: is there already: it stays as it is", path);
         return 1;
     }
     if (error) {
@@ -221,7 +221,7 @@ static int check(program *it, const char *path) {
     tp_err error = create(it);
     destroy(it);
     if (error) {
-        fprintf(stderr, "%s: %s: %s\n", name, path, tp_err_text(error));
+        tp__program_say(name, "%s: %s", path, tp_err_text(error));
         return 2;
     }
     printf("%s: %s is good\n", name, path);
@@ -265,7 +265,7 @@ int main(int count, char **words) {
         return show_key(arguments.show_key);
     }
     if (!arguments.config[0]) {
-        fprintf(stderr, "%s: --config is missing: expected the configuration file\n", name);
+        tp__program_say(name, "--config is missing: expected the configuration file");
         return 2;
     }
     return run_or_check(&arguments);

@@ -8,13 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The line leaves in one piece: other threads write to standard error as well. */
 void tp__fatal(const char *format, ...) {
-    char line[512];
+    char what[512];
+    char line[sizeof what + 32];
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(line, sizeof line, format, arguments);
+    (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    (void)fprintf(stderr, "twinport: fatal: %s\n", line);
+    (void)snprintf(line, sizeof line, "twinport: fatal: %s\n", what);
+    (void)fputs(line, stderr);
     (void)fflush(stderr);
     abort();
 }

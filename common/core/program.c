@@ -4,6 +4,7 @@
 #include "core/program.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,8 +14,25 @@
  * spare. */
 #define OWN_DESCRIPTORS 64u
 
+/* How much snprintf has written: all of it, or what there is room for. */
+static size_t written(int length, size_t room) {
+    return length < 0 ? 0 : (size_t)length < room ? (size_t)length : room - 1;
+}
+
+void tp__program_say(const char *program, const char *format, ...) {
+    char line[TP__PROGRAM_LINE];
+    const size_t room = sizeof line - 1; /* without the newline */
+    size_t size = written(snprintf(line, room, "%s: ", program), room);
+    va_list arguments;
+    va_start(arguments, format);
+    size += written(vsnprintf(line + size, room - size, format, arguments), room - size);
+    va_end(arguments);
+    line[size++] = '\n';
+    (void)fwrite(line, 1, size, stderr);
+}
+
 int tp__program_fail(const char *program, const char *what, tp_err error) {
-    fprintf(stderr, "%s: %s: %s\n", program, what, tp_err_text(error));
+    tp__program_say(program, "%s: %s", what, tp_err_text(error));
     return 1;
 }
 
@@ -31,10 +49,10 @@ void tp__program_say_report(const char *report) {
 void tp__program_raise_descriptors(const char *program, unsigned sessions) {
     uint64_t limit = tp_process_raise_descriptor_limit();
     if (limit < (uint64_t)sessions + OWN_DESCRIPTORS) {
-        fprintf(stderr,
-            "%s: warning: the system allows %" PRIu64
-            " open files, too few for %u sessions: connections will be refused beyond\n",
-            program, limit, sessions);
+        tp__program_say(program,
+            "warning: the system allows %" PRIu64
+            " open files, too few for %u sessions: connections will be refused beyond",
+            limit, sessions);
     }
 }
 
@@ -47,10 +65,10 @@ void tp__program_take_share(
     const char *program, tp_priority priority, const tp_processors *processors) {
     tp_err error = tp_process_set_priority(priority);
     if (error) {
-        fprintf(stderr, "%s: warning: priority stays as it was: %s\n", program, tp_err_text(error));
+        tp__program_say(program, "warning: priority stays as it was: %s", tp_err_text(error));
     }
     error = names_any(processors) ? tp_process_set_processors(processors) : TP_OK;
     if (error) {
-        fprintf(stderr, "%s: warning: all processors are used: %s\n", program, tp_err_text(error));
+        tp__program_say(program, "warning: all processors are used: %s", tp_err_text(error));
     }
 }

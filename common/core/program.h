@@ -5,8 +5,14 @@
 #ifndef TWINPORT_CORE_PROGRAM_H
 #define TWINPORT_CORE_PROGRAM_H
 
+#include "os/compiler.h"
 #include "twinport/error.h"
 #include "twinport/process.h"
+
+/* Says a line of at most TP__PROGRAM_LINE bytes, the rest cut, in one piece: the log's own thread
+ * writes to standard error as well. */
+#define TP__PROGRAM_LINE 4096u
+void tp__program_say(const char *program, const char *format, ...) TP_PRINTF(2, 3);
 
 /* Says what failed, and why. Returns 1, the exit code of one that could not run. */
 int tp__program_fail(const char *program, const char *what, tp_err error);
