@@ -206,7 +206,7 @@ static void deliver(const char *bytes, size_t size, uint64_t lines) {
     clearerr(shared.file);
     count(&counts.failed, lines);
     if (shared.unwritten == 0 && shared.file != stderr) {
-        (void)fprintf(stderr, "twinport: the log's file cannot be written\n");
+        (void)fputs("twinport: the log's file cannot be written\n", stderr);
     }
     shared.unwritten += lines;
 }
@@ -322,7 +322,7 @@ static tp_err open_file(const char *path) {
 
 static void close_file(void) {
     if (shared.file != stderr && fclose(shared.file) != 0) {
-        (void)fprintf(stderr, "twinport: the log's file could not be closed\n");
+        (void)fputs("twinport: the log's file could not be closed\n", stderr);
     }
 }
 

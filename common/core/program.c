@@ -14,21 +14,15 @@
  * spare. */
 #define OWN_DESCRIPTORS 64u
 
-/* How much snprintf has written: all of it, or what there is room for. */
-static size_t written(int length, size_t room) {
-    return length < 0 ? 0 : (size_t)length < room ? (size_t)length : room - 1;
-}
-
 void tp__program_say(const char *program, const char *format, ...) {
-    char line[TP__PROGRAM_LINE];
-    const size_t room = sizeof line - 1; /* without the newline */
-    size_t size = written(snprintf(line, room, "%s: ", program), room);
+    char what[TP__PROGRAM_TEXT];
+    char line[sizeof what + 64]; /* the program's name is short */
     va_list arguments;
     va_start(arguments, format);
-    size += written(vsnprintf(line + size, room - size, format, arguments), room - size);
+    (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    line[size++] = '\n';
-    (void)fwrite(line, 1, size, stderr);
+    (void)snprintf(line, sizeof line, "%s: %s\n", program, what);
+    (void)fputs(line, stderr);
 }
 
 int tp__program_fail(const char *program, const char *what, tp_err error) {

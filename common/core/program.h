@@ -9,9 +9,9 @@
 #include "twinport/error.h"
 #include "twinport/process.h"
 
-/* Says a line of at most TP__PROGRAM_LINE bytes, the rest cut, in one piece: the log's own thread
- * writes to standard error as well. */
-#define TP__PROGRAM_LINE 4096u
+/* Says a line in one piece, since the log's own thread writes to standard error as well. Text
+ * beyond TP__PROGRAM_TEXT - 1 bytes is cut. */
+#define TP__PROGRAM_TEXT 4096u
 void tp__program_say(const char *program, const char *format, ...) TP_PRINTF(2, 3);
 
 /* Says what failed, and why. Returns 1, the exit code of one that could not run. */
