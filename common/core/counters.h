@@ -1,6 +1,8 @@
 /*
  * A server's counters: a row for each worker, written by it alone, and one row for all other
- * threads.
+ * threads. A cache line's width of nothing ends each row, so that no two rows share a line,
+ * wherever the allocator puts the table: calloc() promises 16 bytes, and a type that promises the
+ * compiler more than that lets it use instructions that fault.
  */
 #ifndef TWINPORT_CORE_COUNTERS_H
 #define TWINPORT_CORE_COUNTERS_H
@@ -31,9 +33,10 @@
 
 typedef struct tp__counters {
 #define TP__COUNTER_FIELD(name) _Atomic uint64_t name;
-    alignas(TP_CACHE_LINE) TP__COUNTERS(TP__COUNTER_FIELD)
+    TP__COUNTERS(TP__COUNTER_FIELD)
 #undef TP__COUNTER_FIELD
-        _Atomic uint64_t ends[TP_END_REASON_COUNT];
+    _Atomic uint64_t ends[TP_END_REASON_COUNT];
+    uint8_t apart[TP_CACHE_LINE];
 } tp__counters;
 
 /* For the row's only writer: no locked instruction. Readers see whole values, if slightly old ones.

@@ -40,6 +40,12 @@ static void heap(void) {
     }
 }
 
+static void misaligned(void) {
+    static _Alignas(16) unsigned char bytes[16];
+    kept = bytes + 1;
+    *(volatile int *)kept = 1;
+}
+
 static void leak(void) {
     kept = malloc(8);
     kept = NULL;
@@ -53,6 +59,8 @@ int main(int argc, char **argv) {
         overflow();
     } else if (strcmp(fault, "heap") == 0) {
         heap();
+    } else if (strcmp(fault, "misaligned") == 0) {
+        misaligned();
     } else if (strcmp(fault, "leak") == 0) {
         leak();
     }

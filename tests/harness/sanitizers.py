@@ -10,6 +10,7 @@ if os.environ["TWINPORT_EMULATOR"]:
 FAULTS = {
     "address": [("heap", "heap-buffer-overflow")],
     "undefined": [("overflow", "signed integer overflow")],
+    "alignment": [("misaligned", "misaligned address")],
     "leak": [("leak", "detected memory leaks")],
     "thread": [("race", "data race")],
 }

@@ -41,7 +41,7 @@ static void ones_and_zeros_balance(void) {
     unsigned ones = 0;
     for (size_t i = 0; i < sizeof bytes; i++) {
         for (unsigned bit = 0; bit < 8; bit++) {
-            ones += (bytes[i] >> bit) & 1u;
+            ones += ((unsigned)bytes[i] >> bit) & 1u;
         }
     }
     /* 524,288 bits: ten standard deviations (of 362) either side of one half. */

@@ -175,7 +175,7 @@ static void random_histories_fit_the_model(void) {
         random = random * 1664525u + 1013904223u;
         unsigned bits = (random >> 8) % 13;
         networks[i].ip[0] = (uint8_t)(random >> 16 & 0xff00u >> (bits < 8 ? bits : 8));
-        networks[i].ip[1] = bits > 8 ? (uint8_t)(random >> 24 & 0xff00u >> (bits - 8)) : 0;
+        networks[i].ip[1] = (uint8_t)(bits > 8 ? random >> 24 & 0xff00u >> (bits - 8) : 0u);
         networks[i].bits = (uint8_t)bits;
         for (unsigned j = 0; j < i; j++) { /* no network twice */
             if (networks[j].bits == bits && memcmp(networks[j].ip, networks[i].ip, 16) == 0) {
