@@ -61,7 +61,8 @@ struct tp_lanclient {
     bool starting; /* a thread is inside tp_lanclient_start() */
     bool stopping;
     bool network_told; /* to stop */
-    uint64_t stop_by_ms;
+    uint64_t stop_by_ms; /* confirmations are not waited for any more */
+    uint64_t end_by_ms;  /* the network has stopped too; UINT64_MAX: as its own time-out says */
     uint64_t greet_by_ms; /* GREETING and ARRIVING end here */
     tp_session_id session;
     uint64_t hub;         /* the hub's instance, of this link or the last */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/deadline.h"
 #include "os/clock.h"
 #include "os/process.h"
 #include "os/random.h"
@@ -186,7 +187,7 @@ void tp_lanclient_destroy(tp_lanclient *client) {
 static void stop_network(tp_lanclient *client) {
     /* What has been handled up to here need not come back to its senders. */
     tp__lanclient_ack_locked(client);
-    tp_server_stop(client->network);
+    tp_server_stop_within(client->network, tp__left_until(client->end_by_ms));
     client->network_told = true;
     tp_condition_wake_all(&client->changed);
 }
@@ -255,15 +256,41 @@ static void drain(void *context) {
     tp_mutex_unlock(&client->mutex);
 }
 
-void tp_lanclient_stop(tp_lanclient *client) {
-    tp_mutex_lock(&client->mutex);
-    if (client->started && !client->stopping) {
-        client->stopping = true;
-        client->stop_by_ms = tp_clock_ms() + client->options.drain_timeout_ms;
-        if (tp_server_post(client->network, 1, drain, client) != TP_OK) {
-            stop_network(client);
-        }
+static uint64_t earlier(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* Under the mutex. A second call can only bring the times forward. */
+static void stop_by(tp_lanclient *client, uint64_t stop_by_ms, uint64_t end_by_ms) {
+    if (!client->started) {
+        return;
     }
+    bool begin = !client->stopping;
+    client->stopping = true;
+    client->stop_by_ms = begin ? stop_by_ms : earlier(stop_by_ms, client->stop_by_ms);
+    client->end_by_ms = begin ? end_by_ms : earlier(end_by_ms, client->end_by_ms);
+    if (begin && tp_server_post(client->network, 1, drain, client) != TP_OK) {
+        stop_network(client);
+    } else if (client->network_told) {
+        tp_server_stop_within(client->network, tp__left_until(client->end_by_ms));
+    }
+}
+
+void tp_lanclient_stop(tp_lanclient *client) {
+    uint64_t now = tp_clock_ms();
+    tp_mutex_lock(&client->mutex);
+    if (!client->stopping) {
+        stop_by(client, now + client->options.drain_timeout_ms, UINT64_MAX);
+    }
+    tp_mutex_unlock(&client->mutex);
+}
+
+/* A quarter is the network's, to bring out what is queued and hang up in order. */
+void tp_lanclient_stop_within(tp_lanclient *client, unsigned stop_ms) {
+    uint64_t now = tp_clock_ms();
+    uint64_t confirm_ms = stop_ms - stop_ms / 4;
+    tp_mutex_lock(&client->mutex);
+    stop_by(client, now + earlier(confirm_ms, client->options.drain_timeout_ms), now + stop_ms);
     tp_mutex_unlock(&client->mutex);
 }
 
@@ -272,15 +299,6 @@ bool tp__lanclient_stopping(tp_lanclient *client) {
     bool stopping = client->stopping;
     tp_mutex_unlock(&client->mutex);
     return stopping;
-}
-
-/* How much of the time is left, or -1. */
-static int left_of(int timeout_ms, uint64_t since_ms) {
-    if (timeout_ms < 0) {
-        return -1;
-    }
-    uint64_t passed = tp_clock_ms() - since_ms;
-    return passed < (uint64_t)timeout_ms ? timeout_ms - (int)passed : 0;
 }
 
 /* Under the mutex. */
@@ -307,7 +325,7 @@ tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     int left = timeout_ms;
     while (is_stopping(client) && (client->starting || !client->network_told) && left != 0) {
         tp_condition_wait(&client->changed, &client->mutex, left);
-        left = left_of(timeout_ms, since);
+        left = tp__left_of(timeout_ms, since);
     }
     bool over = !is_stopping(client);
     bool told = !client->starting && client->network_told;

@@ -2,7 +2,8 @@
  * lanserver: the program. Reads what it is told, runs the hub until it is asked to stop, says what
  * became of the messages.
  *
- * Exit codes: 0 stopped as asked, 1 could not run, 2 told something that cannot be.
+ * Exit codes: 0 stopped as asked, 1 could not run, 2 told something that cannot be, 3 asked to stop
+ * a second time.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,8 +11,8 @@
 #include "core/config.h"
 #include "core/program.h"
 #include "lanserver/settings.h"
+#include "os/process.h"
 #include "os/thread.h"
-#include "twinport/process.h"
 #include "twinport/version.h"
 
 static const char name[] = "lanserver";
@@ -24,18 +25,22 @@ static void say_listening(tp__hub *hub, unsigned workers) {
     tp_server *server = tp__hub_server(hub);
     tp_address address = tp_server_address(server);
     char text[TP_ADDRESS_TEXT];
-    printf("lanserver: listening on %s (io %s, workers %u)\n", tp_address_format(&address, text),
+    tp__program_print("lanserver: listening on %s (io %s, workers %u)\n", tp_address_format(&address, text),
         tp_server_io(server), workers ? workers : tp_processor_count());
-    fflush(stdout);
 }
 
 static void say_account(tp__hub *hub) {
     tp__hub_account account;
     tp__hub_get_account(hub, &account);
-    printf("lanserver: stopped: accepted %" PRIu64 " = delivered %" PRIu64 " + returned %" PRIu64
-           " + outstanding %" PRIu64 "\n",
+    tp__program_print("lanserver: stopped: accepted %" PRIu64 " = delivered %" PRIu64
+                      " + returned %" PRIu64 " + outstanding %" PRIu64 "\n",
         account.accepted, account.delivered, account.returned, account.outstanding);
-    fflush(stdout);
+}
+
+static void wait_for_stop(void) {
+    while (tp_process_wait(-1) != TP_PROCESS_STOP) {
+        tp__program_reopen_log();
+    }
 }
 
 /* Runs the hub until the process is asked to stop. */
@@ -49,7 +54,7 @@ static int serve(tp__hub *hub, const tp__hub_options *options) {
         return fail(text, error);
     }
     say_listening(hub, options->server.workers);
-    tp_process_wait_stop(-1);
+    wait_for_stop();
     tp__hub_stop(hub);
     error = tp__hub_wait(hub, -1);
     say_account(hub);
@@ -60,7 +65,7 @@ static int run(const tp__settings *settings, const tp__hub_options *options) {
     const tp__server_settings *server = &settings->server;
     tp_log_options log = tp__server_settings_log(server);
     tp__program_take_share(name, (tp_priority)server->priority, &server->processors);
-    tp_err error = tp_process_catch_stop();
+    tp_err error = tp__program_catch_requests();
     if (error) {
         return fail("cannot be told to stop", error);
     }
@@ -74,6 +79,7 @@ static int run(const tp__settings *settings, const tp__hub_options *options) {
     int code = error ? fail("cannot be set up", error) : serve(hub, options);
     tp__hub_destroy(hub);
     tp_log_close();
+    tp__program_say_log_losses(name);
     return code;
 }
 
@@ -94,6 +100,7 @@ int main(int count, char **words) {
     static tp__arguments arguments;
     static tp__settings settings;
     char report[TP__CONFIG_REPORT];
+    tp_process_guard();
     if (tp__arguments_read(count - 1, words + 1, &arguments, report, sizeof report) != TP_OK) {
         tp__program_say_report(report);
         return 2;

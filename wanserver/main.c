@@ -2,7 +2,8 @@
  * wanserver: the program. Reads what it is told, runs the gate on a WAN server until it is asked to
  * stop, says what became of the players and their messages.
  *
- * Exit codes: 0 stopped as asked, 1 could not run, 2 told something that cannot be.
+ * Exit codes: 0 stopped as asked, 1 could not run, 2 told something that cannot be, 3 asked to stop
+ * a second time.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 
 #include "core/config.h"
 #include "core/program.h"
+#include "os/process.h"
 #include "os/thread.h"
 #include "proto/keys.h"
 #include "twinport/version.h"
@@ -76,9 +78,8 @@ static void say_listening(const program *it) {
     tp_address address = tp_server_address(it->server);
     unsigned workers = it->options.server.workers;
     char text[TP_ADDRESS_TEXT];
-    printf("%s: listening on %s (io %s, workers %u)\n", name, tp_address_format(&address, text),
+    tp__program_print("%s: listening on %s (io %s, workers %u)\n", name, tp_address_format(&address, text),
         tp_server_io(it->server), workers ? workers : tp_processor_count());
-    fflush(stdout);
 }
 
 static void warn_if_open(const tp__settings *settings) {
@@ -94,7 +95,7 @@ static void warn_if_open(const tp__settings *settings) {
 static void say_lines(const char *part, const char *lines) {
     while (*lines != '\0') {
         size_t length = strcspn(lines, "\n");
-        printf("%s: %s %.*s\n", name, part, (int)length, lines);
+        tp__program_print("%s: %s %.*s\n", name, part, (int)length, lines);
         lines += length + (lines[length] == '\n');
     }
 }
@@ -102,7 +103,7 @@ static void say_lines(const char *part, const char *lines) {
 static void say_stats(const tp_server *server) {
     tp_wanserver_stats now = {.size = sizeof now};
     tp_wanserver_get_stats(server, &now);
-#define SAY(member) printf("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
+#define SAY(member) tp__program_print("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
     SAY(established)
     SAY(banned)
     SAY(limited)
@@ -131,11 +132,10 @@ static void say_stats(const tp_server *server) {
 
 static void say_account(const program *it) {
     char report[TP__GATE_REPORT_ROOM];
-    printf("%s: stopped\n", name);
+    tp__program_print("%s: stopped\n", name);
     say_stats(it->server);
     (void)tp__gate_report(it->gate, report, sizeof report);
     say_lines("gate", report);
-    fflush(stdout);
 }
 
 /* ---- life ------------------------------------------------------------------------------------- */
@@ -162,6 +162,7 @@ static void destroy(program *it) {
 
 static void wait_for_stop(program *it) {
     while (tp_process_wait(-1) != TP_PROCESS_STOP) {
+        tp__program_reopen_log();
         tp__files_reload(&it->settings, &it->files, it->server);
     }
 }
@@ -184,21 +185,12 @@ static int serve(program *it) {
     return error ? fail("cannot stop in order", error) : 0;
 }
 
-static tp_err catch_requests(void) {
-    tp_err error = tp_process_catch_stop();
-    if (error) {
-        return error;
-    }
-    error = tp_process_catch_reload();
-    return error == TP_ERR_UNSUPPORTED ? TP_OK : error;
-}
-
 static int run(program *it) {
     const tp__settings *settings = &it->settings;
     const tp__server_settings *server = &settings->server;
     tp_log_options log = tp__server_settings_log(server);
     tp__program_take_share(name, (tp_priority)server->priority, &server->processors);
-    tp_err error = catch_requests();
+    tp_err error = tp__program_catch_requests();
     if (error) {
         return fail("cannot be told to stop", error);
     }
@@ -213,6 +205,7 @@ static int run(program *it) {
     int code = error ? fail("cannot be set up", error) : serve(it);
     destroy(it);
     tp_log_close();
+    tp__program_say_log_losses(name);
     return code;
 }
 
@@ -242,6 +235,7 @@ static int run_or_check(const tp__arguments *arguments) {
 int main(int count, char **words) {
     static tp__arguments arguments;
     char report[TP__CONFIG_REPORT];
+    tp_process_guard();
     if (tp__arguments_read(count - 1, words + 1, &arguments, report, sizeof report) != TP_OK) {
         tp__program_say_report(report);
         return 2;

@@ -102,7 +102,8 @@ static const tp__setting settings_table[] = {
         "Silence after which a player is sent PING. 0: never; else at least 100ms, and less than\n"
         "idle_timeout."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
-        "At the end: time for queues to empty, and for services to hear that their players left."},
+        "At the end: time for queues to empty, and for services to hear that their players left;\n"
+        "all together take 2s more at most."},
 
     {"bus", TP__SETTING_ADDRESS, AT(bus), 0, 0, NULL, "127.0.0.1:7400", NULL,
         "Where lanserver listens."},
@@ -143,7 +144,7 @@ static const tp__setting settings_table[] = {
     {"log_level", TP__SETTING_CHOICE, AT(server.log_level), 0, 0, tp__log_level_names, "info", NULL,
         "What is worth a line in the log."},
     {"log_file", TP__SETTING_TEXT, AT(server.log_file), 0, TP__LOG_FILE_MAX, NULL, "", NULL,
-        "The log's file, appended to. Empty: standard error."},
+        "The log's file, appended to; opened again at SIGHUP (on Linux). Empty: standard error."},
 };
 
 #define ARGUMENT(field) offsetof(tp__arguments, field)
@@ -181,9 +182,9 @@ void tp__arguments_print_help(FILE *file) {
           "       wanserver --show-key FILE\n\n"
           "The gate: players connect to it over the Internet, and it passes what they say to a "
           "service on\n"
-          "lanserver's bus, and back. Ctrl-C or SIGTERM ends it gently; SIGHUP has it read its key "
-          "ring and\n"
-          "bans again.\n\n",
+          "lanserver's bus, and back. Ctrl-C or SIGTERM ends it gently, a second one at once; SIGHUP "
+          "has it\n"
+          "open its log file and read its key ring and bans again.\n\n",
         file);
     tp__options_print_help(arguments_table, ARGUMENTS, file);
 }

@@ -1,6 +1,7 @@
 /*
  * The end of the process. Runs on whichever thread found the fault, and on no state of its own: the
- * log's memory and thread may be what is broken, so the line goes straight to standard error.
+ * log's memory and thread may be what is broken, so the line goes straight to standard error, in
+ * one piece, since other threads write there as well.
  */
 #include "core/fatal.h"
 
@@ -8,16 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The line leaves in one piece: other threads write to standard error as well. */
+#include "os/stream.h"
+
 void tp__fatal(const char *format, ...) {
-    char what[512];
-    char line[sizeof what + 32];
+    char what[500];
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    (void)snprintf(line, sizeof line, "twinport: fatal: %s\n", what);
-    (void)fputs(line, stderr);
-    (void)fflush(stderr);
+    tp_stream_last_words("fatal: %s", what);
     abort();
 }

@@ -8,7 +8,8 @@
 #include "os/compiler.h"
 
 /* Says "twinport: fatal: ..." on standard error and aborts, so that a crash dump shows the
- * culprit's stack. Any thread; allocates nothing. */
+ * culprit's stack. A reader of standard error that stands still keeps it for a second at most. Any
+ * thread; takes nothing from this project's pools. */
 TP_NORETURN void tp__fatal(const char *format, ...) TP_PRINTF(1, 2);
 
 #endif

@@ -12,21 +12,26 @@
  * does, whichever comes first.
  *
  * What the sink says itself goes to standard error: the log would feed itself otherwise.
+ *
+ * A close waits for the writer CLOSE_MS at most, then cancels its write. A writer that the system
+ * does not let go of even then is abandoned: it keeps its memory and its output, and the log cannot
+ * be opened again in this process.
  */
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/log_line.h"
 #include "core/log_noisy.h"
+#include "core/log_output.h"
 #include "core/log_place.h"
 #include "core/memory.h"
 #include "os/clock.h"
-#include "os/error.h"
 #include "os/thread.h"
 #include "twinport/log.h"
 
-#define BATCH_MS       50 /* how long the writer lets lines gather */
+#define BATCH_MS       50   /* how long the writer lets lines gather */
+#define CLOSE_MS       1000 /* what a close gives the writer for the last lines */
+#define CANCEL_MS      500  /* ... and to come back once its write was cancelled */
 #define DEFAULT_BUFFER (1024u * 1024u)
 #define MIN_BUFFER     4096u
 #define MAX_BUFFER     (64u * 1024u * 1024u)
@@ -40,9 +45,10 @@ typedef struct buffer {
     uint64_t dropped; /* lines that found no room behind these */
 } buffer;
 
-/* CLOSED -> OPENING -> OPEN -> CLOSED. OPEN is stored with release and loaded with acquire: who
- * sees it sees everything in `shared` that tp_log_open() prepared. */
-enum { CLOSED, OPENING, OPEN };
+/* CLOSED -> OPENING -> OPEN -> CLOSED, or ABANDONED for good. OPEN is stored with release and
+ * loaded with acquire: a thread that sees it sees everything in `shared` that tp_log_open()
+ * prepared. */
+enum { CLOSED, OPENING, OPEN, ABANDONED };
 static atomic_int state = CLOSED;
 
 static atomic_int threshold = TP_LOG_WARNING;
@@ -50,16 +56,13 @@ static atomic_int threshold = TP_LOG_WARNING;
 static struct {
     /* Constant while the writer lives. */
     tp_thread writer;
-    FILE *file; /* stderr if neither a file nor a sink was given */
-    void (*sink)(void *context, const char *lines, size_t n);
-    void *context;
     size_t room; /* bytes in each buffer */
 
     _Atomic uint64_t writer_id; /* 0 until the writer runs */
 
     tp_mutex lock;
     tp_condition said;    /* the writer waits here */
-    tp_condition written; /* flushes wait here */
+    tp_condition written; /* flushes and the close wait here */
 
     /* Under the lock. */
     buffer fill;
@@ -68,10 +71,14 @@ static struct {
     uint64_t done_lines; /* of those, the writer is done with so many */
     bool urgent;         /* the writer is not to let lines gather */
     bool closing;
+    bool ended;     /* the writer touches nothing any more */
+    bool abandoned; /* nobody waits for the writer, and what it has not written is counted */
 
-    /* The writer's alone. */
+    /* The writer's; `next` in the output is under the lock. */
     buffer out;
-    uint64_t unwritten; /* lines lost since the file last took something */
+    tp__log_output output;
+    uint64_t delivered; /* lines of this round, and those that its output did not take */
+    uint64_t lost;
 } shared;
 
 static struct {
@@ -127,6 +134,12 @@ static void append_held(
     append(&line);
 }
 
+static void write_directly(const char *bytes, size_t size) {
+    if (!tp__log_output_say(bytes, size)) {
+        count(&counts.failed, 1);
+    }
+}
+
 /* Before the log is open, and for its sink: straight to standard error. */
 static void say_directly(tp_log_level level, uint32_t held, const tp__log_line *line) {
     if (held > 0) {
@@ -134,9 +147,9 @@ static void say_directly(tp_log_level level, uint32_t held, const tp__log_line *
         tp__log_line report;
         tp__log_line_copy_text(line, sample, sizeof sample);
         print_held(&report, level, held, sample);
-        (void)fwrite(report.bytes, 1, report.size, stderr);
+        write_directly(report.bytes, report.size);
     }
-    (void)fwrite(line->bytes, 1, line->size, stderr);
+    write_directly(line->bytes, line->size);
 }
 
 static bool is_open_to_this_thread(void) {
@@ -191,24 +204,11 @@ void tp_log_say(tp_log_place *place, tp_log_level level, const char *format, ...
 
 /* ---- writing: the log's thread ------------------------------------------------------------ */
 
-/* Hands bytes to the sink or file, and counts what became of their lines. */
+/* Hands lines to the output, and counts what became of them. */
 static void deliver(const char *bytes, size_t size, uint64_t lines) {
-    bool taken = true;
-    if (shared.sink != NULL) {
-        shared.sink(shared.context, bytes, size);
-    } else {
-        taken = fwrite(bytes, 1, size, shared.file) == size && fflush(shared.file) == 0;
-    }
-    if (taken) {
-        count(&counts.lines, lines);
-        return;
-    }
-    clearerr(shared.file);
-    count(&counts.failed, lines);
-    if (shared.unwritten == 0 && shared.file != stderr) {
-        (void)fputs("twinport: the log's file cannot be written\n", stderr);
-    }
-    shared.unwritten += lines;
+    uint64_t lost = tp__log_output_write(&shared.output, bytes, size, lines);
+    shared.delivered += lines - lost;
+    shared.lost += lost;
 }
 
 static void deliver_count(uint64_t lines, const char *what) {
@@ -220,15 +220,17 @@ static void deliver_count(uint64_t lines, const char *what) {
 
 static void write_out(void) {
     buffer *out = &shared.out;
-    uint64_t unwritten = shared.unwritten;
+    shared.delivered = 0;
+    shared.lost = 0;
+    uint64_t unwritten = shared.output.unwritten;
     if (out->used > 0) {
         deliver(out->bytes, out->used, out->lines);
     }
     if (out->dropped > 0) {
         deliver_count(out->dropped, "were dropped: its memory was full");
     }
-    if (unwritten > 0 && shared.unwritten == unwritten) {
-        shared.unwritten = 0; /* the file takes lines again */
+    if (unwritten > 0 && shared.output.unwritten == unwritten) {
+        shared.output.unwritten = 0; /* the file takes lines again */
         deliver_count(unwritten, "could not be written");
     }
 }
@@ -276,22 +278,37 @@ static void swap_buffers(void) {
     shared.out = full;
 }
 
+/* One round; false if it was the last. The lock is held before and after. */
+static bool write_round(void) {
+    wait_for_lines();
+    append_noisy();
+    swap_buffers();
+    bool last = shared.closing; /* nothing is said any more once it is set */
+    tp_stream before;
+    bool reopened = tp__log_output_take_next(&shared.output, &before);
+    tp_mutex_unlock(&shared.lock);
+    if (reopened) {
+        tp__log_output_close_file(&before);
+    }
+    write_out();
+    tp_mutex_lock(&shared.lock);
+    if (!shared.abandoned) {
+        count(&counts.lines, shared.delivered);
+        count(&counts.failed, shared.lost);
+    }
+    shared.done_lines += shared.out.lines;
+    tp_condition_wake_all(&shared.written);
+    return !last;
+}
+
 static void run_writer(void *unused) {
     (void)unused;
     atomic_store_explicit(&shared.writer_id, tp_thread_id(), memory_order_relaxed);
     tp_mutex_lock(&shared.lock);
-    bool last = false;
-    while (!last) {
-        wait_for_lines();
-        append_noisy();
-        swap_buffers();
-        last = shared.closing; /* nobody says anything once it is set */
-        tp_mutex_unlock(&shared.lock);
-        write_out();
-        tp_mutex_lock(&shared.lock);
-        shared.done_lines += shared.out.lines;
-        tp_condition_wake_all(&shared.written);
+    while (write_round()) {
     }
+    shared.ended = true;
+    tp_condition_wake_all(&shared.written);
     tp_mutex_unlock(&shared.lock);
 }
 
@@ -302,28 +319,6 @@ static bool are_valid(const tp_log_options *options) {
            options->level <= TP_LOG_OFF && !(options->file != NULL && options->sink != NULL) &&
            (options->buffer == 0 ||
                (options->buffer >= MIN_BUFFER && options->buffer <= MAX_BUFFER));
-}
-
-static tp_err open_file(const char *path) {
-    shared.file = stderr;
-    if (path == NULL) {
-        return TP_OK;
-    }
-    FILE *file = fopen(path, "ab");
-    if (file == NULL) {
-        (void)tp_os_fail_last();
-        return TP_ERR_NO_FILE;
-    }
-    /* Lines are gathered here already; a second buffer would hide which of them were refused. */
-    (void)setvbuf(file, NULL, _IONBF, 0);
-    shared.file = file;
-    return TP_OK;
-}
-
-static void close_file(void) {
-    if (shared.file != stderr && fclose(shared.file) != 0) {
-        (void)fputs("twinport: the log's file could not be closed\n", stderr);
-    }
 }
 
 static tp_err allocate_buffers(size_t room) {
@@ -353,9 +348,7 @@ static tp_err start_writer(void) {
 
 static tp_err open_parts(const tp_log_options *options) {
     memset(&shared, 0, sizeof shared);
-    shared.sink = options->sink;
-    shared.context = options->context;
-    tp_err error = open_file(options->file);
+    tp_err error = tp__log_output_open(&shared.output, options);
     if (error) {
         return error;
     }
@@ -365,7 +358,7 @@ static tp_err open_parts(const tp_log_options *options) {
     }
     if (error) {
         free_buffers();
-        close_file();
+        tp__log_output_close(&shared.output);
     }
     return error;
 }
@@ -386,22 +379,79 @@ tp_err tp_log_open(const tp_log_options *options) {
     return error;
 }
 
+/* Under the lock. */
+static bool wait_for_writer(uint64_t patience_ms) {
+    uint64_t until = tp_clock_ms() + patience_ms;
+    for (uint64_t now = tp_clock_ms(); !shared.ended && now < until; now = tp_clock_ms()) {
+        (void)tp_condition_wait(&shared.written, &shared.lock, (int)(until - now));
+    }
+    return shared.ended;
+}
+
+/* Under the lock. False: the writer hangs in the system, and is left to itself. A sink is the
+ * user's own function with the user's own context, which the user will take away: it is waited
+ * for. */
+static bool end_writer(void) {
+    shared.closing = true;
+    tp_condition_wake_all(&shared.said);
+    while (shared.output.sink && !shared.ended) {
+        (void)wait_for_writer(CLOSE_MS);
+    }
+    if (wait_for_writer(CLOSE_MS)) {
+        return true;
+    }
+    tp_stream_cancel(&shared.output.stream, &shared.writer);
+    if (wait_for_writer(CANCEL_MS)) {
+        return true;
+    }
+    shared.abandoned = true;
+    count(&counts.failed, shared.said_lines - shared.done_lines);
+    return false;
+}
+
 void tp_log_close(void) {
     if (atomic_load_explicit(&state, memory_order_acquire) != OPEN) {
         return;
     }
     tp_mutex_lock(&shared.lock);
-    shared.closing = true;
+    bool ended = end_writer();
+    tp_mutex_unlock(&shared.lock);
+    if (ended) {
+        tp_thread_join(&shared.writer);
+        tp_condition_destroy(&shared.written);
+        tp_condition_destroy(&shared.said);
+        tp_mutex_destroy(&shared.lock);
+        free_buffers();
+        tp__log_output_close(&shared.output);
+    }
+    tp_log_set_level(TP_LOG_WARNING);
+    atomic_store_explicit(&state, ended ? CLOSED : ABANDONED, memory_order_release);
+}
+
+tp_err tp_log_reopen(void) {
+    if (!is_open_to_this_thread()) {
+        return TP_ERR_STATE;
+    }
+    if (!shared.output.path) {
+        return TP_OK;
+    }
+    tp_stream file;
+    tp_err error = tp_stream_open(&file, shared.output.path, false);
+    if (error) {
+        return error;
+    }
+    tp_mutex_lock(&shared.lock);
+    tp_stream unused = shared.output.next;
+    bool replaced = shared.output.has_next;
+    shared.output.next = file;
+    shared.output.has_next = true;
+    shared.urgent = true;
     tp_condition_wake_all(&shared.said);
     tp_mutex_unlock(&shared.lock);
-    tp_thread_join(&shared.writer);
-    tp_condition_destroy(&shared.written);
-    tp_condition_destroy(&shared.said);
-    tp_mutex_destroy(&shared.lock);
-    free_buffers();
-    close_file();
-    tp_log_set_level(TP_LOG_WARNING);
-    atomic_store_explicit(&state, CLOSED, memory_order_release);
+    if (replaced) {
+        tp__log_output_close_file(&unused);
+    }
+    return TP_OK;
 }
 
 void tp_log_flush(void) {

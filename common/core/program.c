@@ -9,10 +9,26 @@
 #include <string.h>
 
 #include "os/error.h"
+#include "os/stream.h"
+#include "twinport/log.h"
 
 /* Descriptors beside those of the sessions: standard streams, log, port, listener, and some to
  * spare. */
 #define OWN_DESCRIPTORS 64u
+
+#define READER_PATIENCE_MS 500 /* for a pipe or console to take a line */
+
+/* A stream that took no line in time is not waited for again: a stop prints many lines. */
+static bool output_stalled;
+static bool error_stalled;
+
+static void write_text(tp_standard_stream which, const char *text, bool *stalled) {
+    tp_stream stream;
+    tp_stream_standard(&stream, which);
+    tp_err error =
+        tp_stream_write(&stream, text, strlen(text), *stalled ? 0 : READER_PATIENCE_MS, NULL);
+    *stalled = error == TP_ERR_TIMED_OUT;
+}
 
 void tp__program_say(const char *program, const char *format, ...) {
     char what[TP__PROGRAM_TEXT];
@@ -22,7 +38,36 @@ void tp__program_say(const char *program, const char *format, ...) {
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
     (void)snprintf(line, sizeof line, "%s: %s\n", program, what);
-    (void)fputs(line, stderr);
+    write_text(TP_STANDARD_ERROR, line, &error_stalled);
+}
+
+void tp__program_print(const char *format, ...) {
+    char text[TP__PROGRAM_TEXT];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    write_text(TP_STANDARD_OUTPUT, text, &output_stalled);
+}
+
+void tp__program_say_log_losses(const char *program) {
+    tp_log_stats log = {.size = sizeof log};
+    tp_log_get_stats(&log);
+    if (log.failed + log.dropped > 0) {
+        tp__program_say(program,
+            "log: %" PRIu64 " lines could not be written, %" PRIu64 " found no room in memory",
+            log.failed, log.dropped);
+    }
+}
+
+void tp__program_reopen_log(void) {
+    tp_err error = tp_log_reopen();
+    if (error) {
+        TP_LOG(TP_LOG_ERROR, "the log's file stays as it is: %s (system code %d)",
+            tp_err_text(error), tp_os_error());
+    } else {
+        TP_LOG(TP_LOG_INFO, "the log goes on here");
+    }
 }
 
 int tp__program_fail(const char *program, const char *what, tp_err error) {
@@ -37,7 +82,10 @@ int tp__program_finish_output(const char *program) {
 
 void tp__program_say_report(const char *report) {
     size_t size = strlen(report);
-    fprintf(stderr, "%s%s", report, size > 0 && report[size - 1] == '\n' ? "" : "\n");
+    write_text(TP_STANDARD_ERROR, report, &error_stalled);
+    if (size == 0 || report[size - 1] != '\n') {
+        write_text(TP_STANDARD_ERROR, "\n", &error_stalled);
+    }
 }
 
 void tp__program_raise_descriptors(const char *program, unsigned sessions) {
@@ -48,6 +96,15 @@ void tp__program_raise_descriptors(const char *program, unsigned sessions) {
             " open files, too few for %u sessions: connections will be refused beyond",
             limit, sessions);
     }
+}
+
+tp_err tp__program_catch_requests(void) {
+    tp_err error = tp_process_catch_stop();
+    if (error) {
+        return error;
+    }
+    error = tp_process_catch_reload();
+    return error == TP_ERR_UNSUPPORTED ? TP_OK : error;
 }
 
 static bool names_any(const tp_processors *processors) {

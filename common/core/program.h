@@ -14,6 +14,17 @@
 #define TP__PROGRAM_TEXT 4096u
 void tp__program_say(const char *program, const char *format, ...) TP_PRINTF(2, 3);
 
+/* Prints to standard output, in one piece; text beyond TP__PROGRAM_TEXT - 1 bytes is cut. As with
+ * tp__program_say(), a reader that stands still holds it up for half a second, and only once; what
+ * is not taken is lost. */
+void tp__program_print(const char *format, ...) TP_PRINTF(1, 2);
+
+/* At the end, if there were any: how many lines the log has lost. */
+void tp__program_say_log_losses(const char *program);
+
+/* Opens the log's file again, and says in the log how that went. */
+void tp__program_reopen_log(void);
+
 /* Says what failed, and why. Returns 1, the exit code of one that could not run. */
 int tp__program_fail(const char *program, const char *what, tp_err error);
 
@@ -23,6 +34,9 @@ int tp__program_finish_output(const char *program);
 
 /* Says the lines of a report, each with its newline. */
 void tp__program_say_report(const char *report);
+
+/* Has the system tell the process to stop, and where there is such a thing, to reread its files. */
+tp_err tp__program_catch_requests(void);
 
 /* Raises the limit of open files as far as it goes, and warns if that is too few for `sessions`. */
 void tp__program_raise_descriptors(const char *program, unsigned sessions);

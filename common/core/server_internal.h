@@ -116,7 +116,8 @@ struct tp_server {
     _Atomic unsigned keeper; /* the worker that wakes in time for what is due by the clock */
     _Atomic bool sweeping;
     _Atomic bool hurry;      /* a stop does not drain */
-    uint64_t drain_until_ms; /* the sweep's, like the next three */
+    _Atomic uint64_t cut_by_ms; /* the earliest that tp_server_stop_within() was asked for */
+    uint64_t drain_until_ms;    /* the sweep's, like the next three */
     uint32_t sweep_from;
     bool drain_begun;
     bool cut_begun;

@@ -133,6 +133,7 @@ static tp_err open_port(tp_server *server) {
 /* Nobody else looks at these before there are workers. */
 static void reset_run(tp_server *server) {
     atomic_store(&server->hurry, false);
+    atomic_store(&server->cut_by_ms, UINT64_MAX);
     server->drain_begun = false;
     server->cut_begun = false;
     server->sweep_from = 0;
@@ -264,6 +265,16 @@ void tp_server_stop(tp_server *server) {
         starting == TP__SERVER_RUNNING) {
         begin_stop(server, TP__SERVER_RUNNING);
     }
+}
+
+/* The time is set before the stop can begin, and each sweep of the stop reads it. */
+void tp_server_stop_within(tp_server *server, unsigned drain_ms) {
+    uint64_t asked = tp_clock_ms() + drain_ms;
+    uint64_t earliest = atomic_load(&server->cut_by_ms);
+    while (asked < earliest &&
+           !atomic_compare_exchange_weak(&server->cut_by_ms, &earliest, asked)) {
+    }
+    tp_server_stop(server);
 }
 
 tp_err tp_server_wait(tp_server *server, int timeout_ms) {

@@ -148,7 +148,9 @@ static void drive_stop(tp_server *server, uint64_t now_ms) {
         server->drain_until_ms = now_ms + server->options.drain_timeout_ms;
     }
     tp__listener_close(server); /* at once, or when start has done with it */
-    if (!server->cut_begun && (now_ms >= server->drain_until_ms || atomic_load(&server->hurry))) {
+    bool time_is_over =
+        now_ms >= server->drain_until_ms || now_ms >= atomic_load(&server->cut_by_ms);
+    if (!server->cut_begun && (time_is_over || atomic_load(&server->hurry))) {
         server->cut_begun = true;
         atomic_store(&server->state, TP__SERVER_CUTTING);
     }

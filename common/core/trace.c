@@ -10,6 +10,7 @@
 #include "os/clock.h"
 #include "os/compiler.h"
 #include "os/error.h"
+#include "os/stream.h"
 #include "os/thread.h"
 #include "twinport/log.h"
 
@@ -93,34 +94,47 @@ size_t tp_trace_read(tp_trace_entry *entries, size_t room) {
     return count;
 }
 
-static bool dump_entries(const tp__recent *recent, FILE *file) {
+static tp_err dump_line(tp_stream *file, const tp_trace_entry *entry) {
+    char line[128]; /* five numbers of 20 digits at most */
+    int size = snprintf(line, sizeof line, "%llu %llu %lu 0x%llx 0x%llx\n",
+        (unsigned long long)entry->time_ns, (unsigned long long)entry->thread,
+        (unsigned long)entry->event, (unsigned long long)entry->first,
+        (unsigned long long)entry->second);
+    return tp_stream_write(file, line, (size_t)size, -1, NULL);
+}
+
+static tp_err dump_entries(const tp__recent *recent, tp_stream *file) {
     uint64_t end = tp__recent_count(recent);
     for (uint64_t number = first_of_last(end, TP_TRACE_ENTRIES); number < end; number++) {
         tp_trace_entry entry;
         if (!read_entry(recent, number, &entry)) {
             continue;
         }
-        if (fprintf(file, "%llu %llu %lu 0x%llx 0x%llx\n", (unsigned long long)entry.time_ns,
-                (unsigned long long)entry.thread, (unsigned long)entry.event,
-                (unsigned long long)entry.first, (unsigned long long)entry.second) < 0) {
-            return false;
+        tp_err error = dump_line(file, &entry);
+        if (error) {
+            return error;
         }
     }
-    return true;
+    return TP_OK;
 }
 
 tp_err tp_trace_dump(const char *path) {
     const tp__recent *recent = atomic_load_explicit(&ring, memory_order_acquire);
-    FILE *file = fopen(path, "w");
-    if (file == NULL) {
-        (void)tp_os_fail_last();
-        return TP_ERR_NO_FILE;
+    static const char head[] = "# time_ns thread event first second\n";
+    tp_stream file;
+    tp_err error = tp_stream_open(&file, path, true);
+    if (error) {
+        return error;
     }
-    bool written = fputs("# time_ns thread event first second\n", file) >= 0 &&
-                   (recent == NULL || dump_entries(recent, file));
-    tp_err error = written ? TP_OK : tp_os_fail_last();
-    if (fclose(file) != 0 && !error) {
-        error = tp_os_fail_last();
+    error = tp_stream_write(&file, head, sizeof head - 1, -1, NULL);
+    if (!error && recent != NULL) {
+        error = dump_entries(recent, &file);
     }
-    return error;
+    int os_error = tp_os_error();
+    tp_err closing = tp_stream_close(&file);
+    if (error) {
+        (void)tp_os_fail(os_error);
+        return error;
+    }
+    return closing;
 }

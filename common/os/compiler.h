@@ -23,6 +23,8 @@
 #define TP_UNLIKELY(x)  __builtin_expect(!!(x), 0)
 #define TP_NORETURN     __attribute__((noreturn))
 #define TP_THREAD_LOCAL _Thread_local
+/* On a function without arguments: it runs when the program or library is loaded. */
+#define TP_BEFORE_MAIN __attribute__((constructor))
 /* On a struct: a view of memory that was declared as something else (a back end's op and socket).
  */
 #define TP_MAY_ALIAS __attribute__((may_alias))

@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "core/deadline.h"
 #include "os/clock.h"
 #include "os/random.h"
 #include "proto/frame.h"
@@ -212,7 +213,7 @@ tp_err tp__hub_start(tp__hub *hub) {
 /* ---- stopping ------------------------------------------------------------------------------- */
 
 static void tell_server(tp__hub *hub) {
-    tp_server_stop(hub->server);
+    tp_server_stop_within(hub->server, tp__left_until(hub->end_by_ms));
     tp_mutex_lock(&hub->stop_mutex);
     hub->server_told = true;
     tp_condition_wake_all(&hub->stop_changed);
@@ -235,21 +236,13 @@ void tp__hub_stop(tp__hub *hub) {
     bool begin = hub->started && !atomic_load(&hub->stopping);
     if (begin) {
         hub->stop_by_ms = tp_clock_ms() + hub->options.server.drain_timeout_ms;
+        hub->end_by_ms = hub->stop_by_ms + TP__STOP_REST_MS;
         atomic_store(&hub->stopping, true);
     }
     tp_mutex_unlock(&hub->stop_mutex);
     if (begin && tp_server_post(hub->server, 0, drain, hub) != TP_OK) {
         tell_server(hub);
     }
-}
-
-/* How much of the time is left, or -1. */
-static int left_of(int timeout_ms, uint64_t since_ms) {
-    if (timeout_ms < 0) {
-        return -1;
-    }
-    uint64_t passed = tp_clock_ms() - since_ms;
-    return passed < (uint64_t)timeout_ms ? timeout_ms - (int)passed : 0;
 }
 
 tp_err tp__hub_wait(tp__hub *hub, int timeout_ms) {
@@ -259,7 +252,7 @@ tp_err tp__hub_wait(tp__hub *hub, int timeout_ms) {
     int left = timeout_ms;
     while (stopping && !hub->server_told && left != 0) {
         tp_condition_wait(&hub->stop_changed, &hub->stop_mutex, left);
-        left = left_of(timeout_ms, since);
+        left = tp__left_of(timeout_ms, since);
     }
     bool told = hub->server_told;
     tp_mutex_unlock(&hub->stop_mutex);

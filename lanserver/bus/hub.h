@@ -32,7 +32,8 @@ tp_err tp__hub_create(const tp__hub_options *options, tp__hub **hub);
 tp_err tp__hub_start(tp__hub *hub);
 
 /* Begins to stop, any thread. From here on new messages are returned (`shutdown`); replies still
- * pass. When all that was forwarded is confirmed, or after drain_timeout_ms, the server stops. */
+ * pass. When all that was forwarded is confirmed, or after drain_timeout_ms, the server stops; both
+ * together take drain_timeout_ms + TP__STOP_REST_MS at most (core/deadline.h). */
 void tp__hub_stop(tp__hub *hub);
 
 /* Waits until the stop has finished, at most timeout_ms (-1: for ever). TP_OK, TP_ERR_TIMED_OUT,

@@ -77,7 +77,8 @@ struct tp__hub {
 
     _Atomic bool sweep_armed;
     _Atomic bool stopping;
-    uint64_t stop_by_ms; /* written before `stopping` is */
+    uint64_t stop_by_ms; /* the bus is at rest, or not waited for; written before `stopping` is */
+    uint64_t end_by_ms;  /* the server has stopped too; likewise */
     tp_mutex stop_mutex;
     tp_condition stop_changed;
     bool started;     /* stop_mutex */

@@ -201,6 +201,10 @@ tp_err tp_lanclient_start(tp_lanclient *client) {
 void tp_lanclient_stop(tp_lanclient *client) {
     (void)client;
 }
+void tp_lanclient_stop_within(tp_lanclient *client, unsigned stop_ms) {
+    (void)client;
+    (void)stop_ms;
+}
 bool tp__lanclient_stopping(tp_lanclient *client) {
     (void)client;
     return false;

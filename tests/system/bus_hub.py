@@ -6,14 +6,13 @@ from stage import PATIENCE, Program, expect_equal, write_file, system_path
 class Hub(Program):
     """lanserver with these lines of configuration, listening."""
 
-    def __init__(self, *lines):
+    def __init__(self, *lines, **popen):
         # However long this machine keeps a client from reading its last words: they are not cut off.
         drain = () if any("drain_timeout" in line for line in lines) else ("drain_timeout = 60s",)
         idle = () if any("idle_timeout" in line for line in lines) else ("idle_timeout = 0",)
         text = "\n".join(("listen = 127.0.0.1:0", "workers = 2") + drain + idle + lines) + "\n"
-        super().__init__("lanserver", "--config", system_path(write_file(text)))
-        said = self.wait_for(r"^lanserver: listening on 127\.0\.0\.1:(\d+) \(io \w+, workers \d+\)$")
-        self.port = int(said.group(1))
+        super().__init__("lanserver", "--config", system_path(write_file(text)), **popen)
+        self.port = self.listening_port()
 
     def finish(self):
         """Ctrl-C; it must end gently, with its account in balance. Returns the account."""

@@ -82,19 +82,43 @@ def system_path(path):
 class Program:
     """A process. Its lines are collected as they come; `lines` and `errors` hold them."""
 
-    def __init__(self, name, *arguments):
+    def __init__(self, name, *arguments, **popen):
+        """`popen`: what subprocess.Popen is to be told otherwise, as another standard stream."""
         self.name = name
         self.lines, self.errors = [], []
         self._changed = threading.Condition()
-        self._open = 2
+        streams = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.process = subprocess.Popen(
-            EMULATOR + [program_path(name)] + [str(a) for a in arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            EMULATOR + [program_path(name)] + [str(a) for a in arguments], **{**streams, **popen})
         _running.append(self)
-        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in
-                         ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
+        read = [pair for pair in ((self.process.stdout, self.lines),
+                                  (self.process.stderr, self.errors)) if pair[0]]
+        self._open = len(read)
+        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in read]
         for reader in self._readers:
             reader.start()
+
+    def listening_port(self):
+        """As it says itself, or as the system says if its output is not ours to read."""
+        if self.process.stdout:
+            return int(self.wait_for(rf"^{self.name}: listening on 127\.0\.0\.1:(\d+) "
+                                     r"\(io \w+, workers \d+\)$").group(1))
+        return until(self._port_in_proc, f"{self.name} listens")
+
+    def _port_in_proc(self):
+        expect(self.process.poll() is None, f"{self.name} ended with {self.process.poll()}")
+        folder = f"/proc/{self.process.pid}"
+        sockets = set()
+        for number in os.listdir(f"{folder}/fd"):
+            try:
+                sockets.add(os.readlink(f"{folder}/fd/{number}"))
+            except FileNotFoundError:
+                pass  # closed meanwhile
+        with open(f"{folder}/net/tcp", encoding="ascii") as table:
+            for words in map(str.split, table):
+                if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                    return int(words[1].split(":")[1], 16)
+        return None
 
     def _read(self, stream, lines):
         for raw in stream:

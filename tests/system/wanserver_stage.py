@@ -33,7 +33,7 @@ class GatePlayer(Player):
 class Gate(Program):
     """wanserver with these lines of configuration, listening. With tokens unless a line says otherwise."""
 
-    def __init__(self, *lines):
+    def __init__(self, *lines, **popen):
         self.private, self.ring_key = os.urandom(32), os.urandom(32)
         self.public = public_of(self.private)
         self.key_file = write_file(self.private.hex() + "\n", ".key")
@@ -46,9 +46,8 @@ class Gate(Program):
                          + list(lines)) + "\n"
         self.config = write_file(text)
         self.players = []
-        super().__init__("wanserver", "--config", system_path(self.config))
-        said = self.wait_for(r"^wanserver: listening on 127\.0\.0\.1:(\d+) \(io \w+, workers \d+\)$")
-        self.port = int(said.group(1))
+        super().__init__("wanserver", "--config", system_path(self.config), **popen)
+        self.port = self.listening_port()
         self.address = ("127.0.0.1", self.port)
 
     def mint(self, **wanted):

@@ -153,6 +153,32 @@ static void destroy_waits_for_a_stop_that_was_asked_for(void) {
     hub_close(hub);
 }
 
+/* Nobody confirms, and by its own time-out it would wait for ten minutes. */
+static void a_stop_can_be_given_a_time(void) {
+    tp__hub *hub = hub_open_default();
+    party a, b;
+    for (unsigned hurry = 0; hurry < 2; hurry++) {
+        party_join(&b, hub, "db", "b");
+        party_init(&a, hub, "chat", "a");
+        a.options.drain_timeout_ms = 600000;
+        party_start(&a);
+        AWAIT(a.ups == 1);
+        hub_confirm_no_more(hub);
+        CHECK_EQ(say(&a, self(&b), "never confirmed", NULL), TP_OK);
+        if (hurry) {
+            tp_lanclient_stop(a.client);
+            CHECK_EQ(tp_lanclient_wait(a.client, 300), TP_ERR_TIMED_OUT);
+        }
+        tp_lanclient_stop_within(a.client, 100);
+        CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
+        CHECK_EQ(a.downs, 1);
+        tp_lanclient_destroy(a.client);
+        hub_confirm_again(hub);
+        party_leave(&b);
+    }
+    hub_close(hub);
+}
+
 static void stop_here(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     (void)from, (void)packet;
     tp_lanclient_stop(client);
@@ -252,6 +278,6 @@ static void wrong_options_are_refused(void) {
 CHECK_MAIN(CASE(away_from_the_bus_nothing_is_taken),
     CASE(clients_find_a_hub_that_comes_later_and_again),
     CASE(an_answer_for_a_lost_hub_goes_nowhere), CASE(a_name_that_collides_is_refused),
-    CASE(a_stop_waits_for_confirmation), CASE(destroy_waits_for_a_stop_that_was_asked_for),
+    CASE(a_stop_waits_for_confirmation), CASE(a_stop_can_be_given_a_time), CASE(destroy_waits_for_a_stop_that_was_asked_for),
     CASE(a_handler_can_stop_its_client), CASE(a_client_starts_again),
     CASE(an_idle_client_gives_memory_back), CASE(wrong_options_are_refused))

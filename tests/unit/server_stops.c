@@ -200,6 +200,40 @@ static void by_several_threads_at_once(void) {
     }
 }
 
+/* ---- by a time -------------------------------------------------------------------------------- */
+
+static void open_with_long_drain(raw_peer **peer) {
+    where = PLACES;
+    server_stage_init(&stage);
+    stage.options.workers = 2;
+    stage.options.drain_timeout_ms = 600000; /* more than this test is given */
+    server_stage_open(&stage);
+    *peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 1);
+}
+
+/* The peer does not hang up, so that each of these stops would take ten minutes. */
+static void within_a_time(void) {
+    raw_peer *peer;
+    open_with_long_drain(&peer);
+    tp_server_stop_within(stage.server, 50);
+    CHECK_EQ(tp_server_wait(stage.server, -1), TP_OK);
+    CHECK_EQ(atomic_load(&stage.leaves), 1);
+    raw_close(peer, true);
+
+    REQUIRE(tp_server_start(stage.server) == TP_OK); /* no time of the last stop is left over */
+    peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 2);
+    tp_server_stop(stage.server);
+    CHECK_EQ(tp_server_wait(stage.server, 300), TP_ERR_TIMED_OUT);
+    tp_server_stop_within(stage.server, 600000); /* never later */
+    tp_server_stop_within(stage.server, 0);
+    CHECK_EQ(tp_server_wait(stage.server, -1), TP_OK);
+    CHECK_EQ(atomic_load(&stage.leaves), 2);
+    raw_close(peer, true);
+    tp_server_destroy(stage.server);
+}
+
 /* ---- beside questions ------------------------------------------------------------------------ */
 
 /* Any thread may ask where it listens: it hears the whole address, or that it does not listen. */
@@ -228,5 +262,5 @@ static void asked_for_its_address_meanwhile(void) {
     server_stage_close(&stage);
 }
 
-CHECK_MAIN(CASE(inside_each_handler), CASE(by_several_threads_at_once),
+CHECK_MAIN(CASE(inside_each_handler), CASE(by_several_threads_at_once), CASE(within_a_time),
     CASE(asked_for_its_address_meanwhile))

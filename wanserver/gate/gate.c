@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/deadline.h"
 #include "core/memory.h"
 #include "os/clock.h"
 #include "twinport/log.h"
@@ -248,18 +249,20 @@ void tp__gate_stop(tp__gate *gate) {
     tp_mutex_lock(&gate->mutex);
     if (gate->started && !gate->stopping) {
         gate->stopping = true;
+        gate->end_by_ms = tp_clock_ms() + gate->options.drain_ms + TP__STOP_REST_MS;
         tp_server_stop(gate->server);
     }
     tp_mutex_unlock(&gate->mutex);
 }
 
-/* How much of the time is left, or -1. */
-static int left_of(int timeout_ms, uint64_t since_ms) {
-    if (timeout_ms < 0) {
-        return -1;
-    }
-    uint64_t passed = tp_clock_ms() - since_ms;
-    return passed < (uint64_t)timeout_ms ? timeout_ms - (int)passed : 0;
+/* Under the mutex. The services' word may take the drain time-out, but lanclient has half of the
+ * rest for itself. */
+static void share_the_rest(tp__gate *gate, uint64_t now_ms) {
+    uint64_t least_ms = now_ms + TP__STOP_REST_MS; /* the server may have a longer time-out */
+    gate->end_by_ms = gate->end_by_ms > least_ms ? gate->end_by_ms : least_ms;
+    uint64_t word_by_ms = gate->end_by_ms - TP__STOP_REST_MS / 2;
+    uint64_t drain_by_ms = now_ms + gate->options.drain_ms;
+    gate->drain_by_ms = drain_by_ms < word_by_ms ? drain_by_ms : word_by_ms;
 }
 
 static tp_err wait_for_server(tp__gate *gate, int timeout_ms) {
@@ -267,7 +270,7 @@ static tp_err wait_for_server(tp__gate *gate, int timeout_ms) {
     if (!error) {
         tp_mutex_lock(&gate->mutex);
         gate->server_stopped = true;
-        gate->drain_by_ms = tp_clock_ms() + gate->options.drain_ms;
+        share_the_rest(gate, tp_clock_ms());
         tp_mutex_unlock(&gate->mutex);
     }
     return error;
@@ -277,7 +280,7 @@ static tp_err wait_for_server(tp__gate *gate, int timeout_ms) {
 static tp_err drain(tp__gate *gate, int timeout_ms, uint64_t since_ms) {
     tp_mutex_lock(&gate->mutex);
     bool busy = tp__gate_pump_all(gate) || gate->visits_used > 0;
-    while (busy && tp_clock_ms() < gate->drain_by_ms && left_of(timeout_ms, since_ms) != 0) {
+    while (busy && tp_clock_ms() < gate->drain_by_ms && tp__left_of(timeout_ms, since_ms) != 0) {
         tp_condition_wait(&gate->changed, &gate->mutex, DRAIN_LOOK_MS);
         busy = tp__gate_pump_all(gate) || gate->visits_used > 0;
     }
@@ -306,9 +309,9 @@ tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
     if (error) {
         return error;
     }
-    tp_lanclient_stop(gate->client);
+    tp_lanclient_stop_within(gate->client, tp__left_until(gate->end_by_ms));
     gate->client_told = true;
-    error = tp_lanclient_wait(gate->client, left_of(timeout_ms, since));
+    error = tp_lanclient_wait(gate->client, tp__left_of(timeout_ms, since));
     if (error == TP_ERR_STATE) {
         error = TP_OK; /* somebody else stopped it, and it is over */
     }

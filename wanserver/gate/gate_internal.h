@@ -160,7 +160,8 @@ struct tp__gate {
     bool stopping;
     bool server_stopped;
     bool client_told;
-    uint64_t drain_by_ms;
+    uint64_t drain_by_ms; /* the services' word is not waited for any more */
+    uint64_t end_by_ms;   /* all of the stop */
     bool armed; /* a tick is on its way */
     unsigned players;
     unsigned kept;

@@ -48,13 +48,33 @@ typedef struct tp_log_options {
  * Opens the process's log: starts its thread. `options` and its file name are not needed
  * afterwards. TP_ERR_STATE if it is open, TP_ERR_NO_FILE, TP_ERR_INVALID (out of range, or both
  * file and sink), TP_ERR_NO_MEMORY, TP_ERR_OS. Before it is opened and after it is closed, lines of
- * level warning and above go straight to standard error.
+ * level warning and above go straight to standard error, which takes each within 100 milliseconds
+ * or loses it.
+ *
+ * Writing raises no signal: no SIGPIPE when the reader has gone, no SIGXFSZ at a limit of file
+ * size; the program's signal dispositions stay as they are. Standard error is written to only if
+ * it is the process's own: a descriptor 2 that was closed when the process began, or that has
+ * become a socket since, is left alone. Lines lost for any of these count as failed.
  */
 tp_err tp_log_open(const tp_log_options *options);
 
-/* Writes everything said so far and stops the thread. No other thread may be in a log call, nor may
- * it be called by the sink. Does nothing if the log is not open. */
+/*
+ * Writes everything said so far and stops the thread. No other thread may be in a log call, nor may
+ * it be called by the sink. Does nothing if the log is not open.
+ *
+ * It waits for a sink as long as that takes, but not for a pipe or console that takes nothing:
+ * after 1.5 seconds the rest counts as failed. If the system does not let go of the thread even
+ * then, the log cannot be opened again in this process: TP_ERR_STATE.
+ */
 void tp_log_close(void);
+
+/*
+ * Opens the log's file again by its name, which a tool has renamed or deleted meanwhile: what is
+ * said after the call is in the new file, and the old one is closed as soon as it has what was said
+ * before. Any thread but the log's own. TP_OK also without a file; TP_ERR_STATE: the log is not
+ * open; TP_ERR_NO_FILE: then the file at hand stays in use.
+ */
+tp_err tp_log_reopen(void);
 
 /* Waits until everything said before the call is written. Any thread; inside the sink, and if the
  * log is not open, it does nothing. */
@@ -97,7 +117,7 @@ typedef struct tp_log_stats {
     uint64_t lines;      /* written */
     uint64_t suppressed; /* held back by the rate limit */
     uint64_t dropped;    /* no room in memory */
-    uint64_t failed;     /* the file or sink did not take */
+    uint64_t failed;     /* the file or standard error did not take */
 } tp_log_stats;
 /* Since the process began, over every open and close. Any thread. */
 void tp_log_get_stats(tp_log_stats *stats);

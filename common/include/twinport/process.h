@@ -17,11 +17,16 @@ extern "C" {
 /*
  * Asks the system to tell the process to stop gently: SIGTERM and SIGINT on Linux; Ctrl-C, console
  * close and system shutdown on Windows. Once per process, before other threads start.
+ *
+ * A second such request ends the process at once, whatever it is doing, with the exit code
+ * TP_PROCESS_ENDED_AT_ONCE: nothing is flushed or drained any more.
  */
+#define TP_PROCESS_ENDED_AT_ONCE 3
 tp_err tp_process_catch_stop(void);
 /* Waits for that request, at most timeout_ms (-1: for ever). True once it has come. */
 bool tp_process_wait_stop(int timeout_ms);
-/* Makes tp_process_wait_stop() return true, as if the request had come. Any thread. */
+/* Makes tp_process_wait_stop() return true, as if the request had come; it never ends the process
+ * by itself. Any thread. */
 void tp_process_request_stop(void);
 
 /* Asks the system to tell the process to read its files again: SIGHUP. Once per process, before other

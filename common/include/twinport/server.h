@@ -148,6 +148,14 @@ tp_err tp_server_start(tp_server *server);
 void tp_server_stop(tp_server *server);
 
 /*
+ * The same, but what is still there drain_ms from now is cut, if drain_timeout_ms does not come
+ * first: for a program that must be gone by a time. 0: what is queued is not waited for. In a stop
+ * that is under way it only brings the cut forward. Any thread, any handler. A call that comes
+ * while another thread is just entering tp_server_start() may leave drain_timeout_ms in force.
+ */
+void tp_server_stop_within(tp_server *server, unsigned drain_ms);
+
+/*
  * Waits until a stop has finished and the workers have ended, at most timeout_ms (-1: for ever).
  * After TP_OK no handler runs any more, and tp_server_start() may be called again.
  * TP_ERR_TIMED_OUT; TP_ERR_WRONG_THREAD from a handler of this server: nothing is waited for;

@@ -5,13 +5,13 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "os/error.h"
 #include "os/linux/epoll_port.h"
+#include "os/stream.h"
 
 /* ---- workers ------------------------------------------------------------------------------ */
 
@@ -110,8 +110,8 @@ static bool is_left_clean(epoll_port *port) {
                    tp__epoll_has_posts(worker);
         if (sockets > 0 || ops) {
             clean = false;
-            fprintf(stderr, "twinport: port destroyed with %u sockets open%s at worker %u\n",
-                sockets, ops ? " and ops that have not come back" : "", i);
+            tp_stream_last_words("port destroyed with %u sockets open%s at worker %u", sockets,
+                ops ? " and ops that have not come back" : "", i);
         }
     }
     return clean;

@@ -8,18 +8,13 @@
 
 #include "os/error.h"
 #include "os/file.h"
+#include "os/stream.h"
 
 /* 0, or the system's error. */
-static int write_all(int descriptor, const char *bytes, size_t size) {
-    while (size > 0) {
-        ssize_t written = write(descriptor, bytes, size);
-        if (written < 0 && errno != EINTR) {
-            return errno;
-        }
-        if (written > 0) {
-            bytes += written;
-            size -= (size_t)written;
-        }
+static int write_through(int descriptor, const void *bytes, size_t size) {
+    tp_stream file = {.handle = descriptor};
+    if (tp_stream_write(&file, bytes, size, -1, NULL)) {
+        return tp_os_error();
     }
     return fsync(descriptor) == 0 ? 0 : errno;
 }
@@ -34,7 +29,7 @@ tp_err tp_file_create_private(const char *path, const void *bytes, size_t size) 
     }
     int error =
         fchmod(descriptor, S_IRUSR | S_IWUSR) == 0 ? 0 : errno; /* should the umask take more */
-    error = error ? error : write_all(descriptor, bytes, size);
+    error = error ? error : write_through(descriptor, bytes, size);
     if (close(descriptor) != 0 && error == 0) {
         error = errno;
     }

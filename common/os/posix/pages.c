@@ -2,11 +2,13 @@
  * Pages by anonymous mappings. Any thread; holds nothing. The kernel rounds sizes up to pages, in
  * mapping and unmapping alike.
  */
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "os/pages.h"
+#include "os/stream.h"
 
 void *tp_pages_allocate(size_t bytes) {
     void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -18,7 +20,7 @@ void *tp_pages_allocate(size_t bytes) {
  * bug. */
 void tp_pages_free(void *pages, size_t bytes) {
     if (munmap(pages, bytes) != 0 && madvise(pages, bytes, MADV_DONTNEED) != 0) {
-        perror("twinport: pages cannot be given back");
+        tp_stream_last_words("pages cannot be given back: %s", strerror(errno));
         abort();
     }
 }

@@ -8,10 +8,10 @@
  * but for those that catch, and tp_process_wait().
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -20,22 +20,36 @@
 
 #include "os/error.h"
 #include "os/process.h"
+#include "os/stream.h"
 #include "os/thread.h"
 
 static sem_t requests;
 static tp_once requests_once;
 static atomic_bool asked_to_stop; /* lock-free: a signal handler may set them */
 static atomic_bool asked_to_reload;
+static atomic_bool signalled_to_stop; /* by a signal; asked_to_stop may be the program's own wish */
 
 static void create_requests(void) {
     if (sem_init(&requests, 0, 0) != 0) {
-        perror("twinport: semaphore");
+        tp_stream_last_words("semaphore: %s", strerror(errno));
         abort();
     }
 }
 
+/* All that it calls may be called in a signal handler. */
+static void end_at_once(void) {
+    static const char line[] = "twinport: asked to stop a second time: it ends at once\n";
+    tp_stream error;
+    tp_stream_standard(&error, TP_STANDARD_ERROR);
+    (void)tp_stream_write(&error, line, sizeof line - 1, 0, NULL);
+    _exit(TP_PROCESS_ENDED_AT_ONCE);
+}
+
 static void on_signal(int number) {
     int kept = errno;
+    if (number != SIGHUP && atomic_exchange(&signalled_to_stop, true)) {
+        end_at_once();
+    }
     atomic_store(number == SIGHUP ? &asked_to_reload : &asked_to_stop, true);
     /* Fails only when it has been posted two thousand million times: the request stands. */
     (void)sem_post(&requests);
@@ -102,6 +116,28 @@ void tp_process_request_stop(void) {
     tp_once_run(&requests_once, create_requests);
     atomic_store(&asked_to_stop, true);
     (void)sem_post(&requests);
+}
+
+/* Opened the wrong way round, so that using it fails, as it does with a closed one. */
+static void reserve_standard_streams(void) {
+    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++) {
+        /* The lowest free descriptor is this one: those below it are open by now. */
+        if (fcntl(i, F_GETFD) < 0) {
+            (void)open("/dev/null", i == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        }
+    }
+}
+
+void tp_process_guard(void) {
+    static const int harmless[] = {SIGPIPE, SIGXFSZ, SIGUSR1, SIGUSR2};
+    reserve_standard_streams();
+    for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = SIG_IGN;
+        (void)sigemptyset(&action.sa_mask);
+        (void)sigaction(harmless[i], &action, NULL); /* fails only for numbers that are none */
+    }
 }
 
 uint64_t tp_process_id(void) {

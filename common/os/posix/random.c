@@ -1,11 +1,13 @@
 /*
  * Randomness from the kernel's generator. Any thread; holds nothing.
  */
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "os/random.h"
+#include "os/stream.h"
 
 /* getentropy() gives at most this many at once, and all of them or none. */
 enum { MOST_AT_ONCE = 256 };
@@ -15,7 +17,7 @@ void tp_random_bytes(void *bytes, size_t count) {
     while (count > 0) {
         size_t piece = count < MOST_AT_ONCE ? count : MOST_AT_ONCE;
         if (getentropy(at, piece) != 0) {
-            perror("twinport: the system has no randomness");
+            tp_stream_last_words("the system has no randomness: %s", strerror(errno));
             abort();
         }
         at += piece;

@@ -15,6 +15,7 @@
 
 #include "os/compiler.h"
 #include "os/error.h"
+#include "os/stream.h"
 #include "os/thread.h"
 
 typedef struct TP_MAY_ALIAS mutex_view {
@@ -42,7 +43,7 @@ _Static_assert(PTHREAD_ONCE_INIT == 0, "all zero is a fresh once");
 /* Ends the process: a lock that fails means broken memory or a broken caller. */
 static void must(int error, const char *what) {
     if (TP_UNLIKELY(error != 0)) {
-        fprintf(stderr, "twinport: %s: %s\n", what, strerror(error));
+        tp_stream_last_words("%s: %s", what, strerror(error));
         abort();
     }
 }

@@ -4,9 +4,9 @@
  */
 #include "os/pages.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "os/stream.h"
 #include "os/win32/system.h"
 
 void *tp_pages_allocate(size_t bytes) {
@@ -16,8 +16,8 @@ void *tp_pages_allocate(size_t bytes) {
 void tp_pages_free(void *pages, size_t bytes) {
     (void)bytes; /* MEM_RELEASE frees the whole reservation, and wants no size */
     if (!VirtualFree(pages, 0, MEM_RELEASE)) {
-        fprintf(stderr, "twinport: pages cannot be given back (error %lu)\n",
-            (unsigned long)GetLastError());
+        tp_stream_last_words(
+            "pages cannot be given back (error %lu)", (unsigned long)GetLastError());
         abort();
     }
 }

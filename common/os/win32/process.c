@@ -6,9 +6,11 @@
  */
 #include "os/process.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "os/error.h"
+#include "os/stream.h"
 #include "os/thread.h"
 #include "os/win32/system.h"
 
@@ -21,10 +23,21 @@ static void make_stop_event(void) {
     stop_event = CreateEventW(NULL, TRUE, FALSE, NULL);
 }
 
+static atomic_bool asked_by_console;
+
+/* Not ExitProcess(), which would wait for whatever holds the loader's lock. */
+static void end_at_once(void) {
+    tp_stream_last_words("asked to stop a second time: it ends at once");
+    (void)TerminateProcess(GetCurrentProcess(), TP_PROCESS_ENDED_AT_ONCE);
+}
+
 static BOOL WINAPI console_asks(DWORD what) {
     switch (what) {
     case CTRL_C_EVENT:
     case CTRL_BREAK_EVENT:
+        if (atomic_exchange(&asked_by_console, true)) {
+            end_at_once();
+        }
         (void)SetEvent(stop_event);
         return TRUE;
     case CTRL_CLOSE_EVENT:
@@ -61,6 +74,10 @@ bool tp_process_wait_stop(int timeout_ms) {
 /* The console has no event to spare for it: Ctrl-Break asks to stop, as programs' users expect. */
 tp_err tp_process_catch_reload(void) {
     return TP_ERR_UNSUPPORTED;
+}
+
+void tp_process_guard(void) {
+    /* There are no signals, and a handle's value is never that of a stream that is closed. */
 }
 
 tp_process_event tp_process_wait(int timeout_ms) {

@@ -4,9 +4,9 @@
 #include "os/random.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "os/stream.h"
 #include "os/win32/system.h"
 
 #include <bcrypt.h>
@@ -17,8 +17,8 @@ void tp_random_bytes(void *bytes, size_t count) {
         ULONG part = count > ULONG_MAX ? ULONG_MAX : (ULONG)count;
         NTSTATUS status = BCryptGenRandom(NULL, at, part, BCRYPT_USE_SYSTEM_PREFERRED_RNG);
         if (status < 0) {
-            fprintf(stderr, "twinport: the system gives no randomness (status %08lx)\n",
-                (unsigned long)status);
+            tp_stream_last_words(
+                "the system gives no randomness (status %08lx)", (unsigned long)status);
             abort();
         }
         at += part;

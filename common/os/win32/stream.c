@@ -1,0 +1,158 @@
+/*
+ * Output that cannot hurt the process. See os/stream.h.
+ *
+ * Any thread. Writing raises no signal here. A pipe whose reader stands still, and a console in
+ * which somebody is selecting text, hold WriteFile() as long as that lasts, and there is no call
+ * that asks for room. So a write with a limit is done by a thread of its own, which is cancelled
+ * when the time is over; if even that does not bring it back, it is left behind with its copy of
+ * the bytes, and frees them should it ever return. What is written so is a line at a time and rare.
+ */
+#include "os/stream.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/error.h"
+#include "os/win32/system.h"
+
+#define CANCEL_MS 200 /* how long a cancelled write may take to come back */
+#define LEAST_MS  20u /* what any write has: its thread must begin to run */
+
+static HANDLE handle_of(const tp_stream *stream) {
+    if (!stream->standard) {
+        return (HANDLE)stream->handle;
+    }
+    HANDLE handle =
+        GetStdHandle(stream->handle == TP_STANDARD_OUTPUT ? STD_OUTPUT_HANDLE : STD_ERROR_HANDLE);
+    return handle ? handle : INVALID_HANDLE_VALUE;
+}
+
+void tp_stream_standard(tp_stream *stream, tp_standard_stream which) {
+    *stream = (tp_stream){.handle = which, .standard = true};
+}
+
+/* Others may rename and delete it while it is open: a log is put away so. */
+tp_err tp_stream_open(tp_stream *stream, const char *path, bool anew) {
+    HANDLE file =
+        CreateFileA(path, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+            NULL, anew ? CREATE_ALWAYS : OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (file == INVALID_HANDLE_VALUE) {
+        (void)tp_os_fail_last();
+        return TP_ERR_NO_FILE;
+    }
+    *stream = (tp_stream){.handle = (intptr_t)file};
+    return TP_OK;
+}
+
+tp_err tp_stream_close(tp_stream *stream) {
+    return CloseHandle((HANDLE)stream->handle) ? TP_OK : tp_os_fail_last();
+}
+
+/* ---- writing without a limit ------------------------------------------------------------------ */
+
+/* 0 or the system's error. */
+static DWORD write_all(HANDLE to, const char *bytes, size_t size, size_t *written) {
+    while (*written < size) {
+        size_t left = size - *written;
+        DWORD taken = 0;
+        if (!WriteFile(to, bytes + *written, left < 65536 ? (DWORD)left : 65536, &taken, NULL)) {
+            return GetLastError();
+        }
+        *written += taken;
+    }
+    return 0;
+}
+
+static tp_err result_of(DWORD error) {
+    if (error == ERROR_OPERATION_ABORTED) {
+        return TP_ERR_CANCELLED;
+    }
+    return error ? tp_os_fail((int)error) : TP_OK;
+}
+
+/* ---- writing with one ------------------------------------------------------------------------- */
+
+/* Shared by the thread that asks and the one that writes; the last to leave frees it. */
+typedef struct timed_write {
+    atomic_int users;
+    HANDLE to;
+    DWORD error;
+    size_t written;
+    size_t size;
+    char bytes[];
+} timed_write;
+
+static void leave(timed_write *write) {
+    if (atomic_fetch_sub(&write->users, 1) == 1) {
+        free(write);
+    }
+}
+
+static DWORD WINAPI run_timed_write(void *context) {
+    timed_write *write = context;
+    write->error = write_all(write->to, write->bytes, write->size, &write->written);
+    leave(write);
+    return 0;
+}
+
+static tp_err wait_for_timed_write(
+    timed_write *write, HANDLE thread, DWORD patience_ms, size_t *written) {
+    if (WaitForSingleObject(thread, patience_ms) != WAIT_OBJECT_0) {
+        (void)CancelSynchronousIo(thread);
+        if (WaitForSingleObject(thread, CANCEL_MS) != WAIT_OBJECT_0) {
+            return TP_ERR_TIMED_OUT;
+        }
+    }
+    *written = write->written;
+    return write->error == ERROR_OPERATION_ABORTED ? TP_ERR_TIMED_OUT : result_of(write->error);
+}
+
+static tp_err write_in_time(
+    HANDLE to, const void *bytes, size_t size, DWORD patience_ms, size_t *written) {
+    timed_write *write = malloc(sizeof *write + size);
+    if (!write) {
+        return TP_ERR_NO_MEMORY;
+    }
+    atomic_init(&write->users, 2);
+    write->to = to;
+    write->error = 0;
+    write->written = 0;
+    write->size = size;
+    memcpy(write->bytes, bytes, size);
+    HANDLE thread = CreateThread(NULL, 0, run_timed_write, write, 0, NULL);
+    if (!thread) {
+        tp_err error = tp_os_fail_last();
+        free(write);
+        return error;
+    }
+    tp_err error = wait_for_timed_write(write, thread, patience_ms, written);
+    (void)CloseHandle(thread);
+    leave(write);
+    return error;
+}
+
+/* ---- the calls -------------------------------------------------------------------------------- */
+
+tp_err tp_stream_write(
+    tp_stream *stream, const void *bytes, size_t size, int patience_ms, size_t *written) {
+    size_t taken = 0;
+    size_t *count = written ? written : &taken;
+    *count = 0;
+    HANDLE to = handle_of(stream);
+    if (to == INVALID_HANDLE_VALUE) {
+        return TP_ERR_NO_FILE;
+    }
+    if (atomic_load_explicit(&stream->cancelled, memory_order_acquire)) {
+        patience_ms = 0;
+    }
+    if (patience_ms < 0 || GetFileType(to) == FILE_TYPE_DISK) {
+        return result_of(write_all(to, bytes, size, count));
+    }
+    DWORD limit_ms = (DWORD)patience_ms > LEAST_MS ? (DWORD)patience_ms : LEAST_MS;
+    return write_in_time(to, bytes, size, limit_ms, count);
+}
+
+void tp_stream_cancel(tp_stream *stream, tp_thread *writer) {
+    atomic_store_explicit(&stream->cancelled, true, memory_order_release);
+    (void)CancelSynchronousIo((HANDLE)(uintptr_t)writer->os[0]);
+}
