@@ -1,14 +1,15 @@
 /*
  * The handshake's work and its way back.
  *
- * A HELLO that is good goes to the handshake threads as a `welcome`, which holds its session. The thread does
- * the Diffie-Hellman work and makes the two directions' ciphers; then the welcome travels through the port
- * to a worker that serves the session, which queues REPLY. So the session's state is touched by its
- * workers alone, and errors are told on one of them. Those that are done together travel together, in the hands
- * of the first. The hold keeps slot, port and server: a stop waits for the welcomes that are out.
+ * A HELLO that is good goes to the handshake threads as a `welcome`, which holds its session. The
+ * thread does the Diffie-Hellman work and makes the two directions' ciphers; then the welcome
+ * travels through the port to a worker that serves the session, which queues REPLY. So the
+ * session's state is touched by its workers alone, and errors are told on one of them. Those that
+ * are done together and that one worker serves travel together, in the hands of the first. The hold
+ * keeps slot, port and server: a stop waits for the welcomes that are out.
  *
- * At most handshake_queue + handshake_threads of them are out (`welcomes`), each counted before its token is
- * used up. The threads' own queue has as many places: it is never full.
+ * At most handshake_queue + handshake_threads of them are out (`welcomes`), each counted before its
+ * token is used up. The threads' own queue has as many places: it is never full.
  */
 #include "core/memory.h"
 #include "core/packet_internal.h"
@@ -17,8 +18,10 @@
 
 typedef struct tp__welcome {
     tp_op way_back;
-    struct tp__welcome *next; /* on the way back: those that it leads */
-    tp__session *session;     /* held */
+    struct tp__welcome *next;        /* on the way back: those that it leads */
+    struct tp__welcome *next_leader; /* while they are being sorted */
+    bool chained;                    /* another one leads it */
+    tp__session *session;            /* held */
     tp_err error;
     tp_hello hello;
     tp_record_direction opening;
@@ -126,12 +129,41 @@ void tp__welcome_run(void *job) {
     welcome->error = closing ? TP_ERR_CLOSED : answer(welcome);
 }
 
-/* The first leads the others: one worker is woken for all of them. */
-void tp__welcome_deliver(void *const *jobs, unsigned count) {
-    for (unsigned i = 1; i < count; i++) {
-        ((tp__welcome *)jobs[i - 1])->next = jobs[i];
+/* NULL where any worker serves any session: whichever is free takes them. */
+static const tp__worker *home_of(const tp__welcome *welcome) {
+    return atomic_load_explicit(&welcome->session->home, memory_order_relaxed);
+}
+
+/* Behind it go those of the rest that the same worker serves. */
+static void lead(tp__welcome *leader, void *const *rest, unsigned count) {
+    tp__welcome *last = leader;
+    for (unsigned i = 0; i < count; i++) {
+        tp__welcome *welcome = rest[i];
+        if (!welcome->chained && home_of(welcome) == home_of(leader)) {
+            welcome->chained = true;
+            last->next = welcome;
+            last = welcome;
+        }
     }
-    send_back(jobs[0]);
+}
+
+/* A worker is woken once for all that it serves, and waits for no other worker's. None is touched
+ * that has been sent: it may be freed by then. */
+void tp__welcome_deliver(void *const *jobs, unsigned count) {
+    tp__welcome *leaders = NULL;
+    for (unsigned i = 0; i < count; i++) {
+        tp__welcome *welcome = jobs[i];
+        if (!welcome->chained) {
+            lead(welcome, jobs + i + 1, count - i - 1);
+            welcome->next_leader = leaders;
+            leaders = welcome;
+        }
+    }
+    while (leaders) {
+        tp__welcome *leader = leaders;
+        leaders = leader->next_leader;
+        send_back(leader);
+    }
 }
 
 /* ---- on a worker ----------------------------------------------------------------------------- */
@@ -186,7 +218,7 @@ static void fail(tp__session *session, tp__worker *worker, tp_err error) {
     }
 }
 
-/* Each to its own workers: to this one, which is most often it, that costs no wake-up. */
+/* Each gets a completion of its own, at this worker, which costs no wake-up. */
 static void part(tp__welcome *leader) {
     tp__welcome *welcome = leader->next;
     leader->next = NULL;
