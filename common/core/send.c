@@ -3,7 +3,7 @@
  *
  * Any thread that holds the session; no lock, one allocation of a node from this thread's magazine.
  * What is queued and not yet with the system is counted before it is pushed, so that the limits
- * hold whoever pushes at once.
+ * hold whoever pushes at once: a queue holds at most its limits, or one packet that is larger.
  */
 #include "core/packet_internal.h"
 #include "core/pools.h"
@@ -14,6 +14,28 @@
 static bool within_limits(const tp_server_options *options, uint64_t queued) {
     return (queued & TP__QUEUED_BYTES) <= options->queue_bytes &&
            (queued >> TP__QUEUED_SHIFT) <= options->queue_packets;
+}
+
+/*
+ * Counts `amount`, one packet, as queued. False: it is one too many, and nothing has changed.
+ *
+ * A packet that is larger than the whole limit is let into an empty queue: it could never be sent
+ * otherwise, however long its sender waited. It is not added before that is known, so two threads
+ * that try again and again with such packets do not keep each other out.
+ */
+static bool count_in(tp__session *session, const tp_server_options *options, uint64_t amount) {
+    if (TP_UNLIKELY((amount & TP__QUEUED_BYTES) > options->queue_bytes)) {
+        uint64_t none = 0;
+        return atomic_compare_exchange_strong_explicit(
+            &session->queued, &none, amount, memory_order_relaxed, memory_order_relaxed);
+    }
+    uint64_t queued =
+        atomic_fetch_add_explicit(&session->queued, amount, memory_order_relaxed) + amount;
+    if (TP_UNLIKELY(!within_limits(options, queued))) {
+        atomic_fetch_sub_explicit(&session->queued, amount, memory_order_relaxed);
+        return false;
+    }
+    return true;
 }
 
 static tp__queued over_limit(tp__session *session, tp__worker *worker) {
@@ -37,10 +59,7 @@ static tp__queued admit(
     tp__session *session, tp__worker *worker, tp_packet *packet, tp__send_node **node) {
     tp_server *server = session->server;
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued =
-        atomic_fetch_add_explicit(&session->queued, amount, memory_order_relaxed) + amount;
-    if (TP_UNLIKELY(!within_limits(&server->options, queued))) {
-        atomic_fetch_sub_explicit(&session->queued, amount, memory_order_relaxed);
+    if (TP_UNLIKELY(!count_in(session, &server->options, amount))) {
         return over_limit(session, worker);
     }
     *node = tp_pool_allocate(tp__node_pool());

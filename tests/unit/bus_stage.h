@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "core/server_internal.h"
+#include "core/session.h"
 #include "lanclient/client.h"
 #include "lanserver/bus/hub_internal.h"
 #include "os/thread.h"
@@ -367,6 +369,11 @@ static inline tp_err ask_any(party *from, const char *service, int32_t key, cons
         tp_lanclient_request_any(from->client, service, key, packet, 0, party_on_reply, from, NULL);
     tp_packet_release(packet);
     return error;
+}
+
+/* What is queued for the hub, of a party that is up. */
+static inline _Atomic uint64_t *party_queued(const party *of) {
+    return &of->client->network->sessions[tp_session_slot(of->client->session)].queued;
 }
 
 static inline tp_peer_id self(const party *of) {

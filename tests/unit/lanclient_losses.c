@@ -245,6 +245,53 @@ static void a_message_that_found_no_room_can_be_sent_again(void) {
     hub_close(hub);
 }
 
+/* ---- one message that is larger than every queue ----------------------------------------------- */
+
+static char huge[200000];
+
+/* The hub passes it on, and ends nobody for it: not even one after the other of a service. */
+static void one_message_ends_nobody(void) {
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    options.server.queue_bytes = 65536;
+    tp__hub *hub = hub_open(&options);
+    party a, b, c;
+    party_join(&a, hub, "chat", "a");
+    party_join(&b, hub, "db", "b");
+    party_join(&c, hub, "db", "c");
+    AWAIT(a.peer_ups == 2);
+    memset(huge, 'x', sizeof huge - 1);
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK_EQ(say_any(&a, "db", TP_NO_KEY, huge, NULL), TP_OK);
+        AWAIT(b.messages + c.messages + a.returns + a.peer_downs == i + 1);
+    }
+    CHECK_EQ(a.returns, 0);
+    CHECK_EQ(a.peer_downs, 0);
+    CHECK_EQ(b.messages + c.messages, 4);
+    party_leave(&a);
+    party_leave(&b);
+    party_leave(&c);
+    hub_close(hub);
+}
+
+/* The client sends it as soon as nothing else is queued: it is not told FULL for ever. */
+static void one_message_is_not_full_for_ever(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_init(&a, hub, "chat", "a");
+    a.options.queue_bytes = 1024;
+    party_start(&a);
+    AWAIT(a.ups == 1);
+    memset(huge, 'x', sizeof huge - 1);
+    for (unsigned i = 0; i < 4; i++) {
+        AWAIT(say(&a, self(&a), huge, NULL) == TP_OK);
+        AWAIT(a.messages == i + 1);
+    }
+    party_leave(&a);
+    hub_close(hub);
+}
+
 /* The client's own send queue does not take it: the packet is as it was before. */
 static void a_packet_that_was_not_queued_is_untouched(void) {
     tp__hub *hub = hub_open_default();
@@ -255,6 +302,7 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
     AWAIT(a.ups == 1);
     tp_packet *packet = tp_packet_new(2048);
     memset(tp_packet_put_space(packet, 2000), 'x', 2000);
+    atomic_fetch_add(party_queued(&a), TP__QUEUED_ONE); /* as if another one were queued */
     for (unsigned i = 0; i < 3; i++) {
         tp_ticket ticket = 0;
         CHECK_EQ(tp_lanclient_send(a.client, self(&a), packet, &ticket), TP_ERR_FULL);
@@ -264,6 +312,7 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
         CHECK_EQ(tp_packet_bytes(packet)[0], 'x');
         CHECK_EQ(tp_packet_error(packet), TP_OK);
     }
+    atomic_fetch_sub(party_queued(&a), TP__QUEUED_ONE);
     tp_packet_release(packet);
     CHECK_EQ(say(&a, self(&a), "small", NULL), TP_OK);
     AWAIT(a.messages == 1);
@@ -346,6 +395,7 @@ CHECK_MAIN(CASE(what_a_lost_peer_has_not_confirmed_comes_back),
     CASE(a_peer_that_confirms_nothing_gets_no_more), CASE(a_full_queue_comes_back),
     CASE(a_slow_consumer_is_ended), CASE(a_client_reaches_its_own_limits),
     CASE(a_message_that_found_no_room_can_be_sent_again),
+    CASE(one_message_ends_nobody), CASE(one_message_is_not_full_for_ever),
     CASE(a_packet_that_was_not_queued_is_untouched), CASE(what_has_come_back_does_not_come_again),
     CASE(what_the_hub_has_answered_is_not_lost),
     CASE(what_has_come_back_from_all_does_not_come_again))

@@ -168,6 +168,72 @@ static void the_largest_limit_holds(void) {
     server_stage_close(&stage);
 }
 
+static _Atomic uint64_t *queued_of(tp_session_id id) {
+    return &stage.server->sessions[tp_session_slot(id)].queued;
+}
+
+static bool send_of_size(tp_session_id id, size_t size) {
+    tp_packet *packet = tp_packet_new(size);
+    REQUIRE(packet != NULL && tp_packet_put_space(packet, size) != NULL);
+    bool sent = tp_server_send(stage.server, id, packet);
+    tp_packet_release(packet);
+    return sent;
+}
+
+/* A packet larger than the whole limit is sent alone, whatever happens to what is too much. */
+static void an_empty_queue_takes_any_packet(void) {
+    static const tp_queue_policy policies[] = {
+        TP_QUEUE_REFUSE, TP_QUEUE_DROP, TP_QUEUE_DISCONNECT};
+    static uint8_t payload[PACKET_SIZE];
+    for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
+        server_stage_init(&stage);
+        stage.options.queue_bytes = 1024;
+        stage.options.queue_policy = policies[i];
+        server_stage_open(&stage);
+        raw_peer *peer = stage_connect_peer(&stage);
+        STAGE_WAIT(atomic_load(&stage.joins) == 1);
+        tp_session_id id = atomic_load(&stage.last_joined);
+        for (unsigned turn = 0; turn < 3; turn++) {
+            unsigned type;
+            REQUIRE(send_of_size(id, PACKET_SIZE));
+            REQUIRE(raw_receive_frame(peer, &type, payload, sizeof payload) == PACKET_SIZE);
+            STAGE_WAIT(atomic_load(queued_of(id)) == 0);
+        }
+        CHECK_EQ(atomic_load(&stage.leaves), 0);
+        tp_server_stats stats = {.size = sizeof stats};
+        tp_server_get_stats(stage.server, &stats);
+        CHECK_EQ(stats.refused + stats.dropped, 0);
+        raw_close(peer, false);
+        server_stage_close(&stage);
+    }
+}
+
+/* ... and only alone: neither behind another one, nor another one behind it. */
+static void a_large_packet_is_the_only_one(void) {
+    server_stage_init(&stage);
+    stage.options.queue_bytes = 1024;
+    stage.options.queue_policy = TP_QUEUE_REFUSE;
+    server_stage_open(&stage);
+    raw_peer *peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 1);
+    tp_session_id id = atomic_load(&stage.last_joined);
+    /* As if these were queued. */
+    const uint64_t small = TP__QUEUED_ONE | 4;
+    const uint64_t large = TP__QUEUED_ONE | (PACKET_SIZE + 4);
+    atomic_store(queued_of(id), small);
+    CHECK(!send_of_size(id, 1021));
+    CHECK_EQ(atomic_load(queued_of(id)), small);
+    atomic_store(queued_of(id), large);
+    CHECK(!send_of_size(id, PACKET_SIZE));
+    CHECK(!send_of_size(id, 0));
+    CHECK_EQ(atomic_load(queued_of(id)), large);
+    atomic_store(queued_of(id), 0);
+    CHECK(send_of_size(id, 1021));
+    raw_close(peer, false);
+    server_stage_close(&stage);
+}
+
 CHECK_MAIN(CASE(a_slow_consumer_is_disconnected), CASE(new_packets_are_dropped),
     CASE(sends_are_refused), CASE(the_number_of_packets_is_bounded_too),
-    CASE(the_largest_limit_holds))
+    CASE(the_largest_limit_holds), CASE(an_empty_queue_takes_any_packet),
+    CASE(a_large_packet_is_the_only_one))

@@ -78,7 +78,8 @@ typedef struct tp_handlers {
 
 /* ---- options ------------------------------------------------------------------------------ */
 
-/* What happens when a session's send queue is at its limit. */
+/* What happens when a session's send queue is at its limit. An empty queue takes any packet, also
+ * one that is larger than queue_bytes alone: what is queued is at most the limits, or one packet. */
 typedef enum tp_queue_policy {
     TP_QUEUE_DISCONNECT = 0, /* the session ends, reason TP_END_OVERLOAD; the send returns false */
     TP_QUEUE_DROP = 1,       /* the new packet is dropped and counted; the send returns true */
@@ -106,7 +107,8 @@ typedef struct tp_server_options {
 
     unsigned max_sessions;  /* 1..TP_MAX_SESSIONS; a connection beyond it gets CLOSE `full` */
     size_t max_frame;       /* largest payload accepted, 1..TP_PACKET_MAX */
-    size_t queue_bytes;     /* per session: send queue, bytes, 1,024..2^32-1 */
+    size_t queue_bytes;     /* per session: send queue, bytes, 1,024..2^32-1; may be less than one
+                               packet: see tp_queue_policy */
     unsigned queue_packets; /* per session: send queue, packets, 1..2^24-1 */
     tp_queue_policy queue_policy;
     size_t reserve_bytes; /* memory for packets made ready by create, 0..1,073,741,824 */

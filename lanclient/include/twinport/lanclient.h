@@ -189,7 +189,7 @@ typedef struct tp_lanclient_options {
     unsigned backoff_max_ms;     /* ... which doubles at each failure up to this; 1..3,600,000 */
 
     size_t max_frame;       /* the largest bus message taken, header included, 1,024..2^24-1 */
-    size_t queue_bytes;     /* send queue, bytes, 1,024..2^32-1 */
+    size_t queue_bytes;     /* send queue, bytes, 1,024..2^32-1; an empty one takes any message */
     unsigned queue_packets; /* send queue, packets, 1..2^24-1 */
     bool nodelay;           /* true switches Nagle off */
 
