@@ -68,7 +68,8 @@ struct tp_lanclient {
     uint64_t hub;         /* the hub's instance, of this link or the last */
     uint32_t max_payload; /* what the hub takes */
     tp_ticket last_ticket;
-    unsigned attempts; /* since it was last up */
+    unsigned attempts;    /* since a link last lasted, or the start */
+    uint64_t up_since_ms; /* UP: since when */
     tp__unconfirmed unconfirmed;
     uint64_t sent;
     uint64_t confirmed_before; /* by earlier connections */

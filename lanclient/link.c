@@ -119,7 +119,7 @@ static void go_up(tp_lanclient *client) {
     uint32_t self = client->self_given;
     tp_mutex_lock(&client->mutex);
     client->state = TP__LINK_UP;
-    client->attempts = 0;
+    client->up_since_ms = tp_clock_ms();
     atomic_store_explicit(&client->self, self, memory_order_release);
     tp_mutex_unlock(&client->mutex);
     tp__lanclient_count(&client->connections);
@@ -173,10 +173,22 @@ static tp_err error_of(tp_end_reason reason) {
     }
 }
 
+/*
+ * The attempts that led to a link are forgotten only when it has lasted as long as the longest wait
+ * between two: a hub that welcomes and hangs up at once, time and again, is a hub that cannot be
+ * reached, and all its clients together would be what keeps it from getting up. Under the mutex.
+ */
+static void forget_attempts_if_it_lasted(tp_lanclient *client) {
+    bool lasted = client->state == TP__LINK_UP &&
+                  tp_clock_ms() - client->up_since_ms >= client->options.backoff_max_ms;
+    client->attempts = lasted ? 0 : client->attempts;
+}
+
 /* Takes the link down: from here on nothing is sent, so what is unconfirmed is ours alone. */
 static tp__unconfirmed take_down(tp_lanclient *client, bool *stopping) {
     tp_mutex_lock(&client->mutex);
     *stopping = client->stopping;
+    forget_attempts_if_it_lasted(client);
     client->state = TP__LINK_WAITING;
     client->session = TP_NO_SESSION;
     atomic_store_explicit(&client->self, TP_NO_PEER, memory_order_release);

@@ -240,6 +240,110 @@ static void an_idle_client_gives_memory_back(void) {
     hub_close(hub);
 }
 
+/* ---- a hub that welcomes and hangs up ----------------------------------------------------------- */
+
+#define LINKS 8u
+
+/* What a fake hub saw: for each connection, how many attempts its client had counted. */
+static struct {
+    tp_lanclient *client; /* the one that comes; set before the hub is started */
+    unsigned count;
+    unsigned attempts[LINKS];
+} visits;
+
+static void note_visit(void) {
+    tp_mutex_lock(&visits.client->mutex);
+    unsigned attempts = visits.client->attempts;
+    tp_mutex_unlock(&visits.client->mutex);
+    tp_mutex_lock(&stage_mutex);
+    if (visits.count < LINKS) {
+        visits.attempts[visits.count] = attempts;
+    }
+    party_note(&visits.count);
+}
+
+/* HELLO has come: WELCOME to an empty bus, and the end. */
+static void welcome_and_hang_up(tp_server *server, tp_session_id session, tp_packet *hello) {
+    (void)hello;
+    note_visit();
+    const tp_bus_header header = {.kind = TP_BUS_WELCOME};
+    const tp_bus_welcome welcome = {
+        .version = TP_BUS_VERSION, .peer = 7, .hub = 1, .max_payload = 1u << 20};
+    uint8_t bytes[TP_BUS_HEADER + TP_BUS_WELCOME_SIZE];
+    tp_bus_write(bytes, &header);
+    tp_bus_write_welcome(bytes + TP_BUS_HEADER, &welcome);
+    tp_packet *packet = tp_packet_copy_of(bytes, sizeof bytes);
+    REQUIRE(packet != NULL);
+    CHECK(tp_server_send(server, session, packet));
+    tp_packet_release(packet);
+    CHECK(tp_server_disconnect_after_send(server, session, 0));
+}
+
+static tp_server *open_fake_hub(void) {
+    static const tp_handlers handlers = {.size = sizeof handlers, .on_recv = welcome_and_hang_up};
+    tp_server_options options;
+    tp_server *server = NULL;
+    tp_lanserver_defaults(&options);
+    options.workers = 1;
+    REQUIRE(tp_lanserver_create(&options, &handlers, &server) == TP_OK);
+    REQUIRE(tp_server_start(server) == TP_OK);
+    return server;
+}
+
+static void init_client_of(party *a, tp_server *server) {
+    tp__hub *hub = hub_open_default(); /* for what a party takes from one */
+    party_init(a, hub, "chat", "a");
+    hub_close(hub);
+    a->options.address = tp_server_address(server);
+    a->options.backoff_min_ms = 1; /* eight of them take a quarter of a second at most */
+    a->options.backoff_max_ms = 3600000;
+    REQUIRE(tp_lanclient_create(&a->options, &a->handlers, &a->client) == TP_OK);
+    memset(&visits, 0, sizeof visits);
+    visits.client = a->client;
+}
+
+static void close_fake_hub(tp_server *server) {
+    tp_server_stop(server);
+    CHECK_EQ(tp_server_wait(server, -1), TP_OK);
+    tp_server_destroy(server);
+}
+
+/* Being welcomed is no success yet: each wait may be longer than the one before. */
+static void a_hub_that_hangs_up_is_asked_more_and_more_rarely(void) {
+    tp_server *server = open_fake_hub();
+    party a;
+    init_client_of(&a, server);
+    REQUIRE(tp_lanclient_start(a.client) == TP_OK);
+    AWAIT(visits.count >= LINKS);
+    for (unsigned i = 0; i < LINKS; i++) {
+        CHECK_EQ(visits.attempts[i], i);
+    }
+    AWAIT(a.ups >= LINKS);
+    party_leave(&a);
+    close_fake_hub(server);
+}
+
+/* A link that has lasted was a success: what it took to get there is forgotten with it. */
+static void attempts_are_forgotten_when_a_link_has_lasted(void) {
+    tp__hub *hub = hub_open_default();
+    party a;
+    party_init(&a, hub, "chat", "a");
+    a.options.backoff_max_ms = 100;
+    party_start(&a);
+    AWAIT(a.ups == 1);
+    tp_mutex_lock(&a.client->mutex);
+    a.client->attempts = 1000;
+    a.client->up_since_ms -= 100; /* as if it had been up for so long */
+    tp_mutex_unlock(&a.client->mutex);
+    hub_cut(hub, self(&a));
+    AWAIT(a.ups == 2);
+    tp_mutex_lock(&a.client->mutex);
+    CHECK_EQ(a.client->attempts, 1);
+    tp_mutex_unlock(&a.client->mutex);
+    party_leave(&a);
+    hub_close(hub);
+}
+
 static void wrong_options_are_refused(void) {
     tp__hub *hub = hub_open_default();
     party a;
@@ -280,4 +384,6 @@ CHECK_MAIN(CASE(away_from_the_bus_nothing_is_taken),
     CASE(an_answer_for_a_lost_hub_goes_nowhere), CASE(a_name_that_collides_is_refused),
     CASE(a_stop_waits_for_confirmation), CASE(a_stop_can_be_given_a_time), CASE(destroy_waits_for_a_stop_that_was_asked_for),
     CASE(a_handler_can_stop_its_client), CASE(a_client_starts_again),
-    CASE(an_idle_client_gives_memory_back), CASE(wrong_options_are_refused))
+    CASE(an_idle_client_gives_memory_back),
+    CASE(a_hub_that_hangs_up_is_asked_more_and_more_rarely),
+    CASE(attempts_are_forgotten_when_a_link_has_lasted), CASE(wrong_options_are_refused))

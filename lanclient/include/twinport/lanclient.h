@@ -186,7 +186,8 @@ typedef struct tp_lanclient_options {
     unsigned max_requests;       /* open at once, 1..TP_LANCLIENT_MAX_REQUESTS */
     unsigned max_unconfirmed;    /* messages the hub has not confirmed yet, 1..16,777,216 */
     unsigned backoff_min_ms;     /* reconnection waits a random time between 0 and this ... */
-    unsigned backoff_max_ms;     /* ... which doubles at each failure up to this; 1..3,600,000 */
+    unsigned backoff_max_ms;     /* ... which doubles at each failure up to this; 1..3,600,000. A
+                                    link that was lost before it lasted this long is one, too */
 
     size_t max_frame;       /* the largest bus message taken, header included, 1,024..2^24-1 */
     size_t queue_bytes;     /* send queue, bytes, 1,024..2^32-1; an empty one takes any message */
