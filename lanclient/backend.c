@@ -56,6 +56,9 @@ static const char *fault_of(
     if (!options->gates || !tp_bus_name_valid(options->gates, strlen(options->gates))) {
         return "gates: 1..63 bytes of a-z 0-9 . _ -";
     }
+    if (options->bus.service && strcmp(options->bus.service, options->gates) == 0) {
+        return "gates: another service than its own: it would take its peers for gates";
+    }
     if (options->max_players < 1 || options->max_players > TP_MAX_SESSIONS) {
         return "max_players: 1..1,048,576";
     }

@@ -74,9 +74,8 @@ static const char *fault_of(const tp_lanclient_options *options) {
     if (options->max_unconfirmed < 1 || options->max_unconfirmed > TP_BUS_UNCONFIRMED_MAX) {
         return "max_unconfirmed: 1..16,777,216";
     }
-    if (options->backoff_min_ms < 1 || options->backoff_min_ms > options->backoff_max_ms ||
-        options->backoff_max_ms > 3600000) {
-        return "backoff_min_ms, backoff_max_ms: 1..3,600,000, the first not above the second";
+    if (options->backoff_min_ms < 1 || options->backoff_max_ms > 3600000) {
+        return "backoff_min_ms, backoff_max_ms: 1..3,600,000";
     }
     if (options->max_frame < 1024 || options->workers < 1) {
         return options->workers < 1 ? "workers: 1..64" : "max_frame: from 1,024";
@@ -85,6 +84,19 @@ static const char *fault_of(const tp_lanclient_options *options) {
         return "idle_trim_ms: 0..86,400,000";
     }
     return NULL;
+}
+
+/* What each asks of another, in the range of its own. That max_frame may be above queue_bytes is no
+ * mistake: an empty queue takes any message. */
+static bool fit_together(const tp_lanclient_options *options) {
+    if (options->backoff_min_ms > options->backoff_max_ms) {
+        TP_LOG(TP_LOG_ERROR,
+            "lanclient options: backoff_min_ms is %u and backoff_max_ms is %u: expected the first "
+            "not above the second",
+            options->backoff_min_ms, options->backoff_max_ms);
+        return false;
+    }
+    return true;
 }
 
 static void copy_names(tp_lanclient *client) {
@@ -126,8 +138,7 @@ static tp_err create_network(tp_lanclient *client) {
     network.queue_packets = options->queue_packets;
     network.queue_policy = TP_QUEUE_REFUSE; /* a full queue is the sender's to know, at once */
     network.idle_timeout_ms = options->idle_timeout_ms;
-    unsigned half = options->idle_timeout_ms / 2;
-    network.ping_interval_ms = half < 100 && half > 0 ? 100 : half;
+    network.ping_interval_ms = options->idle_timeout_ms / 2;
     network.connect_timeout_ms = options->connect_timeout_ms;
     network.drain_timeout_ms = options->drain_timeout_ms;
     return tp_server_create(&network, &handlers, &client->network);
@@ -140,6 +151,9 @@ tp_err tp_lanclient_create(const tp_lanclient_options *options,
     if (fault || handlers->size != sizeof *handlers) {
         TP_LOG(TP_LOG_ERROR, "lanclient options: %s",
             fault ? fault : "handlers are not of this version");
+        return TP_ERR_INVALID;
+    }
+    if (!fit_together(options)) {
         return TP_ERR_INVALID;
     }
     tp_lanclient *client = tp__allocate_zeroed(1, sizeof *client);
@@ -359,10 +373,19 @@ tp_peer_id tp_lanclient_self(const tp_lanclient *client) {
     return atomic_load_explicit(&client->self, memory_order_acquire);
 }
 
-/* The known peers have their own mutex, which a question must take: that changes nothing the user
- * sees, so the questions are const outside. */
+/* A question must take a mutex: that changes nothing the user sees, so the questions are const
+ * outside. */
 static tp_lanclient *unconst(const tp_lanclient *client) {
     return (tp_lanclient *)(uintptr_t)client;
+}
+
+size_t tp_lanclient_max_message(const tp_lanclient *asked) {
+    tp_lanclient *client = unconst(asked);
+    tp_mutex_lock(&client->mutex);
+    bool up = client->state == TP__LINK_UP && client->max_payload > TP_BUS_HEADER;
+    size_t most = up ? client->max_payload - TP_BUS_HEADER : 0;
+    tp_mutex_unlock(&client->mutex);
+    return most;
 }
 
 size_t tp_lanclient_peers(

@@ -132,12 +132,43 @@ static void go_up(tp_lanclient *client) {
     }
 }
 
+/*
+ * What the hub's settings and this client's promise each other only together is found here, since
+ * only now they meet: a client takes and sends messages up to sizes that the hub does not, or the
+ * hub ends who is silent while neither of the two asks in time.
+ */
+static void compare_with_hub(const tp_lanclient *client, const tp_bus_welcome *hub) {
+    unsigned long long taken = client->options.max_frame;
+    if (hub->max_payload < taken) {
+        TP_LOG(TP_LOG_WARNING,
+            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same, for larger "
+            "messages than the hub's are not taken from here, nor do any come",
+            client->service, taken, (unsigned)hub->max_payload);
+    } else if (hub->max_payload > taken) {
+        TP_LOG(TP_LOG_WARNING,
+            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same, for what "
+            "others send here goes back to them if it is larger",
+            client->service, taken, (unsigned)hub->max_payload);
+    }
+    unsigned ping = client->options.idle_timeout_ms / 2;
+    bool asked = hub->heartbeat_ms > 0 && hub->heartbeat_ms < hub->idle_ms;
+    bool asks = ping > 0 && ping < hub->idle_ms;
+    if (hub->idle_ms > 0 && !asked && !asks) {
+        TP_LOG(TP_LOG_WARNING,
+            "lanclient %s: the hub ends a silent session after %u ms without asking, and "
+            "idle_timeout_ms is %u, so half of it asks too late or never: expected a hub with a "
+            "ping_interval, or less than twice its time here",
+            client->service, (unsigned)hub->idle_ms, client->options.idle_timeout_ms);
+    }
+}
+
 void tp__link_welcomed(tp_lanclient *client, const tp_bus_welcome *welcome) {
     tp_mutex_lock(&client->mutex);
     client->state = TP__LINK_ARRIVING;
     client->hub = welcome->hub;
     client->max_payload = welcome->max_payload;
     tp_mutex_unlock(&client->mutex);
+    compare_with_hub(client, welcome);
     client->self_given = welcome->peer;
     client->ack_messages = welcome->ack_messages ? welcome->ack_messages : TP_BUS_ACK_MESSAGES;
     client->awaited = welcome->peers;

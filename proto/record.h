@@ -53,6 +53,12 @@ static inline size_t tp_record_length(const uint8_t header[TP_RECORD_HEADER]) {
     return length < TP_RECORD_MIN || length > TP_RECORD_MAX ? 0 : length;
 }
 
+/* How many bytes `plain_size` bytes are on the network, in records as full as they can be. */
+static inline size_t tp_record_stream_size(size_t plain_size) {
+    size_t records = (plain_size + TP_RECORD_PLAIN_MAX - 1) / TP_RECORD_PLAIN_MAX;
+    return plain_size + records * TP_RECORD_OVERHEAD;
+}
+
 /*
  * Seals in place: the plaintext, 1..TP_RECORD_PLAIN_MAX bytes, stands at record + 2; afterwards the record is
  * plain_size + TP_RECORD_OVERHEAD bytes long. TP_ERR_INVALID (the size, or this direction opens),

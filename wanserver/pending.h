@@ -22,6 +22,12 @@ typedef struct tp__pending {
     unsigned limit;
 } tp__pending;
 
+/* Slots for so many pending connections: those that were evicted have theirs until they are
+ * released. */
+static inline unsigned tp__pending_slots(unsigned limit) {
+    return limit + limit / 4;
+}
+
 void tp__pending_init(tp__pending *pending, unsigned limit);
 void tp__pending_destroy(tp__pending *pending);
 

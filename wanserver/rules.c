@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "proto/frame.h"
 #include "twinport/log.h"
 #include "wanserver/wan.h"
 
@@ -78,6 +79,30 @@ static bool is_whole(const tp_wanserver_options *options) {
     return true;
 }
 
+/* One must not be above the other: `one` is at most `most`, which follows from `other`. */
+static bool at_most(
+    const char *one, uint64_t value, const char *other, uint64_t other_value, uint64_t most) {
+    if (value <= most) {
+        return true;
+    }
+    TP_LOG(TP_LOG_ERROR, "wanserver options: %s is %llu and %s is %llu: at most %llu is possible",
+        one, (unsigned long long)value, other, (unsigned long long)other_value,
+        (unsigned long long)most);
+    return false;
+}
+
+/* What each of them asks of another, in the range of its own. */
+static bool fit_together(const tp_wanserver_options *options) {
+    const tp_server_options *server = &options->server;
+    size_t largest = tp_record_stream_size(server->max_frame + TP_FRAME_HEADER);
+    unsigned pending = tp__pending_slots(options->max_pending);
+    return (options->byte_rate == 0 ||
+               at_most("the largest message on the network, with max_frame", largest, "byte_burst",
+                   options->byte_burst, options->byte_burst)) &&
+           at_most("max_sessions", server->max_sessions, "max_pending", options->max_pending,
+               TP_MAX_SESSIONS - pending);
+}
+
 tp_err tp__wan_check_options(const tp_wanserver_options *options) {
     if (!is_whole(options)) {
         return TP_ERR_INVALID;
@@ -104,5 +129,5 @@ tp_err tp__wan_check_options(const tp_wanserver_options *options) {
             return TP_ERR_INVALID;
         }
     }
-    return TP_OK;
+    return fit_together(options) ? TP_OK : TP_ERR_INVALID;
 }

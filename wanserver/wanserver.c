@@ -206,12 +206,10 @@ static tp_err make_wan(const tp_wanserver_options *options, tp__wan **made) {
 }
 
 static tp__layer layer_of(tp__wan *wan) {
-    /* Those that have been evicted have their slot until they are released. */
-    unsigned pending = wan->options.max_pending;
     return (tp__layer){
         .context = wan,
         .state_bytes = sizeof(tp__player),
-        .extra_slots = pending + pending / 4,
+        .extra_slots = tp__pending_slots(wan->options.max_pending),
         .open_timeout_ms = wan->options.handshake_timeout_ms,
         .admit = admit,
         .dismiss = dismiss,

@@ -51,6 +51,29 @@ static bool is_whole(const tp_server_options *given) {
            (given->access.deny || given->access.deny_count == 0);
 }
 
+static bool refuse(
+    const char *one, unsigned value, const char *other, unsigned other_value, const char *why) {
+    TP_LOG(TP_LOG_ERROR, "server options: %s is %u and %s is %u: %s", one, value, other,
+        other_value, why);
+    return false;
+}
+
+/* What each of them asks of another, in the range of its own. That max_frame is above queue_bytes
+ * is no mistake: what is received need not be sent, and an empty queue takes any packet. */
+static bool fit_together(const tp_server_options *options) {
+    unsigned idle = options->idle_timeout_ms;
+    unsigned ping = options->ping_interval_ms;
+    if (idle != 0 && ping >= idle) {
+        return refuse("ping_interval_ms", ping, "idle_timeout_ms", idle,
+            "a silent session would be ended before it is asked; 0 is never");
+    }
+    if (options->workers != 0 && options->running > options->workers) {
+        return refuse("running", options->running, "workers", options->workers,
+            "no more can run than there are; 0 is all");
+    }
+    return true;
+}
+
 tp_err tp__server_options_complete(const tp_server_options *given, tp_server_options *options) {
     if (!is_whole(given)) {
         return tp__server_options_wrong("options");
@@ -68,7 +91,7 @@ tp_err tp__server_options_complete(const tp_server_options *given, tp_server_opt
         {"queue_policy", (uint64_t)options->queue_policy, 0, TP_QUEUE_REFUSE, false},
         {"reserve_bytes", options->reserve_bytes, 0, (uint64_t)1 << 30, true},
         {"idle_timeout_ms", options->idle_timeout_ms, 100, 86400000, true},
-        {"ping_interval_ms", options->ping_interval_ms, 100, 86400000, true},
+        {"ping_interval_ms", options->ping_interval_ms, 50, 86400000, true},
         {"connect_timeout_ms", options->connect_timeout_ms, 100, 600000, false},
         {"drain_timeout_ms", options->drain_timeout_ms, 0, 600000, true},
         {"access.allow_count", options->access.allow_count, 0, TP_ACCESS_MAX_NETWORKS, true},
@@ -81,6 +104,9 @@ tp_err tp__server_options_complete(const tp_server_options *given, tp_server_opt
                 (unsigned long long)ranges[i].least, (unsigned long long)ranges[i].most);
             return TP_ERR_INVALID;
         }
+    }
+    if (!fit_together(options)) {
+        return TP_ERR_INVALID;
     }
     if (options->workers == 0) {
         unsigned processors = tp_processor_count();

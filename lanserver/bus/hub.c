@@ -120,6 +120,24 @@ static bool valid(const tp__hub_options *options) {
     return wrong == NULL;
 }
 
+#define RETURN_SIZE (TP_FRAME_HEADER + TP_BUS_HEADER + TP_BUS_ERROR_FIXED)
+
+/* When a peer dies, all that one sender has sent to it may come back at once. */
+static void warn_of_returns(const tp__hub_options *options) {
+    static const char why[] = "when a peer dies, more messages may come back to one sender than "
+                              "its queue holds, and the sender is ended";
+    uint64_t bytes = (uint64_t)options->unconfirmed_limit * RETURN_SIZE;
+    if (options->unconfirmed_limit > options->server.queue_packets) {
+        TP_LOG(TP_LOG_WARNING,
+            "bus: unconfirmed_limit is %u and queue_packets is %u: expected no more than that: %s",
+            options->unconfirmed_limit, options->server.queue_packets, why);
+    } else if (bytes > options->server.queue_bytes) {
+        TP_LOG(TP_LOG_WARNING,
+            "bus: unconfirmed_limit is %u and queue_bytes is %zu: expected %u bytes for each: %s",
+            options->unconfirmed_limit, options->server.queue_bytes, (unsigned)RETURN_SIZE, why);
+    }
+}
+
 static tp_err build(tp__hub *hub) {
     static const tp_handlers handlers = {
         .size = sizeof handlers, .on_join = on_join, .on_leave = on_leave, .on_recv = on_recv};
@@ -138,11 +156,7 @@ tp_err tp__hub_create(const tp__hub_options *options, tp__hub **created) {
     if (!valid(options)) {
         return TP_ERR_INVALID;
     }
-    if (options->unconfirmed_limit > options->server.queue_packets) {
-        TP_LOG(TP_LOG_WARNING, "bus: unconfirmed_limit is above queue_packets: when a peer dies, "
-                               "more messages may come "
-                               "back to one sender than its queue holds, and the sender is ended");
-    }
+    warn_of_returns(options);
     tp__hub *hub = tp__allocate_zeroed(1, sizeof *hub);
     if (!hub) {
         return TP_ERR_NO_MEMORY;

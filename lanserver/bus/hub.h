@@ -15,7 +15,9 @@
 typedef struct tp__hub tp__hub;
 
 typedef struct tp__hub_options {
-    tp_server_options server;  /* queue_policy: not TP_QUEUE_DROP, which would lose in silence */
+    tp_server_options server;  /* queue_policy: not TP_QUEUE_DROP, which would lose in silence. With
+                                  a max_frame above queue_bytes, what is larger is passed on to
+                                  whose queue is empty */
     unsigned hello_timeout_ms; /* from the connection to its HELLO, 100..600,000 */
     unsigned
         unconfirmed_limit; /* messages a peer may leave unconfirmed, 1..TP_BUS_UNCONFIRMED_MAX */

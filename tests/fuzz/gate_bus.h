@@ -222,6 +222,9 @@ void *tp_lanclient_context(const tp_lanclient *client) {
 tp_peer_id tp_lanclient_self(const tp_lanclient *client) {
     return client->id;
 }
+size_t tp_lanclient_max_message(const tp_lanclient *client) {
+    return client->id != TP_NO_PEER ? TP_PACKET_MAX : 0;
+}
 
 static tp_peer peer_of(const tp_lanclient *client) {
     tp_peer peer = {.size = sizeof peer, .id = client->id};

@@ -344,9 +344,12 @@ static void refuses_options_that_cannot_be(void) {
     stage_open();
     hub = hub_open_default();
     tp_log_set_level(TP_LOG_OFF);
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 7; i++) {
         service_init(&arena, hub, "arena");
         switch (i) {
+        case 5:
+            arena.options.bus.service = arena.options.gates;
+            break;
         case 0:
             arena.options.size = 8;
             break;

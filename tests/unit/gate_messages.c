@@ -1,5 +1,6 @@
 /* Players and services through a gate: joining, talking both ways, being kicked and moved. */
 #include "gate_stage.h"
+#include "log_capture.h"
 
 static gate_stage stage;
 static service arena, second, other;
@@ -269,6 +270,46 @@ static void counts_what_is_too_large(void) {
     close_all();
 }
 
+/* What the bus has no room for is found when the gate comes to it, not message by message. */
+static void says_when_the_hub_takes_less_than_players_say(void) {
+    for (size_t largest = 1972; largest <= 1973; largest++) {
+        stage_open();
+        tp__hub_options options;
+        hub_options(&options);
+        options.server.max_frame = 2000;
+        stage_init(&stage, hub_open(&options));
+        stage.options.largest_message = largest;
+        capture_log();
+        stage_start(&stage);
+        service_join(&arena, stage.hub, "arena"); /* by then the gate has said what it has to */
+        join_players(&arena, 0, 1);
+        close_all();
+        end_log();
+        CHECK_EQ(was_said("gate: max_frame is 1973 and the hub takes messages of 1984: with a "
+                          "header of 12 bytes"),
+            largest == 1973);
+        CHECK_EQ(was_said("a max_frame of at most 1972 here, or of at least 2001 there"),
+            largest == 1973);
+    }
+}
+
+static void refuses_options_that_contradict_each_other(void) {
+    stage_open();
+    stage_init(&stage, hub_open_default());
+    tp_log_set_level(TP_LOG_OFF);
+    tp__gate *gate = NULL;
+    stage.options.service = "gate";
+    CHECK_EQ(tp__gate_create(&stage.options, &gate), TP_ERR_INVALID);
+    CHECK(gate == NULL);
+    stage.options.service = "arena";
+    stage.options.max_players = 1000;
+    stage.options.max_waiting = TP_MAX_SESSIONS - 999;
+    CHECK_EQ(tp__gate_create(&stage.options, &gate), TP_ERR_INVALID);
+    CHECK(gate == NULL);
+    tp_log_set_level(TP_LOG_WARNING);
+    hub_close(stage.hub);
+}
+
 static tp_err say_to_gate(party *from, const void *bytes, size_t size) {
     tp_packet *packet = tp_packet_copy_of(bytes, size);
     REQUIRE(packet != NULL);
@@ -495,6 +536,8 @@ CHECK_MAIN(CASE(says_who_comes_and_why_he_goes), CASE(carries_messages_both_ways
     CASE(keeps_the_order), CASE(tells_many_by_one_message_for_each_gate), CASE(tells_a_crowd),
     CASE(kicks_with_a_code), CASE(gives_players_to_the_peer_with_the_fewest),
     CASE(counts_what_the_bus_gives_back), CASE(counts_what_is_too_large),
+    CASE(says_when_the_hub_takes_less_than_players_say),
+    CASE(refuses_options_that_contradict_each_other),
     CASE(lets_nobody_else_talk_to_players), CASE(moves_to_another_service),
     CASE(moves_to_another_peer_of_the_same_service), CASE(says_when_there_is_nowhere_to_move),
     CASE(knows_no_more_services_than_it_may), CASE(forgets_services_that_are_gone),

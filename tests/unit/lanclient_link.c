@@ -1,5 +1,6 @@
 /* lanclient's link: away, coming back, refused, stopped, started again, idle. */
 #include "bus_stage.h"
+#include "log_capture.h"
 
 /* A hub on the same port as one that was closed. */
 static tp__hub *hub_reopen(uint16_t port) {
@@ -240,7 +241,7 @@ static void an_idle_client_gives_memory_back(void) {
     hub_close(hub);
 }
 
-/* ---- a hub that welcomes and hangs up ----------------------------------------------------------- */
+/* ---- a hub that welcomes and hangs up -------------------------------------------------------- */
 
 #define LINKS 8u
 
@@ -344,6 +345,48 @@ static void attempts_are_forgotten_when_a_link_has_lasted(void) {
     hub_close(hub);
 }
 
+/* ---- a hub whose settings are not the client's ----------------------------------------------- */
+
+/* Joins a bus with these limits, and leaves it; what was said is in the log. */
+static void meet(size_t hub_frame, unsigned hub_ping_ms, size_t own_frame, unsigned own_idle_ms) {
+    stage_open();
+    tp__hub_options options;
+    hub_options(&options);
+    options.server.max_frame = hub_frame;
+    options.server.idle_timeout_ms = 3000000;
+    options.server.ping_interval_ms = hub_ping_ms;
+    tp__hub *hub = hub_open(&options);
+    party a;
+    party_init(&a, hub, "chat", "a");
+    a.options.max_frame = own_frame;
+    a.options.idle_timeout_ms = own_idle_ms;
+    capture_log();
+    party_start(&a);
+    AWAIT(a.ups == 1);
+    CHECK_EQ(tp_lanclient_max_message(a.client), hub_frame - TP_BUS_HEADER);
+    tp_lanclient_stop(a.client);
+    CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
+    CHECK_EQ(tp_lanclient_max_message(a.client), 0);
+    tp_lanclient_destroy(a.client);
+    hub_close(hub);
+    end_log();
+}
+
+static void what_does_not_fit_the_hub_is_said_when_they_meet(void) {
+    meet(8192, 1000000, 1u << 20, 0);
+    CHECK(was_said("lanclient chat: max_frame is 1048576 and the hub's is 8192: expected the "));
+    meet(2u << 20, 1000000, 1u << 20, 0);
+    CHECK(was_said("max_frame is 1048576 and the hub's is 2097152: expected the same"));
+    meet(1u << 20, 0, 1u << 20, 0);
+    CHECK(was_said("ends a silent session after 3000000 ms without asking, and idle_timeout_ms "));
+    meet(1u << 20, 0, 1u << 20, 6000000);
+    CHECK(was_said("ends a silent session after 3000000 ms without asking"));
+    meet(1u << 20, 0, 1u << 20, 5999999);
+    CHECK(!was_said("expected"));
+    meet(1u << 20, 1000000, 1u << 20, 0);
+    CHECK(!was_said("expected"));
+}
+
 static void wrong_options_are_refused(void) {
     tp__hub *hub = hub_open_default();
     party a;
@@ -376,6 +419,10 @@ static void wrong_options_are_refused(void) {
     REFUSED(a.options.max_frame = 1023);
     REFUSED(a.options.queue_bytes = 1);
     REFUSED(a.options.idle_timeout_ms = 1);
+    party_init(&a, hub, "chat", "a");
+    a.options.idle_timeout_ms = 100; /* the least there is: half of it is the least for PING */
+    CHECK_EQ(tp_lanclient_create(&a.options, &a.handlers, &client), TP_OK);
+    tp_lanclient_destroy(client);
     hub_close(hub);
 }
 
@@ -386,4 +433,5 @@ CHECK_MAIN(CASE(away_from_the_bus_nothing_is_taken),
     CASE(a_handler_can_stop_its_client), CASE(a_client_starts_again),
     CASE(an_idle_client_gives_memory_back),
     CASE(a_hub_that_hangs_up_is_asked_more_and_more_rarely),
-    CASE(attempts_are_forgotten_when_a_link_has_lasted), CASE(wrong_options_are_refused))
+    CASE(attempts_are_forgotten_when_a_link_has_lasted),
+    CASE(what_does_not_fit_the_hub_is_said_when_they_meet), CASE(wrong_options_are_refused))

@@ -245,7 +245,7 @@ static void a_message_that_found_no_room_can_be_sent_again(void) {
     hub_close(hub);
 }
 
-/* ---- one message that is larger than every queue ----------------------------------------------- */
+/* ---- one message that is larger than every queue --------------------------------------------- */
 
 static char huge[200000];
 

@@ -192,6 +192,17 @@ static void refuses_options_out_of_range(void) {
     REFUSES(access.size, 1);
     REFUSES(access.allow_count, 1); /* of no list */
     REFUSES(access.deny_count, 1);
+    /* Each in its range, and together none that can be meant. */
+    good.idle_timeout_ms = 1000;
+    good.workers = 2;
+    REFUSES(ping_interval_ms, 1000);
+    REFUSES(ping_interval_ms, 49);
+    REFUSES(running, 3);
+    stage.options = good;
+    stage.options.ping_interval_ms = 999;
+    stage.options.running = 2;
+    CHECK_EQ(tp_server_create(&stage.options, &stage.handlers, &server), TP_OK);
+    tp_server_destroy(server);
     size_t *shorter = malloc(sizeof *shorter); /* of another version: not a byte more is read */
     REQUIRE(shorter != NULL);
     *shorter = sizeof *shorter;

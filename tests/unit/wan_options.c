@@ -94,6 +94,7 @@ static void check_option(const struct option *option, uint64_t value, tp_err exp
     stage.options.replay_tokens = stage.options.max_addresses = 1024;
     stage.options.accept_rate = stage.options.message_rate = 1;
     stage.options.byte_rate = 1;
+    stage.options.server.max_frame = 1000; /* for which the least byte_burst will do */
     set(option, value);
     if (create() != expected) {
         printf("%s = %" PRIu64 "\n", option->name, value);
@@ -119,6 +120,26 @@ static void what_is_off_is_not_judged(void) {
     stage.options.token_keys = NULL;
     stage.options.token_key_count = 0;
     CHECK_EQ(create(), TP_OK);
+}
+
+/* Each in its range; with one less, or more, they fit. */
+static void what_contradicts_each_other_is_refused(void) {
+    tp_log_set_level(TP_LOG_OFF);
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.byte_rate = 1000;
+    stage.options.byte_burst = 65630; /* 65,536, a header of 4, five records of 18 more each */
+    stage.options.server.max_frame = 65537;
+    CHECK_EQ(create(), TP_ERR_INVALID);
+    stage.options.server.max_frame = 65536;
+    CHECK_EQ(create(), TP_OK);
+    stage.options.byte_rate = 0;
+    stage.options.server.max_frame = 65537;
+    CHECK_EQ(create(), TP_OK);
+
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.max_pending = 16;
+    stage.options.server.max_sessions = TP_MAX_SESSIONS - 19;
+    CHECK_EQ(create(), TP_ERR_INVALID);
 }
 
 static void what_must_be_there_is_asked_for(void) {
@@ -173,5 +194,6 @@ static void keys_are_copied(void) {
 }
 
 CHECK_MAIN(CASE(the_profile_is_as_it_says), CASE(each_option_has_its_range),
-    CASE(what_is_off_is_not_judged), CASE(what_must_be_there_is_asked_for),
+    CASE(what_is_off_is_not_judged), CASE(what_contradicts_each_other_is_refused),
+    CASE(what_must_be_there_is_asked_for),
     CASE(it_may_listen_to_everybody), CASE(keys_are_copied))

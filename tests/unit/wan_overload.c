@@ -75,6 +75,7 @@ static void who_sends_too_many_bytes_is_ended(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.byte_rate = 1;
     stage.options.byte_burst = 65536;
+    stage.options.server.max_frame = 32768;
     wan_stage_open(&stage);
     atomic_store(&stage.base.echo, false);
     wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);

@@ -247,6 +247,7 @@ static void who_was_told_full_may_say_what_it_likes(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.byte_rate = 1;
     stage.options.byte_burst = BURST;
+    stage.options.server.max_frame = BURST / 2;
     stage.options.server.max_sessions = 1;
     stage.options.server.drain_timeout_ms = 600000;
     wan_stage_open(&stage);

@@ -69,6 +69,23 @@ static const char *fault_of(const tp__gate_options *options) {
     return NULL;
 }
 
+/* What each asks of another, in the range of its own. */
+static bool fit_together(const tp__gate_options *options) {
+    if (options->bus.service && strcmp(options->service, options->bus.service) == 0) {
+        TP_LOG(TP_LOG_ERROR, "gate: service is %s, which is what the gates are themselves",
+            options->service);
+        return false;
+    }
+    if (options->max_players + options->max_waiting > TP_MAX_SESSIONS) {
+        TP_LOG(TP_LOG_ERROR,
+            "gate: max_players is %u and max_waiting is %u: at most %u of them together are "
+            "possible",
+            options->max_players, options->max_waiting, TP_MAX_SESSIONS);
+        return false;
+    }
+    return true;
+}
+
 /* ---- creation -------------------------------------------------------------------------------- */
 
 static tp_err make_tables(tp__gate *gate) {
@@ -103,6 +120,9 @@ tp_err tp__gate_create(const tp__gate_options *options, tp__gate **created) {
     const char *fault = fault_of(options);
     if (fault) {
         TP_LOG(TP_LOG_ERROR, "gate: %s", fault);
+        return TP_ERR_INVALID;
+    }
+    if (!fit_together(options)) {
         return TP_ERR_INVALID;
     }
     tp__gate *gate = tp__allocate_zeroed(1, sizeof *gate);

@@ -46,11 +46,15 @@ typedef bool tp__gate_identity(tp_server *server, tp_session_id session, tp_iden
 
 typedef struct tp__gate_options {
     tp_lanclient_options bus;    /* its service is the gates' ("gate"); its context is not used */
-    const char *service;         /* where players go first: 1..63 bytes of a-z 0-9 . _ -; copied */
+    const char *service;         /* where players go first: 1..63 bytes of a-z 0-9 . _ -, not the
+                                    gates' own; copied */
     tp__gate_identity *identity; /* NULL: nobody has one */
 
+    size_t largest_message; /* of a player: the server's max_frame; said in the log when the hub has
+                               no room for it. 0: it is not looked at */
     unsigned max_players;  /* who play at once, 1..TP_MAX_SESSIONS */
-    unsigned max_waiting;  /* ... and wait for a place, 0..TP_MAX_SESSIONS; 0: no waiting room */
+    unsigned max_waiting;  /* ... and wait for a place; 0: no waiting room. Both together are at
+                              most TP_MAX_SESSIONS */
     unsigned tell_ms;      /* how often one who waits is told a new place at most, 10..3,600,000 */
     unsigned keep_players; /* kept while no peer of their service is there, 0..TP_MAX_SESSIONS */
     unsigned keep_ms;      /* ... and for how long, 0..86,400,000 */

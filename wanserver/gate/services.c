@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "proto/bus.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
@@ -180,10 +181,25 @@ void tp__gate_abandon(tp__gate *gate, tp__gate_peer *peer) {
 
 /* ---- lanclient's handlers ---------------------------------------------------------------------- */
 
+/* What players may say and the bus has no room for is dropped, one by one: this says why, once. */
+static void compare_with_hub(const tp__gate *gate) {
+    size_t most = tp_lanclient_max_message(gate->client);
+    size_t largest = gate->options.largest_message + TP_GATE_DATA_SIZE;
+    if (gate->options.largest_message > 0 && most > 0 && largest > most) {
+        TP_LOG(TP_LOG_ERROR,
+            "gate: max_frame is %zu and the hub takes messages of %zu: with a header of %u bytes "
+            "the largest messages of players are dropped; expected a max_frame of at most %zu "
+            "here, or of at least %zu there",
+            gate->options.largest_message, most, TP_GATE_DATA_SIZE,
+            most > TP_GATE_DATA_SIZE ? most - TP_GATE_DATA_SIZE : 0, largest + TP_BUS_HEADER);
+    }
+}
+
 void tp__gate_on_up(tp_lanclient *client, tp_peer_id self) {
     tp__gate *gate = tp_lanclient_context(client);
     (void)self;
     TP_LOG(TP_LOG_INFO, "gate: on the bus");
+    compare_with_hub(gate);
     tp_mutex_lock(&gate->mutex);
     for (unsigned i = 0; i < gate->service_count; i++) {
         tp__gate_gather_peers(gate, &gate->services[i]);

@@ -79,7 +79,7 @@ typedef struct tp_handlers {
 /* ---- options ------------------------------------------------------------------------------ */
 
 /* What happens when a session's send queue is at its limit. An empty queue takes any packet, also
- * one that is larger than queue_bytes alone: what is queued is at most the limits, or one packet. */
+ * one that is larger than queue_bytes: what is queued is at most the limits, or one packet. */
 typedef enum tp_queue_policy {
     TP_QUEUE_DISCONNECT = 0, /* the session ends, reason TP_END_OVERLOAD; the send returns false */
     TP_QUEUE_DROP = 1,       /* the new packet is dropped and counted; the send returns true */
@@ -99,7 +99,7 @@ typedef struct tp_server_options {
 
     const char *io;            /* "auto", "epoll", "iocp" */
     unsigned workers;          /* threads, 1..64; 0: one per processor */
-    unsigned running;          /* iocp: how many of them run at once; 0: all */
+    unsigned running;          /* iocp: how many of them run at once, up to `workers`; 0: all */
     bool nodelay;              /* true switches Nagle off */
     bool send_buffer_zero;     /* iocp: SO_SNDBUF = 0 */
     bool post_receive_buffers; /* iocp: a buffer per receive instead of a zero-byte wait */
@@ -114,7 +114,8 @@ typedef struct tp_server_options {
     size_t reserve_bytes; /* memory for packets made ready by create, 0..1,073,741,824 */
 
     unsigned idle_timeout_ms;    /* silence that ends a session, 0: never; else 100..86,400,000 */
-    unsigned ping_interval_ms;   /* silence after which the server sends PING, 0: never */
+    unsigned ping_interval_ms;   /* silence after which the server sends PING, 0: never; else from
+                                    50 and less than idle_timeout_ms, if that is not 0 */
     unsigned connect_timeout_ms; /* outgoing connections, 100..600,000 */
     unsigned drain_timeout_ms;   /* tp_server_stop(): time for queues to empty, 0..600,000 */
 } tp_server_options;
@@ -128,7 +129,8 @@ void tp_server_defaults(tp_server_options *options);
 
 /*
  * Makes a server; it holds its memory from here on. Handlers and options are copied. TP_ERR_INVALID
- * (an option out of range: the log says which), TP_ERR_NO_MEMORY. On error *server is NULL.
+ * (an option out of range, or two that contradict each other: the log says which),
+ * TP_ERR_NO_MEMORY. On error *server is NULL.
  */
 tp_err tp_server_create(
     const tp_server_options *options, const tp_handlers *handlers, tp_server **server);

@@ -247,6 +247,10 @@ void *tp_lanclient_context(const tp_lanclient *client);
 /* Your id on the bus now, or TP_NO_PEER while you are not on it. Any thread. */
 tp_peer_id tp_lanclient_self(const tp_lanclient *client);
 
+/* The largest packet that the hub of this link takes, in bytes, or 0 while you are not on the bus.
+ * Any thread. */
+size_t tp_lanclient_max_message(const tp_lanclient *client);
+
 /* ---- sending: any thread, any handler ------------------------------------------------------ */
 
 /*
@@ -256,7 +260,7 @@ tp_peer_id tp_lanclient_self(const tp_lanclient *client);
  *
  *     TP_ERR_NOT_CONNECTED  not on the bus now, or stopping
  *     TP_ERR_FULL           the send queue, max_unconfirmed or max_requests is reached
- *     TP_ERR_TOO_LARGE      larger than the hub accepts
+ *     TP_ERR_TOO_LARGE      larger than the hub accepts: tp_lanclient_max_message()
  *     TP_ERR_SEALED         the packet has been sent before; or whatever error the packet carries
  *     TP_ERR_INVALID        a name, key, peer or time-out is out of range, or an argument is NULL
  *     TP_ERR_NO_MEMORY

@@ -68,9 +68,11 @@ typedef struct tp_wanserver_options {
 
     unsigned handshake_timeout_ms; /* from accept to READY, absolute, 100..600,000 */
     unsigned max_pending; /* connections before READY, 16..65,536; at the limit the oldest that has
-                                      not said HELLO makes room */
+                             not said HELLO makes room. 5/4 of them and max_sessions are at most
+                             TP_MAX_SESSIONS together */
     unsigned handshake_threads; /* threads of low priority for Diffie-Hellman work, 1..64 */
-    unsigned handshake_queue;   /* HELLOs waiting for them, 1..65,536; more get REPLY `busy` */
+    unsigned handshake_queue;   /* HELLOs waiting for them, 1..65,536; more get REPLY `busy`. With
+                                   less max_pending that comes first, and is silent */
     unsigned busy_seconds;      /* what `busy` tells them to wait, 0..65,535 */
 
     /* Per address (IPv6: per /64). 0: no limit. */
@@ -85,7 +87,8 @@ typedef struct tp_wanserver_options {
     unsigned message_rate; /* messages per second, 0..10,000,000; PING and the like count as well */
     unsigned message_burst; /* ... and at once, 1..10,000,000 */
     size_t byte_rate;       /* bytes per second, 0..2^32-1, as they come from the network */
-    size_t byte_burst;      /* ... and at once, 65,536..2^32-1 */
+    size_t byte_burst;      /* ... and at once, 65,536..2^32-1; at least what one message of
+                               max_frame is on the network, with its header and records */
 } tp_wanserver_options;
 
 /* Fills in the WAN's profile: the core's defaults, and 127.0.0.1 with a free port, everybody admitted, 4,096

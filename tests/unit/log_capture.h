@@ -1,0 +1,40 @@
+/*
+ * The log, kept in memory: for tests of what is said. One at a time.
+ */
+#ifndef TWINPORT_TESTS_LOG_CAPTURE_H
+#define TWINPORT_TESTS_LOG_CAPTURE_H
+
+#include "check.h"
+#include "twinport/log.h"
+
+static char captured_log[16384];
+static size_t captured_size;
+
+static void capture_lines(void *context, const char *lines, size_t size) {
+    (void)context;
+    size_t room = sizeof captured_log - 1 - captured_size;
+    size_t taken = size < room ? size : room;
+    memcpy(captured_log + captured_size, lines, taken);
+    captured_size += taken;
+    captured_log[captured_size] = '\0';
+}
+
+/* From here on, without what was kept before. */
+static void capture_log(void) {
+    const tp_log_options options = {
+        .size = sizeof options, .level = TP_LOG_WARNING, .sink = capture_lines};
+    captured_size = 0;
+    captured_log[0] = '\0';
+    REQUIRE(tp_log_open(&options) == TP_OK);
+}
+
+/* Nobody may be about to say anything any more. */
+static void end_log(void) {
+    tp_log_close();
+}
+
+static bool was_said(const char *text) {
+    return strstr(captured_log, text) != NULL;
+}
+
+#endif
