@@ -83,13 +83,18 @@ static int run(const tp__settings *settings, const tp__hub_options *options) {
     return code;
 }
 
-/* Ranges that depend on each other show only when the hub is made. */
-static int check(const char *path, const tp__hub_options *options) {
+/* What the settings ask of each other was looked at when they were read; what is left shows when
+ * the hub is made, and when the log is to be written. */
+static int check(
+    const char *path, const tp__settings *settings, const tp__hub_options *options) {
+    bool can_log = tp__program_can_log(name, settings->server.log_file);
     tp__hub *hub = NULL;
     tp_err error = tp__hub_create(options, &hub);
     tp__hub_destroy(hub);
     if (error) {
         tp__program_say(name, "%s: %s", path, tp_err_text(error));
+    }
+    if (error || !can_log) {
         return 2;
     }
     printf("lanserver: %s is good\n", path[0] ? path : "the standard configuration");
@@ -123,5 +128,6 @@ int main(int count, char **words) {
     }
     tp__hub_options options;
     tp__settings_apply(&settings, &options);
-    return arguments.check_config ? check(arguments.config, &options) : run(&settings, &options);
+    return arguments.check_config ? check(arguments.config, &settings, &options)
+                                  : run(&settings, &options);
 }

@@ -7,6 +7,9 @@
 
 #include "core/config.h"
 #include "core/options.h"
+#include "core/relations.h"
+#include "proto/bus.h"
+#include "proto/frame.h"
 
 /* By tp_queue_policy. Dropping is none of the bus's: it would lose in silence. */
 static const char *const policy_names[] = {"disconnect", "refuse", NULL};
@@ -21,13 +24,13 @@ static const tp_queue_policy policies[] = {TP_QUEUE_DISCONNECT, TP_QUEUE_REFUSE}
 static const tp__setting settings_table[] = {
     {"listen", TP__SETTING_ADDRESS, AT(server.listen), 0, 0, NULL, "127.0.0.1:7400", NULL,
         "Where services connect: an address of this machine in the LAN, and a port.\n"
-        "Port 0 asks the system for a free one."},
+        "Port 0 asks the system for a free one; without a port it is refused."},
     {"allow_public_bind", TP__SETTING_BOOL, AT(allow_public_bind), 0, 0, NULL, "no", NULL,
         "Without it an address that others than the LAN can reach is refused."},
     {"allow", TP__SETTING_NETWORKS, AT(server.allow), 0, 0, NULL, "private", NULL,
         "Who may connect."},
     {"deny", TP__SETTING_NETWORKS, AT(server.deny), 0, 0, NULL, "", NULL,
-        "Who may not, even if allowed above."},
+        "Who may not, even if allowed above. Empty: nobody."},
     {"backlog", TP__SETTING_COUNT, AT(server.backlog), 1, 65535, NULL, "1024", NULL,
         "Connections that may wait to be accepted."},
 
@@ -36,7 +39,7 @@ static const tp__setting settings_table[] = {
     {"workers", TP__SETTING_COUNT, AT(server.workers), 0, 64, NULL, "0", NULL,
         "Threads that run the sessions; 0: one per processor."},
     {"running", TP__SETTING_COUNT, AT(server.running), 0, 64, NULL, "0", NULL,
-        "iocp: how many of them run at once; 0: all."},
+        "iocp: how many of them run at once, not more than workers; 0: all."},
     {"nagle", TP__SETTING_BOOL, AT(server.nagle), 0, 0, NULL, "no", NULL,
         "TCP may hold small packets back to gather them."},
     {"send_buffer_zero", TP__SETTING_BOOL, AT(server.send_buffer_zero), 0, 0, NULL, "no", NULL,
@@ -47,11 +50,12 @@ static const tp__setting settings_table[] = {
         "Bytes that a thread reads at once."},
 
     {"max_sessions", TP__SETTING_COUNT, AT(max_sessions), 1, TP_MAX_SESSIONS, NULL, "1024", NULL,
-        "Connections at once."},
+        "Connections at once. A newcomer is told of all others: queue_packets must have room for\n"
+        "so many, and queue_bytes for 30 bytes of each."},
     {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 1024, TP_PACKET_MAX, NULL, "1m", NULL,
         "The largest message, its 16 bytes of header included."},
     {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "16m", NULL,
-        "What may wait to be sent to one session, in bytes ..."},
+        "What may wait to be sent to one session, in bytes; at least max_frame and 4 ..."},
     {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "65536", NULL,
         "... and in packets."},
     {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
@@ -73,7 +77,9 @@ static const tp__setting settings_table[] = {
         "A session must say HELLO within this time."},
     {"unconfirmed_limit", TP__SETTING_COUNT, AT(unconfirmed_limit), 1, TP_BUS_UNCONFIRMED_MAX, NULL,
         "65536", NULL,
-        "Messages that a peer may leave unconfirmed before more are returned to their senders."},
+        "Messages that a peer may leave unconfirmed before more are returned to their senders.\n"
+        "When it dies they come back: queue_packets should have room for so many, and queue_bytes\n"
+        "for 32 bytes of each."},
     {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 65536, NULL, "4096", NULL,
         "Different services' names, in the life of the process."},
 
@@ -124,6 +130,27 @@ void tp__arguments_print_help(FILE *file) {
     tp__options_print_help(arguments_table, ARGUMENTS, file);
 }
 
+/* A newcomer is told of all who are there in one go: WELCOME, and a PEER_UP for each of the others,
+ * of at least so many bytes (names of one letter). */
+#define LEAST_PEER_UP (TP_FRAME_HEADER + TP_BUS_HEADER + TP_BUS_PEER_UP_FIXED + 2 * (2 + 1))
+
+static void check_together(const tp__relations *all, const tp__settings *settings) {
+    const tp__server_settings *server = &settings->server;
+    tp__server_settings_check(all, server);
+    bool reachable =
+        tp_address_is_wildcard(&server->listen) || !tp_address_is_private(&server->listen);
+    tp__relation_must(all, !reachable || settings->allow_public_bind, "listen", "allow_public_bind",
+        "an address of the LAN, or allow_public_bind = yes");
+    tp__relation_must(all, settings->max_sessions <= server->queue_packets, "max_sessions",
+        "queue_packets",
+        "no more sessions than queue_packets: a newcomer is told of each of the others at once");
+    tp__relation_must(all, settings->max_sessions * LEAST_PEER_UP <= server->queue_bytes,
+        "max_sessions", "queue_bytes",
+        "%u bytes of queue_bytes for each session: a newcomer is told of each of the others at "
+        "once",
+        (unsigned)LEAST_PEER_UP);
+}
+
 tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room) {
     memset(settings, 0, sizeof *settings);
     tp_err error = tp__config_load(settings_table, SETTINGS, path, settings, report, room);
@@ -131,7 +158,8 @@ tp_err tp__settings_load(const char *path, tp__settings *settings, char *report,
         return error;
     }
     tp__report wrong = tp__report_begin(report, room);
-    tp__server_settings_check(&settings->server, path, &wrong);
+    const tp__relations all = {settings_table, SETTINGS, settings, path, &wrong};
+    check_together(&all, settings);
     return tp__report_end(&wrong);
 }
 

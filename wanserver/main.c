@@ -209,12 +209,16 @@ static int run(program *it) {
     return code;
 }
 
-/* Ranges that depend on each other show only when server and gate are made. */
+/* What the settings ask of each other was looked at when they were read; what is left shows when
+ * server and gate are made, and when the log is to be written. */
 static int check(program *it, const char *path) {
+    bool can_log = tp__program_can_log(name, it->settings.server.log_file);
     tp_err error = create(it);
     destroy(it);
     if (error) {
         tp__program_say(name, "%s: %s", path, tp_err_text(error));
+    }
+    if (error || !can_log) {
         return 2;
     }
     printf("%s: %s is good\n", name, path);

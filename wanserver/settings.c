@@ -7,8 +7,12 @@
 
 #include "core/config.h"
 #include "core/options.h"
-#include "core/report.h"
+#include "core/relations.h"
+#include "proto/bus.h"
 #include "proto/frame.h"
+#include "proto/gate.h"
+#include "proto/record.h"
+#include "wanserver/pending.h"
 
 /* By tp_auth, tp_queue_policy, tp_close_reason. */
 static const char *const auth_names[] = {"token", "open", NULL};
@@ -26,7 +30,7 @@ static const char *const close_names[] = {TP_CLOSE_REASONS(CLOSE_NAME) NULL};
 static const tp__setting settings_table[] = {
     {"listen", TP__SETTING_ADDRESS, AT(server.listen), 0, 0, NULL, "127.0.0.1:7777", NULL,
         "Where players connect: 0.0.0.0:7777 on every IPv4 address of this machine, [::]:7777 on the\n"
-        "IPv6 ones too. Port 0 asks the system for a free one."},
+        "IPv6 ones too. Port 0 asks the system for a free one; without a port it is refused."},
     {"key_file", TP__SETTING_TEXT, AT(key_file), 1, TP__PATH_MAX, NULL, NULL, "/etc/twinport/gate.key",
         "The file of this gateway's private key; wanserver --genkey makes one."},
     {"auth", TP__SETTING_CHOICE, AT(auth), 0, 0, auth_names, "token", NULL,
@@ -37,12 +41,13 @@ static const tp__setting settings_table[] = {
         "64 hexadecimal digits for each key; tp-token --new-key makes one. Read again at SIGHUP (on\n"
         "Windows at the start only)."},
     {"used_tokens", TP__SETTING_COUNT, AT(used_tokens), 1024, 16777216, NULL, "262144", NULL,
-        "Used tokens that are remembered until they expire. At the limit no further one is taken."},
+        "Used tokens that are remembered until they expire. At the limit no further one is taken,\n"
+        "so there should be as many as max_players and max_waiting."},
 
     {"allow", TP__SETTING_NETWORKS, AT(server.allow), 0, 0, NULL, "any", NULL,
         "Who may connect."},
     {"deny", TP__SETTING_NETWORKS, AT(server.deny), 0, 0, NULL, "", NULL,
-        "Who may not, even if allowed above."},
+        "Who may not, even if allowed above. Empty: nobody."},
     {"bans", TP__SETTING_TEXT, AT(bans), 0, TP__PATH_MAX, NULL, "", NULL,
         "A file of more of them, up to 4,096: a line for each network, perhaps with the time until\n"
         "when, in seconds since 1970. Read again at SIGHUP, too; who is banned then is sent away."},
@@ -58,7 +63,8 @@ static const tp__setting settings_table[] = {
         "of a school or of a mobile network may all come from one."},
     {"max_addresses", TP__SETTING_COUNT, AT(max_addresses), 1024, 16777216, NULL, "65536", NULL,
         "Addresses that are counted. Beyond it the one seen longest ago without a connection is\n"
-        "forgotten; if all have one, others are turned away."},
+        "forgotten; if all have one, others are turned away, so there should be as many as\n"
+        "max_players and max_waiting."},
 
     {"handshake_timeout", TP__SETTING_TIME, AT(handshake_timeout), 100, 600000, NULL, "10s", NULL,
         "From the connection to the end of its handshake, whatever it sends meanwhile."},
@@ -67,7 +73,8 @@ static const tp__setting settings_table[] = {
     {"handshake_threads", TP__SETTING_COUNT, AT(handshake_threads), 1, 64, NULL, "1", NULL,
         "Threads for handshakes, at a lower priority than those that serve the players."},
     {"handshake_queue", TP__SETTING_COUNT, AT(handshake_queue), 1, 65536, NULL, "512", NULL,
-        "Handshakes that may wait for them. Beyond it clients are told to come again ..."},
+        "Handshakes that may wait for them. Beyond it clients are told to come again, if\n"
+        "max_pending has room for so many and for handshake_threads ..."},
     {"busy_time", TP__SETTING_TIME, AT(busy_time), 0, 65535000, NULL, "5s", NULL,
         "... after this time, in whole seconds."},
 
@@ -75,7 +82,7 @@ static const tp__setting settings_table[] = {
         "Players at once."},
     {"max_waiting", TP__SETTING_COUNT, AT(max_waiting), 0, TP_MAX_SESSIONS, NULL, "0", NULL,
         "Players beyond them that may wait for a place, and are told which they have. Who comes when\n"
-        "both are full is turned away."},
+        "both are full is turned away. Both, and 5/4 of max_pending, are at most 1048576 in all."},
     {"place_interval", TP__SETTING_TIME, AT(place_interval), 10, 60000, NULL, "1s", NULL,
         "Who waits is told a new place at most so often."},
     {"message_rate", TP__SETTING_COUNT, AT(message_rate), 0, 10000000, NULL, "200", NULL,
@@ -85,11 +92,12 @@ static const tp__setting settings_table[] = {
     {"byte_rate", TP__SETTING_BYTES, AT(byte_rate), 0, UINT32_MAX, NULL, "256k", NULL,
         "Bytes per second that a player may send, as they come from the network. 0: any number."},
     {"byte_burst", TP__SETTING_BYTES, AT(byte_burst), 65536, UINT32_MAX, NULL, "512k", NULL,
-        "... and at once."},
+        "... and at once; at least what one message of max_frame is on the network: 4 bytes more,\n"
+        "and 18 for each 16384."},
     {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 16, TP_PACKET_MAX, NULL, "64k", NULL,
         "The largest message of a player. What lanserver's max_frame has no room for is dropped, and counted."},
     {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "1m", NULL,
-        "What may wait to be sent to one player, in bytes ..."},
+        "What may wait to be sent to one player, in bytes; at least max_frame and 4 ..."},
     {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "4096", NULL,
         "... and in packets."},
     {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
@@ -106,9 +114,10 @@ static const tp__setting settings_table[] = {
         "all together take 2s more at most."},
 
     {"bus", TP__SETTING_ADDRESS, AT(bus), 0, 0, NULL, "127.0.0.1:7400", NULL,
-        "Where lanserver listens."},
+        "Where lanserver listens, with its port."},
     {"service", TP__SETTING_TEXT, AT(service), 1, TP_NAME_MAX, NULL, NULL, "arena",
-        "The service whose players they are: a name of a-z 0-9 . _ - on the bus."},
+        "The service whose players they are: a name of a-z 0-9 . _ - on the bus, other than gate,\n"
+        "which the gates have."},
     {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 1024, NULL, "64", NULL,
         "Services that players may be moved to, that one included."},
     {"keep_players", TP__SETTING_COUNT, AT(keep_players), 0, TP_MAX_SESSIONS, NULL, "1048576", NULL,
@@ -129,7 +138,7 @@ static const tp__setting settings_table[] = {
     {"workers", TP__SETTING_COUNT, AT(server.workers), 0, 64, NULL, "0", NULL,
         "Threads that serve the players; 0: one per processor."},
     {"running", TP__SETTING_COUNT, AT(server.running), 0, 64, NULL, "0", NULL,
-        "iocp: how many of them run at once; 0: all."},
+        "iocp: how many of them run at once, not more than workers; 0: all."},
     {"nagle", TP__SETTING_BOOL, AT(server.nagle), 0, 0, NULL, "no", NULL,
         "TCP may hold small packets back to gather them."},
     {"send_buffer_zero", TP__SETTING_BOOL, AT(server.send_buffer_zero), 0, 0, NULL, "no", NULL,
@@ -189,15 +198,96 @@ void tp__arguments_print_help(FILE *file) {
     tp__options_print_help(arguments_table, ARGUMENTS, file);
 }
 
-/* What one setting asks of another. */
+/* ---- what they ask of each other ------------------------------------------------------------- */
+
+/* Connections before READY have slots beside those of the players, as the server makes them. */
+static uint64_t slots_of(const tp__settings *settings) {
+    return settings->max_players + settings->max_waiting +
+           tp__pending_slots((unsigned)settings->max_pending);
+}
+
+static void check_places(const tp__relations *all, const tp__settings *settings) {
+    uint64_t places = settings->max_players + settings->max_waiting;
+    tp__relation_must(all, places <= TP_MAX_SESSIONS, "max_players", "max_waiting",
+        "at most %u of them together", TP_MAX_SESSIONS);
+    tp__relation_must(all, places > TP_MAX_SESSIONS || slots_of(settings) <= TP_MAX_SESSIONS,
+        "max_players", "max_pending",
+        "at most %u of max_players, max_waiting and 5/4 of max_pending together", TP_MAX_SESSIONS);
+    tp__relation_should(all,
+        settings->handshake_queue + settings->handshake_threads <= settings->max_pending,
+        "handshake_queue", "max_pending",
+        "max_pending to have room for handshake_queue and the %u of handshake_threads: else who is "
+        "too many is cut, not told to come again",
+        (unsigned)settings->handshake_threads);
+    tp__relation_should(all,
+        (settings->accept_rate == 0 && settings->connections_per_address == 0) ||
+            settings->max_addresses >= places,
+        "max_addresses", "max_players",
+        "at least as many addresses as max_players and max_waiting together: else players are "
+        "turned away although there are places");
+    tp__relation_should(all, settings->auth != TP_AUTH_TOKEN || settings->used_tokens >= places,
+        "used_tokens", "max_players",
+        "at least as many tokens as max_players and max_waiting together: if all come at once, "
+        "some are turned away although there are places");
+}
+
+/* A bucket that holds `burst` is filled at most once a millisecond. */
+static void check_rate(const tp__relations *all, const char *rate, uint64_t per_second,
+    const char *burst, uint64_t at_once) {
+    tp__relation_should(all, per_second <= at_once * 1000, rate, burst,
+        "the burst to be at least a thousandth of the rate: else the rate cannot be reached");
+}
+
+static void check_rates(const tp__relations *all, const tp__settings *settings) {
+    uint64_t frame = settings->server.max_frame + TP_FRAME_HEADER;
+    size_t largest = tp_record_stream_size((size_t)frame);
+    tp__relation_must(all, settings->byte_rate == 0 || largest <= settings->byte_burst,
+        "byte_burst", "max_frame",
+        "room in byte_burst for the %zu bytes that one message of max_frame is on the network: "
+        "else it ends its player",
+        largest);
+    check_rate(all, "accept_rate", settings->accept_rate, "accept_burst", settings->accept_burst);
+    check_rate(
+        all, "message_rate", settings->message_rate, "message_burst", settings->message_burst);
+    check_rate(all, "byte_rate", settings->byte_rate, "byte_burst", settings->byte_burst);
+    tp__relation_must(all, settings->busy_time % 1000 == 0, "busy_time", NULL,
+        "whole seconds: clients are not told parts of one");
+}
+
+static void check_bus(const tp__relations *all, const tp__settings *settings) {
+    const tp_address *listen = &settings->server.listen;
+    tp__relation_must(all, settings->bus.port != 0, "bus", NULL, "the port of lanserver, not 0");
+    tp__relation_must(all, listen->port == 0 || !tp_address_equal(listen, &settings->bus), "bus",
+        "listen", "lanserver to have an address of its own");
+    tp__relation_must(all, tp_bus_name_valid(settings->service, strlen(settings->service)),
+        "service", NULL, "1 to %d bytes of a-z 0-9 . _ -", TP_NAME_MAX);
+    tp__relation_must(all, strcmp(settings->service, TP_GATE_SERVICE) != 0, "service", NULL,
+        "a service other than \"%s\", which is what the gates are themselves", TP_GATE_SERVICE);
+    tp__relation_must(all,
+        settings->server.max_frame + TP_GATE_DATA_SIZE + TP_BUS_HEADER <= TP_PACKET_MAX,
+        "max_frame", NULL, "room for %u bytes of headers in the %u that a message on the bus has",
+        TP_GATE_DATA_SIZE + TP_BUS_HEADER, (unsigned)TP_PACKET_MAX);
+}
+
+static void check_files(const tp__relations *all, const tp__settings *settings) {
+    if (settings->auth == TP_AUTH_TOKEN && settings->token_keys[0] == '\0') {
+        tp__report_error(all->wrong,
+            "%s: token_keys is missing: expected the key ring's file, for auth = token", all->path);
+    }
+    tp__server_settings_check_log(all, &settings->server, "key_file", settings->key_file);
+    tp__server_settings_check_log(all, &settings->server, "token_keys", settings->token_keys);
+    tp__server_settings_check_log(all, &settings->server, "bans", settings->bans);
+}
+
 static tp_err check_together(
     const char *path, const tp__settings *settings, char *report, size_t room) {
     tp__report wrong = tp__report_begin(report, room);
-    if (settings->auth == TP_AUTH_TOKEN && settings->token_keys[0] == '\0') {
-        tp__report_error(&wrong,
-            "%s: token_keys is missing: expected the key ring's file, for auth = token", path);
-    }
-    tp__server_settings_check(&settings->server, path, &wrong);
+    const tp__relations all = {settings_table, SETTINGS, settings, path, &wrong};
+    check_files(&all, settings);
+    tp__server_settings_check(&all, &settings->server);
+    check_places(&all, settings);
+    check_rates(&all, settings);
+    check_bus(&all, settings);
     return tp__report_end(&wrong);
 }
 
@@ -213,8 +303,7 @@ void tp__settings_print_example(FILE *file) {
 
 static void apply_to_server(const tp__settings *settings, tp_server_options *server) {
     tp__server_settings_apply(&settings->server, server);
-    uint64_t sessions = settings->max_players + settings->max_waiting;
-    server->max_sessions = (unsigned)(sessions < TP_MAX_SESSIONS ? sessions : TP_MAX_SESSIONS);
+    server->max_sessions = (unsigned)(settings->max_players + settings->max_waiting);
     server->queue_policy = (tp_queue_policy)settings->queue_policy;
 }
 
@@ -246,6 +335,7 @@ static void apply_to_gate(const tp__settings *settings, tp__gate_options *gate) 
     gate->bus.drain_timeout_ms = (unsigned)settings->server.drain_timeout;
     gate->service = settings->service;
     gate->identity = tp_session_identity;
+    gate->largest_message = (size_t)settings->server.max_frame;
     gate->max_players = (unsigned)settings->max_players;
     gate->max_waiting = (unsigned)settings->max_waiting;
     gate->tell_ms = (unsigned)settings->place_interval;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "os/error.h"
+#include "os/file.h"
 #include "os/stream.h"
 #include "twinport/log.h"
 
@@ -86,6 +87,15 @@ void tp__program_say_report(const char *report) {
     if (size == 0 || report[size - 1] != '\n') {
         write_text(TP_STANDARD_ERROR, "\n", &error_stalled);
     }
+}
+
+bool tp__program_can_log(const char *program, const char *path) {
+    tp_err error = path[0] != '\0' ? tp_file_try_append(path) : TP_OK;
+    if (error) {
+        tp__program_say(program, "log_file is %s: expected a file that can be written: %s", path,
+            tp_err_text(error));
+    }
+    return error == TP_OK;
 }
 
 void tp__program_raise_descriptors(const char *program, unsigned sessions) {

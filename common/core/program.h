@@ -5,6 +5,8 @@
 #ifndef TWINPORT_CORE_PROGRAM_H
 #define TWINPORT_CORE_PROGRAM_H
 
+#include <stdbool.h>
+
 #include "os/compiler.h"
 #include "twinport/error.h"
 #include "twinport/process.h"
@@ -37,6 +39,9 @@ void tp__program_say_report(const char *report);
 
 /* Has the system tell the process to stop, and where there is such a thing, to reread its files. */
 tp_err tp__program_catch_requests(void);
+
+/* Whether the log's file can be written; an empty path is standard error. Says why not. */
+bool tp__program_can_log(const char *program, const char *path);
 
 /* Raises the limit of open files as far as it goes, and warns if that is too few for `sessions`. */
 void tp__program_raise_descriptors(const char *program, unsigned sessions);

@@ -6,7 +6,7 @@
 #ifndef TWINPORT_CORE_SERVER_SETTINGS_H
 #define TWINPORT_CORE_SERVER_SETTINGS_H
 
-#include "core/report.h"
+#include "core/relations.h"
 #include "core/setting.h"
 #include "twinport/log.h"
 #include "twinport/server.h"
@@ -47,9 +47,14 @@ extern const char *const tp__io_names[];
 extern const char *const tp__priority_names[];
 extern const char *const tp__log_level_names[];
 
-/* What one setting asks of another; the report names the file at `path`. */
-void tp__server_settings_check(
-    const tp__server_settings *settings, const char *path, tp__report *wrong);
+/* What they ask of each other, and of this machine. They are part of what `all` looks at, under the
+ * names that both programs give them. */
+void tp__server_settings_check(const tp__relations *all, const tp__server_settings *settings);
+
+/* The second of two files must not be what is written to as the log: `other` names a setting whose
+ * value is `path`. */
+void tp__server_settings_check_log(const tp__relations *all, const tp__server_settings *settings,
+    const char *other, const char *path);
 
 /* The options point into `settings`, which must live as long as they are used. */
 void tp__server_settings_apply(const tp__server_settings *settings, tp_server_options *options);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/report.h"
 #include "os/compiler.h"
 
 /* ---- amounts: numbers with units ---------------------------------------------------------- */
@@ -149,8 +150,14 @@ static bool add_word(tp__networks *list, const char *word) {
            add_network(list, &network);
 }
 
-static bool read_networks(const char *text, tp__networks *list) {
-    bool any = false;
+/* A list that is empty unless it is given may be given as empty, too. Of others that is not taken
+ * as a value: what none would mean (of `allow`: everybody) is not what somebody says by nothing. */
+static bool may_be_empty(const tp__setting *setting) {
+    return setting->standard != NULL && setting->standard[0] == '\0';
+}
+
+static bool read_networks(const tp__setting *setting, const char *text, tp__networks *list) {
+    bool any = *text == '\0' && may_be_empty(setting);
     char word[WORD_ROOM];
     while (next_word(&text, word)) {
         if (!add_word(list, word)) {
@@ -159,6 +166,17 @@ static bool read_networks(const char *text, tp__networks *list) {
         any = true;
     }
     return any && *text == '\0';
+}
+
+/* Whether the port is there to be read: alone behind the only ':', or behind "]:". */
+static bool names_port(const char *text) {
+    const char *colon = strrchr(text, ':');
+    return colon != NULL && (strchr(text, ':') == colon || colon[-1] == ']');
+}
+
+/* A port that was forgotten is not the port 0, which asks the system for any. */
+static bool read_address(const char *text, tp_address *address) {
+    return names_port(text) && tp_address_parse(text, address) == TP_OK;
 }
 
 /* "3" or "0-3". */
@@ -215,9 +233,9 @@ static bool read_value(const tp__setting *setting, const char *value, void *fiel
     case TP__SETTING_TIME:
         return read_amount(setting, value, field);
     case TP__SETTING_ADDRESS:
-        return tp_address_parse(value, field) == TP_OK;
+        return read_address(value, field);
     case TP__SETTING_NETWORKS:
-        return read_networks(value, field);
+        return read_networks(setting, value, field);
     case TP__SETTING_PROCESSORS:
         return read_processors(value, field);
     case TP__SETTING_CHOICE:
@@ -244,10 +262,7 @@ tp_err tp__settings_reset(const tp__setting *table, size_t count, void *target) 
     }
     for (size_t i = 0; i < count; i++) {
         tp__setting_clear(&table[i], target);
-        /* A list may stay empty, which no value says. */
-        bool empty_list = table[i].kind == TP__SETTING_NETWORKS && table[i].standard != NULL &&
-                          table[i].standard[0] == '\0';
-        if (table[i].standard != NULL && !empty_list &&
+        if (table[i].standard != NULL &&
             tp__setting_read(&table[i], table[i].standard, target) != TP_OK) {
             return TP_ERR_INVALID;
         }
@@ -265,6 +280,31 @@ const tp__setting *tp__setting_find(const tp__setting *table, size_t count, cons
 }
 
 /* ---- messages ----------------------------------------------------------------------------- */
+
+const char *tp__setting_print(const tp__setting *setting, const void *target, char *text) {
+    const void *field = (const char *)target + setting->offset;
+    switch (setting->kind) {
+    case TP__SETTING_BOOL:
+        return strcpy(text, *(const bool *)field ? "yes" : "no");
+    case TP__SETTING_COUNT:
+    case TP__SETTING_BYTES:
+    case TP__SETTING_TIME:
+        return print_amount(setting, *(const uint64_t *)field, text);
+    case TP__SETTING_ADDRESS:
+        return tp_address_format(field, text);
+    case TP__SETTING_CHOICE:
+        return tp__quoted(setting->choices[*(const unsigned *)field], text);
+    case TP__SETTING_TEXT:
+        return tp__quoted(field, text);
+    case TP__SETTING_NETWORKS:
+        (void)snprintf(text, TP__SETTING_VALUE_TEXT, "a list of %zu networks",
+            ((const tp__networks *)field)->count);
+        return text;
+    case TP__SETTING_PROCESSORS:
+        return strcpy(text, "a list of processors");
+    }
+    return strcpy(text, "?");
+}
 
 static void expect_choice(const tp__setting *setting, char *text) {
     size_t used = (size_t)snprintf(text, TP__EXPECTATION_TEXT, "one of");

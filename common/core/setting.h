@@ -17,8 +17,9 @@ typedef enum tp__setting_kind {
     TP__SETTING_COUNT,   /* uint64_t: a whole number */
     TP__SETTING_BYTES,   /* uint64_t: bytes; suffixes k, m, g (1,024 to the first, second, third) */
     TP__SETTING_TIME,    /* uint64_t: milliseconds; written with ms, s, min or h */
-    TP__SETTING_ADDRESS, /* tp_address */
-    TP__SETTING_NETWORKS,   /* tp__networks: any number of them, also over several lines */
+    TP__SETTING_ADDRESS, /* tp_address: with its port, which may be 0 */
+    TP__SETTING_NETWORKS,   /* tp__networks: any number of them, also over several lines; none only
+                             * where the standard value is none */
     TP__SETTING_PROCESSORS, /* tp_processors; none of them for "all" */
     TP__SETTING_CHOICE,     /* unsigned: which of `choices` */
     TP__SETTING_TEXT        /* char[max + 1] */
@@ -62,6 +63,11 @@ const tp__setting *tp__setting_find(const tp__setting *table, size_t count, cons
 
 /* The setting whose name is most like `name`, for a hint; NULL if none is near. */
 const tp__setting *tp__setting_nearest(const tp__setting *table, size_t count, const char *name);
+
+/* What it is in `target`, as a file would have it; of a list only that it is one. Returns `text`.
+ */
+#define TP__SETTING_VALUE_TEXT 96
+const char *tp__setting_print(const tp__setting *setting, const void *target, char *text);
 
 /* "a whole number from 1 to 64". Returns `text`. */
 #define TP__EXPECTATION_TEXT 256

@@ -1,5 +1,6 @@
 /*
- * What the C library does not say about files: who may read them.
+ * What the C library does not say about files: who may read them, and whether they could be
+ * written.
  */
 #ifndef TWINPORT_OS_FILE_H
 #define TWINPORT_OS_FILE_H
@@ -20,5 +21,12 @@ tp_err tp_file_create_private(const char *path, const void *bytes, size_t size);
 /* Whether others than its owner may read or write it. False if the system does not tell, which Windows does not in
  * these terms. */
 bool tp_file_is_shared(const char *path);
+
+/*
+ * Whether bytes can be appended to this file, which need not be there: it is opened, or made and
+ * removed again, and nothing is written. A pipe that nobody reads now can be. TP_ERR_NO_FILE (there
+ * is no such folder), TP_ERR_ACCESS, TP_ERR_OS.
+ */
+tp_err tp_file_try_append(const char *path);
 
 #endif

@@ -134,7 +134,7 @@ def case_a_stream_that_ends_inside_a_frame():
 
 def case_a_peer_that_never_reads():
     """Its queue is bounded: at the limit it is ended, and all it had comes back. Nobody waits for it."""
-    with Hub("queue_bytes = 256k", "idle_timeout = 0") as hub:
+    with Hub("queue_bytes = 256k", "max_frame = 64k", "idle_timeout = 0") as hub:
         pair = Pair(hub)
         sender = BusClient(hub.port, "sender")
         deaf = BusClient.__new__(BusClient)
@@ -165,7 +165,8 @@ def case_a_peer_that_never_reads():
 
 
 def case_a_peer_that_never_reads_where_queues_refuse():
-    with Hub("queue_bytes = 256k", "queue_policy = refuse", "unconfirmed_limit = 100000") as hub:
+    with Hub("queue_bytes = 256k", "max_frame = 64k", "queue_policy = refuse",
+             "unconfirmed_limit = 100000") as hub:
         pair = Pair(hub)
         sender = BusClient(hub.port, "sender")
         deaf = BusClient(hub.port, "deaf")
@@ -191,7 +192,7 @@ def case_a_peer_that_never_reads_where_queues_refuse():
 
 def case_a_sender_that_does_not_take_its_returns():
     """What comes back to it has no room either: it is ended, for the hub owes it words."""
-    with Hub("queue_bytes = 64k", "queue_policy = refuse", "idle_timeout = 0",
+    with Hub("queue_bytes = 64k", "max_frame = 32k", "queue_policy = refuse", "idle_timeout = 0",
              "drain_timeout = 200ms") as hub:
         pair = Pair(hub)
         bad = BusClient(hub.port, "bad")

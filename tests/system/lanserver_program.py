@@ -53,9 +53,9 @@ def case_the_example_is_what_the_program_prints():
                      "lanserver/lanserver.conf (write it anew with lanserver --print-config)")
     settings = [line for line in program.lines if re.match(r"#?\w+ = ", line)]
     expect(len(settings) > 20, f"only {len(settings)} settings")
-    # Every line, with its comment sign taken away, is a configuration that is good. (A list that is
-    # empty unless given has no value to give.)
-    text = "\n".join(line.lstrip("#") for line in settings if not re.search(r"= *$", line))
+    # Every line, with its comment sign taken away, is a good configuration; empty ones, too.
+    expect("#deny = " in settings, "an empty list is shown")
+    text = "\n".join(line.lstrip("#") for line in settings)
     checked = lanserver(text + "\n", "--check-config")
     expect_equal(checked.code, 0, f"exit code\n{checked.said()}")
 
@@ -89,15 +89,50 @@ def case_bad_config_lines():
 
 
 def case_values_that_do_not_fit_each_other():
-    program = lanserver("idle_timeout = 1ms\nping_interval = 0\n", "--check-config")
+    """The same at start and when only asked: both values, and what is expected of them."""
+    io = "epoll" if WINDOWS else "iocp"
+    for lines, wanted in (
+            ("max_frame = 2m\nqueue_bytes = 1m",
+             r"max_frame is 2m and queue_bytes is 1m: expected max_frame"),
+            ("idle_timeout = 1ms\nping_interval = 0", r"idle_timeout is 1ms: expected at least"),
+            ("idle_timeout = 30s",
+             r"ping_interval is 30s and idle_timeout is 30s: expected ping_interval"),
+            ("max_sessions = 70000", r"max_sessions is 70000 and queue_packets is 65536: expected"),
+            (f"io = {io}", rf"io is {io}: expected auto"),
+            ("deny = any", r"allow is .* and deny is .*: expected deny to leave something"),
+            ("listen = 127.0.0.1",
+             r"listen cannot be .127\.0\.0\.1.: expected an IP address and port")):
+        for arguments in (["--check-config"], []):
+            program = lanserver(lines + "\n", *arguments)
+            expect_equal(program.code, 2, f"exit code for '{lines}'\n{program.said()}")
+            says(program, "^" + re.escape(program.path) + ":(1:)? " + wanted)
+            expect_equal(program.lines, [], "nothing on standard output")
+    for lines, wanted in (
+            ("queue_packets = 2000",
+             r"unconfirmed_limit is 65536 and queue_packets is 2000: expected"),
+            ("queue_bytes = 1m\nmax_frame = 64k",
+             r"unconfirmed_limit is 65536 and queue_bytes is 1048576: expected")):
+        program = lanserver(lines + "\n", "--check-config")
+        expect_equal(program.code, 0, f"exit code\n{program.said()}")
+        says(program, wanted)
+
+
+def case_a_log_that_cannot_be_written():
+    folder = os.path.join(system_path(write_file("")) + "-is-no-folder", "hub.log")
+    program = lanserver(f"log_file = {folder}\n", "--check-config")
     expect_equal(program.code, 2, f"exit code\n{program.said()}")
-    says(program, r"idle_timeout_ms is 1; 100 to")
-    program = lanserver("idle_timeout = 30s\n", "--check-config")
-    expect_equal(program.code, 2, f"exit code\n{program.said()}")
-    says(program, "^" + re.escape(program.path) + ": ping_interval: expected less than idle_timeout")
-    program = lanserver("queue_packets = 500\n", "--check-config")
+    says(program, "log_file is " + re.escape(folder) + ": expected a file that can be written")
+    expect_equal(lanserver(f"log_file = {folder}\n").code, 1, "exit code of a start")
+    # What is only checked is neither made nor touched.
+    path = write_file("kept\n")
+    program = lanserver(f"log_file = {system_path(path)}\n", "--check-config")
     expect_equal(program.code, 0, f"exit code\n{program.said()}")
-    says(program, r"unconfirmed_limit is above queue_packets")
+    with open(path, encoding="utf-8") as file:
+        expect_equal(file.read(), "kept\n", "the log's file")
+    os.unlink(path)
+    program = lanserver(f"log_file = {system_path(path)}\n", "--check-config")
+    expect_equal(program.code, 0, f"exit code\n{program.said()}")
+    expect(not os.path.exists(path), "the log's file is not made")
 
 
 def case_a_public_bind_is_refused():

@@ -76,8 +76,9 @@ def case_the_example_is_what_the_program_prints():
     settings = [line for line in program.lines if re.match(r"#?\w+ = ", line)]
     expect(len(settings) > 40, f"only {len(settings)} settings")
     # Every line, with its comment sign taken away, is a configuration that is good, but for the files.
+    expect("#deny = " in settings, "an empty list is shown")
     text = "\n".join(line.lstrip("#") for line in settings
-                     if not re.search(r"= *$", line) and not re.match(r"key_file|service", line))
+                     if not re.match(r"key_file|service|#token_keys", line))
     checked = check(good_files() + text + "\n")
     expect_equal(checked.code, 0, f"exit code\n{checked.said()}")
 
@@ -133,12 +134,48 @@ def case_bad_files_are_named_with_their_lines():
 
 
 def case_values_that_do_not_fit_each_other():
-    program = check(good_files() + "idle_timeout = 1ms\nping_interval = 0\n")
+    """The same at start and when only asked: both values, and what is expected of them."""
+    io = "epoll" if WINDOWS else "iocp"
+    good = good_files()
+    for text, wanted in (
+            (good + "max_frame = 2m\nbyte_rate = 0\n",
+             r"max_frame is 2m and queue_bytes is 1m: expected"),
+            (good + "max_frame = 600k\n",
+             r"byte_burst is 512k and max_frame is 600k: expected room"),
+            (good + "idle_timeout = 1ms\nping_interval = 0\n",
+             r"idle_timeout is 1ms: expected at least"),
+            (good + "max_players = 1048576\nmax_waiting = 1\n",
+             r"max_players is 1048576 and max_waiting is 1: expected at most 1048576 of them"),
+            (good + "busy_time = 1500ms\n", r"busy_time is 1500ms: expected whole seconds"),
+            (good + f"io = {io}\n", rf"io is {io}: expected auto"),
+            (good + "bus = 127.0.0.1:0\n", r"bus is 127\.0\.0\.1:0: expected the port of"),
+            (good.replace("arena", "gate"), r"service is gate: expected a service other than"),
+            (good.replace("arena", "The Arena"), r"service is The Arena: expected 1 to 63 bytes")):
+        path = system_path(write_file(text))
+        for arguments in (["--check-config"], []):
+            program = run("wanserver", "--config", path, *arguments)
+            expect_equal(program.code, 2, f"exit code\n{text}\n{program.said()}")
+            says(program, "^" + re.escape(path) + ": " + wanted)
+            expect_equal(program.lines, [], "nothing on standard output")
+    for setting in ("listen", "bus"):
+        program = check(good + f"{setting} = 127.0.0.1\n")
+        expect_equal(program.code, 2, f"exit code\n{program.said()}")
+        says(program, setting + r" cannot be .127\.0\.0\.1.: expected an IP address and port")
+    program = check(good + "max_pending = 100\n")
+    expect_equal(program.code, 0, f"exit code\n{program.said()}")
+    says(program, r"handshake_queue is 512 and max_pending is 100: expected max_pending to have")
+
+
+def case_a_log_that_cannot_be_written():
+    good = good_files()
+    folder = os.path.join(system_path(new_path()), "gate.log")
+    program = check(good + f"log_file = {folder}\n")
     expect_equal(program.code, 2, f"exit code\n{program.said()}")
-    says(program, r"idle_timeout_ms is 1; 100 to")
-    program = check(good_files().replace("arena", "The Arena"))
+    says(program, "log_file is " + re.escape(folder) + ": expected a file that can be written")
+    key = re.search(r"key_file = (.*)", good).group(1)
+    program = check(good + f"log_file = {key}\n")
     expect_equal(program.code, 2, f"exit code\n{program.said()}")
-    says(program, r"service")
+    says(program, r"log_file is .* and key_file is .*: expected the log to have a file of its own")
 
 
 # ---- keys -------------------------------------------------------------------------------------

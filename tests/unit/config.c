@@ -70,14 +70,14 @@ static void layout_is_free(void) {
     CHECK_EQ(now.workers, 3);
     CHECK_STR(now.name, "a");
     CHECK_EQ(now.nagle, true);
-    CHECK_EQ(parse("listen=::1\nname = a#b = c"), TP_OK);
+    CHECK_EQ(parse("listen=[::1]:4\nname = a#b = c"), TP_OK);
     CHECK_STR(now.name, "a#b = c");
-    CHECK_EQ(parse("listen=::1\nname ="), TP_OK);
+    CHECK_EQ(parse("listen=[::1]:4\nname ="), TP_OK);
     CHECK_STR(now.name, "");
 }
 
 static void lists_add_up_and_replace_the_standard(void) {
-    CHECK_EQ(parse("allow = 10.0.0.0/8\nlisten = ::1\nallow = ::1, fd00::/8\n"), TP_OK);
+    CHECK_EQ(parse("allow = 10.0.0.0/8\nlisten = [::1]:4\nallow = ::1, fd00::/8\n"), TP_OK);
     CHECK_STR(report, "");
     CHECK_EQ(now.allow.count, 3);
     CHECK_EQ(now.allow.networks[0].bits, 104);
@@ -90,33 +90,36 @@ static void errors_say_where_what_and_what_was_expected(void) {
     } wrong[] = {
         {"", "bus.conf:1: listen is missing: expected an IP address and port such as "
              "127.0.0.1:4000 or [::1]:4000"},
-        {"listen = ::1\n\nwokers = 3\n",
+        {"listen = [::1]:4\n\nwokers = 3\n",
             "bus.conf:3: unknown key \"wokers\": did you mean \"workers\"?"},
-        {"listen = ::1\nzzz = 3\n",
+        {"listen = [::1]:4\nzzz = 3\n",
             "bus.conf:2: unknown key \"zzz\": expected one of the example configuration"},
-        {"listen = ::1\nworkers = 100\n",
+        {"listen = [::1]:4\nworkers = 100\n",
             "bus.conf:2: workers cannot be \"100\": expected a whole number from 1 to 64"},
-        {"listen = ::1\nworkers =\n",
+        {"listen = [::1]:4\nworkers =\n",
             "bus.conf:2: workers cannot be \"\": expected a whole number from 1 to 64"},
-        {"listen = ::1\nnagle = on\n", "bus.conf:2: nagle cannot be \"on\": expected yes or no"},
-        {"listen = ::1\nlog_level = loud\n",
+        {"listen = [::1]:4\nnagle = on\n",
+            "bus.conf:2: nagle cannot be \"on\": expected yes or no"},
+        {"listen = [::1]:4\nlog_level = loud\n",
             "bus.conf:2: log_level cannot be \"loud\": expected one of debug, info"},
-        {"listen = ::1\nidle_timeout = 30\n",
+        {"listen = [::1]:4\nidle_timeout = 30\n",
             "bus.conf:2: idle_timeout cannot be \"30\": expected a time with its unit such as "
             "500ms, 30s or 5min, from 0 to 1h"},
-        {"listen = ::1\nname = 12345678901234567\n",
+        {"listen = [::1]:4\nname = 12345678901234567\n",
             "bus.conf:2: name cannot be \"12345678901234567\": expected a text of 0 to 16 bytes"},
-        {"workers = 1\nlisten = ::1\nworkers = 1\n",
+        {"workers = 1\nlisten = [::1]:4\nworkers = 1\n",
             "bus.conf:3: workers is given again: expected once, and line 1 has it"},
-        {"listen = ::1\nworkers 3\n",
+        {"listen = [::1]:4\nworkers 3\n",
             "bus.conf:2: \"workers 3\" sets nothing: expected key = value"},
-        {"listen = ::1\n= 3\n", "bus.conf:2: \"= 3\" sets nothing: expected key = value"},
-        {"listen = ::1\n[bus]\n", "bus.conf:2: \"[bus]\" sets nothing: expected key = value"},
-        {"listen = ::1\nname = a\x01\n", "bus.conf:2: byte 9 of the line is 0x01: expected text "
+        {"listen = [::1]:4\n= 3\n", "bus.conf:2: \"= 3\" sets nothing: expected key = value"},
+        {"listen = [::1]:4\n[bus]\n", "bus.conf:2: \"[bus]\" sets nothing: expected key = value"},
+        {"listen = [::1]:4\nname = a\x01\n",
+            "bus.conf:2: byte 9 of the line is 0x01: expected text "
                                          "without control characters"},
-        {"listen = ::1\nname = a\rb\n", "bus.conf:2: byte 9 of the line is 0x0d: expected text "
+        {"listen = [::1]:4\nname = a\rb\n", "bus.conf:2: byte 9 of the line is 0x0d: expected text "
                                         "without control characters"},
-        {"listen = ::1\nname = a\x7f\n", "bus.conf:2: byte 9 of the line is 0x7f: expected text "
+        {"listen = [::1]:4\nname = a\x7f\n",
+            "bus.conf:2: byte 9 of the line is 0x7f: expected text "
                                          "without control characters"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -126,7 +129,7 @@ static void errors_say_where_what_and_what_was_expected(void) {
 }
 
 static void a_zero_byte_ends_nothing(void) {
-    static const char text[] = "listen = ::1\nname = a\0b\n";
+    static const char text[] = "listen = [::1]:4\nname = a\0b\n";
     CHECK_EQ(parse_bytes(text, sizeof text - 1), TP_ERR_CONFIG);
     CHECK_STR(
         report, "bus.conf:2: byte 9 of the line is 0x00: expected text without control characters");
@@ -139,7 +142,7 @@ static void every_error_is_told_up_to_a_number(void) {
                       "bus.conf:3: \"x\" sets nothing: expected key = value\n"
                       "bus.conf:3: listen is missing: expected an IP address and port such as "
                       "127.0.0.1:4000 or [::1]:4000");
-    CHECK_EQ(parse("listen=::1\na\nb\nc\nd\ne\nf\ng\nh\ni\nj"), TP_ERR_CONFIG);
+    CHECK_EQ(parse("listen=[::1]:4\na\nb\nc\nd\ne\nf\ng\nh\ni\nj"), TP_ERR_CONFIG);
     CHECK(strstr(report, "bus.conf:9: \"h\" sets nothing") != NULL);
     CHECK(strstr(report, "bus.conf:10:") == NULL);
     CHECK(strstr(report, "\nand 2 more errors") != NULL);
@@ -147,7 +150,7 @@ static void every_error_is_told_up_to_a_number(void) {
 
 static void lines_and_texts_have_their_limits(void) {
     static char text[TP__CONFIG_MAX_FILE + 2];
-    size_t head = (size_t)sprintf(text, "listen = ::1\n#");
+    size_t head = (size_t)sprintf(text, "listen = [::1]:4\n#");
     memset(text + head, 'x', sizeof text - head);
     size_t end_of_line = head - 1 + TP__CONFIG_MAX_LINE;
     text[end_of_line] = '\n';
@@ -168,7 +171,7 @@ static void lines_and_texts_have_their_limits(void) {
 static void a_small_report_is_cut(void) {
     char small[20];
     memset(small, 'z', sizeof small);
-    const char *text = "listen = ::1\nworkers = 0\n";
+    const char *text = "listen = [::1]:4\nworkers = 0\n";
     CHECK_EQ(tp__config_parse(table, SETTINGS, "bus.conf", text, strlen(text), &now, small, 10),
         TP_ERR_CONFIG);
     CHECK_STR(small, "bus.conf:");

@@ -40,4 +40,20 @@ static void where_there_is_no_folder_there_is_no_file(void) {
     CHECK(!tp_file_is_shared("no such folder/file"));
 }
 
-CHECK_MAIN(CASE(a_file_is_made_once), CASE(where_there_is_no_folder_there_is_no_file))
+/* It is only tried: what is there stays as it is, and what is not is not left behind. */
+static void appending_can_be_tried(void) {
+    const char *path = path_of_test();
+    (void)remove(path);
+    CHECK_EQ(tp_file_try_append(path), TP_OK);
+    CHECK(fopen(path, "rb") == NULL);
+    CHECK_EQ(tp_file_create_private(path, "first", 5), TP_OK);
+    CHECK_EQ(tp_file_try_append(path), TP_OK);
+    check_content(path, "first");
+    CHECK_EQ(remove(path), 0);
+    CHECK_EQ(tp_file_try_append("no such folder/file"), TP_ERR_NO_FILE);
+    CHECK_NE(tp_file_try_append("."), TP_OK);
+    CHECK_NE(tp_file_try_append(""), TP_OK);
+}
+
+CHECK_MAIN(CASE(a_file_is_made_once), CASE(where_there_is_no_folder_there_is_no_file),
+    CASE(appending_can_be_tried))

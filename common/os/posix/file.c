@@ -1,5 +1,5 @@
 /*
- * Files and who may read them. Any thread; holds nothing.
+ * Files: who may read them, and whether they could be written. Any thread; holds nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,4 +43,29 @@ tp_err tp_file_create_private(const char *path, const void *bytes, size_t size) 
 bool tp_file_is_shared(const char *path) {
     struct stat facts;
     return stat(path, &facts) == 0 && (facts.st_mode & (S_IRWXG | S_IRWXO)) != 0;
+}
+
+/* Without waiting for a reader, should it be a pipe. */
+static int open_to_append(const char *path) {
+    return open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+tp_err tp_file_try_append(const char *path) {
+    bool made = false;
+    int descriptor = open_to_append(path);
+    if (descriptor < 0 && errno == ENXIO) {
+        return TP_OK; /* a pipe without a reader */
+    }
+    if (descriptor < 0 && errno == ENOENT) {
+        descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+        made = descriptor >= 0;
+    }
+    if (descriptor < 0) {
+        return tp_os_fail_last();
+    }
+    (void)close(descriptor); /* nothing was written that could be lost */
+    if (made) {
+        (void)unlink(path);
+    }
+    return TP_OK;
 }

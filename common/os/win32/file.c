@@ -1,5 +1,5 @@
 /*
- * Files and who may read them. Any thread; holds nothing.
+ * Files: who may read them, and whether they could be written. Any thread; holds nothing.
  */
 #include "os/file.h"
 
@@ -40,4 +40,21 @@ tp_err tp_file_create_private(const char *path, const void *bytes, size_t size) 
 bool tp_file_is_shared(const char *path) {
     (void)path;
     return false;
+}
+
+/* Others may have it open meanwhile, as the program that is running: its log, say. */
+#define SHARE_ALL (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
+
+tp_err tp_file_try_append(const char *path) {
+    HANDLE file = CreateFileA(
+        path, FILE_APPEND_DATA, SHARE_ALL, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (file == INVALID_HANDLE_VALUE && GetLastError() == ERROR_FILE_NOT_FOUND) {
+        file = CreateFileA(path, FILE_APPEND_DATA | DELETE, SHARE_ALL, NULL, CREATE_NEW,
+            FILE_ATTRIBUTE_NORMAL | FILE_FLAG_DELETE_ON_CLOSE, NULL);
+    }
+    if (file == INVALID_HANDLE_VALUE) {
+        return tp_os_fail_last();
+    }
+    (void)CloseHandle(file);
+    return TP_OK;
 }
