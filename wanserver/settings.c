@@ -95,7 +95,8 @@ static const tp__setting settings_table[] = {
         "... and at once; at least what one message of max_frame is on the network: 4 bytes more,\n"
         "and 18 for each 16384."},
     {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 16, TP_PACKET_MAX, NULL, "64k", NULL,
-        "The largest message of a player. What lanserver's max_frame has no room for is dropped, and counted."},
+        "The largest message of a player; at most bus_max_frame less 28. What lanserver has no\n"
+        "room for is dropped, and counted."},
     {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "1m", NULL,
         "What may wait to be sent to one player, in bytes; at least max_frame and 4 ..."},
     {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "4096", NULL,
@@ -115,6 +116,9 @@ static const tp__setting settings_table[] = {
 
     {"bus", TP__SETTING_ADDRESS, AT(bus), 0, 0, NULL, "127.0.0.1:7400", NULL,
         "Where lanserver listens, with its port."},
+    {"bus_max_frame", TP__SETTING_BYTES, AT(bus_max_frame), 1024, TP_PACKET_MAX, NULL, "1m", NULL,
+        "The largest message on the bus, headers included: the same as lanserver's max_frame.\n"
+        "Players' messages get 28 bytes of header."},
     {"service", TP__SETTING_TEXT, AT(service), 1, TP_NAME_MAX, NULL, NULL, "arena",
         "The service whose players they are: a name of a-z 0-9 . _ - on the bus, other than gate,\n"
         "which the gates have."},
@@ -264,9 +268,11 @@ static void check_bus(const tp__relations *all, const tp__settings *settings) {
     tp__relation_must(all, strcmp(settings->service, TP_GATE_SERVICE) != 0, "service", NULL,
         "a service other than \"%s\", which is what the gates are themselves", TP_GATE_SERVICE);
     tp__relation_must(all,
-        settings->server.max_frame + TP_GATE_DATA_SIZE + TP_BUS_HEADER <= TP_PACKET_MAX,
-        "max_frame", NULL, "room for %u bytes of headers in the %u that a message on the bus has",
-        TP_GATE_DATA_SIZE + TP_BUS_HEADER, (unsigned)TP_PACKET_MAX);
+        settings->server.max_frame + TP_GATE_DATA_SIZE + TP_BUS_HEADER <= settings->bus_max_frame,
+        "max_frame", "bus_max_frame",
+        "max_frame, and %u bytes of headers, to fit into bus_max_frame: else a player's largest "
+        "message cannot be passed on",
+        TP_GATE_DATA_SIZE + TP_BUS_HEADER);
 }
 
 static void check_files(const tp__relations *all, const tp__settings *settings) {
@@ -330,6 +336,7 @@ static void apply_to_wan(const tp__settings *settings, tp_wanserver_options *wan
 static void apply_to_gate(const tp__settings *settings, tp__gate_options *gate) {
     tp__gate_defaults(gate);
     gate->bus.address = settings->bus;
+    gate->bus.max_frame = (size_t)settings->bus_max_frame;
     gate->bus.io = tp__io_names[settings->server.io];
     gate->bus.nodelay = !settings->server.nagle;
     gate->bus.drain_timeout_ms = (unsigned)settings->server.drain_timeout;

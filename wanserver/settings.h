@@ -42,6 +42,7 @@ typedef struct tp__settings {
     unsigned queue_policy; /* tp_queue_policy */
 
     tp_address bus;
+    uint64_t bus_max_frame;
     char service[TP_NAME_MAX + 1];
     uint64_t max_services;
     uint64_t keep_players;

@@ -140,6 +140,8 @@ def case_values_that_do_not_fit_each_other():
     for text, wanted in (
             (good + "max_frame = 2m\nbyte_rate = 0\n",
              r"max_frame is 2m and queue_bytes is 1m: expected"),
+            (good + "max_frame = 1m\nbyte_rate = 0\n",
+             r"max_frame is 1m and bus_max_frame is 1m: expected max_frame, and 28 bytes"),
             (good + "max_frame = 600k\n",
              r"byte_burst is 512k and max_frame is 600k: expected room"),
             (good + "idle_timeout = 1ms\nping_interval = 0\n",

@@ -113,6 +113,7 @@ static void standard_values_are_the_librarys(void) {
     SAME(max_services);
     SAME(drain_ms);
 #undef SAME
+    CHECK_EQ(gate.bus.max_frame, of_gate.bus.max_frame);
     CHECK(tp_address_equal(&gate.bus.address, &of_gate.bus.address));
     CHECK_EQ(settings.server.priority, TP_PRIORITY_LOW);
 }
@@ -126,7 +127,8 @@ static void every_value_arrives(void) {
                  "max_waiting = 22\nplace_interval = 230ms\nmessage_rate = 24\nmessage_burst = 25\n"
                  "byte_rate = 26k\nbyte_burst = 127k\nmax_frame = 28k\nqueue_bytes = 29k\n"
                  "queue_packets = 30\nqueue_policy = refuse\nidle_timeout = 31s\n"
-                 "ping_interval = 30s\ndrain_timeout = 33s\nbus = 1.2.3.4:34\nmax_services = 35\n"
+                 "ping_interval = 30s\ndrain_timeout = 33s\nbus = 1.2.3.4:34\n"
+                 "bus_max_frame = 42k\nmax_services = 35\n"
                  "keep_players = 36\nkeep_time = 37s\nlost_close = overload\npriority = high\n"
                  "processors = 1\nworkers = 38\nrunning = 37\nnagle = yes\nsend_buffer_zero = yes\n"
                  "post_receive_buffers = yes\nreceive_buffer = 40k\nreserve = 41k\n"
@@ -173,6 +175,7 @@ static void every_value_arrives(void) {
 
     CHECK_STR(gate.service, "arena");
     CHECK_EQ(gate.bus.address.port, 34);
+    CHECK_EQ(gate.bus.max_frame, 42u << 10);
     CHECK_EQ(gate.bus.nodelay, false);
     CHECK(gate.identity == tp_session_identity);
     CHECK_EQ(gate.max_players, 21);
@@ -221,7 +224,8 @@ static const relation_row rows[] = {
         "byte_burst is 65629 and max_frame is 64k: expected room in byte_burst for the 65630 bytes",
         "auth = open\nmax_frame = 65536\nbyte_burst = 65630\n", false},
     {"auth = open\nmax_frame = 1m\nqueue_bytes = 2m\n", "byte_burst is 512k and max_frame is 1m",
-        "auth = open\nmax_frame = 1m\nqueue_bytes = 2m\nbyte_rate = 0\n", false},
+        "auth = open\nmax_frame = 1m\nqueue_bytes = 2m\nbyte_rate = 0\nbus_max_frame = 2m\n",
+        false},
     {"auth = open\nbusy_time = 1500ms\n", "busy_time is 1500ms: expected whole seconds",
         "auth = open\nbusy_time = 2s\n", false},
     {"auth = open\nbus = 127.0.0.1:0\n", "bus is 127.0.0.1:0: expected the port of lanserver",
@@ -232,9 +236,9 @@ static const relation_row rows[] = {
     {"auth = open\nlisten = 127.0.0.1:7400\n",
         "bus is 127.0.0.1:7400 and listen is 127.0.0.1:7400: expected lanserver to have",
         "auth = open\nlisten = 127.0.0.1:7401\n", false},
-    {"auth = open\nmax_frame = 16777188\nbyte_burst = 1g\nqueue_bytes = 1g\n",
-        "max_frame is 16777188: expected room for 28 bytes of headers",
-        "auth = open\nmax_frame = 16777187\nbyte_burst = 1g\nqueue_bytes = 1g\n", false},
+    {"auth = open\nmax_frame = 1048549\nbyte_rate = 0\nqueue_bytes = 2m\n",
+        "max_frame is 1048549 and bus_max_frame is 1m: expected max_frame, and 28 bytes of headers",
+        "auth = open\nmax_frame = 1048548\nbyte_rate = 0\nqueue_bytes = 2m\n", false},
     {"auth = open\nlog_file = k\n", "log_file is k and key_file is k: expected the log to have",
         "auth = open\nlog_file = l\n", false},
     {"token_keys = r\nlog_file = r\n", "log_file is r and token_keys is r: expected the log",
