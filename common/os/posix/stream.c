@@ -64,7 +64,8 @@ void tp_stream_standard(tp_stream *stream, tp_standard_stream which) {
 
 tp_err tp_stream_open(tp_stream *stream, const char *path, bool anew) {
     const mode_t mode = S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH; /* less umask */
-    const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY;
+    /* O_NONBLOCK: opening a pipe without a reader fails instead of waiting for one. */
+    const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     int descriptor = open(path, anew ? flags | O_TRUNC : flags, mode);
     if (descriptor < 0) {
         (void)tp_os_fail_last();
