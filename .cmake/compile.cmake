@@ -36,6 +36,21 @@ if(TWINPORT_SANITIZE)
     endif()
 endif()
 
+# Hardening. Every function is bound before a program runs: a dynamic linker that binds at the first
+# call saves all vector registers on the caller's stack, with the keys that are in them.
+add_compile_options(-fstack-protector-strong)
+if(WIN32)
+    # Position-independent, with 64-bit randomness, and no execution of data.
+    add_link_options(-Wl,--dynamicbase,--high-entropy-va,--nxcompat)
+else()
+    add_link_options(-Wl,-z,relro,-z,now)
+endif()
+if(NOT TWINPORT_SANITIZE)
+    # Needs optimisation. Undefined first: some compilers come with a value of their own.
+    add_compile_options($<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:-U_FORTIFY_SOURCE>
+        $<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:-D_FORTIFY_SOURCE=2>)
+endif()
+
 # twinport_across_files(TARGET...): in a release by gcc, libraries carry their intermediate form beside
 # the code, and a program named here is optimised across all of them. Everybody else is told to leave that
 # form alone, which costs each link of a test seconds otherwise. (gcc's driver takes -fno-lto for the last word

@@ -99,7 +99,7 @@ twinport_pc(lanclient "What a service links to speak to the bus" lanclient "" "t
 if(TWINPORT_WAN)
     if(WIN32) # where libcrypto comes without a pkg-config file
         twinport_pc(twinport-secure "The cryptography of the WAN" twinport-secure "" "twinport-proto"
-            "-lcrypto -lws2_32 -lcrypt32")
+            "-lcrypto -lws2_32 -lcrypt32 -lssp")
     else()
         twinport_pc(twinport-secure "The cryptography of the WAN" twinport-secure ""
             "twinport-proto libcrypto >= 3.0" "")

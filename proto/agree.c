@@ -8,7 +8,6 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/params.h>
-#include <openssl/rand.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -171,8 +170,9 @@ tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_k
 /* Clamped as RFC 7748 has it (chapter 5): every use does so too, but what is written down is then what is
  * used, as it is with libcrypto's own. */
 tp_err tp__agree_generate(uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]) {
-    if (RAND_priv_bytes(private_key, TP_KEY_SIZE) != 1) {
-        return tp__crypto_failed(TP_ERR_CRYPTO);
+    tp_err error = tp__draw_secret(private_key);
+    if (error) {
+        return error;
     }
     private_key[0] &= 0xF8;
     private_key[TP_KEY_SIZE - 1] &= 0x7F;

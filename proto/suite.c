@@ -5,13 +5,19 @@
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/rand.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* How far down libcrypto's calls leave things: about 2 KiB were seen, and the one that left them may have been
- * called from further down than the one that wipes. */
-#define STACK_DEPTH 8192u
+/* How far down libcrypto's calls leave things: about 2 KiB were seen. What wipes after work for a
+ * handshake may be called from higher up than what left them; what wipes after a record is not.
+ */
+#define STACK_DEPTH  8192u
+#define RECORD_DEPTH 4096u
+
+/* A block of libcrypto's generator, and more. */
+#define SPARE_RANDOM 32u
 
 /* NULL, or fetched and constant from then on. Threads that find NULL at the same time each fetch their
  * own, and all but the first to publish give theirs back: nobody waits. */
@@ -92,10 +98,32 @@ static void fill_frame(void) {
     fill(frame, 0, sizeof frame);
 }
 
+static void fill_record_frame(void) {
+    uint8_t frame[RECORD_DEPTH];
+    fill(frame, 0, sizeof frame);
+}
+
 static void (*volatile const fill_own_frame)(void) = fill_frame;
+static void (*volatile const fill_own_record_frame)(void) = fill_record_frame;
 
 void tp__wipe_stack(void) {
     fill_own_frame();
+}
+
+void tp__wipe_stack_of_record(void) {
+    fill_own_record_frame();
+}
+
+/* Without vector instructions libcrypto's generator keeps the last block that it gave until it
+ * gives another: so more is asked for than is used, in one call. */
+tp_err tp__draw_secret(uint8_t secret[TP_KEY_SIZE]) {
+    uint8_t drawn[TP_KEY_SIZE + SPARE_RANDOM];
+    bool done = RAND_priv_bytes(drawn, (int)sizeof drawn) == 1;
+    if (done) {
+        memcpy(secret, drawn, TP_KEY_SIZE);
+    }
+    tp_secure_wipe(drawn, sizeof drawn);
+    return done ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
 }
 
 tp_err tp__crypto_failed(tp_err error) {

@@ -62,9 +62,10 @@ static void write_plain(
 }
 
 static tp_err draw(uint8_t id[TP_TOKEN_ID_SIZE], uint8_t secret[TP_KEY_SIZE]) {
-    bool drawn = RAND_bytes(id, (int)TP_TOKEN_ID_SIZE) == 1 &&
-                 RAND_priv_bytes(secret, (int)TP_KEY_SIZE) == 1;
-    return drawn ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
+    if (RAND_bytes(id, (int)TP_TOKEN_ID_SIZE) != 1) {
+        return tp__crypto_failed(TP_ERR_CRYPTO);
+    }
+    return tp__draw_secret(secret);
 }
 
 tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,

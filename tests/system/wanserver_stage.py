@@ -92,6 +92,14 @@ class Gate(Program):
         expect_equal(len(found), 1, f"nice values of the threads {name}: {found}")
         return found.pop()
 
+    def connections(self):
+        """The peers of its open connections on its listening port."""
+        ours = f"{self.port:04X}"
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table][1:]
+        return [row[2] for row in rows
+                if row[1].endswith(":" + ours) and row[3] != "0A" and row[9] != "0"]
+
     def finish(self, ask=Program.interrupt):
         """It must end gently. Returns its account, by part and name."""
         ask(self)

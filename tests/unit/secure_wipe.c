@@ -201,6 +201,47 @@ static void closing_is_enough(tp_suite suite) {
     expect_found("closed", is_none);
 }
 
+/* A session's keys are in the ciphers and nowhere else, also not on the stack between records. */
+static void records_leave_no_trace(tp_suite suite) {
+    unsigned in_ciphers[sizeof needles / sizeof needles[0]];
+    if (!warm()) {
+        SKIP(CANNOT);
+    }
+    log_in(suite);
+    open_directions(suite);
+    tp_secure_wipe(&live.hello, sizeof live.hello);
+    tp_secure_wipe(&live.server, sizeof live.server);
+    tp_secure_wipe(&live.reply, sizeof live.reply);
+    tp_secure_wipe(&live.stage, sizeof live.stage);
+    REQUIRE(search());
+    expect_found("in the ciphers", is_record_key);
+    for (unsigned n = 0; n < needle_count; n++) {
+        in_ciphers[n] = needles[n].found;
+    }
+    talk(&live.directions[0], &live.directions[1]);
+    talk(&live.directions[2], &live.directions[3]);
+    REQUIRE(search());
+    for (unsigned n = 0; n < needle_count; n++) {
+        CHECK_EQ(needles[n].found, in_ciphers[n]);
+    }
+    close_session();
+}
+
+/* What was drawn is only where it was asked for; not in the generator, which keeps a block. */
+static void drawing_leaves_no_trace(void) {
+    if (!warm()) {
+        SKIP(CANNOT);
+    }
+    forget();
+    stage_draw(&live.stage);
+    remember("S", live.stage.secret);
+    REQUIRE(search());
+    CHECK_GT(needles[0].found, 0);
+    tp_secure_wipe(&live.stage, sizeof live.stage);
+    REQUIRE(search());
+    expect_found("drawn", is_none);
+}
+
 /* A login that is refused leaves nothing either. */
 static void refused_login(void) {
     if (!warm()) {
@@ -219,6 +260,14 @@ static void nothing_stays_of_chacha(void) {
     nothing_stays(TP_SUITE_CHACHA20_POLY1305);
 }
 
+static void records_leave_no_trace_with_aes(void) {
+    records_leave_no_trace(TP_SUITE_AES_256_GCM);
+}
+
+static void records_leave_no_trace_with_chacha(void) {
+    records_leave_no_trace(TP_SUITE_CHACHA20_POLY1305);
+}
+
 static void closing_is_enough_for_aes(void) {
     closing_is_enough(TP_SUITE_AES_256_GCM);
 }
@@ -228,4 +277,6 @@ static void closing_is_enough_for_chacha(void) {
 }
 
 CHECK_MAIN(CASE(nothing_stays_of_aes), CASE(nothing_stays_of_chacha),
-    CASE(closing_is_enough_for_aes), CASE(closing_is_enough_for_chacha), CASE(refused_login))
+    CASE(closing_is_enough_for_aes), CASE(closing_is_enough_for_chacha),
+    CASE(records_leave_no_trace_with_aes), CASE(records_leave_no_trace_with_chacha),
+    CASE(drawing_leaves_no_trace), CASE(refused_login))
