@@ -43,8 +43,8 @@ tp_err tp_record_create_sealing(
 tp_err tp_record_create_opening(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]);
 
-/* Frees the cipher's state, which wipes it: the key is nowhere else. Any thread; all zero is allowed.
- */
+/* Frees the cipher's state, which wipes it: the key is nowhere else. By any thread. All zero is
+ * allowed. */
 void tp_record_destroy(tp_record_direction *direction);
 
 /* N out of a record's first two bytes; 0 if it is outside 17..16,400: the session ends. */

@@ -4,13 +4,20 @@
  * IPv4 is held mapped into IPv6, so an IPv4 network is an IPv6 one of 96 bits more: "::/0" contains
  * every address of both families, "0.0.0.0/0" those of IPv4.
  */
-#include "twinport/address.h"
+#include "core/access.h"
 
 #include <string.h>
 
 #include "os/compiler.h"
 
+bool tp__network_is_whole(const tp_network *network) {
+    return network->bits <= 8 * sizeof network->ip;
+}
+
 bool tp_network_contains(const tp_network *network, const tp_address *address) {
+    if (!tp__network_is_whole(network)) {
+        return false;
+    }
     unsigned whole = network->bits / 8;
     unsigned rest = network->bits % 8;
     if (memcmp(network->ip, address->ip, whole) != 0) {

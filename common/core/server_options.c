@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "core/access.h"
 #include "core/server_internal.h"
 #include "twinport/log.h"
 
@@ -74,6 +75,17 @@ static bool fit_together(const tp_server_options *options) {
     return true;
 }
 
+static bool are_whole(const char *option, const tp_network *networks, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (!tp__network_is_whole(&networks[i])) {
+            TP_LOG(TP_LOG_ERROR, "server options: %s[%u].bits is %u; 0 to 128 is possible", option,
+                (unsigned)i, (unsigned)networks[i].bits);
+            return false;
+        }
+    }
+    return true;
+}
+
 tp_err tp__server_options_complete(const tp_server_options *given, tp_server_options *options) {
     if (!is_whole(given)) {
         return tp__server_options_wrong("options");
@@ -105,7 +117,10 @@ tp_err tp__server_options_complete(const tp_server_options *given, tp_server_opt
             return TP_ERR_INVALID;
         }
     }
-    if (!fit_together(options)) {
+    const tp_access *access = &options->access;
+    if (!fit_together(options) ||
+        !are_whole("access.allow", access->allow, access->allow_count) ||
+        !are_whole("access.deny", access->deny, access->deny_count)) {
         return TP_ERR_INVALID;
     }
     if (options->workers == 0) {

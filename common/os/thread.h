@@ -24,7 +24,8 @@ void tp_thread_join(tp_thread *thread);
 /* A number that no other living thread has. */
 uint64_t tp_thread_id(void);
 
-/* Processors this process may run on, at least 1. */
+/* Processors this process may use at once, at least 1: those it may run on, or fewer if on Linux
+ * its control group's quota is for fewer (rounded up). */
 unsigned tp_processor_count(void);
 
 /* Lowers the calling thread's priority below that of the process's others, for the rest of its life: for work

@@ -206,6 +206,19 @@ static void private_addresses_are_told_from_public_ones(void) {
     }
 }
 
+/* What stands behind the address in memory decides nothing. */
+static void no_network_has_more_bits_than_an_address(void) {
+    tp_address address = address_of("[::1]:128");
+    tp_network network = {.bits = 128};
+    memcpy(network.ip, address.ip, sizeof network.ip);
+    CHECK(tp_network_contains(&network, &address));
+    for (unsigned bits = 129; bits <= UINT8_MAX; bits++) {
+        network.bits = (uint8_t)bits;
+        address.port = (uint16_t)bits; /* behind this address as `bits` is behind the network's */
+        CHECK(!tp_network_contains(&network, &address));
+    }
+}
+
 static void the_private_networks_are_a_list_to_allow(void) {
     tp_access access = {.size = sizeof access};
     access.allow = tp_private_networks(&access.allow_count);
@@ -218,4 +231,5 @@ CHECK_MAIN(CASE(networks_contain_what_is_theirs), CASE(every_prefix_length_count
     CASE(bad_networks_are_refused), CASE(an_empty_list_admits_everybody),
     CASE(the_allowed_are_admitted_and_nobody_else), CASE(denial_wins_over_permission),
     CASE(private_addresses_are_told_from_public_ones),
+    CASE(no_network_has_more_bits_than_an_address),
     CASE(the_private_networks_are_a_list_to_allow))

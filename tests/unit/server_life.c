@@ -203,6 +203,15 @@ static void refuses_options_out_of_range(void) {
     stage.options.running = 2;
     CHECK_EQ(tp_server_create(&stage.options, &stage.handlers, &server), TP_OK);
     tp_server_destroy(server);
+    const tp_network networks[] = {{.bits = 128}, {.bits = 129}};
+    stage.options = good;
+    stage.options.access.allow = stage.options.access.deny = networks;
+    stage.options.access.allow_count = 2;
+    CHECK_EQ(tp_server_create(&stage.options, &stage.handlers, &server), TP_ERR_INVALID);
+    stage.options.access.allow_count = 1;
+    stage.options.access.deny_count = 2;
+    CHECK_EQ(tp_server_create(&stage.options, &stage.handlers, &server), TP_ERR_INVALID);
+    CHECK(server == NULL);
     size_t *shorter = malloc(sizeof *shorter); /* of another version: not a byte more is read */
     REQUIRE(shorter != NULL);
     *shorter = sizeof *shorter;

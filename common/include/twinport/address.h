@@ -56,12 +56,14 @@ typedef struct tp_network {
 /* Reads "10.0.0.0/8", "::1/128" or a bare address (one host). Host bits that are set are an error.
  * TP_OK or TP_ERR_ADDRESS. Any thread. */
 tp_err tp_network_parse(const char *text, tp_network *network);
+/* False also for a network of more than 128 bits, which contains nobody. Any thread. */
 bool tp_network_contains(const tp_network *network, const tp_address *address);
 
 /*
  * An access list: what is denied, then what is allowed. An address is admitted if no denied
  * network contains it and, where the list of allowed ones is not empty, one of those does.
- * Fill it before it is given to a server; it is copied there.
+ * Fill it before it is given to a server; it is copied there, and refused if a network has more
+ * than 128 bits.
  */
 #define TP_ACCESS_MAX_NETWORKS 256
 typedef struct tp_access {

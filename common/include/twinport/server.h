@@ -98,7 +98,7 @@ typedef struct tp_server_options {
     tp_access access;       /* who may connect; copied */
 
     const char *io;            /* "auto", "epoll", "iocp" */
-    unsigned workers;          /* threads, 1..64; 0: one per processor */
+    unsigned workers;          /* threads, 1..64; 0: one per processor it may use */
     unsigned running;          /* iocp: how many of them run at once, up to `workers`; 0: all */
     bool nodelay;              /* true switches Nagle off */
     bool send_buffer_zero;     /* iocp: SO_SNDBUF = 0 */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "os/compiler.h"
+#include "os/linux/cgroup.h"
 #include "os/process.h"
 #include "os/thread.h"
 
@@ -18,7 +19,7 @@ uint64_t tp_thread_id(void) {
     return known;
 }
 
-unsigned tp_processor_count(void) {
+static unsigned count_allowed(void) {
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
@@ -28,6 +29,12 @@ unsigned tp_processor_count(void) {
     /* More processors than a cpu_set_t holds: then the number that are there is good enough. */
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (unsigned)online : 1;
+}
+
+unsigned tp_processor_count(void) {
+    unsigned allowed = count_allowed();
+    unsigned quota = tp_cgroup_processors("");
+    return quota > 0 && quota < allowed ? quota : allowed;
 }
 
 long tp_process_open_descriptors(void) {
