@@ -48,6 +48,11 @@ static const tp__setting settings_table[] = {
         "iocp: every session waits with a buffer of its own."},
     {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k", NULL,
         "Bytes that a thread reads at once."},
+    {"reserve_descriptors", TP__SETTING_COUNT, AT(server.reserve_descriptors), 0, 65536, NULL, "16",
+        NULL,
+        "Linux: descriptors, but at most a quarter of those that the system allows, not meant for\n"
+        "services: for the log and the files that are read again.\n"
+        "Who comes when no others are left waits until somebody goes."},
 
     {"max_sessions", TP__SETTING_COUNT, AT(max_sessions), 1, TP_MAX_SESSIONS, NULL, "1024", NULL,
         "Connections at once. A newcomer is told of all others: queue_packets must have room for\n"

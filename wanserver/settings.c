@@ -151,6 +151,11 @@ static const tp__setting settings_table[] = {
         "iocp: every player waits with a buffer of its own."},
     {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k", NULL,
         "Bytes that a thread reads at once."},
+    {"reserve_descriptors", TP__SETTING_COUNT, AT(server.reserve_descriptors), 0, 65536, NULL, "16",
+        NULL,
+        "Linux: descriptors, but at most a quarter of those that the system allows, not meant for\n"
+        "players: for the bus, the log and the files that are read again.\n"
+        "Who comes when no others are left waits until somebody goes."},
     {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
         "Memory for messages that is made ready at start."},
 

@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "os/error.h"
+#include "os/file.h"
 #include "proto/suite.h"
 
 static tp_err fail(tp__report *report, const char *path, const char *what, tp_err error) {
@@ -32,7 +33,7 @@ static tp_err read_all(
 
 tp_err tp__text_file_load(const char *path, size_t most, tp__text_file *file, tp__report *report) {
     *file = (tp__text_file){.room = most + 1};
-    FILE *stream = fopen(path, "rb");
+    FILE *stream = tp_file_open(path);
     if (stream == NULL) {
         return fail(report, path, "opened", TP_ERR_NO_FILE);
     }

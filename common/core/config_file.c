@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "core/report.h"
 #include "os/error.h"
+#include "os/file.h"
 
 /* Up to `room` bytes; false if the system refused. */
 static bool read_whole(FILE *file, char *text, size_t room, size_t *size) {
@@ -20,7 +21,7 @@ tp_err tp__config_load(const tp__setting *table, size_t count, const char *path,
         return tp__config_parse(table, count, path, "", 0, target, report, room);
     }
     tp__report wrong = tp__report_begin(report, room);
-    FILE *file = fopen(path, "rb");
+    FILE *file = tp_file_open(path);
     if (file == NULL) {
         tp_err why = tp_os_fail_last();
         tp__report_error(&wrong, "%s: cannot be opened: %s (system code %d)", path,

@@ -17,6 +17,7 @@ void tp_server_defaults(tp_server_options *options) {
     options->io = "auto";
     options->nodelay = true;
     options->receive_buffer = 65536;
+    options->reserve_descriptors = 16;
     options->max_sessions = 1024;
     options->max_frame = (size_t)1 << 20;
     options->queue_bytes = (size_t)16 << 20;
@@ -96,6 +97,7 @@ tp_err tp__server_options_complete(const tp_server_options *given, tp_server_opt
         {"running", options->running, 1, TP_PORT_MAX_WORKERS, true},
         {"backlog", options->backlog, 1, 65535, !options->listen},
         {"receive_buffer", options->receive_buffer, 4096, 1048576, false},
+        {"reserve_descriptors", options->reserve_descriptors, 0, 65536, true},
         {"max_sessions", options->max_sessions, 1, TP_MAX_SESSIONS, false},
         {"max_frame", options->max_frame, 1, TP_PACKET_MAX, false},
         {"queue_bytes", options->queue_bytes, 1024, UINT32_MAX, false},

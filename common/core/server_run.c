@@ -120,6 +120,7 @@ static tp_err open_port(tp_server *server) {
         .running = options->running,
         .receive_buffer = options->receive_buffer,
         .post_receive_buffers = options->post_receive_buffers,
+        .reserve_descriptors = options->reserve_descriptors,
     };
     tp_err error = tp_port_create(&port, &server->port);
     if (!error) {

@@ -123,6 +123,7 @@ void tp__server_settings_apply(const tp__server_settings *settings, tp_server_op
     options->post_receive_buffers = settings->post_receive_buffers;
     options->receive_buffer = (size_t)settings->receive_buffer;
     options->reserve_bytes = (size_t)settings->reserve;
+    options->reserve_descriptors = (unsigned)settings->reserve_descriptors;
     options->max_frame = (size_t)settings->max_frame;
     options->queue_bytes = (size_t)settings->queue_bytes;
     options->queue_packets = (unsigned)settings->queue_packets;

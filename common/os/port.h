@@ -94,6 +94,8 @@ typedef struct tp_port_options {
     size_t receive_buffer;     /* bytes read at once, 4,096..1,048,576; 0: 65,536 */
     bool post_receive_buffers; /* iocp: true posts a buffer per receive; false (default) waits with
                                   a zero-byte receive, so that idle sockets pin no memory */
+    unsigned reserve_descriptors; /* Linux: so many of the process's descriptors, but at most a
+                                     quarter, are not for accepted connections. 0: none */
 } tp_port_options;
 
 #define TP_PORT_MAX_WORKERS 64
@@ -196,7 +198,8 @@ tp_err tp_socket_connect(tp_port *port, tp_socket *socket, const tp_address *add
  * Starts accepting. Delivers connections until the socket is closed. A failure that passes (no
  * descriptors left, connection gone before it was taken) is delivered with `last` false and
  * handle TP_NO_HANDLE; the port pauses 50 to 200 ms by itself after TP_ERR_NO_DESCRIPTORS and
- * TP_ERR_NO_BUFFERS: it neither spins nor loses the listener. Any thread.
+ * TP_ERR_NO_BUFFERS: it neither spins nor loses the listener. That only the reserve is left is
+ * TP_ERR_NO_DESCRIPTORS too: who comes waits in the backlog. Any thread.
  */
 tp_err tp_socket_accept(tp_socket *listener, tp_op *op);
 

@@ -164,6 +164,76 @@ static void no_descriptors_left(void) {
     stage_close(&s);
 }
 
+/* ---- the reserve ---------------------------------------------------------------------------- */
+
+#define RESERVE 40u
+
+/* Two more failed tries: whatever could be accepted has been. */
+static void wait_for_tries(stage_listener *listener) {
+    unsigned failures = atomic_load(&listener->failures);
+    STAGE_UNTIL(atomic_load(&listener->failures) >= failures + 2);
+}
+
+/* Connects until accepting stops; how many that took. */
+static unsigned fill_up(stage *s, stage_listener *listener, stage_link *clients) {
+    for (unsigned i = 0; i < HOARD; i++) {
+        unsigned accepted = atomic_load(&listener->count);
+        if (atomic_load(&listener->failures) > 0) {
+            return i;
+        }
+        stage_link_init(&clients[i], s, "client");
+        REQUIRE(stage_connect(&clients[i], &listener->address) == TP_OK);
+        STAGE_UNTIL(atomic_load(&listener->count) > accepted ||
+                    atomic_load(&listener->failures) > 0);
+    }
+    return HOARD;
+}
+
+/* Accepting stops before the reserve. What else the program opens is still to be had, and those who
+ * wait meanwhile come in as others go. */
+static void the_reserve_is_kept(void) {
+    static stage_link clients[HOARD];
+    stage s;
+    stage_listener listener;
+    uint64_t limit = tp_process_raise_descriptor_limit();
+    if (limit > HOARD) {
+        SKIP("descriptors are not limited here: run it under `ulimit -n 200` (Win32 has no limit)");
+    }
+    stage_open_reserve(&s, RESERVE);
+    tp_address where = stage_loopback(0);
+    REQUIRE(stage_listener_open_at(&listener, &s, &where, 512, false) == TP_OK);
+    REQUIRE(stage_accept(&listener.link) == TP_OK);
+    unsigned count = fill_up(&s, &listener, clients);
+    CHECK_EQ(atomic_load(&listener.failure), TP_ERR_NO_DESCRIPTORS);
+    uint64_t open = (uint64_t)tp_process_open_descriptors();
+    /* All before the reserve, and of it at most the last two clients', an accept that came behind
+     * such a client, and a moment's. */
+    CHECK_GE(open, limit - RESERVE);
+    CHECK_LE(open, limit - RESERVE + 4);
+
+    unsigned accepted = atomic_load(&listener.count);
+    for (unsigned i = 0; i < RESERVE / 2; i++) {
+        stage_link_init(&clients[count + i], &s, "one more");
+        REQUIRE(stage_connect(&clients[count + i], &listener.address) == TP_OK);
+        STAGE_UNTIL(atomic_load(&clients[count + i].connect_result) == TP_OK);
+    }
+    wait_for_tries(&listener);
+    CHECK_EQ(atomic_load(&listener.count), accepted);
+    count += RESERVE / 2;
+
+    release(clients, 0, RESERVE);
+    for (unsigned i = 0; i < RESERVE; i++) {
+        tp_handle_close(stage_listener_take(&listener, NULL), true);
+    }
+    STAGE_UNTIL(atomic_load(&listener.count) == count);
+    release(clients, RESERVE, count);
+    for (unsigned i = RESERVE; i < count; i++) {
+        tp_handle_close(stage_listener_take(&listener, NULL), true);
+    }
+    stage_listener_close(&listener);
+    stage_close(&s);
+}
+
 PORT_THEME(accept, PORT_CASE(a_burst_is_accepted_each_once, EACH_WORKERS),
     PORT_CASE(a_listener_closes_with_connections_waiting, EACH_WORKERS),
-    PORT_CASE(no_descriptors_left, EACH_WORKERS))
+    PORT_CASE(no_descriptors_left, EACH_WORKERS), PORT_CASE(the_reserve_is_kept, EACH_WORKERS))

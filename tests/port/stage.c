@@ -135,7 +135,7 @@ void stage_open(stage *s) {
     stage_open_workers(s, stage_on_trial.workers);
 }
 
-void stage_open_workers(stage *s, unsigned workers) {
+static void open_port(stage *s, unsigned workers, unsigned reserve_descriptors) {
     memset(s, 0, sizeof *s);
     s->workers = workers;
     tp_port_options options = {
@@ -143,6 +143,7 @@ void stage_open_workers(stage *s, unsigned workers) {
         .backend = stage_on_trial.backend,
         .workers = workers,
         .post_receive_buffers = stage_on_trial.post_receive_buffers,
+        .reserve_descriptors = reserve_descriptors,
     };
     REQUIRE(workers <= STAGE_MAX_WORKERS);
     REQUIRE(tp_port_create(&options, &s->port) == TP_OK);
@@ -153,6 +154,14 @@ void stage_open_workers(stage *s, unsigned workers) {
     for (unsigned i = 0; i < workers; i++) {
         REQUIRE(tp_thread_start(&s->seats[i].thread, "stage", worker_main, &s->seats[i]) == TP_OK);
     }
+}
+
+void stage_open_workers(stage *s, unsigned workers) {
+    open_port(s, workers, 0);
+}
+
+void stage_open_reserve(stage *s, unsigned reserve_descriptors) {
+    open_port(s, stage_on_trial.workers, reserve_descriptors);
 }
 
 long stage_own_descriptors(const stage *s) {

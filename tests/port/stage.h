@@ -108,6 +108,8 @@ struct stage {
 void stage_open(stage *s);
 /* The same with a number of workers of the case's own. */
 void stage_open_workers(stage *s, unsigned workers);
+/* With descriptors that are not for accepted connections. */
+void stage_open_reserve(stage *s, unsigned reserve_descriptors);
 /*
  * Waits until no more descriptors are open than before. Its threads may have opened some of their own:
  * under Win32 each keeps a few from its first call on a socket, and which worker makes that call when

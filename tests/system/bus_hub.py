@@ -10,7 +10,8 @@ class Hub(Program):
         # However long this machine keeps a client from reading its last words: they are not cut off.
         drain = () if any("drain_timeout" in line for line in lines) else ("drain_timeout = 60s",)
         idle = () if any("idle_timeout" in line for line in lines) else ("idle_timeout = 0",)
-        text = "\n".join(("listen = 127.0.0.1:0", "workers = 2") + drain + idle + lines) + "\n"
+        listen = () if any("listen" in line for line in lines) else ("listen = 127.0.0.1:0",)
+        text = "\n".join(listen + ("workers = 2",) + drain + idle + lines) + "\n"
         super().__init__("lanserver", "--config", system_path(write_file(text)), **popen)
         self.port = self.listening_port()
 

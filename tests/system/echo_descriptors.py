@@ -42,11 +42,17 @@ def answered(clients):
     return [client for client in clients if client.is_answered()]
 
 
+RESERVE = 16  # a server's standard value; of a low limit it is a quarter
+
+
 def lower_limit(server, room):
-    """So many descriptors more than it has open now, and no more. Returns the limit it had."""
+    """So many descriptors for connections more than it has open now, and no more. Returns the limit
+    it had."""
     open_now = [int(name) for name in os.listdir(f"/proc/{server.process.pid}/fd")]
     free_below = max(open_now) + 1 - len(open_now)
-    limit = max(open_now) + 1 + room - free_below
+    limit = wanted = max(open_now) + 1 + room - free_below
+    while limit - min(RESERVE, limit // 4) < wanted:
+        limit += 1
     return resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
 
 

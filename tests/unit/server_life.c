@@ -186,6 +186,7 @@ static void refuses_options_out_of_range(void) {
     REFUSES(idle_timeout_ms, 99);
     REFUSES(connect_timeout_ms, 0);
     REFUSES(receive_buffer, 4095);
+    REFUSES(reserve_descriptors, 65537);
     REFUSES(reserve_bytes, ((size_t)1 << 30) + 1);
     REFUSES(name, NULL);
     REFUSES(io, NULL);

@@ -94,6 +94,7 @@ static void standard_values_are_the_librarys(void) {
     SAME(server.send_buffer_zero);
     SAME(server.post_receive_buffers);
     SAME(server.receive_buffer);
+    SAME(server.reserve_descriptors);
     SAME(server.max_sessions);
     SAME(server.max_frame);
     SAME(server.queue_bytes);
@@ -132,6 +133,7 @@ static void every_value_arrives(void) {
                  "keep_players = 36\nkeep_time = 37s\nlost_close = overload\npriority = high\n"
                  "processors = 1\nworkers = 38\nrunning = 37\nnagle = yes\nsend_buffer_zero = yes\n"
                  "post_receive_buffers = yes\nreceive_buffer = 40k\nreserve = 41k\n"
+                 "reserve_descriptors = 42\n"
                  "log_level = error\nlog_file = l\n") == TP_OK);
     CHECK_STR(settings.key_file, "k");
     CHECK_STR(settings.token_keys, "r");
@@ -172,6 +174,7 @@ static void every_value_arrives(void) {
     CHECK_EQ(server->post_receive_buffers, true);
     CHECK_EQ(server->receive_buffer, 40u << 10);
     CHECK_EQ(server->reserve_bytes, 41u << 10);
+    CHECK_EQ(server->reserve_descriptors, 42);
 
     CHECK_STR(gate.service, "arena");
     CHECK_EQ(gate.bus.address.port, 34);

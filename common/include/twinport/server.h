@@ -105,6 +105,10 @@ typedef struct tp_server_options {
     bool post_receive_buffers; /* iocp: a buffer per receive instead of a zero-byte wait */
     size_t receive_buffer;     /* bytes a worker reads at once, 4,096..1,048,576 */
 
+    unsigned reserve_descriptors; /* Linux: of the process's descriptors so many, 0..65,536, but at
+                                     most a quarter, are never for who connects; who comes then
+                                     waits in the backlog */
+
     unsigned max_sessions;  /* 1..TP_MAX_SESSIONS; a connection beyond it gets CLOSE `full` */
     size_t max_frame;       /* largest payload accepted, 1..TP_PACKET_MAX */
     size_t queue_bytes;     /* per session: send queue, bytes, 1,024..2^32-1; may be less than one

@@ -9,11 +9,20 @@
  * worker's and is tried again after REST_MS, by the wait's time-out. It stays registered; edges
  * that come meanwhile are remembered like any other, and the connections keep waiting in the
  * backlog, so nothing is lost and nothing spins.
+ *
+ * It rests as well when only the reserve is left: descriptors for what the program cannot do
+ * without, such as the link to its bus, its log and the files that it reads again. The system hands
+ * out the lowest number that is free, so that number is looked at before each accept: two short
+ * calls, where a connection costs dozens. If another thread takes it in between, one connection
+ * more than that comes in.
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "os/clock.h"
 #include "os/error.h"
@@ -62,6 +71,28 @@ int tp__epoll_end_rests(epoll_worker *worker, int timeout_ms) {
         }
     }
     return timeout_ms;
+}
+
+/* ---- the reserve -------------------------------------------------------------------------- */
+
+/* The first number that is not for connections. The limit may change while the process runs. */
+static int first_reserved(const epoll_worker *worker) {
+    struct rlimit limit;
+    rlim_t reserve = epoll_port_of(worker->head.port)->reserve_descriptors;
+    if (reserve == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) {
+        return INT_MAX;
+    }
+    reserve = reserve < limit.rlim_cur / 4 ? reserve : limit.rlim_cur / 4;
+    return (int)(limit.rlim_cur - reserve);
+}
+
+/* Would a connection now take one of the reserve, or is not even that left? */
+static bool is_reserve_all(const epoll_socket *listener, int reserved) {
+    int lowest = fcntl(listener->descriptor, F_DUPFD_CLOEXEC, 0);
+    if (lowest >= 0) {
+        (void)close(lowest);
+    }
+    return lowest < 0 || lowest >= reserved;
 }
 
 /* ---- accepting ---------------------------------------------------------------------------- */
@@ -120,18 +151,24 @@ static size_t deliver_cancelled(epoll_worker *worker, epoll_op *op) {
 
 size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener) {
     epoll_op *op = listener->input;
+    const int reserved = first_reserved(worker);
     size_t delivered = 0;
     while (delivered < ACCEPTS_PER_TURN && !is_resting(listener)) {
         /* Checked each time: the callee may have closed the listener, or somebody else. */
         if (atomic_load_explicit(&listener->closing, memory_order_relaxed)) {
             return delivered;
         }
+        if (reserved < INT_MAX && is_reserve_all(listener, reserved)) {
+            rest(worker, listener);
+            deliver_error(worker, op, EMFILE);
+            return delivered + 1;
+        }
         tp__sockaddr peer;
         socklen_t size = sizeof peer;
         peer.any.sa_family = AF_UNSPEC;
         int handle = accept4(listener->descriptor, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (handle >= 0) {
-            deliver(worker, op, handle, &peer);
+                deliver(worker, op, handle, &peer);
             delivered++;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             listener->readable = false;

@@ -86,6 +86,7 @@ static tp_err epoll_create_port(const tp_port_options *options, tp_port **create
     port->head.backend = &tp__epoll_backend;
     port->head.workers = options->workers;
     port->workers = workers;
+    port->reserve_descriptors = options->reserve_descriptors;
     atomic_init(&port->next_worker, 0);
     for (unsigned i = 0; i < options->workers; i++) {
         tp_err error = make_worker(&workers[i], port, i, options->receive_buffer);

@@ -131,6 +131,7 @@ struct epoll_worker {
 struct epoll_port {
     tp_port head;
     atomic_uint next_worker; /* who gets the next post that names no socket */
+    unsigned reserve_descriptors;
     epoll_worker *workers;
 };
 

@@ -45,7 +45,7 @@ bool tp_file_is_shared(const char *path) {
     return stat(path, &facts) == 0 && (facts.st_mode & (S_IRWXG | S_IRWXO)) != 0;
 }
 
-/* Without waiting for a reader, should it be a pipe. */
+/* A pipe without a reader is refused, as tp_stream_open() does. */
 static int open_to_append(const char *path) {
     return open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
@@ -53,9 +53,6 @@ static int open_to_append(const char *path) {
 tp_err tp_file_try_append(const char *path) {
     bool made = false;
     int descriptor = open_to_append(path);
-    if (descriptor < 0 && errno == ENXIO) {
-        return TP_OK; /* a pipe without a reader */
-    }
     if (descriptor < 0 && errno == ENOENT) {
         descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
         made = descriptor >= 0;
@@ -68,4 +65,8 @@ tp_err tp_file_try_append(const char *path) {
         (void)unlink(path);
     }
     return TP_OK;
+}
+
+FILE *tp_file_open(const char *path) {
+    return fopen(path, "rbe");
 }

@@ -3,6 +3,9 @@
  */
 #include "os/file.h"
 
+#include <fcntl.h>
+#include <io.h>
+
 #include "os/error.h"
 #include "os/win32/system.h"
 
@@ -57,4 +60,13 @@ tp_err tp_file_try_append(const char *path) {
     }
     (void)CloseHandle(file);
     return TP_OK;
+}
+
+FILE *tp_file_open(const char *path) {
+    int descriptor = _open(path, _O_RDONLY | _O_BINARY | _O_NOINHERIT);
+    FILE *file = descriptor >= 0 ? _fdopen(descriptor, "rb") : NULL;
+    if (descriptor >= 0 && file == NULL) {
+        (void)_close(descriptor);
+    }
+    return file;
 }

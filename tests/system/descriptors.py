@@ -1,0 +1,127 @@
+"""The programs' descriptors: none is inherited by what they might start, and a gate that has used
+up those for players still has what it cannot do without.
+
+    lanserver  <-- link --  wanserver  <== players, more than there are descriptors for
+"""
+import os
+import re
+import resource
+import socket
+import time
+
+from bus_hub import Hub
+from stage import WINDOWS, cases, expect, expect_equal, skip, until, write_file
+from wanserver_stage import Gate
+
+SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PRODUCT = ("common", "proto", "lanserver", "lanclient", "wanserver")
+CLOSE_ON_EXEC = 0o2000000  # O_CLOEXEC, as /proc/PID/fdinfo has it
+PLAYERS = 12
+MORE = 30  # that come when all descriptors for players are in use
+RESERVE = 8
+
+
+def descriptors(program):
+    return [int(name) for name in os.listdir(f"/proc/{program.process.pid}/fd")]
+
+
+def inherited(program):
+    """The descriptors that a program it starts would have, beside the standard streams."""
+    found = []
+    for number in descriptors(program):
+        with open(f"/proc/{program.process.pid}/fdinfo/{number}", encoding="ascii") as file:
+            flags = int(re.search(r"^flags:\s*([0-7]+)$", file.read(), re.M).group(1), 8)
+        if number > 2 and not flags & CLOSE_ON_EXEC:
+            found.append(os.readlink(f"/proc/{program.process.pid}/fd/{number}"))
+    return found
+
+
+def needs_linux():
+    if WINDOWS:
+        skip("the wineserver has the descriptors: there is no limit of the program's own")
+
+
+def case_none_is_inherited():
+    needs_linux()
+    with Hub(f"log_file = {write_file('', '.log')}") as hub:
+        with Gate(f"bus = 127.0.0.1:{hub.port}", f"log_file = {write_file('', '.log')}") as gate:
+            player = gate.player(gate.mint())
+            expect(player.is_answered(), "a player is in")
+            for program in (hub, gate):
+                kinds = [os.readlink(f"/proc/{program.process.pid}/fd/{number}")
+                         for number in descriptors(program)]
+                for kind in ("socket:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]", ".log"):
+                    expect(any(kind in name for name in kinds), f"{kind} among {kinds}")
+                expect_equal(inherited(program), [], f"{program.name}: inherited")
+            gate.finish()
+        hub.finish()
+
+
+def case_no_source_opens_a_file_that_is_inherited():
+    """common/os alone calls the C library's way to open files, and says there that it is not."""
+    wrong = []
+    for folder in PRODUCT:
+        for place, folders, files in os.walk(os.path.join(SOURCES, folder)):
+            if place.endswith(os.path.join("common", "os")):
+                folders.clear()
+                continue
+            for name in files:
+                if name.endswith((".c", ".h")):
+                    with open(os.path.join(place, name), encoding="utf-8") as file:
+                        if re.search(r"\b(fopen|freopen|open|tmpfile|popen)\(", file.read()):
+                            wrong.append(name)
+    expect_equal(wrong, [], "sources that open files by themselves")
+
+
+def lower_limit(program, room):
+    """Room for so many more descriptors, beside the reserve."""
+    expect_equal(sorted(descriptors(program)), list(range(len(descriptors(program)))), "no gaps")
+    limit = len(descriptors(program)) + room + RESERVE
+    expect(limit >= 4 * RESERVE, "the whole reserve is kept")
+    resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    return limit
+
+
+def case_a_gate_at_its_limit_gets_back_to_its_bus():
+    needs_linux()
+    log = write_file("", ".log")
+    hub = Hub()
+    port = hub.port
+    with Gate(f"bus = 127.0.0.1:{port}", f"reserve_descriptors = {RESERVE}", "max_waiting = 100",
+              "connections_per_address = 0", "handshake_timeout = 10min", "accept_rate = 0", "keep_time = 10min",
+              f"log_file = {log}") as gate:
+        with open(log, encoding="utf-8") as lines:
+            def said(text):
+                return until(lambda: text in lines.readline(), f"the gate's log says '{text}'")
+
+            said("gate: on the bus")
+            gate.player(gate.mint()).is_answered()  # what is opened at the first one is open
+            limit = lower_limit(gate, PLAYERS)
+            players = [gate.player(gate.mint()) for _ in range(PLAYERS)]
+            expect(all(player.is_answered() for player in players), "as many as fit are in")
+            crowd = [socket.create_connection(gate.address, 20) for _ in range(MORE)]
+            said("TP_ERR_NO_DESCRIPTORS")
+            until(lambda: len(descriptors(gate)) == limit - RESERVE, "all but the reserve are open")
+
+            hub.kill()
+            hub.wait()
+            said("gate: off the bus")
+            # Whoever waited has the descriptor of the link now.
+            until(lambda: len(descriptors(gate)) >= limit - RESERVE, "they are in use again")
+            began = time.monotonic()
+            hub = Hub(f"listen = 127.0.0.1:{port}")
+            said("gate: on the bus")
+            print(f"    back on the bus after {time.monotonic() - began:.1f} s", flush=True)
+            # Beside the link, for a moment, the number that the gate looks at before it accepts.
+            until(lambda: len(descriptors(gate)) == limit - RESERVE + 1, "the link has one of them")
+            # The other files too: the lists are read again.
+            gate.hang_up()
+            said("token_keys: read again")
+            expect(all(player.is_answered() for player in players), "the players are kept")
+        for connection in crowd:
+            connection.close()
+        gate.finish()
+    hub.finish()
+
+
+cases(globals())
