@@ -7,7 +7,8 @@
  *             WELCOMED on, the handshake's way back in between. The receiver reads it at any time.
  *   identity  everybody (identity.h).
  *   waiting... under the lock of the list of pending connections (pending.h).
- *   opening, partial, half, the buckets   the receiver's, as soon as the stage says they are there.
+ *   opening, partial, half, framed, the buckets   the receiver's, as soon as the stage says they
+ *             are there.
  *   sealing, sent                         the flush owner's, as soon as something is queued.
  */
 #ifndef TWINPORT_WANSERVER_PLAYER_H
@@ -37,6 +38,7 @@ typedef struct tp__player {
     uint8_t half;
     bool counted; /* as pending */
     bool waiting; /* in the list of those that have not said HELLO */
+    bool framed;  /* a frame has ended in the record that is being taken */
     uint32_t older;
     uint32_t newer;
 

@@ -30,6 +30,7 @@ static void tampered(tp__session *session) {
 static void become_ready(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
     tp__player *player = tp__player_of(session);
+    player->framed = true;
     atomic_store_explicit(&player->stage, TP__PLAYER_READY, memory_order_release);
     TP__WAN_COUNT(wan, established);
     if (wan->mode == TP_MODE_TOKEN) {
@@ -78,6 +79,39 @@ static void take_plain(
     }
 }
 
+/* Before READY it is cut in silence, as by a record that does not open. It could not be told:
+ * where two workers serve it (iocp), its REPLY may not be queued yet. */
+static void end_for_rate(tp__session *session) {
+    if (awaits_ready(session)) {
+        TP__WAN_COUNT(tp__wan_of(session), not_ready);
+        tp__session_close(session, TP_END_RATE, 0);
+    } else {
+        tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
+    }
+}
+
+/* Takes from the budget of bytes; if there are not so many, the session ends. */
+static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t count) {
+    const tp_wanserver_options *options = &tp__wan_of(session)->options;
+    tp__player *player = tp__player_of(session);
+    if (options->byte_rate == 0 ||
+        tp__bucket_take(&player->bytes, (uint32_t)count, (uint32_t)options->byte_rate,
+            (uint32_t)options->byte_burst, tp__worker_now_ms(worker))) {
+        return true;
+    }
+    end_for_rate(session);
+    return false;
+}
+
+/* To open a record costs as much as some hundred bytes of it do. One that brings a frame to its end
+ * has that frame counted by message_rate; any other is counted here. */
+static bool within_record_cost(tp__session *session, tp__worker *worker, size_t length) {
+    size_t size = TP_RECORD_HEADER + length;
+    return tp__player_of(session)->framed || size >= TP_WANSERVER_RECORD_COST ||
+           !tp__session_listens(session) ||
+           within_byte_rate(session, worker, TP_WANSERVER_RECORD_COST - size);
+}
+
 /* Opens the N bytes of a whole record, which may be `plain`, and delivers what is in it. */
 static void open_record(tp__session *session, tp__worker *worker, const uint8_t *sealed,
     size_t length, uint8_t *plain) {
@@ -86,7 +120,9 @@ static void open_record(tp__session *session, tp__worker *worker, const uint8_t 
     switch (error) {
     case TP_OK:
         tp__count_own(&tp__wan_of(session)->workers[worker->index].records_opened, 1);
+        player->framed = false;
         take_plain(session, worker, plain, length - TP_SECRET_TAG);
+        (void)within_record_cost(session, worker, length);
         break;
     case TP_ERR_AUTH:
         tampered(session);
@@ -158,29 +194,6 @@ static size_t continue_header(
     return 1 + begin_record(session, worker, header, bytes + 1, count - 1);
 }
 
-/* Before READY it is cut in silence, as by a record that does not open. It could not be told:
- * where two workers serve it (iocp), its REPLY may not be queued yet. */
-static void end_for_rate(tp__session *session) {
-    if (awaits_ready(session)) {
-        TP__WAN_COUNT(tp__wan_of(session), not_ready);
-        tp__session_close(session, TP_END_RATE, 0);
-    } else {
-        tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
-    }
-}
-
-static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t count) {
-    const tp_wanserver_options *options = &tp__wan_of(session)->options;
-    tp__player *player = tp__player_of(session);
-    if (options->byte_rate == 0 ||
-        tp__bucket_take(&player->bytes, (uint32_t)count, (uint32_t)options->byte_rate,
-            (uint32_t)options->byte_burst, tp__worker_now_ms(worker))) {
-        return true;
-    }
-    end_for_rate(session);
-    return false;
-}
-
 void tp__records_take(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     tp__player *player = tp__player_of(session);
@@ -205,6 +218,7 @@ void tp__records_take(
 bool tp__records_permit(tp__session *session, tp__worker *worker) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
+    player->framed = true;
     if (options->message_rate == 0 || tp__bucket_take(&player->messages, 1, options->message_rate,
                                           options->message_burst, tp__worker_now_ms(worker))) {
         return true;

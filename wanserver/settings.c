@@ -90,7 +90,8 @@ static const tp__setting settings_table[] = {
     {"message_burst", TP__SETTING_COUNT, AT(message_burst), 1, 10000000, NULL, "400", NULL,
         "... and at once."},
     {"byte_rate", TP__SETTING_BYTES, AT(byte_rate), 0, UINT32_MAX, NULL, "256k", NULL,
-        "Bytes per second that a player may send, as they come from the network. 0: any number."},
+        "Bytes per second that a player may send, as they come from the network. A record in\n"
+        "which no message ends counts as at least 256. 0: any number."},
     {"byte_burst", TP__SETTING_BYTES, AT(byte_burst), 65536, UINT32_MAX, NULL, "512k", NULL,
         "... and at once; at least what one message of max_frame is on the network: 4 bytes more,\n"
         "and 18 for each 16384."},

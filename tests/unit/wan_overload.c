@@ -91,6 +91,46 @@ static void who_sends_too_many_bytes_is_ended(void) {
     wan_stage_close(&stage);
 }
 
+static void limit_bytes_alone(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.byte_rate = 1;
+    stage.options.byte_burst = 65536;
+    stage.options.message_rate = 0;
+    wan_stage_open(&stage);
+    atomic_store(&stage.base.echo, false);
+}
+
+/* A message in pieces of one byte, each a record to open. All of them are a third of the burst. */
+static void records_that_end_no_message_cost_more_than_their_bytes(void) {
+    enum { RECORDS = 1000 };
+    limit_bytes_alone();
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    tp_frame_write(out, TP_FRAME_DATA, 20000);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        (void)wan_send_record(peer, out + i, 1);
+    }
+    CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
+    wan_close(peer, false);
+    wait_left(TP_END_RATE);
+    CHECK_EQ(wan_stats(&stage).rate_limited, 1);
+    CHECK_LE(wan_stats(&stage).records_opened, 65536 / TP_WANSERVER_RECORD_COST + 2);
+    wan_stage_close(&stage);
+}
+
+/* A message of one byte in each record: counted as messages, of which any number may come here. */
+static void a_message_in_a_record_of_its_own_costs_its_bytes(void) {
+    enum { RECORDS = 1000 };
+    limit_bytes_alone();
+    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        CHECK(wan_send_frame(peer, TP_FRAME_DATA, "x", 1));
+    }
+    STAGE_WAIT(atomic_load(&stage.base.messages) == RECORDS);
+    CHECK_EQ(wan_stats(&stage).rate_limited, 0);
+    wan_leave(peer);
+    wan_stage_close(&stage);
+}
+
 /* ---- slow readers ---------------------------------------------------------------------------------- */
 
 static tp_packet *packet_of(size_t size) {
@@ -250,6 +290,8 @@ static void a_stop_ends_every_stage(void) {
 }
 
 CHECK_MAIN(CASE(who_says_too_much_is_ended), CASE(however_it_is_said),
-    CASE(who_sends_too_many_bytes_is_ended), CASE(a_slow_reader_is_ended),
+    CASE(who_sends_too_many_bytes_is_ended),
+    CASE(records_that_end_no_message_cost_more_than_their_bytes),
+    CASE(a_message_in_a_record_of_its_own_costs_its_bytes), CASE(a_slow_reader_is_ended),
     CASE(a_refused_send_costs_nothing), CASE(what_is_dropped_is_counted),
     CASE(a_stop_waits_for_handshakes_under_way), CASE(a_stop_ends_every_stage))

@@ -91,6 +91,10 @@ typedef struct tp_wanserver_options {
                                max_frame is on the network, with its header and records */
 } tp_wanserver_options;
 
+/* A record in which no frame ends takes at least so many bytes from byte_rate, however small it is:
+ * opening it costs as much, and message_rate counts only frames. */
+#define TP_WANSERVER_RECORD_COST 256u
+
 /* Fills in the WAN's profile: the core's defaults, and 127.0.0.1 with a free port, everybody admitted, 4,096
  * players, frames of 64 KiB, 1 MiB and 4,096 packets of queue, idle 60 s, PING at half of it, tokens,
  * 262,144 of them remembered, 10 s for a handshake, 1,024 pending, one handshake thread, 512 in its queue,
