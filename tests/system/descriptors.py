@@ -88,8 +88,8 @@ def case_a_gate_at_its_limit_gets_back_to_its_bus():
     hub = Hub()
     port = hub.port
     with Gate(f"bus = 127.0.0.1:{port}", f"reserve_descriptors = {RESERVE}", "max_waiting = 100",
-              "connections_per_address = 0", "handshake_timeout = 10min", "accept_rate = 0", "keep_time = 10min",
-              f"log_file = {log}") as gate:
+              "connections_per_address = 0", "handshake_timeout = 10min", "accept_rate = 0",
+              "keep_time = 10min", f"log_file = {log}") as gate:
         with open(log, encoding="utf-8") as lines:
             def said(text):
                 return until(lambda: text in lines.readline(), f"the gate's log says '{text}'")
