@@ -17,10 +17,10 @@
 #define PATH_ROOM 4096u /* a longer path or line is skipped */
 
 typedef struct hierarchy {
-    bool unified;            /* v2 */
-    char group[PATH_ROOM];   /* the process's, as the hierarchy calls it; "": not found */
-    char folder[PATH_ROOM];  /* of that group */
-    size_t mounted;          /* how much of `folder` is the mount, where the walk up ends */
+    bool unified;           /* v2 */
+    char group[PATH_ROOM];  /* the process's, as the hierarchy calls it; "": not found */
+    char folder[PATH_ROOM]; /* of that group */
+    size_t mounted;         /* how much of `folder` is the mount, where the walk up ends */
 } hierarchy;
 
 /* ---- files --------------------------------------------------------------------------------- */

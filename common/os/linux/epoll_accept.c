@@ -168,7 +168,7 @@ size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener) {
         peer.any.sa_family = AF_UNSPEC;
         int handle = accept4(listener->descriptor, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (handle >= 0) {
-                deliver(worker, op, handle, &peer);
+            deliver(worker, op, handle, &peer);
             delivered++;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             listener->readable = false;
