@@ -21,6 +21,11 @@ extern "C" {
 #define TP_TOKEN_ID_SIZE   16u
 #define TP_TOKEN_USER_DATA 48u
 
+/* Seconds from now to a token's expiry: the most that a gateway takes unless it is told otherwise
+ * (max_token_life), and the most that it can be told. */
+#define TP_TOKEN_LIFE     3600u
+#define TP_TOKEN_LIFE_MAX 315360000u /* ten years */
+
 /* One key of the ring. */
 typedef struct tp_token_key {
     uint8_t id;
@@ -47,8 +52,10 @@ typedef struct tp_token {
 
 /*
  * Mints a token for the gateway with this public key. `secret` (S) and the token id are drawn; the client
- * needs `token` and `secret`, over a channel that is secure. identity->size must be set. TP_ERR_INVALID,
- * TP_ERR_CRYPTO.
+ * needs `token` and `secret`, over a channel that is secure. `expiry` is in seconds since 1970 UTC.
+ * A minute from now is plenty: a gateway refuses a token that expires more than TP_TOKEN_LIFE from
+ * now, by its own clock, unless its max_token_life is longer. identity->size must be set.
+ * TP_ERR_INVALID, TP_ERR_CRYPTO.
  */
 tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,
     const uint8_t server_public[TP_KEY_SIZE], const tp_identity *identity,

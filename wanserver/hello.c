@@ -8,6 +8,7 @@
 
 #include "core/packet_internal.h"
 #include "os/clock.h"
+#include "twinport/log.h"
 #include "wanserver/wan.h"
 
 static void refuse(tp__session *session, _Atomic uint64_t *counter) {
@@ -47,6 +48,16 @@ static tp_err check(tp__wan *wan, const uint8_t *bytes, uint64_t now, tp_hello *
     return error;
 }
 
+/* It is the login service's own: a stranger cannot cause this line. */
+static void say_long_lived(const tp__session *session, const tp_hello *hello, uint64_t now) {
+    char text[TP_ADDRESS_TEXT];
+    TP_LOG(TP_LOG_WARNING,
+        "%s: its token is refused: it would be good for %llu s more, and max_token_life is %u s; a "
+        "token's expiry is in seconds since 1970, and the clocks must agree",
+        tp_address_format(&session->peer, text), (unsigned long long)(hello->token.expiry - now),
+        tp__wan_of(session)->options.max_token_life_s);
+}
+
 static void refuse_for(tp__session *session, tp__worker *worker, tp_err error) {
     tp__wan *wan = tp__wan_of(session);
     switch (error) {
@@ -75,11 +86,16 @@ static bool take_token(tp__session *session, const tp_hello *hello, uint64_t now
     if (wan->mode != TP_MODE_TOKEN) {
         return true;
     }
-    switch (tp__replay_take(wan->replay, hello->token.id, hello->token.expiry, now)) {
+    uint64_t steady = tp_clock_ms() / 1000;
+    switch (tp__replay_take(wan->replay, hello->token.id, hello->token.expiry, now, steady)) {
     case TP__FRESH:
         return true;
     case TP__SEEN:
         refuse(session, &wan->replayed);
+        return false;
+    case TP__LONG_LIVED:
+        say_long_lived(session, hello, now);
+        refuse(session, &wan->long_lived);
         return false;
     case TP__REPLAY_FULL:
         break;

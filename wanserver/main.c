@@ -114,6 +114,7 @@ static void say_stats(const tp_server *server) {
     SAY(foreign)
     SAY(other_version)
     SAY(expired)
+    SAY(long_lived)
     SAY(unknown_key)
     SAY(forged)
     SAY(replayed)

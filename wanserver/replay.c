@@ -1,13 +1,19 @@
 /*
  * Used tokens. Any thread, under the mutex; called by the workers that check HELLOs.
  *
- * Entries are found by id, in chains, and leave in the order in which they expire, which a heap of their
- * numbers keeps. `forgotten` is the latest expiry of those that have left, so at any time:
+ * Entries are found by id, in chains. One leaves only when its room is needed and its token is
+ * refused without it: by the wall clock, because it has expired or would live too long, and by the
+ * steady clock, because as long as it had to live when it was used has passed. A heap of their
+ * numbers keeps them in the order of the second. So, however the wall clock was set meanwhile:
  *
- *     a token that was used and expires after `forgotten` is in the table
+ *     a token that was used and is good by the clock at its use, or by the clock now, is in the
+ *     table
  *
- * and a token that expires later than that and is not in the table was never used. While the clock
- * goes forward, `forgotten` is in the past, and only expired tokens fall under it.
+ * but for one whose entry had left while the clock was ahead, and which is good again since it was
+ * set back. `forgotten` is the latest expiry of those that have left: as long as it is in the past
+ * there are none. A clock that is set back a little revives none either: what expires no later than
+ * `forgotten` is refused then. After more than that it would be every new token, for as long as the
+ * clock was ahead: they are taken, and the log says so.
  */
 #include "wanserver/replay.h"
 
@@ -17,42 +23,72 @@
 #include "core/memory.h"
 #include "os/random.h"
 #include "os/thread.h"
+#include "twinport/log.h"
 #include "wanserver/hash.h"
 
-/* How many expired ones leave at each call: more than come, so that they all do, and few, so that no
- * HELLO waits for all of a great many that expired together. */
-#define LEAVE_AT_ONCE 4
+/* How many a call looks at for one that may leave. Those that must stay, because the clock was set
+ * back, are put behind others; few at a time, so that no HELLO waits for a great many. */
+#define LOOKS_AT_ONCE 16
+
+/* Seconds. Corrections up to this are a matter of course, and a token with so little left of its
+ * life is no loss. */
+#define SMALL_STEP 10
+
+/* Seconds until one that had to stay is looked at again: the clock may have been put right then. */
+#define LOOK_AGAIN 10
 
 typedef struct entry {
     uint8_t id[TP_TOKEN_ID_SIZE];
-    uint64_t expiry;
-    uint32_t next; /* of its chain, or of the free ones */
+    uint64_t expiry; /* on the wall clock */
+    uint64_t leaves; /* on the steady clock: not before */
+    uint32_t next;   /* of its chain, or of the free ones */
 } entry;
 
 struct tp__replay {
     tp_mutex mutex;
     tp__hash_seed seed;
+    uint64_t life; /* seconds; no token is taken that expires later */
     uint64_t forgotten;
     uint32_t room;
     uint32_t count;
     uint32_t mask; /* of `chains` */
     uint32_t free; /* the first free entry */
     uint32_t *chains;
-    uint32_t *heap; /* heap[0..count-1]: entries; none expires before heap[0] */
+    uint32_t *heap; /* heap[0..count-1]: entries; none leaves before heap[0] */
     entry *entries; /* 1..room; 0 ends a chain */
 };
 
 /* ---- the heap --------------------------------------------------------------------------------- */
 
-static uint64_t expiry_at(const tp__replay *replay, uint32_t at) {
-    return replay->entries[replay->heap[at]].expiry;
+static uint64_t leaves_at(const tp__replay *replay, uint32_t at) {
+    return replay->entries[replay->heap[at]].leaves;
 }
 
 static void push(tp__replay *replay, uint32_t number) {
     uint32_t at = replay->count++;
-    while (at > 0 && replay->entries[number].expiry < expiry_at(replay, (at - 1) / 2)) {
+    while (at > 0 && replay->entries[number].leaves < leaves_at(replay, (at - 1) / 2)) {
         replay->heap[at] = replay->heap[(at - 1) / 2];
         at = (at - 1) / 2;
+    }
+    replay->heap[at] = number;
+}
+
+/* Puts an entry where heap[0] is free, or wherever it belongs below. */
+static void settle_from_top(tp__replay *replay, uint32_t number) {
+    uint32_t at = 0;
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child >= replay->count) {
+            break;
+        }
+        if (child + 1 < replay->count && leaves_at(replay, child + 1) < leaves_at(replay, child)) {
+            child++;
+        }
+        if (leaves_at(replay, child) >= replay->entries[number].leaves) {
+            break;
+        }
+        replay->heap[at] = replay->heap[child];
+        at = child;
     }
     replay->heap[at] = number;
 }
@@ -60,22 +96,7 @@ static void push(tp__replay *replay, uint32_t number) {
 static uint32_t pop(tp__replay *replay) {
     uint32_t first = replay->heap[0];
     uint32_t last = replay->heap[--replay->count];
-    uint32_t at = 0;
-    for (;;) {
-        uint32_t child = 2 * at + 1;
-        if (child >= replay->count) {
-            break;
-        }
-        if (child + 1 < replay->count && expiry_at(replay, child + 1) < expiry_at(replay, child)) {
-            child++;
-        }
-        if (expiry_at(replay, child) >= replay->entries[last].expiry) {
-            break;
-        }
-        replay->heap[at] = replay->heap[child];
-        at = child;
-    }
-    replay->heap[at] = last;
+    settle_from_top(replay, last);
     return first;
 }
 
@@ -103,16 +124,20 @@ static void forget_first(tp__replay *replay) {
     *link = it->next;
     it->next = replay->free;
     replay->free = gone;
-    replay->forgotten = it->expiry; /* never earlier than before: such were refused */
+    if (it->expiry > replay->forgotten) {
+        replay->forgotten = it->expiry;
+    }
 }
 
-static void remember(tp__replay *replay, const uint8_t *id, uint64_t expiry) {
+static void remember(
+    tp__replay *replay, const uint8_t *id, uint64_t expiry, uint64_t now, uint64_t steady) {
     uint32_t number = replay->free;
     entry *it = &replay->entries[number];
     uint32_t *chain = chain_of(replay, id);
     replay->free = it->next;
     memcpy(it->id, id, TP_TOKEN_ID_SIZE);
     it->expiry = expiry;
+    it->leaves = steady + (expiry - now);
     it->next = *chain;
     *chain = number;
     push(replay, number);
@@ -120,25 +145,56 @@ static void remember(tp__replay *replay, const uint8_t *id, uint64_t expiry) {
 
 /* ---- calls ------------------------------------------------------------------------------------ */
 
-static tp__freshness take(tp__replay *replay, const uint8_t *id, uint64_t expiry, uint64_t now) {
-    for (unsigned i = 0; i < LEAVE_AT_ONCE && replay->count > 0 && expiry_at(replay, 0) <= now;
-         i++) {
-        forget_first(replay);
+/* False: none that was looked at may leave. */
+static bool make_room(tp__replay *replay, uint64_t now, uint64_t steady) {
+    for (unsigned i = 0; i < LOOKS_AT_ONCE && leaves_at(replay, 0) <= steady; i++) {
+        uint32_t number = replay->heap[0];
+        entry *first = &replay->entries[number];
+        if (first->expiry <= now || first->expiry - now > replay->life) {
+            forget_first(replay);
+            return true;
+        }
+        /* The clock was set back: it is good again. */
+        uint64_t left = first->expiry - now;
+        first->leaves = steady + (left < LOOK_AGAIN ? left : LOOK_AGAIN);
+        settle_from_top(replay, number);
     }
-    if (expiry <= now || expiry <= replay->forgotten || contains(replay, id)) {
+    return false;
+}
+
+static void look_at_clock(tp__replay *replay, uint64_t now) {
+    if (replay->forgotten > now && replay->forgotten - now > SMALL_STEP) {
+        TP_LOG(TP_LOG_WARNING,
+            "used tokens: the clock was set back: some that were used while it was ahead are no "
+            "longer remembered and may be used again, the last of them for %llu s from now",
+            (unsigned long long)(replay->forgotten - now));
+        replay->forgotten = 0;
+    }
+}
+
+static tp__freshness take(
+    tp__replay *replay, const uint8_t *id, uint64_t expiry, uint64_t now, uint64_t steady) {
+    if (expiry <= now) {
         return TP__SEEN;
     }
-    if (replay->count == replay->room) {
+    if (expiry - now > replay->life) {
+        return TP__LONG_LIVED;
+    }
+    look_at_clock(replay, now);
+    if (expiry <= replay->forgotten || contains(replay, id)) {
+        return TP__SEEN;
+    }
+    if (replay->count == replay->room && !make_room(replay, now, steady)) {
         return TP__REPLAY_FULL;
     }
-    remember(replay, id, expiry);
+    remember(replay, id, expiry, now, steady);
     return TP__FRESH;
 }
 
-tp__freshness tp__replay_take(
-    tp__replay *replay, const uint8_t id[TP_TOKEN_ID_SIZE], uint64_t expiry, uint64_t now) {
+tp__freshness tp__replay_take(tp__replay *replay, const uint8_t id[TP_TOKEN_ID_SIZE],
+    uint64_t expiry, uint64_t now, uint64_t steady) {
     tp_mutex_lock(&replay->mutex);
-    tp__freshness freshness = take(replay, id, expiry, now);
+    tp__freshness freshness = take(replay, id, expiry, now, steady);
     tp_mutex_unlock(&replay->mutex);
     return freshness;
 }
@@ -152,9 +208,9 @@ unsigned tp__replay_count(tp__replay *replay) {
 
 /* ---- life ------------------------------------------------------------------------------------- */
 
-tp_err tp__replay_create(unsigned tokens, tp__replay **replay) {
+tp_err tp__replay_create(unsigned tokens, unsigned life, tp__replay **replay) {
     *replay = NULL;
-    if (tokens == 0 || tokens >= (uint32_t)1 << 31) {
+    if (tokens == 0 || tokens >= (uint32_t)1 << 31 || life == 0) {
         return TP_ERR_INVALID;
     }
     tp__replay *made = tp__allocate_zeroed(1, sizeof *made);
@@ -162,6 +218,7 @@ tp_err tp__replay_create(unsigned tokens, tp__replay **replay) {
         return TP_ERR_NO_MEMORY;
     }
     uint32_t chains = tp__hash_chains(tokens);
+    made->life = life;
     made->room = tokens;
     made->mask = chains - 1;
     made->chains = tp__allocate_zeroed(chains, sizeof *made->chains);

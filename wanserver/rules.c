@@ -24,6 +24,7 @@ void tp_wanserver_defaults(tp_wanserver_options *options) {
 
     options->auth = TP_AUTH_TOKEN;
     options->replay_tokens = 262144;
+    options->max_token_life_s = TP_TOKEN_LIFE;
     options->handshake_timeout_ms = 10000;
     options->max_pending = 1024;
     options->handshake_threads = 1;
@@ -110,6 +111,7 @@ tp_err tp__wan_check_options(const tp_wanserver_options *options) {
     const range ranges[] = {
         {"auth", (uint64_t)options->auth, TP_AUTH_TOKEN, TP_AUTH_OPEN},
         {"replay_tokens", options->replay_tokens, 1024, 16777216},
+        {"max_token_life_s", options->max_token_life_s, 1, TP_TOKEN_LIFE_MAX},
         {"handshake_timeout_ms", options->handshake_timeout_ms, 100, 600000},
         {"max_pending", options->max_pending, 16, 65536},
         {"handshake_threads", options->handshake_threads, 1, TP__HANDSHAKE_THREADS_MAX},

@@ -43,6 +43,10 @@ static const tp__setting settings_table[] = {
     {"used_tokens", TP__SETTING_COUNT, AT(used_tokens), 1024, 16777216, NULL, "262144", NULL,
         "Used tokens that are remembered until they expire. At the limit no further one is taken,\n"
         "so there should be as many as max_players and max_waiting."},
+    {"max_token_life", TP__SETTING_TIME, AT(max_token_life), 1000,
+        TP_TOKEN_LIFE_MAX * UINT64_C(1000), NULL, "1h", NULL,
+        "The longest time, in whole seconds, from now until a token expires. One that would live\n"
+        "longer is refused: its expiry is in another unit than seconds, say, or a clock is wrong."},
 
     {"allow", TP__SETTING_NETWORKS, AT(server.allow), 0, 0, NULL, "any", NULL,
         "Who may connect."},
@@ -324,6 +328,7 @@ static void apply_to_wan(const tp__settings *settings, tp_wanserver_options *wan
     apply_to_server(settings, &wan->server);
     wan->auth = (tp_auth)settings->auth;
     wan->replay_tokens = (unsigned)settings->used_tokens;
+    wan->max_token_life_s = (unsigned)(settings->max_token_life / 1000);
     wan->handshake_timeout_ms = (unsigned)settings->handshake_timeout;
     wan->max_pending = (unsigned)settings->max_pending;
     wan->handshake_threads = (unsigned)settings->handshake_threads;

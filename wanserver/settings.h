@@ -19,6 +19,7 @@ typedef struct tp__settings {
     unsigned auth; /* tp_auth */
     char token_keys[TP__PATH_MAX + 1];
     uint64_t used_tokens;
+    uint64_t max_token_life;
 
     char bans[TP__PATH_MAX + 1];
     uint64_t accept_rate;

@@ -25,8 +25,6 @@
 
 static const char name[] = "tp-token";
 
-#define YEARS_10 315360000u /* in seconds: longer is a mistake */
-
 typedef struct arguments {
     char key_ring[1024];
     char key_id[4];
@@ -53,8 +51,9 @@ static const tp__setting table[] = {
         "The public key of the gateway that the token is for, 64 hexadecimal digits."},
     {"account", TP__SETTING_TEXT, AT(account), 0, 20, NULL, "", NULL,
         "The account, a number up to 2^64 - 1."},
-    {"ttl", TP__SETTING_COUNT, AT(ttl), 0, YEARS_10, NULL, "0", NULL,
-        "The seconds from now in which the token may be used, 1 or more. A minute is plenty."},
+    {"ttl", TP__SETTING_COUNT, AT(ttl), 0, TP_TOKEN_LIFE_MAX, NULL, "0", NULL,
+        "The seconds from now in which the token may be used, 1 or more. A minute is plenty; a\n"
+        "gateway refuses more than its max_token_life, 3600 unless it is told otherwise."},
     {"flags", TP__SETTING_COUNT, AT(flags), 0, UINT32_MAX, NULL, "0", NULL,
         "The identity's flags."},
     {"user-data", TP__SETTING_TEXT, AT(user_data), 0, 2 * TP_TOKEN_USER_DATA, NULL, "", NULL,
@@ -145,6 +144,15 @@ static int print_token(const tp_token_key *key, uint64_t ttl, const uint8_t serv
     return 0;
 }
 
+/* Not an error: the gateway may have been told to take it. */
+static void warn_if_long(uint64_t ttl) {
+    if (ttl > TP_TOKEN_LIFE) {
+        tp__program_say(name,
+            "--ttl: gateways refuse more than %u s unless their max_token_life is longer",
+            TP_TOKEN_LIFE);
+    }
+}
+
 static int mint(const arguments *given) {
     uint64_t id;
     uint8_t server_key[TP_KEY_SIZE];
@@ -168,6 +176,7 @@ static int mint(const arguments *given) {
     if (!read_hex(given->user_data, identity.user_data)) {
         return wrong("--user-data: expected hexadecimal digits, two for each byte");
     }
+    warn_if_long(given->ttl);
     static tp__key_ring ring;
     char report[TP__CONFIG_REPORT];
     if (tp__key_ring_load(given->key_ring, &ring, report, sizeof report) != TP_OK) {

@@ -36,6 +36,7 @@
     X(foreign)                                                                                     \
     X(other_version)                                                                               \
     X(expired)                                                                                     \
+    X(long_lived)                                                                                  \
     X(unknown_key)                                                                                 \
     X(forged)                                                                                      \
     X(replayed)                                                                                    \

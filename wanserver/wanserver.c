@@ -162,7 +162,8 @@ static tp_err make_guards(tp__wan *wan) {
         error = tp__limiter_create(&limits, &wan->limiter);
     }
     if (!error && wan->mode == TP_MODE_TOKEN) {
-        error = tp__replay_create(options->replay_tokens, &wan->replay);
+        error = tp__replay_create(
+            options->replay_tokens, options->max_token_life_s, &wan->replay);
     }
     if (!error) {
         error = tp__handshakes_create(&handshakes, &wan->handshakes);

@@ -35,6 +35,7 @@ static void print_account(const tp_server *server) {
         {"foreign", stats.foreign},
         {"other_version", stats.other_version},
         {"expired", stats.expired},
+        {"long_lived", stats.long_lived},
         {"unknown_key", stats.unknown_key},
         {"forged", stats.forged},
         {"replayed", stats.replayed},

@@ -327,12 +327,16 @@ def case_players_come_with_their_tokens():
         for wrong in (token, gate.mint(expiry=int(time.time()) - 1), gate.mint(key_id=2),
                       gate.mint(ring_key=os.urandom(32)), gate.mint(server_public=public_of(os.urandom(32)))):
             expect(not gate.lets_in(wrong), "no place for a token that is used, expired or foreign")
+        for expiry in (1000 * int(time.time()), 2**64 - 1):
+            expect(not gate.lets_in(gate.mint(expiry=expiry)), "no place for who lives for ever")
+        gate.wait_for(r"warning +127\.0\.0\.1:\d+: its token is refused: .* is 3600 s", errors=True)
         expect(gate.lets_in(gate.mint()), "a good one after them")
         player.leave()
         account = gate.finish()
     wan = account["wan"]
     expect_equal((wan["established"], wan["replayed"], wan["expired"], wan["unknown_key"], wan["forged"]),
                  (2, 1, 1, 1, 2), "who came, and why others did not")
+    expect_equal(wan["long_lived"], 2, "who would have lived too long")
     expect_equal(wan["diffie_hellman"], 2, "handshakes computed")
     expect_equal((account["gate"]["arrived"], account["gate"]["left"]), (2, 2), "players")
 

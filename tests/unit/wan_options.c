@@ -25,6 +25,7 @@ static void the_profile_is_as_it_says(void) {
     CHECK(profile.private_key == NULL);
     CHECK(profile.token_keys == NULL);
     CHECK_EQ(profile.replay_tokens, 262144);
+    CHECK_EQ(profile.max_token_life_s, 3600);
     CHECK_EQ(profile.handshake_timeout_ms, 10000);
     CHECK_EQ(profile.max_pending, 1024);
     CHECK_EQ(profile.handshake_threads, 1);
@@ -62,6 +63,7 @@ static const struct option {
     { #field, offsetof(tp_wanserver_options, field), sizeof stage.options.field, __VA_ARGS__ }
     OPTION(auth, {TP_AUTH_TOKEN, TP_AUTH_OPEN}, {2, 99}),
     OPTION(replay_tokens, {1024, 2000}, {1023, 16777217}),
+    OPTION(max_token_life_s, {1, 315360000}, {0, 315360001}),
     OPTION(handshake_timeout_ms, {100, 600000}, {99, 600001}),
     OPTION(max_pending, {16, 65536}, {15, 65537}),
     OPTION(handshake_threads, {1, 64}, {0, 65}),

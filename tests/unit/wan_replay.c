@@ -3,19 +3,28 @@
 
 #include "core/memory.h"
 #include "os/thread.h"
+#include "twinport/log.h"
 #include "wanserver/replay.h"
+
+enum { LIFE = 3600 };
 
 static tp__replay *make(unsigned tokens) {
     tp__replay *replay = NULL;
-    REQUIRE(tp__replay_create(tokens, &replay) == TP_OK);
+    REQUIRE(tp__replay_create(tokens, LIFE, &replay) == TP_OK);
     return replay;
 }
 
-/* The token with this number. */
-static tp__freshness take(tp__replay *replay, uint32_t number, uint64_t expiry, uint64_t now) {
+/* The token with this number, when the wall clock says `now` and the steady one `steady`. */
+static tp__freshness take_at(
+    tp__replay *replay, uint32_t number, uint64_t expiry, uint64_t now, uint64_t steady) {
     uint8_t id[TP_TOKEN_ID_SIZE] = {0};
     memcpy(id + 3, &number, sizeof number);
-    return tp__replay_take(replay, id, expiry, now);
+    return tp__replay_take(replay, id, expiry, now, steady);
+}
+
+/* While nobody sets the wall clock. */
+static tp__freshness take(tp__replay *replay, uint32_t number, uint64_t expiry, uint64_t now) {
+    return take_at(replay, number, expiry, now, now + 7);
 }
 
 static void a_token_serves_once(void) {
@@ -28,7 +37,7 @@ static void a_token_serves_once(void) {
     /* Nor when it has expired. */
     CHECK_EQ(take(replay, 1, 200, 200), TP__SEEN);
     CHECK_EQ(take(replay, 3, 200, 200), TP__SEEN);
-    CHECK_EQ(tp__replay_count(replay), 0);
+    CHECK_EQ(tp__replay_count(replay), 2); /* they stay while nobody needs their room */
     tp__replay_destroy(replay);
 }
 
@@ -36,12 +45,12 @@ static void every_bit_of_the_id_counts(void) {
     tp__replay *replay =
         make(1); /* so there is one chain, and one that differs is refused as such */
     uint8_t id[TP_TOKEN_ID_SIZE] = {0};
-    CHECK_EQ(tp__replay_take(replay, id, 2, 1), TP__FRESH);
+    CHECK_EQ(tp__replay_take(replay, id, 2, 1, 1), TP__FRESH);
     for (unsigned bit = 0; bit < TP_TOKEN_ID_SIZE * 8; bit++) {
         id[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        CHECK_EQ(tp__replay_take(replay, id, 2, 1), TP__REPLAY_FULL);
+        CHECK_EQ(tp__replay_take(replay, id, 2, 1, 1), TP__REPLAY_FULL);
         id[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        CHECK_EQ(tp__replay_take(replay, id, 2, 1), TP__SEEN);
+        CHECK_EQ(tp__replay_take(replay, id, 2, 1, 1), TP__SEEN);
     }
     tp__replay_destroy(replay);
 }
@@ -62,34 +71,119 @@ static void a_full_one_refuses_until_some_expire(void) {
     tp__replay_destroy(replay);
 }
 
-static void a_clock_set_back_revives_nothing(void) {
-    tp__replay *replay = make(8);
-    CHECK_EQ(take(replay, 1, 200, 100), TP__FRESH);
-    CHECK_EQ(take(replay, 2, 5000, 100), TP__FRESH);
-    CHECK_EQ(take(replay, 3, 6000, 1000), TP__FRESH); /* the first one is forgotten */
-    CHECK_EQ(tp__replay_count(replay), 2);
-    CHECK_EQ(take(replay, 1, 200, 100), TP__SEEN);
-    CHECK_EQ(take(replay, 4, 200, 100), TP__SEEN); /* may have been used, for all it knows */
-    CHECK_EQ(take(replay, 5, 201, 100), TP__FRESH);
-    CHECK_EQ(take(replay, 2, 5000, 100), TP__SEEN);
+/* ---- the wall clock is set ------------------------------------------------------------------- */
+
+/* Two hours ahead for two minutes, and more tokens used than can be remembered. */
+static tp__replay *after_two_hours_ahead(void) {
+    tp__replay *replay = make(4);
+    for (uint32_t i = 0; i < 8; i++) {
+        CHECK_EQ(take_at(replay, i, 17260 + 15 * i, 17200 + 15 * i, 1000 + 15 * i), TP__FRESH);
+    }
+    CHECK_EQ(tp__replay_count(replay), 4);
+    return replay;
+}
+
+static void a_clock_that_was_ahead_keeps_nobody_out(void) {
+    tp_log_set_level(TP_LOG_OFF); /* it says that some may be used again */
+    tp__replay *replay = after_two_hours_ahead();
+    unsigned fresh = 0, seen = 0;
+    for (uint32_t i = 0; i < 1000; i++) { /* and on, until long after the time that it had said */
+        uint64_t steady = 1200 + 20 * i;
+        uint64_t now = steady + 9000;
+        fresh += take_at(replay, 100 + i, now + 60, now, steady) == TP__FRESH;
+        seen += take_at(replay, 100 + i, now + 60, now, steady) == TP__SEEN;
+    }
+    CHECK_EQ(fresh, 1000);
+    CHECK_EQ(seen, 1000);
     tp__replay_destroy(replay);
 }
 
-/* They leave a few at each call: no call has to wait for all of them, and none is refused for it. */
-static void many_that_expire_together_leave_little_by_little(void) {
+/* Neither while their time is to come, nor when it does. */
+static void those_used_while_it_was_ahead_stay_used(void) {
+    tp__replay *replay = make(8);
+    CHECK_EQ(take_at(replay, 1, 17260, 17200, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 2, 17400, 17340, 1140), TP__FRESH); /* 1 has expired */
+    CHECK_EQ(take_at(replay, 3, 10200, 10140, 1140), TP__FRESH); /* it is put right */
+    CHECK_EQ(take_at(replay, 1, 17260, 10140, 1140), TP__LONG_LIVED);
+    CHECK_EQ(take_at(replay, 1, 17260, 13660, 4660), TP__SEEN);
+    CHECK_EQ(take_at(replay, 1, 17260, 17259, 8259), TP__SEEN);
+    CHECK_EQ(take_at(replay, 2, 17400, 17259, 8259), TP__SEEN);
+    tp__replay_destroy(replay);
+}
+
+/* A leap ahead and back: what was good before is good again, and used if it was. */
+static void a_leap_ahead_forgets_nothing(void) {
+    tp__replay *replay = make(2);
+    CHECK_EQ(take_at(replay, 1, 10600, 10000, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 2, 10700, 10000, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 3, 17260, 17200, 1001), TP__REPLAY_FULL);
+    CHECK_EQ(take_at(replay, 1, 10600, 10002, 1002), TP__SEEN);
+    CHECK_EQ(take_at(replay, 3, 17860, 17800, 1600), TP__FRESH); /* in place of 1, by both clocks */
+    CHECK_EQ(take_at(replay, 2, 10700, 10601, 1601), TP__SEEN);
+    tp__replay_destroy(replay);
+}
+
+/* Set back for a while by less than a token's life: those that are good again keep their place, and
+ * when the clock is put right nobody waits for it. */
+static void a_leap_back_costs_no_room(void) {
+    tp__replay *replay = make(2);
+    CHECK_EQ(take_at(replay, 1, 10060, 10000, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 2, 10060, 10000, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 3, 8360, 8300, 1100), TP__REPLAY_FULL);
+    CHECK_EQ(take_at(replay, 1, 10060, 8300, 1100), TP__SEEN);
+    CHECK_EQ(take_at(replay, 3, 10171, 10111, 1111), TP__FRESH);
+    CHECK_EQ(take_at(replay, 4, 10171, 10111, 1111), TP__FRESH);
+    tp__replay_destroy(replay);
+}
+
+/* An hour's life at most, however far the clock is from where it was. */
+static void no_clock_takes_the_room_for_good(void) {
+    tp_log_set_level(TP_LOG_OFF);
+    tp__replay *replay = make(2);
+    CHECK_EQ(take_at(replay, 1, 2000003600, 2000000000, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 2, 2000003600, 2000000000, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 3, 10060, 10000, 1001), TP__REPLAY_FULL);
+    CHECK_EQ(take_at(replay, 3, 13660, 13600, 4600), TP__FRESH);
+    CHECK_EQ(take_at(replay, 4, 13660, 13600, 4600), TP__FRESH);
+    CHECK_EQ(take_at(replay, 5, 13660, 13600, 4600), TP__REPLAY_FULL);
+    CHECK_EQ(take_at(replay, 5, 13720, 13660, 4660), TP__FRESH);
+    tp__replay_destroy(replay);
+}
+
+static void a_step_back_revives_nothing(void) {
+    tp__replay *replay = make(1);
+    CHECK_EQ(take_at(replay, 1, 10060, 10000, 1000), TP__FRESH);
+    CHECK_EQ(take_at(replay, 2, 10120, 10060, 1060), TP__FRESH); /* in place of 1 */
+    CHECK_EQ(take_at(replay, 1, 10060, 10059, 1061), TP__SEEN);
+    CHECK_EQ(take_at(replay, 3, 10060, 10050, 1061), TP__SEEN); /* may have been used, who knows */
+    CHECK_EQ(take_at(replay, 3, 10061, 10050, 1061), TP__REPLAY_FULL);
+    tp__replay_destroy(replay);
+}
+
+static void what_would_live_too_long_is_refused(void) {
+    tp__replay *replay = make(2);
+    CHECK_EQ(take(replay, 1, 10001 + LIFE, 10000), TP__LONG_LIVED);
+    CHECK_EQ(take(replay, 1, UINT64_MAX, 10000), TP__LONG_LIVED);
+    CHECK_EQ(take(replay, 1, UINT64_C(1796000000000), 1796000000), TP__LONG_LIVED);
+    CHECK_EQ(tp__replay_count(replay), 0);
+    CHECK_EQ(take(replay, 1, 10000 + LIFE, 10000), TP__FRESH);
+    CHECK_EQ(take(replay, 1, 10000 + LIFE, 9999), TP__LONG_LIVED);
+    CHECK_EQ(take(replay, 1, 10000 + LIFE, 10001), TP__SEEN);
+    tp__replay_destroy(replay);
+}
+
+/* One leaves for one that comes: nobody has to wait for all of them. */
+static void many_that_expire_together_leave_one_by_one(void) {
     enum { MANY = 10000 };
     tp__replay *replay = make(MANY);
     for (uint32_t i = 0; i < MANY; i++) {
         CHECK_EQ(take(replay, i, 100, 50), TP__FRESH);
     }
     CHECK_EQ(take(replay, MANY, 300, 50), TP__REPLAY_FULL);
-    CHECK_EQ(take(replay, MANY, 300, 100), TP__FRESH);
-    CHECK_GT(tp__replay_count(replay), MANY - 100);
-    CHECK_LE(tp__replay_count(replay), MANY);
-    for (uint32_t i = 1; i < MANY; i++) {
+    for (uint32_t i = 0; i < MANY; i++) {
         CHECK_EQ(take(replay, MANY + i, 300, 100), TP__FRESH);
+        CHECK_EQ(tp__replay_count(replay), MANY);
     }
-    CHECK_EQ(tp__replay_count(replay), MANY);
     CHECK_EQ(take(replay, 2 * MANY, 300, 100), TP__REPLAY_FULL);
     tp__replay_destroy(replay);
 }
@@ -101,7 +195,7 @@ enum { IDS = 300, ROOM = 100, STEPS = 40000 };
 static void random_histories_fit_the_model(void) {
     tp__replay *replay = make(ROOM);
     static uint64_t expiries[STEPS]; /* by token; 0: not used */
-    unsigned seen[3] = {0};
+    unsigned seen[4] = {0};
     uint32_t random = 4711;
     uint64_t now = 1000;
     uint32_t newest = 0;
@@ -129,9 +223,42 @@ static void random_histories_fit_the_model(void) {
         CHECK_LE(tp__replay_count(replay), ROOM);
         now += (random >> 28) % 3 == 0;
     }
-    for (unsigned i = 0; i < 3; i++) {
-        CHECK_GT(seen[i], STEPS / 100); /* every outcome was tried */
+    CHECK_GT(seen[TP__FRESH], STEPS / 100);
+    CHECK_GT(seen[TP__SEEN], STEPS / 100);
+    CHECK_GT(seen[TP__REPLAY_FULL], STEPS / 100);
+    tp__replay_destroy(replay);
+}
+
+/* With room for all: whatever the wall clock is set to, each is taken once, when it is good. */
+static void random_clocks_fit_the_model(void) {
+    tp__replay *replay = make(STEPS);
+    static uint64_t expires[STEPS]; /* by token; 0: not taken */
+    unsigned seen[4] = {0};
+    uint32_t random = 815;
+    uint64_t steady = 1000;
+    uint64_t ahead = 50000;
+    uint32_t newest = 0;
+    for (unsigned step = 0; step < STEPS; step++) {
+        random = random * 1664525u + 1013904223u;
+        bool again = newest > 0 && (random >> 8 & 1) == 0;
+        uint32_t number = again ? (random >> 10) % newest : newest++;
+        random = random * 1664525u + 1013904223u;
+        uint64_t now = steady + ahead;
+        bool taken = expires[number] != 0;
+        uint64_t expiry = taken ? expires[number] : now + (random >> 8) % (LIFE + 60);
+        tp__freshness wanted = expiry <= now || (taken && expiry - now <= LIFE) ? TP__SEEN
+                               : expiry - now > LIFE                            ? TP__LONG_LIVED
+                                                                                : TP__FRESH;
+        CHECK_EQ(take_at(replay, number, expiry, now, steady), wanted);
+        seen[wanted]++;
+        expires[number] = wanted == TP__FRESH ? expiry : expires[number];
+        random = random * 1664525u + 1013904223u;
+        ahead = random >> 24 == 0 ? 50000 - 2 * LIFE + (random >> 8) % (4 * LIFE) : ahead;
+        steady += (random >> 8) % 16;
     }
+    CHECK_GT(seen[TP__FRESH], STEPS / 4);
+    CHECK_GT(seen[TP__SEEN], STEPS / 4);
+    CHECK_GT(seen[TP__LONG_LIVED], STEPS / 100);
     tp__replay_destroy(replay);
 }
 
@@ -183,12 +310,13 @@ static void memory_is_taken_at_create_alone(void) {
     tp__replay *replay = NULL;
     for (long i = 1; i <= 4; i++) {
         tp__memory_fail_after(i);
-        CHECK_EQ(tp__replay_create(10, &replay), TP_ERR_NO_MEMORY);
+        CHECK_EQ(tp__replay_create(10, LIFE, &replay), TP_ERR_NO_MEMORY);
         CHECK(replay == NULL);
         tp__memory_fail_after(-1);
         CHECK_EQ(tp__memory_live(), live);
     }
-    CHECK_EQ(tp__replay_create(0, &replay), TP_ERR_INVALID);
+    CHECK_EQ(tp__replay_create(0, LIFE, &replay), TP_ERR_INVALID);
+    CHECK_EQ(tp__replay_create(10, 0, &replay), TP_ERR_INVALID);
     replay = make(10);
     uint64_t allocations = tp__memory_allocations();
     for (uint32_t i = 0; i < 1000; i++) {
@@ -201,6 +329,10 @@ static void memory_is_taken_at_create_alone(void) {
 }
 
 CHECK_MAIN(CASE(a_token_serves_once), CASE(every_bit_of_the_id_counts),
-    CASE(a_full_one_refuses_until_some_expire), CASE(a_clock_set_back_revives_nothing),
-    CASE(many_that_expire_together_leave_little_by_little), CASE(random_histories_fit_the_model),
-    CASE(of_many_with_one_token_one_wins), CASE(memory_is_taken_at_create_alone))
+    CASE(a_full_one_refuses_until_some_expire), CASE(a_clock_that_was_ahead_keeps_nobody_out),
+    CASE(those_used_while_it_was_ahead_stay_used), CASE(a_leap_ahead_forgets_nothing),
+    CASE(a_leap_back_costs_no_room), CASE(no_clock_takes_the_room_for_good),
+    CASE(a_step_back_revives_nothing), CASE(what_would_live_too_long_is_refused),
+    CASE(many_that_expire_together_leave_one_by_one), CASE(random_histories_fit_the_model),
+    CASE(random_clocks_fit_the_model), CASE(of_many_with_one_token_one_wins),
+    CASE(memory_is_taken_at_create_alone))

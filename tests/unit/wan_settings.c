@@ -73,6 +73,7 @@ static void standard_values_are_the_librarys(void) {
 #define SAME(member) CHECK_EQ(wan.member, library.member)
     SAME(auth);
     SAME(replay_tokens);
+    SAME(max_token_life_s);
     SAME(handshake_timeout_ms);
     SAME(max_pending);
     SAME(handshake_threads);
@@ -121,6 +122,7 @@ static void standard_values_are_the_librarys(void) {
 
 static void every_value_arrives(void) {
     REQUIRE(load("listen = 1.2.3.4:5\nauth = open\ntoken_keys = r\nused_tokens = 2048\n"
+                 "max_token_life = 90s\n"
                  "allow = 10.0.0.0/8\ndeny = 10.1.0.0/16, ::1\nbans = b\nbacklog = 9\n"
                  "accept_rate = 11\naccept_burst = 12\nconnections_per_address = 13\n"
                  "max_addresses = 2000\nhandshake_timeout = 150ms\nmax_pending = 17\n"
@@ -140,6 +142,7 @@ static void every_value_arrives(void) {
     CHECK_STR(settings.bans, "b");
     CHECK_EQ(wan.auth, TP_AUTH_OPEN);
     CHECK_EQ(wan.replay_tokens, 2048);
+    CHECK_EQ(wan.max_token_life_s, 90);
     CHECK_EQ(wan.accept_rate, 11);
     CHECK_EQ(wan.accept_burst, 12);
     CHECK_EQ(wan.connections_per_address, 13);

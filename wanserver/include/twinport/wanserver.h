@@ -65,6 +65,10 @@ typedef struct tp_wanserver_options {
     unsigned
         replay_tokens; /* tokens remembered as used until they expire, 1,024..16,777,216; when so many
                                are alive no further one is taken */
+    unsigned max_token_life_s; /* the longest from now to a token's expiry, in seconds,
+                                  1..TP_TOKEN_LIFE_MAX; one that would live longer is refused, so
+                                  that none is remembered for ever; what the login service's clock
+                                  is ahead counts as well */
 
     unsigned handshake_timeout_ms; /* from accept to READY, absolute, 100..600,000 */
     unsigned max_pending; /* connections before READY, 16..65,536; at the limit the oldest that has
@@ -97,10 +101,10 @@ typedef struct tp_wanserver_options {
 
 /* Fills in the WAN's profile: the core's defaults, and 127.0.0.1 with a free port, everybody admitted, 4,096
  * players, frames of 64 KiB, 1 MiB and 4,096 packets of queue, idle 60 s, PING at half of it, tokens,
- * 262,144 of them remembered, 10 s for a handshake, 1,024 pending, one handshake thread, 512 in its queue,
- * busy 5 s, 20 connections per second and 50 at once and 64 in all per address, 65,536 addresses, 200
- * messages per second and 400 at once, 256 KiB per second and 512 KiB at once. `private_key` and the ring
- * are yours to set. Any thread. */
+ * 262,144 of them remembered, an hour the longest life of one, 10 s for a handshake, 1,024 pending,
+ * one handshake thread, 512 in its queue, busy 5 s, 20 connections per second and 50 at once and 64
+ * in all per address, 65,536 addresses, 200 messages per second and 400 at once, 256 KiB per second
+ * and 512 KiB at once. `private_key` and the ring are yours to set. Any thread. */
 void tp_wanserver_defaults(tp_wanserver_options *options);
 
 /*
@@ -139,6 +143,7 @@ typedef struct tp_wanserver_stats {
     uint64_t foreign;        /* HELLOs with another magic, suite, mode, or zeros that are not */
     uint64_t other_version;  /* ... of another version, told so */
     uint64_t expired;        /* tokens: too old */
+    uint64_t long_lived;     /* ... that would live longer than max_token_life_s */
     uint64_t unknown_key;    /* ... with a key id that is not in the ring */
     uint64_t forged;         /* ... whose box does not open, HELLOs whose mac1 is wrong */
     uint64_t replayed;       /* ... that have been used */
