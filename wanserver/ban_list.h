@@ -21,7 +21,7 @@
 
 typedef struct tp__listed_ban {
     tp_network network;
-    unsigned line;  /* that said it */
+    unsigned line;  /* that said it first */
     uint64_t until; /* seconds since 1970, 0: for ever */
 } tp__listed_ban;
 
@@ -31,8 +31,10 @@ typedef struct tp__ban_list {
     tp__listed_ban bans[TP__BAN_LIST_MAX];
 } tp__ban_list;
 
-/* Reads the text of a list; an empty one is good. `name` is its name in messages. TP_ERR_CONFIG, with every error
- * (up to TP__REPORT_ERRORS) as a line in `report` (`room` bytes, 1 or more). On an error the list is empty. */
+/* Reads the text of a list; an empty one is good. `name` is its name in messages. TP_ERR_CONFIG,
+ * with every error (up to TP__REPORT_ERRORS) as a line in `report` (`room` bytes, 1 or more); then
+ * the list is empty. A network that is given again is no error: the longer ban counts, and with
+ * TP_OK the report has a line for each, and is empty if there is none. */
 tp_err tp__ban_list_parse(
     const char *name, const char *text, size_t size, tp__ban_list *list, char *report, size_t room);
 

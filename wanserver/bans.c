@@ -107,6 +107,17 @@ static void clear_out(tp__bans *bans, uint64_t now_ms) {
     }
 }
 
+static void clear(tp__bans *bans) {
+    memset(bans->chains, 0, sizeof bans->chains);
+    memset(bans->of_length, 0, sizeof bans->of_length);
+    bans->count = 0;
+    bans->free = 0;
+    for (uint16_t i = TP__BANS_MAX; i > 0; i--) {
+        bans->bans[i].next = bans->free;
+        bans->free = i;
+    }
+}
+
 /* ---- calls ------------------------------------------------------------------------------------ */
 
 static tp_err add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
@@ -130,18 +141,50 @@ static tp_err add(tp__bans *bans, const tp_network *network, uint64_t until_ms, 
     return TP_OK;
 }
 
-tp_err tp__bans_add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
+static bool is_network(const tp_network *network) {
     if (network->bits > BITS_OF_IP) {
-        return TP_ERR_INVALID;
+        return false;
     }
     const tp_network cut = network_of(network->ip, network->bits);
-    if (!same_network(&cut, network)) {
+    return same_network(&cut, network);
+}
+
+tp_err tp__bans_add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
+    if (!is_network(network)) {
         return TP_ERR_INVALID;
     }
     tp_mutex_lock(&bans->mutex);
     tp_err error = add(bans, network, until_ms, now_ms);
     tp_mutex_unlock(&bans->mutex);
     return error;
+}
+
+bool tp__ban_until(uint64_t seconds, uint64_t now_ms, uint64_t *until_ms) {
+    if (seconds > (UINT64_MAX - now_ms) / 1000) {
+        return false;
+    }
+    *until_ms = seconds ? now_ms + seconds * 1000 : 0;
+    return true;
+}
+
+tp_err tp__bans_replace(tp__bans *bans, const tp_ban *list, size_t count, uint64_t now_ms) {
+    uint64_t until_ms;
+    if (count > TP__BANS_MAX) {
+        return TP_ERR_FULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!is_network(&list[i].network) || !tp__ban_until(list[i].seconds, now_ms, &until_ms)) {
+            return TP_ERR_INVALID;
+        }
+    }
+    tp_mutex_lock(&bans->mutex);
+    clear(bans);
+    for (size_t i = 0; i < count; i++) { /* nothing fails: it has been looked at, and has room */
+        (void)tp__ban_until(list[i].seconds, now_ms, &until_ms);
+        (void)add(bans, &list[i].network, until_ms, now_ms);
+    }
+    tp_mutex_unlock(&bans->mutex);
+    return TP_OK;
 }
 
 bool tp__bans_lift(tp__bans *bans, const tp_network *network, uint64_t now_ms) {
@@ -188,10 +231,7 @@ tp_err tp__bans_create(tp__bans **bans) {
     if (made == NULL) {
         return TP_ERR_NO_MEMORY;
     }
-    for (uint16_t i = TP__BANS_MAX; i > 0; i--) {
-        made->bans[i].next = made->free;
-        made->free = i;
-    }
+    clear(made);
     tp_random_bytes(&made->seed, sizeof made->seed);
     tp_mutex_init(&made->mutex);
     return TP_OK;

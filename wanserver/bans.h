@@ -9,11 +9,12 @@
 #define TWINPORT_WANSERVER_BANS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#include "twinport/address.h"
+#include "twinport/wanserver.h"
 
-#define TP__BANS_MAX 4096u
+#define TP__BANS_MAX TP_WANSERVER_MAX_BANS
 
 typedef struct tp__bans tp__bans;
 
@@ -26,6 +27,12 @@ void tp__bans_destroy(tp__bans *bans);
  * banned already the new time counts. TP_ERR_INVALID (more than 128 bits, or bits set behind them),
  * TP_ERR_FULL (TP__BANS_MAX that have not expired). */
 tp_err tp__bans_add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms);
+/* Bans these networks and no others, in one go: nobody meets a part of them. Of one that is given
+ * twice the last counts. TP_ERR_INVALID (as above, or more seconds than there are), TP_ERR_FULL
+ * (more than TP__BANS_MAX); then nothing has changed. */
+tp_err tp__bans_replace(tp__bans *bans, const tp_ban *list, size_t count, uint64_t now_ms);
+/* When so many seconds are over; 0 for none, which is never. False: there are not so many. */
+bool tp__ban_until(uint64_t seconds, uint64_t now_ms, uint64_t *until_ms);
 /* False if exactly this network is not banned. */
 bool tp__bans_lift(tp__bans *bans, const tp_network *network, uint64_t now_ms);
 /* True if no network that is banned contains the address. */

@@ -12,11 +12,14 @@
 typedef struct tp__files {
     uint8_t private_key[TP_KEY_SIZE]; /* secret, like the ring */
     tp__key_ring ring;                /* empty with auth = open */
-    tp__ban_list bans;                /* those in force */
+    size_t keys;                      /* in use */
+    tp__ban_list bans;                /* as they were read last */
+    size_t bans_in_force;             /* those of them that were not over */
+    int64_t clock_ahead_ms;           /* then: the wall clock less the steady one */
 } tp__files;
 
-/* Reads them, and warns if others can read the secret ones. Their errors, each with a report; then nothing
- * secret is left. */
+/* Reads them; warns if others can read the secret ones, and of what is in them twice. Their errors,
+ * each with a report; then nothing secret is left. */
 tp_err tp__files_load(const tp__settings *settings, tp__files *files, char *report, size_t room);
 
 /* The secrets into the options, which point there. */
@@ -25,10 +28,16 @@ void tp__files_apply(const tp__files *files, tp_wanserver_options *options);
 /* Once the options have been copied. */
 void tp__files_wipe_secrets(tp__files *files);
 
-/* Has the server ban what is listed. */
-void tp__files_ban(const tp__files *files, tp_server *server);
+/* Has the server ban what is listed and not over, and nobody else. */
+void tp__files_ban(tp__files *files, tp_server *server);
 
-/* Reads ring and bans again and gives them to the server. What cannot be read stays as it was; the log says so. */
+/* The same if the wall clock was set since: for the server, bans run out by a clock that nobody
+ * sets. To be called now and then. */
+#define TP__FILES_CLOCK_MS 1000
+void tp__files_follow_clock(tp__files *files, tp_server *server);
+
+/* Reads ring and bans again and gives them to the server. What cannot be read, or has a line that
+ * is wrong, stays as it was; the log says so, and how many there are and were. */
 void tp__files_reload(const tp__settings *settings, tp__files *files, tp_server *server);
 
 #endif

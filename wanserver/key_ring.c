@@ -4,6 +4,7 @@
  */
 #include "wanserver/key_ring.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/report.h"
@@ -11,11 +12,14 @@
 #include "wanserver/lines.h"
 #include "wanserver/text_file.h"
 
+#define WARNINGS_ROOM 4096u
+
 typedef struct reader {
     const char *name;
     tp__key_ring *ring;
     unsigned given[TP__KEY_RING_MAX]; /* the line that gave an id first, or 0 */
     tp__report report;
+    tp__report warnings;
 } reader;
 
 static bool read_key(tp__word word, uint8_t key[TP_KEY_SIZE]) {
@@ -33,6 +37,19 @@ static bool is_zero(const uint8_t key[TP_KEY_SIZE]) {
     return bits == 0;
 }
 
+/* The same line again does no harm; another key with the same id would be either. */
+static void take_again(reader *in, unsigned line, unsigned id, const uint8_t key[TP_KEY_SIZE]) {
+    if (memcmp(tp__key_ring_find(in->ring, id)->key, key, TP_KEY_SIZE) == 0) {
+        tp__report_error(&in->warnings,
+            "%s:%u: id %u is given again, with the same key: line %u has it", in->name, line, id,
+            in->given[id]);
+    } else {
+        tp__report_error(&in->report,
+            "%s:%u: id %u is given again: expected once, and line %u has it with another key",
+            in->name, line, id, in->given[id]);
+    }
+}
+
 static void take_line(reader *in, unsigned line, const tp__word *words, size_t count) {
     tp_token_key *one = &in->ring->keys[in->ring->count];
     unsigned long long id;
@@ -42,9 +59,7 @@ static void take_line(reader *in, unsigned line, const tp__word *words, size_t c
             "%s:%u: expected an id from 0 to %u and a key of %u hexadecimal digits", in->name, line,
             TP__KEY_RING_MAX - 1, 2 * TP_KEY_SIZE);
     } else if (in->given[id] != 0) {
-        tp__report_error(&in->report,
-            "%s:%u: id %u is given again: expected once, and line %u has it", in->name, line,
-            (unsigned)id, in->given[id]);
+        take_again(in, line, (unsigned)id, one->key);
     } else if (is_zero(one->key)) {
         tp__report_error(&in->report,
             "%s:%u: the key of id %u is zero: expected a random one, as tp-token --new-key makes",
@@ -73,32 +88,35 @@ static void take_lines(reader *in, const char *text, size_t size) {
     }
 }
 
-static void parse(reader *in, const char *text, size_t size) {
-    take_lines(in, text, size);
-    if (in->report.errors > 0) {
-        tp__key_ring_wipe(in->ring);
-    }
-}
-
 tp_err tp__key_ring_parse(const char *name, const char *text, size_t size, tp__key_ring *ring,
     char *report, size_t room) {
-    reader in = {.name = name, .ring = ring, .report = tp__report_begin(report, room)};
+    char warnings[WARNINGS_ROOM];
+    reader in = {.name = name,
+        .ring = ring,
+        .report = tp__report_begin(report, room),
+        .warnings = tp__report_begin(warnings, sizeof warnings)};
     ring->count = 0;
-    parse(&in, text, size);
-    return tp__report_end(&in.report);
+    take_lines(&in, text, size);
+    if (in.report.errors > 0) {
+        tp__key_ring_wipe(ring);
+        return tp__report_end(&in.report);
+    }
+    tp__report_end_warnings(&in.warnings);
+    (void)snprintf(report, room, "%s", warnings);
+    return TP_OK;
 }
 
 tp_err tp__key_ring_load(const char *path, tp__key_ring *ring, char *report, size_t room) {
-    reader in = {.name = path, .ring = ring, .report = tp__report_begin(report, room)};
+    tp__report wrong = tp__report_begin(report, room);
     tp__text_file file;
     ring->count = 0;
-    tp_err error = tp__text_file_load(path, TP__KEY_RING_MAX_FILE, &file, &in.report);
+    tp_err error = tp__text_file_load(path, TP__KEY_RING_MAX_FILE, &file, &wrong);
     if (error) {
         return error;
     }
-    parse(&in, file.text, file.size);
+    error = tp__key_ring_parse(path, file.text, file.size, ring, report, room);
     tp__text_file_free(&file);
-    return tp__report_end(&in.report);
+    return error;
 }
 
 const tp_token_key *tp__key_ring_find(const tp__key_ring *ring, unsigned id) {

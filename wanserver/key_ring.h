@@ -25,8 +25,10 @@ typedef struct tp__key_ring {
 } tp__key_ring;
 
 /* Reads the text of a ring. `name` is its name in messages. TP_ERR_CONFIG, with every error (up to
- * TP__REPORT_ERRORS) as a line `NAME:LINE: what is wrong` in `report` (`room` bytes, 1 or more); a ring
- * without a key is one. No message quotes a key. On an error the ring is empty and wiped. */
+ * TP__REPORT_ERRORS) as a line `NAME:LINE: what is wrong` in `report` (`room` bytes, 1 or more); a
+ * ring without a key is one, and so is an id with two keys. An id that is given again with the same
+ * key is none: with TP_OK the report has a line for each, and is empty if there is none. No message
+ * quotes a key. On an error the ring is empty and wiped. */
 tp_err tp__key_ring_parse(
     const char *name, const char *text, size_t size, tp__key_ring *ring, char *report, size_t room);
 

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "core/report.h"
+
 static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\r';
 }
@@ -42,7 +44,9 @@ size_t tp__lines_next(tp__lines *lines, tp__word *words, size_t room) {
         const char *end = memchr(begin, '\n', (size_t)(lines->end - begin));
         lines->at = end == NULL ? lines->end : end + 1;
         lines->number++;
-        count = split(begin, end == NULL ? lines->end : end, words, room);
+        end = end == NULL ? lines->end : end;
+        lines->line = (tp__word){.text = begin, .length = (size_t)(end - begin)};
+        count = split(begin, end, words, room);
     }
     return count;
 }
@@ -70,4 +74,20 @@ bool tp__word_copy(tp__word word, char *text, size_t room) {
     memcpy(text, word.text, word.length);
     text[word.length] = '\0';
     return true;
+}
+
+const char *tp__word_quoted(tp__word word, char *text) {
+    char copy[TP__QUOTED_TEXT + 1]; /* one more than is quoted: so it is seen that there is more */
+    while (word.length > 0 && is_blank(word.text[word.length - 1])) {
+        word.length--;
+    }
+    size_t length = word.length < sizeof copy - 1 ? word.length : sizeof copy - 1;
+    for (size_t i = 0; i < length; i++) {
+        copy[i] = word.text[i];
+        if (copy[i] == '\0') {
+            copy[i] = '?';
+        }
+    }
+    copy[length] = '\0';
+    return tp__quoted(copy, text);
 }

@@ -8,16 +8,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef struct tp__lines {
-    const char *at;
-    const char *end;
-    unsigned number; /* of the line read last, from 1 */
-} tp__lines;
-
 typedef struct tp__word {
     const char *text; /* without an end of its own */
     size_t length;
 } tp__word;
+
+typedef struct tp__lines {
+    const char *at;
+    const char *end;
+    unsigned number; /* of the line read last, from 1 */
+    tp__word line;   /* all of it, but for its end */
+} tp__lines;
 
 tp__lines tp__lines_of(const char *text, size_t size);
 
@@ -30,5 +31,9 @@ bool tp__word_number(tp__word word, unsigned long long most, unsigned long long 
 
 /* Copies a word with a NUL behind it. False if it has no room. */
 bool tp__word_copy(tp__word word, char *text, size_t room);
+
+/* What was written, fit to be quoted in a message, as tp__quoted(): not for lines with secrets.
+ * Returns `text`, of TP__QUOTED_TEXT bytes. */
+const char *tp__word_quoted(tp__word word, char *text);
 
 #endif

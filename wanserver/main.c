@@ -162,9 +162,14 @@ static void destroy(program *it) {
 }
 
 static void wait_for_stop(program *it) {
-    while (tp_process_wait(-1) != TP_PROCESS_STOP) {
-        tp__program_reopen_log();
-        tp__files_reload(&it->settings, &it->files, it->server);
+    tp_process_event event;
+    while ((event = tp_process_wait(TP__FILES_CLOCK_MS)) != TP_PROCESS_STOP) {
+        if (event == TP_PROCESS_RELOAD) {
+            tp__program_reopen_log();
+            tp__files_reload(&it->settings, &it->files, it->server);
+        } else {
+            tp__files_follow_clock(&it->files, it->server);
+        }
     }
 }
 

@@ -54,7 +54,8 @@ static const tp__setting settings_table[] = {
         "Who may not, even if allowed above. Empty: nobody."},
     {"bans", TP__SETTING_TEXT, AT(bans), 0, TP__PATH_MAX, NULL, "", NULL,
         "A file of more of them, up to 4,096: a line for each network, perhaps with the time until\n"
-        "when, in seconds since 1970. Read again at SIGHUP, too; who is banned then is sent away."},
+        "when, in seconds since 1970. Read again at SIGHUP, too; who is banned then is sent away.\n"
+        "A network given twice is warned of; a line that is wrong leaves everything as it was."},
     {"backlog", TP__SETTING_COUNT, AT(server.backlog), 1, 65535, NULL, "1024", NULL,
         "Connections that may wait to be accepted."},
     {"accept_rate", TP__SETTING_COUNT, AT(accept_rate), 0, 1000000, NULL, "20", NULL,

@@ -183,6 +183,9 @@ static int mint(const arguments *given) {
         tp__program_say_report(report);
         return 2;
     }
+    if (report[0] != '\0') {
+        tp__program_say_report(report); /* what is in it twice */
+    }
     const tp_token_key *key = tp__key_ring_find(&ring, (unsigned)id);
     int code = key != NULL ? print_token(key, given->ttl, server_key, &identity)
                            : wrong("--key-id: the key ring has no such key");

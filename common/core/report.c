@@ -35,11 +35,19 @@ void tp__report_error(tp__report *report, const char *format, ...) {
     va_end(arguments);
 }
 
-tp_err tp__report_end(tp__report *report) {
+static void say_how_many_more(tp__report *report, const char *of_what) {
     if (report->errors > TP__REPORT_ERRORS) {
         move_on(report, snprintf(report->text + report->used, report->room - report->used,
-                            "\nand %u more errors", report->errors - TP__REPORT_ERRORS));
+                            "\nand %u more %s", report->errors - TP__REPORT_ERRORS, of_what));
     }
+}
+
+void tp__report_end_warnings(tp__report *report) {
+    say_how_many_more(report, "warnings");
+}
+
+tp_err tp__report_end(tp__report *report) {
+    say_how_many_more(report, "errors");
     return report->errors == 0 ? TP_OK : TP_ERR_CONFIG;
 }
 

@@ -31,5 +31,7 @@ tp__report tp__report_begin(char *text, size_t room);
 TP_PRINTF(2, 3) void tp__report_error(tp__report *report, const char *format, ...);
 /* Says how many were only counted. TP_OK if there was no error, else TP_ERR_CONFIG. */
 tp_err tp__report_end(tp__report *report);
+/* The same for what is no error, and was added like one. */
+void tp__report_end_warnings(tp__report *report);
 
 #endif

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     tp_err error = tp__ban_list_parse("fuzz", text, size, &list, report, room);
     REQUIRE(error == TP_OK || error == TP_ERR_CONFIG);
     REQUIRE(memchr(report, '\0', room) != NULL);
-    REQUIRE(room == 1 || (report[0] == '\0') == (error == TP_OK));
+    REQUIRE(room == 1 || error == TP_OK || report[0] != '\0');
     if (error == TP_OK) {
         check_accepted();
     } else {

@@ -117,10 +117,10 @@ def case_bad_files_are_named_with_their_lines():
     secret = os.urandom(32).hex()
     for name, text, wanted in (
             ("key_file", f"{secret}0\n", "is no private key"),
-            ("token_keys", f"# a ring\n1 {secret}\n1 {secret}\n", ":3: id 1 is given again"),
+            ("token_keys", f"# a ring\n1 {secret}\n1 {secret[::-1]}\n", ":3: id 1 is given again"),
             ("token_keys", f"1 {secret}0\n", ":1: expected an id from 0 to 255 and a key"),
             ("token_keys", "", ":1: no key is given"),
-            ("bans", "10.0.0.1\n10.0.0.1/8\n", ":2: expected a network")):
+            ("bans", "10.0.0.1\n10.0.0.1/8\n", ":2: '10.0.0.1/8': expected a network")):
         path = system_path(write_file(text, "." + name))
         lines = [line for line in good.splitlines() if not line.startswith(name)]
         program = check("\n".join(lines + [f"{name} = {path}"]) + "\n")
@@ -131,6 +131,18 @@ def case_bad_files_are_named_with_their_lines():
         program = check("\n".join(lines + [f"{name} = {missing}"]) + "\n")
         expect_equal(program.code, 2, f"exit code\n{program.said()}")
         says(program, "^" + re.escape(missing) + ": cannot be opened")
+
+
+def case_what_is_given_twice_is_warned_of():
+    secret = os.urandom(32).hex()
+    ring = system_path(write_file(f"1 {secret}\n2 {secret}\n1 {secret}\n", ".ring"))
+    bans = system_path(write_file("10.0.0.1\n10.0.0.1\n", ".bans"))
+    lines = [line for line in good_files().splitlines() if not line.startswith("token_keys")]
+    program = check("\n".join(lines + [f"token_keys = {ring}", f"bans = {bans}"]) + "\n")
+    expect_equal(program.code, 0, f"exit code\n{program.said()}")
+    says(program, "warning +" + re.escape(ring) + ":3: id 1 is given again, with the same key")
+    says(program, "warning +" + re.escape(bans) + ":2: is given again")
+    expect(secret not in program.said(), "no key is quoted")
 
 
 def case_values_that_do_not_fit_each_other():
@@ -296,6 +308,18 @@ def case_tokens_that_cannot_be():
         expect(secret not in program.said(), "no key is quoted")
 
 
+def case_a_long_life_is_warned_of():
+    public = public_of(os.urandom(32))
+    secret = os.urandom(32).hex()
+    ring = write_file(f"1 {secret}\n1 {secret}\n", ".ring")
+    for ttl, warned in (("3600", False), ("3601", True)):
+        program = mint_by_tool(ring, 1, public, 1, ttl)
+        expect_equal((program.code, len(program.lines)), (0, 2), program.said())
+        said = any("max_token_life" in line for line in program.errors)
+        expect_equal(said, warned, f"what is said of --ttl {ttl}")
+        says(program, ":2: id 1 is given again")
+
+
 def case_output_that_does_not_get_out_is_no_success():
     if not os.path.exists("/dev/full") or WINDOWS:
         skip("there is no /dev/full")
@@ -395,10 +419,17 @@ def case_bans():
             expect(not gate.lets_in(gate.mint()), "and does not come back")
             rewrite(bans, "127.0.0.0/8\nnobody\n")
             read_again(gate, "bans", "not read again")
+            path = re.escape(system_path(bans))
+            gate.wait_for(path + ":2: 'nobody': expected a network", errors=True)
             expect(not gate.lets_in(gate.mint()), "a list that is wrong changes nothing")
-            rewrite(bans, "10.0.0.0/8\n")
+            rewrite(bans, "10.0.0.0/8\n10.0.0.0/8\n")
             read_again(gate, "bans")
+            gate.wait_for("warning +" + path + ":2: is given again", errors=True)
             expect(gate.lets_in(gate.mint()), "lifted")
+            expect(not any("NOBODY" in line for line in gate.errors), gate.said())
+            rewrite(bans, "")
+            read_again(gate, "bans")
+            gate.wait_for(r"warning +bans: NOBODY IS BANNED ANY MORE .before: 1", errors=True)
         gate.finish()
     with Gate(f"bans = {system_path(write_file('127.0.0.1', '.bans'))}") as gate:
         expect(not gate.lets_in(gate.mint()), "banned from the start")

@@ -43,16 +43,19 @@ static void wrong_lines_are_named(void) {
         const char *text;
         const char *wanted;
     } wrong[] = {
-        {"10.0.0.1\nnobody\n", "bans:2: expected a network"},
-        {"10.0.0.1/8\n", "bans:1: expected a network"},
-        {"10.0.0.1 soon\n", "bans:1: expected a network"},
-        {"10.0.0.1 -1\n", "bans:1: expected a network"},
-        {"10.0.0.1 18446744073709551616\n", "bans:1: expected a network"},
-        {"10.0.0.1 1 2\n", "bans:1: expected a network"},
-        {"1111111111111111111111111111111111111111111111111111111111111111111\n",
-            "bans:1: expected a network"},
-        {"::1\n10.0.0.1\n::1 5\n", "bans:3: is given again: expected once, and line 1 has it"},
-        {"10.0.0.1\n::ffff:10.0.0.1\n", "bans:2: is given again"},
+        {"10.0.0.1\nnobody\n", "bans:2: 'nobody': expected a network"},
+        {"10.0.0.1/8\r\n", "bans:1: '10.0.0.1/8': expected a network"},
+        {" 10.0.0.1\tsoon # \n", "bans:1: ' 10.0.0.1?soon #': expected a network"},
+        {"10.0.0.1 -1\n", "bans:1: '10.0.0.1 -1': expected a network"},
+        {"10.0.0.1 18446744073709551616", "bans:1: '10.0.0.1 18446744073709551616': expected a"},
+        {"10.0.0.1 1 2\n", "bans:1: '10.0.0.1 1 2': expected a network"},
+        {"111111111111111111111111111111111111111111111111111111111111111\n",
+            "bans:1: '111111111111111111111111111111111111111111111111111111111111111': expected "
+            "a"},
+        {"1111111111111111111111111111111111111111111111111111111111111111\n",
+            "bans:1: '111111111111111111111111111111111111111111111111111111111111...': expected "
+            "a"},
+        {"::1\n::1\nnobody\n", "bans:3: 'nobody': expected a network"}, /* of errors alone */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK_EQ(parse(wrong[i].text), TP_ERR_CONFIG);
@@ -67,6 +70,27 @@ static void a_zero_byte_is_no_end(void) {
     static const char text[] = "10.0.0.1\0x\n";
     CHECK_EQ(tp__ban_list_parse("bans", text, sizeof text - 1, &list, report, sizeof report),
         TP_ERR_CONFIG);
+    CHECK(strstr(report, "'10.0.0.1?x'") != NULL);
+}
+
+/* The longest ban counts, in whatever order they come. */
+static void a_network_twice_is_warned_of(void) {
+    CHECK_EQ(parse("::1 7\n10.0.0.1\n::1 5\n::ffff:10.0.0.1 9\n::1 8\n::2 6\n::2\n"), TP_OK);
+    CHECK_STR(report, "bans:3: is given again: line 1 has it; the longer ban counts\n"
+                      "bans:4: is given again: line 2 has it; the longer ban counts\n"
+                      "bans:5: is given again: line 1 has it; the longer ban counts\n"
+                      "bans:7: is given again: line 6 has it; the longer ban counts");
+    REQUIRE(list.count == 3);
+    check_ban(0, "::1", 8, 1);
+    check_ban(1, "::2", 0, 6);
+    check_ban(2, "10.0.0.1", 0, 2);
+    CHECK_EQ(parse("::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n"), TP_OK);
+    CHECK(strstr(report, "bans:9: is given again") != NULL);
+    CHECK(strstr(report, "bans:10:") == NULL);
+    CHECK(strstr(report, "\nand 2 more warnings") != NULL);
+    CHECK_EQ(list.count, 1);
+    CHECK_EQ(parse("::1\n"), TP_OK);
+    CHECK_STR(report, "");
 }
 
 static void there_are_so_many_and_no_more(void) {
@@ -84,6 +108,10 @@ static void there_are_so_many_and_no_more(void) {
     (void)snprintf(text + size, sizeof text - size, "11.0.0.1\n");
     CHECK_EQ(parse(text), TP_ERR_CONFIG);
     CHECK_STR(report, "bans:4097: is one too many: expected at most 4096 networks");
+    (void)snprintf(text + size, sizeof text - size, "10.0.0.1 \n"); /* no other one */
+    CHECK_EQ(parse(text), TP_OK);
+    CHECK_EQ(list.count, TP__BAN_LIST_MAX);
+    CHECK(strstr(report, "bans:4097: is given again: line ") != NULL);
 }
 
 static void files_are_read(void) {
@@ -109,4 +137,4 @@ static void files_are_read(void) {
 }
 
 CHECK_MAIN(CASE(bans_are_read_in_order), CASE(wrong_lines_are_named), CASE(a_zero_byte_is_no_end),
-    CASE(there_are_so_many_and_no_more), CASE(files_are_read))
+    CASE(a_network_twice_is_warned_of), CASE(there_are_so_many_and_no_more), CASE(files_are_read))

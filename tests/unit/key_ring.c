@@ -105,7 +105,8 @@ static void wrong_lines_are_named(void) {
         {"$\n", "ring:1: expected an id"},
         {"1 $0\n", "ring:1: expected an id"},
         {"1 $ $\n", "ring:1: expected an id"},
-        {"1 $\n2 $\n1 $\n", "ring:3: id 1 is given again: expected once, and line 1 has it"},
+        {"1 $\n1 $\n",
+            "ring:2: id 1 is given again: expected once, and line 1 has it with another"},
         {"1 0000000000000000000000000000000000000000000000000000000000000000\n",
             "ring:1: the key of id 1 is zero"},
         {"1 000000000000000000000000000000000000000000000000000000000000000g\n",
@@ -127,6 +128,20 @@ static void wrong_lines_are_named(void) {
     CHECK(is_wiped());
 }
 
+/* It does no harm; but whoever wrote it should know. */
+static void a_key_twice_is_warned_of(void) {
+    draw_keys();
+    CHECK_EQ(parse(with_keys("1 $\n2 $\n\n1 $\n", a, b)), TP_OK);
+    CHECK_STR(report, "ring:4: id 1 is given again, with the same key: line 1 has it");
+    CHECK_EQ(ring.count, 2);
+    check_key(1, a);
+    check_key(2, b);
+    CHECK_EQ(parse(with_keys("1 $\n2 $\n1 $\n1 $\n", a, b)), TP_ERR_CONFIG);
+    CHECK_STR(
+        report, "ring:4: id 1 is given again: expected once, and line 1 has it with another key");
+    CHECK(is_wiped());
+}
+
 static void every_id_has_its_key(void) {
     static char text[TP__KEY_RING_MAX * (TP_KEY_TEXT + 8) + TP_KEY_TEXT + 8];
     static char keys[TP__KEY_RING_MAX][TP_KEY_TEXT];
@@ -143,7 +158,8 @@ static void every_id_has_its_key(void) {
     draw(a);
     (void)snprintf(text + size, sizeof text - size, "3 %s\n", a);
     CHECK_EQ(parse(text), TP_ERR_CONFIG);
-    CHECK_STR(report, "ring:257: id 3 is given again: expected once, and line 4 has it");
+    CHECK_STR(
+        report, "ring:257: id 3 is given again: expected once, and line 4 has it with another key");
     CHECK(is_wiped());
 }
 
@@ -208,5 +224,5 @@ static void files_are_read(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(keys_are_read), CASE(wrong_lines_are_named), CASE(every_id_has_its_key),
-    CASE(a_zero_byte_is_no_end), CASE(files_are_read))
+CHECK_MAIN(CASE(keys_are_read), CASE(wrong_lines_are_named), CASE(a_key_twice_is_warned_of),
+    CASE(every_id_has_its_key), CASE(a_zero_byte_is_no_end), CASE(files_are_read))

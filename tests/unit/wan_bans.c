@@ -161,6 +161,46 @@ static void they_make_room_wherever_they_are(void) {
     tp__bans_destroy(bans);
 }
 
+static void they_are_replaced_as_a_whole(void) {
+    tp__bans *bans = make();
+    CHECK_EQ(add(bans, "10.0.0.0/8", 0, 0), TP_OK);
+    CHECK_EQ(add(bans, "11.0.0.0/16", 1000, 0), TP_OK);
+    tp_ban list[] = {{.network = network("11.0.0.0/16"), .seconds = 4},
+        {.network = network("12.0.0.1"), .seconds = 8},
+        {.network = network("12.0.0.1"), .seconds = 6}, {.network = network("::1")}};
+    list[3].network.bits = 129;
+    CHECK_EQ(tp__bans_replace(bans, list, 4, 1000), TP_ERR_INVALID);
+    list[3] = (tp_ban){.network = network("::1"), .seconds = UINT64_MAX / 1000};
+    CHECK_EQ(tp__bans_replace(bans, list, 4, 1000), TP_ERR_INVALID);
+    CHECK(!admits(bans, "10.0.0.1", 0));
+    CHECK(admits(bans, "12.0.0.1", 0));
+
+    CHECK_EQ(tp__bans_replace(bans, list, 3, 1000), TP_OK);
+    CHECK_EQ(tp__bans_count(bans), 2);
+    CHECK(admits(bans, "10.0.0.1", 0));
+    CHECK(!admits(bans, "11.0.0.1", 4999));
+    CHECK(!admits(bans, "12.0.0.1", 6999));
+    CHECK(admits(bans, "12.0.0.1", 7000)); /* the last word counts */
+    CHECK(admits(bans, "11.0.0.1", 5000));
+    CHECK_EQ(tp__bans_count(bans), 0);
+
+    static tp_ban many[TP__BANS_MAX + 1];
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i <= TP__BANS_MAX; i++) {
+            many[i] = (tp_ban){.network = nth(round * 100 + i)};
+        }
+        CHECK_EQ(tp__bans_replace(bans, many, TP__BANS_MAX + 1, 0), TP_ERR_FULL);
+        CHECK_EQ(tp__bans_replace(bans, many, TP__BANS_MAX, 0), TP_OK);
+        CHECK_EQ(tp__bans_count(bans), TP__BANS_MAX);
+        const tp_network more = nth(round * 100 + TP__BANS_MAX);
+        CHECK_EQ(tp__bans_add(bans, &more, 0, 0), TP_ERR_FULL);
+    }
+    CHECK_EQ(tp__bans_replace(bans, NULL, 0, 0), TP_OK);
+    CHECK_EQ(tp__bans_count(bans), 0);
+    CHECK(admits(bans, "10.0.0.1", 0));
+    tp__bans_destroy(bans);
+}
+
 /* ---- against a model ---------------------------------------------------------------------- */
 
 enum { NETWORKS = 60, STEPS = 40000 };
@@ -260,5 +300,6 @@ static void memory_is_taken_at_create_alone(void) {
 
 CHECK_MAIN(CASE(networks_are_banned), CASE(they_are_lifted), CASE(they_expire),
     CASE(what_is_no_network_is_refused), CASE(there_are_so_many_and_no_more),
-    CASE(they_make_room_wherever_they_are), CASE(random_histories_fit_the_model),
-    CASE(threads_share_them), CASE(memory_is_taken_at_create_alone))
+    CASE(they_make_room_wherever_they_are), CASE(they_are_replaced_as_a_whole),
+    CASE(random_histories_fit_the_model), CASE(threads_share_them),
+    CASE(memory_is_taken_at_create_alone))

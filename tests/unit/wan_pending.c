@@ -418,6 +418,33 @@ static void a_ban_ends_who_is_there_and_keeps_out_who_comes(void) {
     wan_stage_close(&stage);
 }
 
+static void bans_are_set_as_a_whole(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    tp_ban bans[] = {{.seconds = 3600}, {.seconds = 0}};
+    REQUIRE(tp_network_parse("10.0.0.0/8", &bans[0].network) == TP_OK);
+    REQUIRE(tp_network_parse("127.0.0.0/8", &bans[1].network) == TP_OK);
+    wan_peer *player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    tp_server *server = stage.base.server;
+
+    bans[0].seconds = UINT64_MAX;
+    CHECK_EQ(tp_wanserver_set_bans(server, bans, 2), TP_ERR_INVALID);
+    bans[0].seconds = 3600;
+    CHECK_EQ(tp_wanserver_set_bans(server, NULL, 1), TP_ERR_INVALID);
+    CHECK_EQ(tp_wanserver_set_bans(server, bans, TP_WANSERVER_MAX_BANS + 1), TP_ERR_FULL);
+    CHECK_EQ(tp_wanserver_set_bans(server, bans, 1), TP_OK);
+    wan_check_echo(player, "not me");
+    CHECK_EQ(tp_wanserver_set_bans(server, bans, 2), TP_OK);
+    CHECK_EQ(wan_receive_close(player), TP_CLOSE_KICKED);
+    wan_close(player, false);
+    be_turned_away();
+    CHECK_EQ(tp_wanserver_set_bans(server, NULL, 0), TP_OK);
+    CHECK(!tp_wanserver_lift_ban(server, &bans[0].network));
+    player = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+    wan_leave(player);
+    wan_stage_close(&stage);
+}
+
 /* The deadline of one that joins is over a moment before it has joined: then too it is met, as one that has
  * begun. */
 static void a_ban_meets_who_is_joining(void) {
@@ -508,8 +535,8 @@ CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_r
     CASE(silent_ones_make_room_oldest_first), CASE(who_has_said_hello_stays),
     CASE(who_makes_room_may_come_again_with_the_same_token),
     CASE(who_says_too_much_before_ready_is_cut_in_silence),
-    CASE(who_was_told_full_may_say_what_it_likes),
-    CASE(they_go_in_any_order), CASE(who_goes_does_not_change_the_order),
-    CASE(addresses_have_as_many_connections_as_they_may), CASE(the_handler_is_asked_last),
-    CASE(a_storm_is_limited_by_rate), CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),
+    CASE(who_was_told_full_may_say_what_it_likes), CASE(they_go_in_any_order),
+    CASE(who_goes_does_not_change_the_order), CASE(addresses_have_as_many_connections_as_they_may),
+    CASE(the_handler_is_asked_last), CASE(a_storm_is_limited_by_rate),
+    CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes), CASE(bans_are_set_as_a_whole),
     CASE(a_ban_meets_who_is_joining), CASE(who_finds_the_queue_full_is_told_to_come_again))

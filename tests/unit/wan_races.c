@@ -62,6 +62,8 @@ static void meddle(void *argument) {
         (void)tp_wanserver_set_token_keys(stage.base.server, stage.ring, 2);
         (void)tp_wanserver_ban(stage.base.server, &elsewhere, turn % 2);
         (void)tp_wanserver_lift_ban(stage.base.server, &elsewhere);
+        const tp_ban all = {.network = elsewhere, .seconds = turn % 2};
+        (void)tp_wanserver_set_bans(stage.base.server, &all, turn % 3 > 0);
         if (turn % 16 == 3) {
             tp_server_disconnect(stage.base.server, session);
         } else if (turn % 16 == 7) {

@@ -215,6 +215,7 @@ static void other_servers_are_told_apart(void) {
     CHECK_EQ(tp_wanserver_set_token_keys(lan.server, &key, 1), TP_ERR_INVALID);
     CHECK_EQ(tp_wanserver_ban(lan.server, &network, 1), TP_ERR_INVALID);
     CHECK(!tp_wanserver_lift_ban(lan.server, &network));
+    CHECK_EQ(tp_wanserver_set_bans(lan.server, NULL, 0), TP_ERR_INVALID);
     tp_wanserver_get_stats(lan.server, &stats);
     CHECK_EQ(stats.pending, 99);
     tp_server_destroy(lan.server);

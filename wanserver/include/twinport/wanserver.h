@@ -130,6 +130,17 @@ tp_err tp_wanserver_set_token_keys(tp_server *server, const tp_token_key *keys, 
 tp_err tp_wanserver_ban(tp_server *server, const tp_network *network, uint64_t seconds);
 bool tp_wanserver_lift_ban(tp_server *server, const tp_network *network);
 
+typedef struct tp_ban {
+    tp_network network;
+    uint64_t seconds; /* from now; 0: until it is lifted */
+} tp_ban;
+
+/* Makes these `count` bans (0..TP_WANSERVER_MAX_BANS) all there are, in one go: what is not among
+ * them is lifted, of a network given twice the last counts, and sessions that are banned now end
+ * with CLOSE `kicked`. The sessions are walked once, however many bans there are. Copied.
+ * TP_ERR_INVALID as above, TP_ERR_FULL: then nothing has changed. Any thread. */
+tp_err tp_wanserver_set_bans(tp_server *server, const tp_ban *bans, size_t count);
+
 typedef struct tp_wanserver_stats {
     size_t size;             /* sizeof(tp_wanserver_stats), set by the caller */
     uint64_t pending;        /* connections before READY, now */
