@@ -25,8 +25,9 @@ static void say_listening(tp__hub *hub, unsigned workers) {
     tp_server *server = tp__hub_server(hub);
     tp_address address = tp_server_address(server);
     char text[TP_ADDRESS_TEXT];
-    tp__program_print("lanserver: listening on %s (io %s, workers %u)\n", tp_address_format(&address, text),
-        tp_server_io(server), workers ? workers : tp_processor_count());
+    tp__program_print("lanserver: listening on %s (io %s, workers %u)\n",
+        tp_address_format(&address, text), tp_server_io(server),
+        workers ? workers : tp_processor_count());
 }
 
 static void say_account(tp__hub *hub) {

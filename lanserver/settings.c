@@ -75,8 +75,8 @@ static const tp__setting settings_table[] = {
         "Silence after which a session is sent PING. 0: never; else at least 100ms, and less than\n"
         "idle_timeout."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
-        "At the end: time for confirmations to come, and for queues to empty; both together take 2s\n"
-        "more at most."},
+        "At the end: time for confirmations to come, and for queues to empty; both together take\n"
+        "2s more at most."},
 
     {"hello_timeout", TP__SETTING_TIME, AT(hello_timeout), 100, 600000, NULL, "5s", NULL,
         "A session must say HELLO within this time."},
@@ -129,8 +129,8 @@ tp_err tp__arguments_read(
 void tp__arguments_print_help(FILE *file) {
     fputs("usage: lanserver [options]\n\n"
           "The bus of a LAN: services connect to it with lanclient and send each other messages.\n"
-          "Ctrl-C or SIGTERM ends it gently, a second one at once; SIGHUP has it open its log file\n"
-          "again.\n\n",
+          "Ctrl-C or SIGTERM ends it gently, a second one at once; SIGHUP has it open its log\n"
+          "file again.\n\n",
         file);
     tp__options_print_help(arguments_table, ARGUMENTS, file);
 }

@@ -78,8 +78,9 @@ static void say_listening(const program *it) {
     tp_address address = tp_server_address(it->server);
     unsigned workers = it->options.server.workers;
     char text[TP_ADDRESS_TEXT];
-    tp__program_print("%s: listening on %s (io %s, workers %u)\n", name, tp_address_format(&address, text),
-        tp_server_io(it->server), workers ? workers : tp_processor_count());
+    tp__program_print("%s: listening on %s (io %s, workers %u)\n", name,
+        tp_address_format(&address, text), tp_server_io(it->server),
+        workers ? workers : tp_processor_count());
 }
 
 static void warn_if_open(const tp__settings *settings) {

@@ -206,9 +206,8 @@ void tp__arguments_print_help(FILE *file) {
           "       wanserver --show-key FILE\n\n"
           "The gate: players connect to it over the Internet, and it passes what they say to a "
           "service on\n"
-          "lanserver's bus, and back. Ctrl-C or SIGTERM ends it gently, a second one at once; SIGHUP "
-          "has it\n"
-          "open its log file and read its key ring and bans again.\n\n",
+          "lanserver's bus, and back. Ctrl-C or SIGTERM ends it gently, a second one at once;\n"
+          "SIGHUP has it open its log file and read its key ring and bans again.\n\n",
         file);
     tp__options_print_help(arguments_table, ARGUMENTS, file);
 }

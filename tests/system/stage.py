@@ -94,7 +94,8 @@ class Program:
         read = [pair for pair in ((self.process.stdout, self.lines),
                                   (self.process.stderr, self.errors)) if pair[0]]
         self._open = len(read)
-        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in read]
+        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True)
+                         for pair in read]
         for reader in self._readers:
             reader.start()
 

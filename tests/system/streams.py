@@ -274,11 +274,11 @@ def case_a_stop_with_everything_hung_is_in_time():
     def check(_name, program_of):
         with Pipe() as pipe:
             pipe.fill()
-            with program_of("drain_timeout = 5s", stdout=pipe.writer, stderr=pipe.writer) as program:
-                with Hung(program):
-                    annoy(program)
-                    code = ends(program, STOP_SECONDS * FACTOR, leaving=False)
-                    expect_equal(code, 0, "exit code")
+            with program_of("drain_timeout = 5s", stdout=pipe.writer,
+                            stderr=pipe.writer) as program, Hung(program):
+                annoy(program)
+                code = ends(program, STOP_SECONDS * FACTOR, leaving=False)
+                expect_equal(code, 0, "exit code")
     each(check)
 
 

@@ -7,7 +7,7 @@
 #include "os/thread.h"
 #include "twinport/log.h"
 
-/* ---- the writes of log_output.c --------------------------------------------------------------- */
+/* ---- the writes of log_output.c -------------------------------------------------------------- */
 
 static tp_mutex mutex;
 static tp_condition changed;
@@ -29,7 +29,7 @@ tp_err faulty_stream_write(
     return tp_stream_write(stream, bytes, size, patience_ms, written);
 }
 
-/* ---- reopening -------------------------------------------------------------------------------- */
+/* ---- reopening ------------------------------------------------------------------------------- */
 
 static char name[64];
 static char old_name[80];
@@ -105,7 +105,7 @@ static void without_a_file_there_is_nothing_to_open(void) {
     CHECK_EQ(in_sink, TP_ERR_STATE);
 }
 
-/* ---- an output that hangs --------------------------------------------------------------------- */
+/* ---- an output that hangs -------------------------------------------------------------------- */
 
 /* The last case: the log of this process is not to be had afterwards. */
 static void a_writer_that_the_system_keeps_is_left_behind(void) {

@@ -28,7 +28,7 @@ static void own_file_name(char *name, size_t size) {
     (void)snprintf(name, size, "stream-%" PRIu64 ".txt", tp_process_id());
 }
 
-/* ---- readers ---------------------------------------------------------------------------------- */
+/* ---- readers --------------------------------------------------------------------------------- */
 
 static void a_reader_that_has_gone_raises_nothing(void) {
     int ends[2];
@@ -138,7 +138,7 @@ static void a_reader_that_is_slow_gets_it_all(void) {
     check_slow_reader(ends[0], ends[1]);
 }
 
-/* ---- limits of files -------------------------------------------------------------------------- */
+/* ---- limits of files ------------------------------------------------------------------------- */
 
 static void limit_files(rlim_t size) {
     struct rlimit limit;
@@ -170,7 +170,7 @@ static void a_file_at_its_limit_raises_nothing(void) {
     CHECK_EQ(remove(name), 0);
 }
 
-/* ---- what is a standard stream ---------------------------------------------------------------- */
+/* ---- what is a standard stream --------------------------------------------------------------- */
 
 static tp_err write_to_error(void) {
     tp_stream error;
@@ -223,7 +223,7 @@ static void standard_error_may_be_sent_elsewhere(void) {
     CHECK_EQ(remove(name), 0);
 }
 
-/* ---- in processes of their own ---------------------------------------------------------------- */
+/* ---- in processes of their own --------------------------------------------------------------- */
 
 static int ran_as(const char *child, bool without_streams) {
     pid_t id = fork();

@@ -200,7 +200,7 @@ static void by_several_threads_at_once(void) {
     }
 }
 
-/* ---- by a time -------------------------------------------------------------------------------- */
+/* ---- by a time ------------------------------------------------------------------------------- */
 
 static void open_with_long_drain(raw_peer **peer) {
     where = PLACES;

@@ -83,10 +83,10 @@ tp_err tp__gate_start(tp__gate *gate, tp_server *server);
 void tp__gate_stop(tp__gate *gate);
 
 /* Waits until the server has stopped, the services have confirmed that its players left (at most
- * drain_ms), and lanclient has stopped; that is over drain_ms + TP__STOP_REST_MS (core/deadline.h)
- * after the stop, or TP__STOP_REST_MS after the server's if that is later. At most timeout_ms (-1: for ever). Then it may be started again.
- * TP_OK, TP_ERR_TIMED_OUT, TP_ERR_STATE (nobody asked it to stop), TP_ERR_WRONG_THREAD (from a handler).
- * One thread at a time. */
+ * drain_ms), and lanclient has stopped, which takes drain_ms + TP__STOP_REST_MS (core/deadline.h)
+ * from the stop, or TP__STOP_REST_MS from the server's end if that is later. At most timeout_ms
+ * (-1: for ever). Then it may be started again. TP_OK, TP_ERR_TIMED_OUT, TP_ERR_STATE (it was not
+ * asked to stop), TP_ERR_WRONG_THREAD (from a handler). One thread at a time. */
 tp_err tp__gate_wait(tp__gate *gate, int timeout_ms);
 
 /* Stops if needed, and frees; the server must have been destroyed, or have stopped. NULL is

@@ -29,7 +29,7 @@
 #define STANDARD_STREAMS 3
 #define SLICE_MS         50 /* how long a cancelled writer may not notice it */
 
-/* ---- which descriptor ------------------------------------------------------------------------- */
+/* ---- which descriptor ------------------------------------------------------------------------ */
 
 static struct {
     bool open;
@@ -79,7 +79,7 @@ tp_err tp_stream_close(tp_stream *stream) {
     return close((int)stream->handle) == 0 ? TP_OK : tp_os_fail_last();
 }
 
-/* ---- no signal -------------------------------------------------------------------------------- */
+/* ---- no signal ------------------------------------------------------------------------------- */
 
 typedef struct held_signals {
     sigset_t before;
@@ -122,7 +122,7 @@ static void release_signals(const held_signals *held, int error) {
     (void)pthread_sigmask(SIG_SETMASK, &held->before, NULL);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 typedef struct output {
     tp_stream *stream;

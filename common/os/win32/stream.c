@@ -48,7 +48,7 @@ tp_err tp_stream_close(tp_stream *stream) {
     return CloseHandle((HANDLE)stream->handle) ? TP_OK : tp_os_fail_last();
 }
 
-/* ---- writing without a limit ------------------------------------------------------------------ */
+/* ---- writing without a limit ----------------------------------------------------------------- */
 
 /* 0 or the system's error. */
 static DWORD write_all(HANDLE to, const char *bytes, size_t size, size_t *written) {
@@ -70,7 +70,7 @@ static tp_err result_of(DWORD error) {
     return error ? tp_os_fail((int)error) : TP_OK;
 }
 
-/* ---- writing with one ------------------------------------------------------------------------- */
+/* ---- writing with one ------------------------------------------------------------------------ */
 
 /* Shared by the thread that asks and the one that writes; the last to leave frees it. */
 typedef struct timed_write {
@@ -131,7 +131,7 @@ static tp_err write_in_time(
     return error;
 }
 
-/* ---- the calls -------------------------------------------------------------------------------- */
+/* ---- the calls ------------------------------------------------------------------------------- */
 
 tp_err tp_stream_write(
     tp_stream *stream, const void *bytes, size_t size, int patience_ms, size_t *written) {

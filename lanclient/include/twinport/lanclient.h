@@ -229,7 +229,8 @@ tp_err tp_lanclient_start(tp_lanclient *client);
 void tp_lanclient_stop(tp_lanclient *client);
 
 /* The same, but the whole stop takes stop_ms at most, beside what your own handlers take: for a
- * program that must be gone by a time. In a stop that is under way it only brings the end forward. */
+ * program that must be gone by a time. In a stop that is under way it only brings the end
+ * forward. */
 void tp_lanclient_stop_within(tp_lanclient *client, unsigned stop_ms);
 
 /* Waits until a stop has finished, at most timeout_ms (-1: for ever); one that came while it was
