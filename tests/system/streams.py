@@ -108,23 +108,11 @@ def posix_only():
         skip("these are POSIX's streams and signals")
 
 
-def case_the_reader_of_its_errors_stands_still():
+def check_output(spoil, *streams):
+    """A pipe is these standard streams of the program; `spoil` then does something to it."""
     def check(_name, program_of):
-        with Pipe() as pipe:
-            pipe.fill()
-            with program_of(stderr=pipe.writer) as program:
-                for _ in range(3):
-                    annoy(program)
-                serves(program)
-                expect_equal(ends(program), 0, "exit code")
-    each(check)
-
-
-def case_the_reader_of_its_output_goes():
-    posix_only()
-    def check(_name, program_of):
-        with Pipe() as pipe, program_of(stdout=pipe.writer, stderr=pipe.writer) as program:
-            pipe.close()
+        with Pipe() as pipe, program_of(**{name: pipe.writer for name in streams}) as program:
+            spoil(pipe)
             for _ in range(3):
                 annoy(program)
             serves(program)
@@ -132,17 +120,18 @@ def case_the_reader_of_its_output_goes():
     each(check)
 
 
+def case_the_reader_of_its_errors_stands_still():
+    check_output(Pipe.fill, "stderr")
+
+
 def case_the_reader_of_its_output_stands_still():
     posix_only()
-    def check(_name, program_of):
-        with Pipe() as pipe:
-            pipe.fill()
-            with program_of(stdout=pipe.writer, stderr=pipe.writer) as program:
-                for _ in range(3):
-                    annoy(program)
-                serves(program)
-                expect_equal(ends(program), 0, "exit code")
-    each(check)
+    check_output(Pipe.fill, "stdout", "stderr")
+
+
+def case_the_reader_of_its_output_goes():
+    posix_only()
+    check_output(Pipe.close, "stdout", "stderr")
 
 
 def close_streams():
