@@ -95,6 +95,7 @@ static void limit_bytes_alone(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.byte_rate = 1;
     stage.options.byte_burst = 65536;
+    stage.options.server.max_frame = 32768;
     stage.options.message_rate = 0;
     wan_stage_open(&stage);
     atomic_store(&stage.base.echo, false);
