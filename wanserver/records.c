@@ -104,7 +104,7 @@ static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t co
 }
 
 /* To open a record costs as much as some hundred bytes of it do. One that brings a frame to its end
- * has that frame counted by message_rate; any other is counted here. */
+ * has that frame counted by message_rate, if there is one; any other is counted here. */
 static bool within_record_cost(tp__session *session, tp__worker *worker, size_t length) {
     size_t size = TP_RECORD_HEADER + length;
     return tp__player_of(session)->framed || size >= TP_WANSERVER_RECORD_COST ||
@@ -218,7 +218,7 @@ void tp__records_take(
 bool tp__records_permit(tp__session *session, tp__worker *worker) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
-    player->framed = true;
+    player->framed = options->message_rate != 0;
     if (options->message_rate == 0 || tp__bucket_take(&player->messages, 1, options->message_rate,
                                           options->message_burst, tp__worker_now_ms(worker))) {
         return true;

@@ -264,6 +264,8 @@ static void check_rates(const tp__relations *all, const tp__settings *settings) 
     check_rate(
         all, "message_rate", settings->message_rate, "message_burst", settings->message_burst);
     check_rate(all, "byte_rate", settings->byte_rate, "byte_burst", settings->byte_burst);
+    tp__relation_must(all, settings->max_token_life % 1000 == 0, "max_token_life", NULL,
+        "whole seconds: a token's expiry is given in them");
     tp__relation_must(all, settings->busy_time % 1000 == 0, "busy_time", NULL,
         "whole seconds: clients are not told parts of one");
 }

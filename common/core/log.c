@@ -30,8 +30,8 @@
 #include "twinport/log.h"
 
 #define BATCH_MS       50   /* how long the writer lets lines gather */
-#define CLOSE_MS       1000 /* what a close gives the writer for the last lines */
-#define CANCEL_MS      500  /* ... and to come back once its write was cancelled */
+#define CLOSE_MS       700  /* what a close gives the writer for the last lines */
+#define CANCEL_MS      300  /* ... and to come back once its write was cancelled */
 #define DEFAULT_BUFFER (1024u * 1024u)
 #define MIN_BUFFER     4096u
 #define MAX_BUFFER     (64u * 1024u * 1024u)
@@ -230,8 +230,10 @@ static void write_out(void) {
         deliver_count(out->dropped, "were dropped: its memory was full");
     }
     if (unwritten > 0 && shared.output.unwritten == unwritten) {
-        shared.output.unwritten = 0; /* the file takes lines again */
         deliver_count(unwritten, "could not be written");
+        if (shared.output.unwritten == unwritten) {
+            shared.output.unwritten = 0; /* it takes lines again, and this was one */
+        }
     }
 }
 

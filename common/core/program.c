@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "os/clock.h"
 #include "os/error.h"
 #include "os/file.h"
 #include "os/stream.h"
@@ -17,18 +18,17 @@
  * spare. */
 #define OWN_DESCRIPTORS 64u
 
-#define READER_PATIENCE_MS 500 /* for a pipe or console to take a line */
+/* How long the readers of both streams together may keep the program waiting in its life: a stop
+ * prints many lines. */
+static uint64_t patience_ms = 500;
 
-/* A stream that took no line in time is not waited for again: a stop prints many lines. */
-static bool output_stalled;
-static bool error_stalled;
-
-static void write_text(tp_standard_stream which, const char *text, bool *stalled) {
+static void write_text(tp_standard_stream which, const char *text) {
     tp_stream stream;
     tp_stream_standard(&stream, which);
-    tp_err error =
-        tp_stream_write(&stream, text, strlen(text), *stalled ? 0 : READER_PATIENCE_MS, NULL);
-    *stalled = error == TP_ERR_TIMED_OUT;
+    uint64_t since_ms = tp_clock_ms();
+    (void)tp_stream_write(&stream, text, strlen(text), (int)patience_ms, NULL);
+    uint64_t taken_ms = tp_clock_ms() - since_ms;
+    patience_ms -= taken_ms < patience_ms ? taken_ms : patience_ms;
 }
 
 void tp__program_say(const char *program, const char *format, ...) {
@@ -39,7 +39,7 @@ void tp__program_say(const char *program, const char *format, ...) {
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
     (void)snprintf(line, sizeof line, "%s: %s\n", program, what);
-    write_text(TP_STANDARD_ERROR, line, &error_stalled);
+    write_text(TP_STANDARD_ERROR, line);
 }
 
 void tp__program_print(const char *format, ...) {
@@ -48,7 +48,7 @@ void tp__program_print(const char *format, ...) {
     va_start(arguments, format);
     (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    write_text(TP_STANDARD_OUTPUT, text, &output_stalled);
+    write_text(TP_STANDARD_OUTPUT, text);
 }
 
 void tp__program_say_log_losses(const char *program) {
@@ -83,9 +83,9 @@ int tp__program_finish_output(const char *program) {
 
 void tp__program_say_report(const char *report) {
     size_t size = strlen(report);
-    write_text(TP_STANDARD_ERROR, report, &error_stalled);
+    write_text(TP_STANDARD_ERROR, report);
     if (size == 0 || report[size - 1] != '\n') {
-        write_text(TP_STANDARD_ERROR, "\n", &error_stalled);
+        write_text(TP_STANDARD_ERROR, "\n");
     }
 }
 

@@ -17,8 +17,8 @@
 void tp__program_say(const char *program, const char *format, ...) TP_PRINTF(2, 3);
 
 /* Prints to standard output, in one piece; text beyond TP__PROGRAM_TEXT - 1 bytes is cut. As with
- * tp__program_say(), a reader that stands still holds it up for half a second, and only once; what
- * is not taken is lost. */
+ * tp__program_say(), a reader that stands still or is slow holds it up, but by half a second in the
+ * program's whole life; what is not taken by then is lost. */
 void tp__program_print(const char *format, ...) TP_PRINTF(1, 2);
 
 /* At the end, if there were any: how many lines the log has lost. */

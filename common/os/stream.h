@@ -37,7 +37,7 @@ typedef enum tp_standard_stream {
  */
 void tp_stream_standard(tp_stream *stream, tp_standard_stream which);
 
-/* Opens a file for appending, emptied before if `anew`; made if it is not there. `path` is not
+/* Opens a file (on Windows: no pipe, a write to which has no limit) for appending, emptied before if `anew`; made if it is not there. `path` is not
  * needed afterwards. TP_ERR_NO_FILE, with the system's own code beside it. */
 tp_err tp_stream_open(tp_stream *stream, const char *path, bool anew);
 
@@ -46,12 +46,13 @@ tp_err tp_stream_close(tp_stream *stream);
 
 /*
  * Writes it all, and waits at most patience_ms (-1: for ever) in all for a reader to make room.
- * `written`, unless it is NULL, says how many bytes have left, whatever the result. One thread at a
- * time for each stream that was opened; any thread for standard ones. TP_ERR_TIMED_OUT,
- * TP_ERR_CANCELLED, TP_ERR_NO_FILE (the standard stream is not there), or the system's error.
+ * `written`, unless it is NULL, says how many bytes have left, whatever the result; on Windows, of
+ * a write that was not done in time, it is only a lower bound. One thread at a time for each stream
+ * that was opened; any thread for standard ones. TP_ERR_TIMED_OUT, TP_ERR_CANCELLED, TP_ERR_NO_FILE
+ * (the standard stream is not there), or the system's error.
  *
- * On Linux it may wait longer for a file system that hangs, and when another process fills the same
- * pipe at the same moment. On Windows a wait without limit can be cancelled only from outside.
+ * It may wait longer for a file system that hangs, and on Linux without /proc, or at the limit of
+ * descriptors, when others fill the same pipe at the same moment.
  */
 tp_err tp_stream_write(
     tp_stream *stream, const void *bytes, size_t size, int patience_ms, size_t *written);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -81,6 +82,32 @@ static void a_reader_that_stands_still_is_not_waited_for(void) {
     CHECK_EQ(written, 0);
     CHECK_EQ(close(ends[0]), 0);
     CHECK_EQ(tp_stream_close(&stream), TP_OK);
+}
+
+/* A terminal says that there is room when less than a line fits. */
+static void a_terminal_that_is_not_read_is_not_waited_for(void) {
+    char name[64];
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    REQUIRE(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    REQUIRE(ptsname_r(master, name, sizeof name) == 0);
+    int terminal = open(name, O_WRONLY | O_NOCTTY);
+    int kept = dup(STDERR_FILENO);
+    REQUIRE(terminal >= 0 && kept >= 0);
+    (void)dup2(terminal, STDERR_FILENO);
+    static char line[100];
+    memset(line, 'x', sizeof line);
+    line[sizeof line - 1] = '\n';
+    tp_stream error;
+    tp_stream_standard(&error, TP_STANDARD_ERROR);
+    tp_err result = TP_OK;
+    for (unsigned i = 0; i < 10000 && result == TP_OK; i++) {
+        result = tp_stream_write(&error, line, sizeof line, 20, NULL);
+    }
+    (void)dup2(kept, STDERR_FILENO);
+    (void)close(kept);
+    (void)close(terminal);
+    (void)close(master);
+    CHECK_EQ(result, TP_ERR_TIMED_OUT);
 }
 
 typedef struct job {
@@ -295,6 +322,7 @@ int main(int argc, char **argv) {
     static const struct check_case cases[] = {CASE(a_reader_that_has_gone_raises_nothing),
         CASE(a_signal_of_the_programs_own_is_left_alone),
         CASE(a_reader_that_stands_still_is_not_waited_for),
+        CASE(a_terminal_that_is_not_read_is_not_waited_for),
         CASE(a_write_that_waits_can_be_cancelled), CASE(a_reader_that_is_slow_gets_it_all),
         CASE(a_file_at_its_limit_raises_nothing), CASE(a_socket_behind_standard_error_is_spared),
         CASE(standard_error_may_be_sent_elsewhere), CASE(what_was_closed_at_the_start_is_not_ours),

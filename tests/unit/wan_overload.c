@@ -91,14 +91,20 @@ static void who_sends_too_many_bytes_is_ended(void) {
     wan_stage_close(&stage);
 }
 
-static void limit_bytes_alone(void) {
+/* `messages` 0: any number. */
+static void limit_bytes_and_messages(uint32_t messages) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.byte_rate = 1;
     stage.options.byte_burst = 65536;
     stage.options.server.max_frame = 32768;
-    stage.options.message_rate = 0;
+    stage.options.message_rate = messages;
+    stage.options.message_burst = messages;
     wan_stage_open(&stage);
     atomic_store(&stage.base.echo, false);
+}
+
+static void limit_bytes_alone(void) {
+    limit_bytes_and_messages(0);
 }
 
 /* A message in pieces of one byte, each a record to open. All of them are a third of the burst. */
@@ -118,10 +124,21 @@ static void records_that_end_no_message_cost_more_than_their_bytes(void) {
     wan_stage_close(&stage);
 }
 
-/* A message of one byte in each record: counted as messages, of which any number may come here. */
+/* A message of one byte in each record, counted as messages: or, where messages are not counted,
+ * as records. */
 static void a_message_in_a_record_of_its_own_costs_its_bytes(void) {
     enum { RECORDS = 1000 };
     limit_bytes_alone();
+    wan_peer *uncounted = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        (void)wan_send_frame(uncounted, TP_FRAME_DATA, "x", 1);
+    }
+    CHECK_EQ(wan_receive_close(uncounted), TP_CLOSE_RATE);
+    wan_close(uncounted, false);
+    wait_left(TP_END_RATE);
+    wan_stage_close(&stage);
+
+    limit_bytes_and_messages(RECORDS);
     wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
     for (unsigned i = 0; i < RECORDS; i++) {
         CHECK(wan_send_frame(peer, TP_FRAME_DATA, "x", 1));

@@ -63,7 +63,7 @@ tp_err tp_log_open(const tp_log_options *options);
  * it be called by the sink. Does nothing if the log is not open.
  *
  * It waits for a sink as long as that takes, but not for a pipe or console that takes nothing:
- * after 1.5 seconds the rest counts as failed. If the system does not let go of the thread even
+ * after a second the rest counts as failed. If the system does not let go of the thread even
  * then, the log cannot be opened again in this process: TP_ERR_STATE.
  */
 void tp_log_close(void);

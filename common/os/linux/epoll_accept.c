@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -95,6 +96,12 @@ static bool is_reserve_all(const epoll_socket *listener, int reserved) {
     return lowest < 0 || lowest >= reserved;
 }
 
+/* A full server to which nobody connects is at rest: it is not the time to say so. */
+static bool a_connection_waits(const epoll_socket *listener) {
+    struct pollfd connection = {.fd = listener->descriptor, .events = POLLIN};
+    return poll(&connection, 1, 0) != 0;
+}
+
 /* ---- accepting ---------------------------------------------------------------------------- */
 
 /* Is this the fault of the one connection that was to be accepted? Then the next one may do. (Linux
@@ -159,6 +166,10 @@ size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener) {
             return delivered;
         }
         if (reserved < INT_MAX && is_reserve_all(listener, reserved)) {
+            if (!a_connection_waits(listener)) {
+                listener->readable = false;
+                return delivered;
+            }
             rest(worker, listener);
             deliver_error(worker, op, EMFILE);
             return delivered + 1;

@@ -8,8 +8,11 @@
  * the write and taking what the write has raised leaves no trace: the program's handlers,
  * dispositions and other threads do not come into it.
  *
- * A write to a pipe is preceded by poll(), which reports room when a piece of PIPE_BUF bytes goes
- * in whole. O_NONBLOCK is not for us to set: the description is shared with whoever started us.
+ * poll() cannot promise that a write does not wait: a terminal reports room for less than a line,
+ * and of two that fill a pipe one finds it full. O_NONBLOCK is not for us to set on a standard
+ * stream, whose description is shared with the process that started this one. So a pipe or terminal
+ * is opened once more for the write, which makes a description that is ours alone; where that is
+ * not to be had, poll() has to do.
  */
 #include "os/stream.h"
 
@@ -18,6 +21,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -129,8 +133,17 @@ typedef struct output {
     int descriptor;
     bool socket;
     bool file; /* it takes what it is given, at once or not at all */
+    bool own;  /* the descriptor is to be closed again */
     uint64_t until_ms;
 } output;
+
+static void open_own_description(output *to) {
+    char path[32];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", to->descriptor);
+    int own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    to->own = own >= 0;
+    to->descriptor = to->own ? own : to->descriptor;
+}
 
 static bool cancelled(const output *to) {
     return atomic_load_explicit(&to->stream->cancelled, memory_order_acquire);
@@ -162,10 +175,9 @@ static ssize_t write_piece(const output *to, const char *bytes, size_t size) {
     return write(to->descriptor, bytes, size);
 }
 
-/* A descriptor that does not block, or another writer that was faster: poll() saw room that is
- * less than a piece, or gone. */
+/* poll() saw room that is less than a piece, or gone: another writer was faster. */
 static void pause_shortly(void) {
-    const struct timespec pause = {0, 1000000};
+    const struct timespec pause = {0, 5000000};
     (void)nanosleep(&pause, NULL);
 }
 
@@ -182,6 +194,9 @@ static int write_all(const output *to, const char *bytes, size_t size, size_t *w
         if (taken > 0) {
             *written += (size_t)taken;
         } else if (taken == 0 || errno == EAGAIN || errno == EWOULDBLOCK) {
+            if (cancelled(to)) {
+                return ECANCELED;
+            }
             if (tp_clock_ms() >= to->until_ms) {
                 return ETIMEDOUT;
             }
@@ -225,10 +240,17 @@ tp_err tp_stream_write(
     to.socket = S_ISSOCK(facts.st_mode);
     to.file = S_ISREG(facts.st_mode);
 
+    if (stream->standard && (S_ISFIFO(facts.st_mode) || S_ISCHR(facts.st_mode))) {
+        open_own_description(&to);
+    }
+
     held_signals held;
     hold_signals(&held);
     int error = write_all(&to, bytes, size, count);
     release_signals(&held, error);
+    if (to.own) {
+        (void)close(to.descriptor);
+    }
     return result_of(error);
 }
 

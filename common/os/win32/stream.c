@@ -2,10 +2,12 @@
  * Output that cannot hurt the process. See os/stream.h.
  *
  * Any thread. Writing raises no signal here. A pipe whose reader stands still, and a console in
- * which somebody is selecting text, hold WriteFile() as long as that lasts, and there is no call
- * that asks for room. So a write with a limit is done by a thread of its own, which is cancelled
- * when the time is over; if even that does not bring it back, it is left behind with its copy of
- * the bytes, and frees them should it ever return. What is written so is a line at a time and rare.
+ * which somebody is selecting text, hold WriteFile() as long as that lasts, and with it every other
+ * call on the same pipe, be it a question. So a write with a limit is done by a thread of its own,
+ * which is cancelled when the time is over; if even that does not bring it back, as when it waits
+ * for another's call, it is left behind with its copy of the bytes, and frees them should it ever
+ * return. While one is left behind, others to that stream are not begun. What is written so is a
+ * line at a time and rare.
  */
 #include "os/stream.h"
 
@@ -50,9 +52,13 @@ tp_err tp_stream_close(tp_stream *stream) {
 
 /* ---- writing without a limit ----------------------------------------------------------------- */
 
-/* 0 or the system's error. */
-static DWORD write_all(HANDLE to, const char *bytes, size_t size, size_t *written) {
+/* 0 or the system's error. `stream`: the one that may be cancelled, or NULL. */
+static DWORD write_all(
+    const tp_stream *stream, HANDLE to, const char *bytes, size_t size, size_t *written) {
     while (*written < size) {
+        if (stream && atomic_load_explicit(&stream->cancelled, memory_order_acquire)) {
+            return ERROR_OPERATION_ABORTED;
+        }
         size_t left = size - *written;
         DWORD taken = 0;
         if (!WriteFile(to, bytes + *written, left < 65536 ? (DWORD)left : 65536, &taken, NULL)) {
@@ -72,9 +78,20 @@ static tp_err result_of(DWORD error) {
 
 /* ---- writing with one ------------------------------------------------------------------------ */
 
+typedef enum write_state {
+    WRITE_RUNS,
+    WRITE_DONE,
+    WRITE_LEFT /* nobody waits for it */
+} write_state;
+
+/* How many are left behind, for each standard stream. */
+static atomic_int left_behind[TP_STANDARD_ERROR + 1];
+
 /* Shared by the thread that asks and the one that writes; the last to leave frees it. */
 typedef struct timed_write {
     atomic_int users;
+    atomic_int state; /* write_state */
+    intptr_t which;   /* tp_standard_stream */
     HANDLE to;
     DWORD error;
     size_t written;
@@ -90,9 +107,22 @@ static void leave(timed_write *write) {
 
 static DWORD WINAPI run_timed_write(void *context) {
     timed_write *write = context;
-    write->error = write_all(write->to, write->bytes, write->size, &write->written);
+    write->error = write_all(NULL, write->to, write->bytes, write->size, &write->written);
+    int runs = WRITE_RUNS;
+    if (!atomic_compare_exchange_strong(&write->state, &runs, WRITE_DONE)) {
+        atomic_fetch_sub(&left_behind[write->which], 1);
+    }
     leave(write);
     return 0;
+}
+
+static tp_err leave_behind(timed_write *write) {
+    atomic_fetch_add(&left_behind[write->which], 1);
+    int runs = WRITE_RUNS;
+    if (!atomic_compare_exchange_strong(&write->state, &runs, WRITE_LEFT)) {
+        atomic_fetch_sub(&left_behind[write->which], 1); /* it has come back after all */
+    }
+    return TP_ERR_TIMED_OUT;
 }
 
 static tp_err wait_for_timed_write(
@@ -100,20 +130,25 @@ static tp_err wait_for_timed_write(
     if (WaitForSingleObject(thread, patience_ms) != WAIT_OBJECT_0) {
         (void)CancelSynchronousIo(thread);
         if (WaitForSingleObject(thread, CANCEL_MS) != WAIT_OBJECT_0) {
-            return TP_ERR_TIMED_OUT;
+            return leave_behind(write);
         }
     }
     *written = write->written;
     return write->error == ERROR_OPERATION_ABORTED ? TP_ERR_TIMED_OUT : result_of(write->error);
 }
 
-static tp_err write_in_time(
-    HANDLE to, const void *bytes, size_t size, DWORD patience_ms, size_t *written) {
+static tp_err write_in_time(const tp_stream *stream, HANDLE to, const void *bytes, size_t size,
+    DWORD patience_ms, size_t *written) {
+    if (atomic_load(&left_behind[stream->handle]) > 0) {
+        return TP_ERR_TIMED_OUT;
+    }
     timed_write *write = malloc(sizeof *write + size);
     if (!write) {
         return TP_ERR_NO_MEMORY;
     }
     atomic_init(&write->users, 2);
+    atomic_init(&write->state, WRITE_RUNS);
+    write->which = stream->handle;
     write->to = to;
     write->error = 0;
     write->written = 0;
@@ -142,14 +177,11 @@ tp_err tp_stream_write(
     if (to == INVALID_HANDLE_VALUE) {
         return TP_ERR_NO_FILE;
     }
-    if (atomic_load_explicit(&stream->cancelled, memory_order_acquire)) {
-        patience_ms = 0;
-    }
-    if (patience_ms < 0 || GetFileType(to) == FILE_TYPE_DISK) {
-        return result_of(write_all(to, bytes, size, count));
+    if (patience_ms < 0 || !stream->standard) {
+        return result_of(write_all(stream, to, bytes, size, count));
     }
     DWORD limit_ms = (DWORD)patience_ms > LEAST_MS ? (DWORD)patience_ms : LEAST_MS;
-    return write_in_time(to, bytes, size, limit_ms, count);
+    return write_in_time(stream, to, bytes, size, limit_ms, count);
 }
 
 void tp_stream_cancel(tp_stream *stream, tp_thread *writer) {
