@@ -42,6 +42,8 @@ add_compile_options(-fstack-protector-strong)
 if(WIN32)
     # Position-independent, with 64-bit randomness, and no execution of data.
     add_link_options(-Wl,--dynamicbase,--high-entropy-va,--nxcompat)
+    # Where it is told so, the compiler's driver links the library that the protector needs.
+    add_link_options(-fstack-protector-strong)
 else()
     add_link_options(-Wl,-z,relro,-z,now)
 endif()
