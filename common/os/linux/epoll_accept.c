@@ -87,8 +87,16 @@ static int first_reserved(const epoll_worker *worker) {
     return (int)(limit.rlim_cur - reserve);
 }
 
-/* Would a connection now take one of the reserve, or is not even that left? */
-static bool is_reserve_all(const epoll_socket *listener, int reserved) {
+#define LOOK_FROM 256 /* numbers before the reserve; below that accepting looks at what it gets */
+
+/* Would a connection now take one of the reserve, or is not even that left? A connection gets the
+ * lowest free number, so one far below the reserve says that there are many. Between two of them
+ * the rest of the process does not open LOOK_FROM others; if it did, one connection would have one
+ * of the reserve, and the next one would not. */
+static bool is_reserve_all(const epoll_worker *worker, const epoll_socket *listener, int reserved) {
+    if (worker->last_accepted < reserved - LOOK_FROM) {
+        return false;
+    }
     int lowest = fcntl(listener->descriptor, F_DUPFD_CLOEXEC, 0);
     if (lowest >= 0) {
         (void)close(lowest);
@@ -165,7 +173,7 @@ size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener) {
         if (atomic_load_explicit(&listener->closing, memory_order_relaxed)) {
             return delivered;
         }
-        if (reserved < INT_MAX && is_reserve_all(listener, reserved)) {
+        if (reserved < INT_MAX && is_reserve_all(worker, listener, reserved)) {
             if (!a_connection_waits(listener)) {
                 listener->readable = false;
                 return delivered;
@@ -179,6 +187,7 @@ size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener) {
         peer.any.sa_family = AF_UNSPEC;
         int handle = accept4(listener->descriptor, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (handle >= 0) {
+            worker->last_accepted = handle;
             deliver(worker, op, handle, &peer);
             delivered++;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {

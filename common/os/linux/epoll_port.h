@@ -116,6 +116,7 @@ struct epoll_worker {
     epoll_list ready;
     epoll_list later;
     epoll_socket *resting; /* listeners that are out of descriptors */
+    int last_accepted;     /* the number of the last connection; 0: none yet */
     unsigned char *receive_buffer;
     size_t receive_size;
     unsigned char *scratch; /* SCRATCH_SIZE bytes: small buffers of one send, copied together */
