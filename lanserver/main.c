@@ -56,6 +56,7 @@ static int serve(tp__hub *hub, const tp__hub_options *options) {
     }
     say_listening(hub, options->server.workers);
     wait_for_stop();
+    tp__program_print_stopping(name);
     tp__hub_stop(hub);
     error = tp__hub_wait(hub, -1);
     say_account(hub);

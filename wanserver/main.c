@@ -186,6 +186,7 @@ static int serve(program *it) {
     }
     say_listening(it);
     wait_for_stop(it);
+    tp__program_print_stopping(name);
     tp__gate_stop(it->gate);
     error = tp__gate_wait(it->gate, -1);
     say_account(it);

@@ -51,6 +51,10 @@ void tp__program_print(const char *format, ...) {
     write_text(TP_STANDARD_OUTPUT, text);
 }
 
+void tp__program_print_stopping(const char *program) {
+    tp__program_print("%s: stopping\n", program);
+}
+
 void tp__program_say_log_losses(const char *program) {
     tp_log_stats log = {.size = sizeof log};
     tp_log_get_stats(&log);

@@ -37,6 +37,9 @@ int tp__program_finish_output(const char *program);
 /* Says the lines of a report, each with its newline. */
 void tp__program_say_report(const char *report);
 
+/* Prints that a stop begins: there is an output until then, and an account only at the end. */
+void tp__program_print_stopping(const char *program);
+
 /* Has the system tell the process to stop, and where there is such a thing, to reread its files. */
 tp_err tp__program_catch_requests(void);
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 
 from bus_client import SEND, BusClient
 from bus_hub import Hub
@@ -243,27 +242,13 @@ class Hung:
             client.close()
 
 
-def wait_for_delivery(program, number):
-    """Two of the same that are pending at once would be one. Wine's way of telling is not seen."""
-    if WINDOWS:
-        time.sleep(1)
-        return
-
-    def is_delivered():
-        with open(f"/proc/{program.process.pid}/status", encoding="ascii") as status:
-            pending = [int(line.split()[1], 16) for line in status
-                       if line.startswith(("SigPnd", "ShdPnd"))]
-        return not any(bits >> (number - 1) & 1 for bits in pending)
-    until(is_delivered, "the first signal is delivered")
-
-
 def case_a_second_request_ends_it_at_once():
-    def check(_name, program_of):
+    def check(name, program_of):
         pairs = [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)]
         for first, second in [(signal.SIGINT, signal.SIGINT)] if WINDOWS else pairs:
             with program_of("drain_timeout = 10min") as program, Hung(program):
                 program.process.send_signal(first)
-                wait_for_delivery(program, first)
+                program.wait_for(f"^{name}: stopping$")  # two that are pending would be one
                 expect(program.process.poll() is None, f"it drains\n{program.said()}")
                 program.process.send_signal(second)
                 expect_equal(program.wait(), 3, f"exit code\n{program.said()}")
