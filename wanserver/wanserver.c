@@ -18,23 +18,14 @@ static bool admit(void *context, const tp_address *peer) {
     tp__wan *wan = context;
     uint64_t now_ms = tp_clock_ms();
     if (!tp__bans_admit(wan->bans, peer, now_ms)) {
-        tp__wan_refuse(wan, TP__REFUSAL_BANNED, peer);
+        TP__WAN_COUNT(wan, banned);
         return false;
     }
-    switch (tp__limiter_admit(wan->limiter, peer, now_ms)) {
-    case TP__ADMITTED:
-        return true;
-    case TP__TOO_FAST:
-        tp__wan_refuse(wan, TP__REFUSAL_TOO_FAST, peer);
-        break;
-    case TP__TOO_MANY:
-        tp__wan_refuse(wan, TP__REFUSAL_TOO_MANY, peer);
-        break;
-    case TP__TOO_MANY_ADDRESSES:
-        tp__wan_refuse(wan, TP__REFUSAL_TOO_MANY_ADDRESSES, peer);
-        break;
+    if (tp__limiter_admit(wan->limiter, peer, now_ms) != TP__ADMITTED) {
+        TP__WAN_COUNT(wan, limited);
+        return false;
     }
-    return false;
+    return true;
 }
 
 static void dismiss(void *context, const tp_address *peer) {
@@ -46,7 +37,7 @@ static void evict(tp__wan *wan, tp_session_id id) {
     tp__session *session = tp__session_enter(wan->server, id, TP__LIFE_CLOSING);
     if (session) {
         if (tp__session_close_unjoined(session, TP_END_OVERLOAD)) {
-            tp__wan_refuse(wan, TP__REFUSAL_EVICTED, &session->peer);
+            TP__WAN_COUNT(wan, evicted);
         }
         tp__session_leave(session);
     }
@@ -58,13 +49,12 @@ static void begin(tp__session *session, tp__worker *worker) {
     (void)worker;
     atomic_store_explicit(&tp__player_of(session)->stage, TP__PLAYER_HELLO, memory_order_release);
     if (!tp__bans_admit(wan->bans, &session->peer, tp_clock_ms())) {
-        /* since it was admitted: see ban.c */
-        tp__wan_refuse(wan, TP__REFUSAL_BANNED, &session->peer);
+        TP__WAN_COUNT(wan, banned); /* since it was admitted: see ban.c */
         tp__session_close(session, TP_END_KICKED, 0);
         return;
     }
     if (!tp__pending_add(&wan->pending, session, &in_its_place)) {
-        tp__wan_refuse(wan, TP__REFUSAL_CROWDED, &session->peer);
+        TP__WAN_COUNT(wan, crowded);
         tp__session_close(session, TP_END_OVERLOAD, 0);
     }
     if (in_its_place != TP_NO_SESSION) {
@@ -99,9 +89,7 @@ static void end(tp__session *session) {
         tp__count_shared(&wan->key_limit, session->joined);
         break;
     case TP_END_IDLE:
-        if (!session->joined) {
-            tp__wan_refuse(wan, TP__REFUSAL_LATE, &session->peer);
-        }
+        tp__count_shared(&wan->late, !session->joined);
         break;
     case TP_END_TRUNCATED:
     case TP_END_PEER_RESET:

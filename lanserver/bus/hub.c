@@ -23,21 +23,14 @@
 
 /* ---- handlers ------------------------------------------------------------------------------- */
 
-tp_address tp__hub_address_of(tp__hub *hub, tp_session_id session) {
+void tp__hub_protocol_error(tp__hub *hub, tp_session_id session, const char *what) {
     tp_session_info info = {.size = sizeof info};
-    const tp_address nowhere = {0};
-    return tp_server_session_info(hub->server, session, &info) ? info.peer : nowhere;
-}
-
-void tp__hub_protocol_error(
-    tp__hub *hub, tp_session_id session, tp_log_place *place, const char *what) {
-    tp_address from = tp__hub_address_of(hub, session);
-    char text[TP_ADDRESS_TEXT];
-    if (TP_LOG_WARNING >= tp_log_get_level()) {
-        tp_log_say(place, TP_LOG_WARNING, "bus: %s broke the protocol: %s",
-            tp_address_format(&from, text), what);
+    char address[TP_ADDRESS_TEXT] = "?";
+    if (tp_server_session_info(hub->server, session, &info)) {
+        tp_address_format(&info.peer, address);
     }
-    tp_server_turn_away(hub->server, session, TP_CLOSE_PROTOCOL);
+    TP_LOG(TP_LOG_WARNING, "bus: %s broke the protocol: %s", address, what);
+    tp_server_disconnect_after_send(hub->server, session, TP_CLOSE_PROTOCOL);
 }
 
 static void on_join(tp_server *server, tp_session_id session) {
@@ -64,16 +57,16 @@ static void on_leave(tp_server *server, tp_session_id session, tp_end_reason rea
 static void on_message(tp__hub *hub, tp_session_id session, tp__peer *peer,
     const tp_bus_header *header, tp_packet *packet) {
     if (TP_UNLIKELY(!tp__unconfirmed_confirm(&peer->unconfirmed, header->source))) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "it confirms messages that it was not sent");
+        tp__hub_protocol_error(hub, session, "it confirms messages that it was not sent");
     } else if (TP_LIKELY(tp_bus_is_message(header->kind) && header->correlation != 0)) {
         uint32_t number = atomic_load_explicit(&peer->taken, memory_order_relaxed) + 1;
         uint32_t count = tp__route(hub, peer, header, packet);
         TP__HUB_ADD(peer->accepted, count);
         tp__confirm_later(hub, peer, number);
-    } else if (tp_bus_is_message(header->kind)) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "a message without a correlation");
     } else if (header->kind != TP_BUS_ACK) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "a kind of message that is not a client's");
+        tp__hub_protocol_error(hub, session,
+            tp_bus_is_message(header->kind) ? "a message without a correlation"
+                                            : "a kind of message that is not a client's");
     }
 }
 
@@ -84,7 +77,7 @@ static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet)
         return; /* on_join had no memory for it: it is being ended */
     }
     if (TP_UNLIKELY(tp_packet_size(packet) < TP_BUS_HEADER)) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "a message shorter than its header");
+        tp__hub_protocol_error(hub, session, "a message shorter than its header");
         return;
     }
     tp_bus_header header = tp_bus_read(tp_packet_bytes(packet));
@@ -150,9 +143,7 @@ static tp_err build(tp__hub *hub) {
         .size = sizeof handlers, .on_join = on_join, .on_leave = on_leave, .on_recv = on_recv};
     tp_err error = tp__services_create(&hub->services, hub->options.max_services);
     if (!error) {
-        uint32_t most = hub->options.server.max_sessions;
-        /* Those on their way out are peers until they are gone. */
-        error = tp__peers_create(hub, most + TP_SERVER_ENDING(most));
+        error = tp__peers_create(hub, hub->options.server.max_sessions);
     }
     if (!error) {
         error = tp_lanserver_create(&hub->options.server, &handlers, &hub->server);
