@@ -72,7 +72,7 @@ static struct {
     bool urgent;         /* the writer is not to let lines gather */
     bool closing;
     bool ended;     /* the writer touches nothing any more */
-    bool abandoned; /* nobody waits for the writer, and what it has not written is counted */
+    bool abandoned; /* by the close: the lines it still had are counted as failed already */
 
     /* The writer's; `next` in the output is under the lock. */
     buffer out;

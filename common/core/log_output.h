@@ -17,7 +17,7 @@ typedef struct tp__log_output {
     void *context;
     char *path; /* of the file, a copy; NULL: standard error */
     tp_stream stream;
-    tp_stream next; /* the file opened anew, if has_next: taken before the next lines */
+    tp_stream next; /* if has_next: the reopened file, which the next lines go to */
     bool has_next;
     uint64_t unwritten; /* lines lost since the stream last took something */
 } tp__log_output;
@@ -27,7 +27,8 @@ tp_err tp__log_output_open(tp__log_output *output, const tp_log_options *options
 void tp__log_output_close(tp__log_output *output);
 void tp__log_output_close_file(tp_stream *file);
 
-/* Goes over to the file that was opened anew, if there is one; `before` is to be closed then. */
+/* Makes the reopened file the current one. False: there is none. True: the caller closes `before`,
+ * the file that was current. */
 bool tp__log_output_take_next(tp__log_output *output, tp_stream *before);
 
 /* Hands lines over, waiting as long as it takes unless it is cancelled. Returns how many of `lines`

@@ -123,6 +123,18 @@ static inline void wan_check_echo(wan_peer *peer, const char *text) {
     CHECK_MEM(back, text, strlen(text));
 }
 
+/* Whether a client with this login is welcome; if so it is answered, and leaves again. */
+static inline bool wan_stage_lets_in(wan_stage *stage, const wan_login *login) {
+    tp_address address = tp_server_address(stage->base.server);
+    wan_peer *peer = wan_join(&address, login);
+    if (!peer) {
+        return false;
+    }
+    wan_check_echo(peer, "in");
+    wan_leave(peer);
+    return true;
+}
+
 #define WAN_SUITES                                                                                 \
     { TP_SUITE_AES_256_GCM, TP_SUITE_CHACHA20_POLY1305 }
 

@@ -12,9 +12,8 @@
  *
  * It rests as well when only the reserve is left: descriptors for what the program cannot do
  * without, such as the link to its bus, its log and the files that it reads again. The system hands
- * out the lowest number that is free, so that number is looked at before each accept: two short
- * calls, where a connection costs dozens. If another thread takes it in between, one connection
- * more than that comes in.
+ * out the lowest number that is free: so near the reserve that number is looked at before each
+ * accept. If another thread takes it in between, one connection more than that comes in.
  */
 #include <assert.h>
 #include <errno.h>
