@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "core/refusal.h"
 #include "lanclient/backend_internal.h"
 #include "lanclient/client.h"
 #include "proto/frame.h"
@@ -108,14 +109,22 @@ static tp_player_info info_of(const tp_gate_join *join) {
     return info;
 }
 
+static void say_refused(const tp_backend *backend, const tp_address *player, tp_err error) {
+    const char *service = backend->options.bus.service;
+    if (error == TP_ERR_FULL) {
+        TP__REFUSED(TP_LOG_WARNING, service, player, "max_players are at this service");
+    } else {
+        TP__REFUSED(TP_LOG_WARNING, service, player, tp_err_text(error));
+    }
+}
+
 static void join(tp_backend *backend, tp__backend_gate *gate, const tp_delivery *from,
     const tp_gate_join *joining) {
     tp_player_info info = info_of(joining);
     tp_err error = tp__backend_enter(backend, gate, joining->visit, &info);
     if (error) {
         tp__backend_count(&backend->refused, 1);
-        TP_LOG(TP_LOG_WARNING, "backend %s: a player is refused: %s", backend->options.bus.service,
-            tp_err_text(error));
+        say_refused(backend, &info.address, error);
         answer(backend, from, TP_GATE_REFUSED, TP_CLOSE_FULL);
         return;
     }
@@ -226,6 +235,8 @@ static void on_request(tp_lanclient *client, const tp_delivery *from, tp_packet 
         on_gate_request(backend, gate, from, packet);
     } else if (stranger) {
         tp__backend_count(&backend->refused, 1);
+        TP_LOG(TP_LOG_WARNING, "%s: refused a player of gate %u: max_gates are known",
+            backend->options.bus.service, (unsigned)from->peer);
         answer(backend, from, TP_GATE_REFUSED, TP_CLOSE_FULL);
     } else if (backend->handlers.bus.on_request) {
         backend->handlers.bus.on_request(client, from, packet);

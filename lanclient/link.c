@@ -8,7 +8,10 @@
 
 #include "lanclient/client.h"
 #include "os/clock.h"
+#include "os/compiler.h"
+#include "os/error.h"
 #include "os/random.h"
+#include "proto/frame.h"
 #include "twinport/log.h"
 
 /* ---- attempts ------------------------------------------------------------------------------- */
@@ -193,8 +196,6 @@ static tp_err error_of(tp_end_reason reason) {
         return TP_ERR_PROTOCOL;
     case TP_END_IDLE:
         return TP_ERR_TIMED_OUT;
-    case TP_END_REFUSED:
-        return TP_ERR_REFUSED;
     case TP_END_NO_MEMORY:
         return TP_ERR_NO_MEMORY;
     case TP_END_OS:
@@ -279,9 +280,37 @@ static void forget_peers(tp_lanclient *client, bool was_up) {
     }
 }
 
+/* The session's line in the network's ledger. Another connection may have ended since: not many
+ * have. */
+static tp_session_end end_of(tp_server *network, tp_session_id session) {
+    tp_session_end ends[4] = {{.size = sizeof ends[0]}};
+    size_t count = tp_server_read_ledger(network, ends, TP_COUNT_OF(ends));
+    for (size_t i = 0; i < count; i++) {
+        if (ends[i].session == session) {
+            return ends[i];
+        }
+    }
+    return (tp_session_end){.reason = TP_END_NONE};
+}
+
+/* Each kind of end has a line of its own. Only the system says that a connection was refused; a hub
+ * that takes it and then says CLOSE has refused the service. */
+static void say_why_not(tp_lanclient *client, tp_session_id session, tp_end_reason reason) {
+    const tp_session_end end = end_of(client->network, session);
+    if (reason == TP_END_REFUSED) {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: the hub closes: %s", client->service,
+            tp_close_reason_name((uint16_t)end.close_code));
+    } else if (reason == TP_END_CONNECT_FAILED && end.os_error != 0) {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: %s", client->service,
+            tp_err_text(tp_os_translate(end.os_error)));
+    } else {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: %s", client->service,
+            tp_end_reason_text(reason));
+    }
+}
+
 void tp__link_on_leave(tp_server *network, tp_session_id session, tp_end_reason reason) {
     tp_lanclient *client = tp_server_context(network);
-    (void)session; /* there is only one */
     bool was_up = tp_lanclient_self(client) != TP_NO_PEER;
     bool stopping;
     tp__unconfirmed lost = take_down(client, &stopping);
@@ -290,8 +319,7 @@ void tp__link_on_leave(tp_server *network, tp_session_id session, tp_end_reason 
         fail_requests(client, stopping ? TP_ERR_CANCELLED : TP_ERR_PEER_LOST);
     } else if (!stopping) {
         tp__lanclient_count(&client->connect_failures);
-        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: %s", client->service,
-            tp_end_reason_text(reason));
+        say_why_not(client, session, reason);
     }
     tp__unconfirmed_clear(&lost);
     forget_peers(client, was_up);

@@ -71,7 +71,7 @@ static int run(const tp__settings *settings, const tp__hub_options *options) {
     if (error) {
         return fail("cannot be told to stop", error);
     }
-    tp__program_raise_descriptors(name, options->server.max_sessions);
+    tp__program_raise_descriptors(name, options->server.max_sessions, 0);
     error = tp_log_open(&log);
     if (error) {
         return fail(server->log_file[0] ? server->log_file : "log", error);

@@ -13,12 +13,15 @@
  * written. From there to its release it is at some stage, joining included.
  */
 static void end_banned(tp__session *session) {
-    tp__player *player = tp__player_of(session);
-    uint8_t stage = atomic_load_explicit(&player->stage, memory_order_acquire);
-    if (stage != TP__PLAYER_NONE &&
-        !tp__bans_admit(tp__wan_of(session)->bans, &session->peer, tp_clock_ms()) &&
-        !tp__session_close_unjoined(session, TP_END_KICKED)) {
-        tp__session_finish(session, TP_END_KICKED, TP_CLOSE_KICKED);
+    uint8_t stage = atomic_load_explicit(&tp__player_of(session)->stage, memory_order_acquire);
+    if (stage == TP__PLAYER_NONE ||
+        tp__bans_admit(tp__wan_of(session)->bans, &session->peer, tp_clock_ms())) {
+        return;
+    }
+    if (tp__session_close_unjoined(session, TP_END_KICKED)) {
+        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_BANNED, &session->peer);
+    } else {
+        tp__session_turn_away(session, TP_END_KICKED, TP_CLOSE_KICKED);
     }
 }
 

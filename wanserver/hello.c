@@ -4,29 +4,31 @@
  * Runs on the worker that has the session's receive delivery. What fails ends in the same silent close, but
  * for another version and for want of room, which are told.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/packet_internal.h"
 #include "os/clock.h"
-#include "twinport/log.h"
 #include "wanserver/wan.h"
 
-static void refuse(tp__session *session, _Atomic uint64_t *counter) {
-    tp__count_shared(counter, 1);
+static void refuse(tp__session *session, tp__refusal why) {
+    tp__wan_refuse(tp__wan_of(session), why, &session->peer);
     tp__session_close(session, TP_END_PROTOCOL, 0);
 }
 
-/* A REPLY that is the last there is. */
+/* A REPLY that is the last there is. From here on the connection is not pending: it holds no place,
+ * and is not evicted before its REPLY is read. */
 static void dismiss(tp__session *session, tp__worker *worker, const uint8_t *reply, size_t size) {
+    tp__pending_remove(&tp__wan_of(session)->pending, session);
     if (tp__reply_queue(session, worker, reply, size)) {
-        tp__session_finish(session, TP_END_REFUSED, -1);
+        tp__session_turn_away(session, TP_END_REFUSED, -1);
     }
 }
 
 static void tell_version(tp__session *session, tp__worker *worker) {
     uint8_t reply[TP_REPLY_VERSION];
     tp_reply_write_version(reply);
-    TP__WAN_COUNT(tp__wan_of(session), other_version);
+    tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_OTHER_VERSION, &session->peer);
     dismiss(session, worker, reply, sizeof reply);
 }
 
@@ -34,7 +36,7 @@ static void tell_busy(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
     uint8_t reply[TP_REPLY_BUSY];
     tp_reply_write_busy((uint16_t)wan->options.busy_seconds, reply);
-    TP__WAN_COUNT(wan, busy);
+    tp__wan_refuse(wan, TP__REFUSAL_BUSY, &session->peer);
     dismiss(session, worker, reply, sizeof reply);
 }
 
@@ -48,30 +50,31 @@ static tp_err check(tp__wan *wan, const uint8_t *bytes, uint64_t now, tp_hello *
     return error;
 }
 
-/* It is the login service's own: a stranger cannot cause this line. */
-static void say_long_lived(const tp__session *session, const tp_hello *hello, uint64_t now) {
-    char text[TP_ADDRESS_TEXT];
-    TP_LOG(TP_LOG_WARNING,
-        "%s: its token is refused: it would be good for %llu s more, and max_token_life is %u s; a "
-        "token's expiry is in seconds since 1970, and the clocks must agree",
-        tp_address_format(&session->peer, text), (unsigned long long)(hello->token.expiry - now),
-        tp__wan_of(session)->options.max_token_life_s);
+/* A warning: the token is the login service's own, so a stranger cannot cause this line. */
+static void refuse_long_lived(tp__session *session, const tp_hello *hello, uint64_t now) {
+    tp__wan *wan = tp__wan_of(session);
+    char detail[192];
+    (void)snprintf(detail, sizeof detail,
+        "it would be good for %llu s more, and max_token_life is %u s; a token's expiry is in "
+        "seconds since 1970, and the clocks must agree",
+        (unsigned long long)(hello->token.expiry - now), wan->options.max_token_life_s);
+    tp__wan_refuse_with(wan, TP__REFUSAL_LONG_LIVED, TP_LOG_WARNING, &session->peer, detail);
+    tp__session_close(session, TP_END_PROTOCOL, 0);
 }
 
 static void refuse_for(tp__session *session, tp__worker *worker, tp_err error) {
-    tp__wan *wan = tp__wan_of(session);
     switch (error) {
     case TP_ERR_PROTOCOL:
-        refuse(session, &wan->foreign);
+        refuse(session, TP__REFUSAL_FOREIGN);
         break;
     case TP_ERR_EXPIRED:
-        refuse(session, &wan->expired);
+        refuse(session, TP__REFUSAL_EXPIRED);
         break;
     case TP_ERR_NO_KEY:
-        refuse(session, &wan->unknown_key);
+        refuse(session, TP__REFUSAL_UNKNOWN_KEY);
         break;
     case TP_ERR_AUTH:
-        refuse(session, &wan->forged);
+        refuse(session, TP__REFUSAL_FORGED);
         break;
     default:
         tp__server_report(session->server, worker, error, 0, "hello");
@@ -91,16 +94,15 @@ static bool take_token(tp__session *session, const tp_hello *hello, uint64_t now
     case TP__FRESH:
         return true;
     case TP__SEEN:
-        refuse(session, &wan->replayed);
+        refuse(session, TP__REFUSAL_REPLAYED);
         return false;
     case TP__LONG_LIVED:
-        say_long_lived(session, hello, now);
-        refuse(session, &wan->long_lived);
+        refuse_long_lived(session, hello, now);
         return false;
     case TP__REPLAY_FULL:
         break;
     }
-    refuse(session, &wan->replay_full);
+    refuse(session, TP__REFUSAL_REPLAY_FULL);
     return false;
 }
 
@@ -173,13 +175,13 @@ static void look(tp__session *session, tp__worker *worker, const uint8_t *bytes,
         tell_version(session, worker);
         return;
     case TP_HELLO_FOREIGN:
-        refuse(session, &wan->foreign);
+        refuse(session, TP__REFUSAL_FOREIGN);
         return;
     case TP_HELLO_GOOD:
         break;
     }
     if (have > whole) {
-        refuse(session, &wan->foreign);
+        refuse(session, TP__REFUSAL_FOREIGN);
     } else if (have == whole) {
         judge(session, worker, bytes);
         forget(tp__player_of(session));
@@ -187,16 +189,16 @@ static void look(tp__session *session, tp__worker *worker, const uint8_t *bytes,
 }
 
 void tp__hello_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
-    tp__wan *wan = tp__wan_of(session);
     tp__player *player = tp__player_of(session);
     if (!tp__session_listens(session)) {
         return;
     }
     if (atomic_load_explicit(&player->stage, memory_order_acquire) != TP__PLAYER_HELLO) {
-        refuse(session, &wan->foreign); /* it has not been answered: what could it have to say? */
+        /* it has not been answered: what could it have to say? */
+        refuse(session, TP__REFUSAL_FOREIGN);
         return;
     }
-    size_t whole = tp_hello_size(wan->mode);
+    size_t whole = tp_hello_size(tp__wan_of(session)->mode);
     if (!player->partial && count >= whole) {
         look(session, worker, bytes, count);
         return;

@@ -104,6 +104,10 @@ static void say_lines(const char *part, const char *lines) {
 static void say_stats(const tp_server *server) {
     tp_wanserver_stats now = {.size = sizeof now};
     tp_wanserver_get_stats(server, &now);
+    tp_server_stats core = {.size = sizeof core};
+    tp_server_get_stats(server, &core);
+    tp__program_print("%s: wan denied=%" PRIu64 "\n", name, core.denied);
+    tp__program_print("%s: wan full=%" PRIu64 "\n", name, core.full);
 #define SAY(member) tp__program_print("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
     SAY(established)
     SAY(banned)
@@ -202,8 +206,8 @@ static int run(program *it) {
     if (error) {
         return fail("cannot be told to stop", error);
     }
-    tp__program_raise_descriptors(
-        name, (unsigned)(settings->max_players + settings->max_waiting + settings->max_pending));
+    tp__program_raise_descriptors(name, (unsigned)(settings->max_players + settings->max_waiting),
+        (unsigned)settings->max_pending);
     error = tp_log_open(&log);
     if (error) {
         return fail(server->log_file[0] ? server->log_file : "log", error);

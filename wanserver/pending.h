@@ -39,7 +39,8 @@ bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *
  * worker that did so is about to close it. */
 bool tp__pending_heard(tp__pending *pending, tp__session *session);
 
-/* It has joined or is gone. Again, or for one that never was in: nothing. */
+/* It has joined, is told that it cannot, or is gone. Again, or for one that never was in:
+ * nothing. */
 void tp__pending_remove(tp__pending *pending, tp__session *session);
 
 unsigned tp__pending_count(tp__pending *pending);

@@ -20,7 +20,7 @@ static bool awaits_ready(const tp__session *session) {
 /* What ends a connection before READY is counted as not_ready. */
 static void tampered(tp__session *session) {
     if (awaits_ready(session)) {
-        TP__WAN_COUNT(tp__wan_of(session), not_ready);
+        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_READY, &session->peer);
     }
     tp__session_close(session, TP_END_TAMPERED, 0);
 }
@@ -36,9 +36,8 @@ static void become_ready(tp__session *session, tp__worker *worker) {
     if (wan->mode == TP_MODE_TOKEN) {
         tp__identity_publish(&player->identity, session->id);
     }
-    if (tp__session_join(session, worker)) {
-        tp__pending_remove(&wan->pending, session);
-    }
+    (void)tp__session_join(session, worker); /* or it is told that there is no place */
+    tp__pending_remove(&wan->pending, session);
 }
 
 /* Takes what of these bytes belongs to the first frame, which must be READY; returns how many. */
@@ -57,7 +56,7 @@ static size_t take_ready(
     if (header.type == TP_FRAME_READY && header.length == 0) {
         become_ready(session, worker);
     } else {
-        TP__WAN_COUNT(tp__wan_of(session), not_ready);
+        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_READY, &session->peer);
         tp__session_close(session, TP_END_PROTOCOL, 0);
     }
     return taken;
@@ -83,10 +82,10 @@ static void take_plain(
  * where two workers serve it (iocp), its REPLY may not be queued yet. */
 static void end_for_rate(tp__session *session) {
     if (awaits_ready(session)) {
-        TP__WAN_COUNT(tp__wan_of(session), not_ready);
+        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_READY, &session->peer);
         tp__session_close(session, TP_END_RATE, 0);
     } else {
-        tp__session_finish(session, TP_END_RATE, TP_CLOSE_RATE);
+        tp__session_turn_away(session, TP_END_RATE, TP_CLOSE_RATE);
     }
 }
 

@@ -18,14 +18,23 @@ static bool admit(void *context, const tp_address *peer) {
     tp__wan *wan = context;
     uint64_t now_ms = tp_clock_ms();
     if (!tp__bans_admit(wan->bans, peer, now_ms)) {
-        TP__WAN_COUNT(wan, banned);
+        tp__wan_refuse(wan, TP__REFUSAL_BANNED, peer);
         return false;
     }
-    if (tp__limiter_admit(wan->limiter, peer, now_ms) != TP__ADMITTED) {
-        TP__WAN_COUNT(wan, limited);
-        return false;
+    switch (tp__limiter_admit(wan->limiter, peer, now_ms)) {
+    case TP__ADMITTED:
+        return true;
+    case TP__TOO_FAST:
+        tp__wan_refuse(wan, TP__REFUSAL_TOO_FAST, peer);
+        break;
+    case TP__TOO_MANY:
+        tp__wan_refuse(wan, TP__REFUSAL_TOO_MANY, peer);
+        break;
+    case TP__TOO_MANY_ADDRESSES:
+        tp__wan_refuse(wan, TP__REFUSAL_TOO_MANY_ADDRESSES, peer);
+        break;
     }
-    return true;
+    return false;
 }
 
 static void dismiss(void *context, const tp_address *peer) {
@@ -37,7 +46,7 @@ static void evict(tp__wan *wan, tp_session_id id) {
     tp__session *session = tp__session_enter(wan->server, id, TP__LIFE_CLOSING);
     if (session) {
         if (tp__session_close_unjoined(session, TP_END_OVERLOAD)) {
-            TP__WAN_COUNT(wan, evicted);
+            tp__wan_refuse(wan, TP__REFUSAL_EVICTED, &session->peer);
         }
         tp__session_leave(session);
     }
@@ -49,12 +58,13 @@ static void begin(tp__session *session, tp__worker *worker) {
     (void)worker;
     atomic_store_explicit(&tp__player_of(session)->stage, TP__PLAYER_HELLO, memory_order_release);
     if (!tp__bans_admit(wan->bans, &session->peer, tp_clock_ms())) {
-        TP__WAN_COUNT(wan, banned); /* since it was admitted: see ban.c */
+        /* since it was admitted: see ban.c */
+        tp__wan_refuse(wan, TP__REFUSAL_BANNED, &session->peer);
         tp__session_close(session, TP_END_KICKED, 0);
         return;
     }
     if (!tp__pending_add(&wan->pending, session, &in_its_place)) {
-        TP__WAN_COUNT(wan, crowded);
+        tp__wan_refuse(wan, TP__REFUSAL_CROWDED, &session->peer);
         tp__session_close(session, TP_END_OVERLOAD, 0);
     }
     if (in_its_place != TP_NO_SESSION) {
@@ -89,7 +99,9 @@ static void end(tp__session *session) {
         tp__count_shared(&wan->key_limit, session->joined);
         break;
     case TP_END_IDLE:
-        tp__count_shared(&wan->late, !session->joined);
+        if (!session->joined) {
+            tp__wan_refuse(wan, TP__REFUSAL_LATE, &session->peer);
+        }
         break;
     case TP_END_TRUNCATED:
     case TP_END_PEER_RESET:

@@ -205,7 +205,7 @@ static void fail(tp__session *session, tp__worker *worker, tp_err error) {
     case TP_ERR_CLOSED: /* it has gone by itself */
         break;
     case TP_ERR_AUTH:
-        TP__WAN_COUNT(tp__wan_of(session), not_authentic);
+        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_AUTHENTIC, &session->peer);
         tp__session_close(session, TP_END_PROTOCOL, 0);
         break;
     case TP_ERR_NO_MEMORY:

@@ -17,6 +17,7 @@
     X(accepted)                                                                                    \
     X(denied)                                                                                      \
     X(full)                                                                                        \
+    X(cut_short)                                                                                   \
     X(accept_failures)                                                                             \
     X(joined)                                                                                      \
     X(left)                                                                                        \

@@ -14,7 +14,7 @@
 #include "proto/frame.h"
 
 static void broke_protocol(tp__session *session) {
-    tp__session_finish(session, TP_END_PROTOCOL, TP_CLOSE_PROTOCOL);
+    tp__session_turn_away(session, TP_END_PROTOCOL, TP_CLOSE_PROTOCOL);
 }
 
 /* The peer says it closes, and why. Nothing follows a CLOSE. */

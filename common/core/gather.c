@@ -206,14 +206,17 @@ static tp__flight *new_flight(void) {
 }
 
 /*
- * Everything up to the end node is with the system. The stream is ended, and what remains is to
+ * Everything up to the end node is with the system. The stream is ended, unless the peer is to end
+ * it (tp__session_turn_away), and what remains is to
  * wait for the peer to end its own (or for the sweep to lose patience): closing now, with bytes of
  * the peer unread, would make the system send a reset that overtakes our last words. Whoever comes
  * second, this or the peer's end (peer_closed in receive.c), closes. The owner never retires: the
  * queue takes nothing more.
  */
 static void reach_end(tp__session *session, tp__worker *worker) {
-    tp_socket_finish(worker->seat, &session->socket);
+    if (!session->turned_away) {
+        tp_socket_finish(worker->seat, &session->socket);
+    }
     atomic_store(&session->end_reached, true);
     if (atomic_load(&session->receive_ended)) {
         tp__session_close(session, TP_END_PEER_CLOSED, 0);

@@ -37,8 +37,9 @@ typedef struct tp__layer {
     unsigned extra_slots;     /* for pending connections, beside max_sessions */
     unsigned open_timeout_ms; /* from accept to joining, absolute */
 
-    /* May this address connect? Asked after the access list and before on_connection_request. What it
-     * admitted comes back by `release` if it got a slot, else by `dismiss`. */
+    /* May this address connect? Asked after the access list and before on_connection_request. If it
+     * may not, the layer counts it and says why. What it admitted comes back by `release` if it got
+     * a slot, else by `dismiss`. */
     bool (*admit)(void *context, const tp_address *peer);
     void (*dismiss)(void *context, const tp_address *peer);
 

@@ -3,17 +3,12 @@
  *
  * Opened by start, closed by the sweep when a stop begins, but not before start has finished with
  * it (`open`). Accepts are delivered on workers, one at a time.
+ *
+ * A connection that is turned away here is reset: nothing has been said to it that could be lost,
+ * and the side that ends a connection first keeps it in TIME_WAIT: a flood would fill the table.
  */
+#include "core/refusal.h"
 #include "core/server_internal.h"
-#include "twinport/log.h"
-
-static void turn_away(
-    tp_server *server, tp__worker *worker, tp_handle handle, const tp_address *peer) {
-    char text[TP_ADDRESS_TEXT];
-    TP__COUNT(server, worker, denied, 1);
-    TP_LOG(TP_LOG_INFO, "%s: denied %s", server->name, tp_address_format(peer, text));
-    tp_handle_close(handle, false);
-}
 
 static void dismiss(tp_server *server, const tp_address *peer) {
     if (server->layer.dismiss) {
@@ -23,12 +18,16 @@ static void dismiss(tp_server *server, const tp_address *peer) {
 
 static bool admitted(tp_server *server, const tp_address *peer) {
     const tp__layer *layer = &server->layer;
-    if (!tp_access_admits(&server->options.access, peer) ||
-        (layer->admit && !layer->admit(layer->context, peer))) {
+    if (!tp_access_admits(&server->options.access, peer)) {
+        TP__REFUSED(TP_LOG_INFO, server->name, peer, "its address is denied, or not allowed");
         return false;
+    }
+    if (layer->admit && !layer->admit(layer->context, peer)) {
+        return false; /* the layer has said why */
     }
     if (server->handlers.on_connection_request &&
         !server->handlers.on_connection_request(server, peer)) {
+        TP__REFUSED(TP_LOG_INFO, server->name, peer, "on_connection_request does not want it");
         dismiss(server, peer);
         return false;
     }
@@ -47,14 +46,14 @@ static void take_connection(
     tp_server *server, tp__worker *worker, const tp_completion *completion) {
     const tp_address *peer = &completion->address;
     if (!admitted(server, peer)) {
-        turn_away(server, worker, completion->handle, peer);
+        TP__COUNT(server, worker, denied, 1);
+        tp_handle_close(completion->handle, true);
         return;
     }
     tp__session *session = tp__session_open(server, peer, false);
-    if (!session || (!session->counted && !server->layer.begin)) {
-        TP__COUNT(server, worker, full, 1);
-    }
     if (!session) {
+        TP__COUNT(server, worker, full, 1);
+        TP__REFUSED(TP_LOG_INFO, server->name, peer, "full, and there is no slot left to tell it");
         dismiss(server, peer);
         tp_handle_close(completion->handle, true);
         return;
@@ -80,7 +79,7 @@ static void accepted(tp_op *op, const tp_completion *completion) {
             take_connection(server, worker, completion);
             tp__server_leave_port(server);
         } else {
-            tp_handle_close(completion->handle, false); /* the server is stopping */
+            tp_handle_close(completion->handle, true); /* the server is stopping */
         }
     } else if (completion->error != TP_ERR_CANCELLED) {
         TP__COUNT(server, worker, accept_failures, 1);

@@ -13,6 +13,7 @@
 #include "os/file.h"
 #include "os/stream.h"
 #include "twinport/log.h"
+#include "twinport/server.h"
 
 /* Descriptors beside those of the sessions: standard streams, log, port, listener, and some to
  * spare. */
@@ -102,13 +103,15 @@ bool tp__program_can_log(const char *program, const char *path) {
     return error == TP_OK;
 }
 
-void tp__program_raise_descriptors(const char *program, unsigned sessions) {
+void tp__program_raise_descriptors(const char *program, unsigned sessions, unsigned pending) {
     uint64_t limit = tp_process_raise_descriptor_limit();
-    if (limit < (uint64_t)sessions + OWN_DESCRIPTORS) {
+    uint64_t beside = (uint64_t)pending + TP_SERVER_ENDING(sessions);
+    if (limit < sessions + beside + OWN_DESCRIPTORS) {
         tp__program_say(program,
-            "warning: the system allows %" PRIu64
-            " open files, too few for %u sessions: connections will be refused beyond",
-            limit, sessions);
+            "warning: the system allows %" PRIu64 " open files, too few for %u sessions and "
+            "%" PRIu64 " connections that are pending or being ended: others will wait until some "
+            "are gone",
+            limit, sessions, beside);
     }
 }
 

@@ -46,8 +46,9 @@ tp_err tp__program_catch_requests(void);
 /* Whether the log's file can be written; an empty path is standard error. Says why not. */
 bool tp__program_can_log(const char *program, const char *path);
 
-/* Raises the limit of open files as far as it goes, and warns if that is too few for `sessions`. */
-void tp__program_raise_descriptors(const char *program, unsigned sessions);
+/* Raises the limit of open files as far as it goes, and warns if that is too few for `sessions`,
+ * those that are being ended beside them (TP_SERVER_ENDING), and `pending` connections. */
+void tp__program_raise_descriptors(const char *program, unsigned sessions, unsigned pending);
 
 /* Takes the process's share of the machine: before other threads start. No processor given: all. What the
  * system refuses is a warning: it costs speed, not service. */

@@ -13,8 +13,6 @@
 #include "core/server_internal.h"
 #include "twinport/log.h"
 
-#define TURN_AWAY_SLOTS 64u /* connections beyond max_sessions that are being told so */
-
 /* ---- create and destroy ---------------------------------------------------------------------- */
 
 /* The allowed networks and then the denied ones, in memory of the server's own. */
@@ -50,7 +48,7 @@ static void copy_text(char *to, size_t room, const char *from) {
 
 static tp_err allocate_parts(tp_server *server) {
     const tp_server_options *options = &server->options;
-    uint32_t extra = TURN_AWAY_SLOTS + server->layer.extra_slots;
+    uint32_t extra = TP_SERVER_ENDING(options->max_sessions) + server->layer.extra_slots;
     uint32_t slots = options->max_sessions;
     slots = slots + extra <= TP_MAX_SESSIONS ? slots + extra : TP_MAX_SESSIONS;
     tp_err error = tp__pools_open();

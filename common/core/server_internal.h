@@ -110,7 +110,7 @@ struct tp_server {
     _Atomic(tp__session *)
         orphans; /* released sessions that the port refused to carry to a worker */
     _Atomic unsigned slots_used;
-    _Atomic unsigned session_count; /* joined or about to join; turned-away ones are not in it */
+    _Atomic unsigned session_count; /* places taken: joined or about to join, and not being ended */
     _Atomic uint64_t next_number;
     _Atomic uint64_t sweep_due_ms;
     _Atomic unsigned keeper; /* the worker that wakes in time for what is due by the clock */
@@ -119,6 +119,7 @@ struct tp_server {
     _Atomic uint64_t cut_by_ms; /* the earliest that tp_server_stop_within() was asked for */
     uint64_t drain_until_ms;    /* the sweep's, like the next three */
     uint32_t sweep_from;
+    _Atomic uint32_t cut_from; /* shortage.c: where the next look begins */
     bool drain_begun;
     bool cut_begun;
 
@@ -188,6 +189,12 @@ tp_err tp__listener_open(tp_server *server);
 tp_err tp__listener_accept(tp_server *server, bool called_off);
 /* Closes if it may be; `attached` goes false when the port has done it. One thread at a time. */
 void tp__listener_close(tp_server *server);
+
+/* ---- shortage.c ------------------------------------------------------------------------------ */
+
+/* A slot has been taken: if few are left, a session that is being ended is cut, and gives its
+ * back. */
+void tp__server_make_room(tp_server *server);
 
 /* ---- sweep.c --------------------------------------------------------------------------------- */
 

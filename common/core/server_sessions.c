@@ -25,7 +25,8 @@ bool tp_server_disconnect(tp_server *server, tp_session_id id) {
     return first;
 }
 
-bool tp_server_disconnect_after_send(tp_server *server, tp_session_id id, unsigned close_code) {
+static bool end_after_send(tp_server *server, tp_session_id id, unsigned close_code,
+    bool (*end)(tp__session *session, tp_end_reason reason, int close_code)) {
     if (close_code > UINT16_MAX) {
         return false;
     }
@@ -33,9 +34,17 @@ bool tp_server_disconnect_after_send(tp_server *server, tp_session_id id, unsign
     if (!session) {
         return false;
     }
-    bool first = tp__session_finish(session, TP_END_KICKED, (int)close_code);
+    bool first = end(session, TP_END_KICKED, (int)close_code);
     tp__session_leave(session);
     return first;
+}
+
+bool tp_server_disconnect_after_send(tp_server *server, tp_session_id id, unsigned close_code) {
+    return end_after_send(server, id, close_code, tp__session_finish);
+}
+
+bool tp_server_turn_away(tp_server *server, tp_session_id id, unsigned close_code) {
+    return end_after_send(server, id, close_code, tp__session_turn_away);
 }
 
 static uint64_t read_number(const _Atomic uint64_t *number) {

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/packet_internal.h"
+#include "core/refusal.h"
 #include "core/server_internal.h"
 #include "os/clock.h"
 #include "proto/frame.h"
@@ -28,6 +29,13 @@ static bool take_place(tp_server *server) {
     return false;
 }
 
+/* Once: at the beginning of the end, or at the release if there was none. */
+static void give_place_back(tp__session *session) {
+    if (atomic_exchange(&session->counted, false)) {
+        atomic_fetch_sub(&session->server->session_count, 1);
+    }
+}
+
 tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool outgoing) {
     atomic_fetch_add(&server->slots_used, 1);
     uint32_t index = tp__slots_take(&server->slots);
@@ -35,6 +43,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
         atomic_fetch_sub(&server->slots_used, 1);
         return NULL;
     }
+    tp__server_make_room(server);
 
     tp__session *session = &server->sessions[index];
     size_t kept = offsetof(tp__session, server); /* the life word and home: see session.h */
@@ -55,9 +64,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
 
 static void give_slot_back(tp__session *session) {
     tp_server *server = session->server;
-    if (session->counted) {
-        atomic_fetch_sub(&server->session_count, 1);
-    }
+    give_place_back(session);
     tp__slots_give(&server->slots, session->index);
     atomic_fetch_sub(&server->slots_used, 1);
 }
@@ -104,16 +111,18 @@ static bool join(tp__session *session, tp__worker *worker) {
     return true;
 }
 
-static void tell_full(tp__session *session) {
-    tp__session_finish(session, TP_END_OVERLOAD, TP_CLOSE_FULL);
+static void tell_full(tp__session *session, tp__worker *worker) {
+    tp_server *server = session->server;
+    TP__COUNT(server, worker, full, 1);
+    TP__REFUSED(TP_LOG_INFO, server->name, &session->peer, "full: max_sessions are here");
+    tp__session_turn_away(session, TP_END_OVERLOAD, TP_CLOSE_FULL);
 }
 
 bool tp__session_join(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     session->counted = take_place(server);
     if (!session->counted) {
-        TP__COUNT(server, worker, full, 1);
-        tell_full(session);
+        tell_full(session, worker);
         return false;
     }
     return join(session, worker);
@@ -133,7 +142,7 @@ static void begin(tp__session *session, tp__worker *worker) {
     if (session->server->layer.begin) {
         be_pending(session, worker);
     } else if (!session->counted) {
-        tell_full(session);
+        tell_full(session, worker);
     } else if (!join(session, worker)) {
         return;
     }
@@ -176,13 +185,33 @@ static void closed(tp_op *op, const tp_completion *completion) {
     tp__session_drop(session, tp_worker_context(completion->worker));
 }
 
+/*
+ * The side that ends a connection first keeps it in TIME_WAIT, so a server that is the first resets
+ * it: strangers could fill its table otherwise. Nothing that was promised to the peer is lost by
+ * that: what it must be told goes before a finish, which waits for the peer to end its stream; then
+ * the end is the peer's, and an orderly close costs nothing here. An outgoing session has a port of
+ * its own, and ends in order, unless the peer must not take what it has for the whole.
+ */
+static bool ends_by_reset(const tp__session *session, tp_end_reason reason) {
+    switch (reason) {
+    case TP_END_PEER_CLOSED:
+    case TP_END_TRUNCATED:
+        return false;
+    case TP_END_OVERLOAD:
+    case TP_END_NO_MEMORY:
+        return true;
+    default:
+        return !session->outgoing;
+    }
+}
+
 /* `reason` is the closer's own. The session's is not his to look at if it was finishing: who began that may
  * be writing it at this moment, and is done when his hold is given back, before the release. */
-static void close_socket(tp__session *session, tp_end_reason reason, bool reset) {
+static void close_socket(tp__session *session, tp_end_reason reason) {
     tp_trace(TP_TRACE_CLOSE, session->id, reason);
     session->close_op.done = closed;
     atomic_fetch_add(&session->server->callers, 1);
-    tp_socket_close(&session->socket, &session->close_op, reset);
+    tp_socket_close(&session->socket, &session->close_op, ends_by_reset(session, reason));
     atomic_fetch_sub(&session->server->callers, 1);
 }
 
@@ -195,8 +224,7 @@ bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error)
         session->reason = (uint8_t)reason;
         session->os_error = os_error;
     }
-    /* The peers of a cut session shall not take what they have for the whole. */
-    close_socket(session, reason, reason == TP_END_OVERLOAD || reason == TP_END_NO_MEMORY);
+    close_socket(session, reason);
     return true;
 }
 
@@ -208,7 +236,7 @@ bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
     if (!(before & TP__LIFE_FINISHING)) {
         session->reason = (uint8_t)reason;
     }
-    close_socket(session, reason, reason == TP_END_OVERLOAD);
+    close_socket(session, reason);
     return true;
 }
 
@@ -230,7 +258,8 @@ static uint64_t finish_by(const tp__session *session) {
     return pending && join_by_ms < by_ms ? join_by_ms : by_ms;
 }
 
-bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_code) {
+static bool finish(
+    tp__session *session, tp_end_reason reason, int close_code, bool turned_away) {
     if (tp__life_read(&session->life) & (TP__LIFE_FINISHING | TP__LIFE_CLOSING)) {
         return false;
     }
@@ -242,6 +271,8 @@ bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_co
         return false;
     }
     session->reason = (uint8_t)reason;
+    session->turned_away = turned_away;
+    give_place_back(session);
     tp_trace(TP_TRACE_FINISH, session->id, session->reason);
     session->end_node.packet = close_code < 0 ? NULL : close_packet(close_code);
     if (session->end_node.packet) {
@@ -253,6 +284,14 @@ bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_co
         tp__session_flush(session);
     }
     return true;
+}
+
+bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_code) {
+    return finish(session, reason, close_code, false);
+}
+
+bool tp__session_turn_away(tp__session *session, tp_end_reason reason, int close_code) {
+    return finish(session, reason, close_code, true);
 }
 
 /* ---- release --------------------------------------------------------------------------------- */

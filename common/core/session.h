@@ -94,11 +94,13 @@ typedef struct tp__session {
     uint8_t reason;      /* tp_end_reason */
     bool joined;         /* on_join has been called */
     bool outgoing;
+    bool turned_away;   /* the peer is to hang up; written with `reason` */
     bool owned_at_home; /* home's alone: the flush owner's role is with home */
     bool end_taken;     /* end_node is pending, or was: nothing more is. The flush owner's */
     bool sending_end;   /* the flight carries the last there is: the flush owner's */
-    bool
-        counted; /* has one of the max_sessions places; if not, it is here to be told so, or pending */
+    /* Has one of the max_sessions places; if not, it is here to be told so, is pending, or is being
+     * ended. The step that sets it to false gives the place back. */
+    _Atomic bool counted;
     _Atomic bool end_reached;   /* everything up to end_node is with the system */
     _Atomic bool receive_ended; /* the peer has said its last byte */
 } tp__session;
@@ -145,6 +147,11 @@ bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason);
  * then the end of the stream, then a wait for the peer. The caller has a hold. False: it was ending
  * already. */
 bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_code);
+
+/* The same for a peer that is not wanted: the stream is not ended here. A peer that is told hangs
+ * up, and so ends the connection itself; one that does not is reset when its time is over. In
+ * neither case is anything left in TIME_WAIT. */
+bool tp__session_turn_away(tp__session *session, tp_end_reason reason, int close_code);
 
 /* Gives the caller's hold back; the release, if it was the last, is left to a worker. Any thread.
  */

@@ -31,6 +31,11 @@ void tp__hub_get_account(tp__hub *hub, tp__hub_account *account) {
     }
     account->orphaned = atomic_load_explicit(&hub->orphaned, memory_order_relaxed);
     account->requests = atomic_load_explicit(&hub->requests, memory_order_relaxed);
+    for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
+        account->refused_for[i] = atomic_load_explicit(&hub->refused[i], memory_order_relaxed);
+        account->refused += account->refused_for[i];
+    }
+    account->late = atomic_load_explicit(&hub->guests.late, memory_order_relaxed);
 }
 
 /* Text in the making. What does not fit is cut. */
@@ -48,16 +53,16 @@ static void line(report *out, const char *name, uint64_t value) {
     }
 }
 
-static void returned_lines(report *out, const tp__hub_account *account) {
-    line(out, "returned", account->returned);
+/* The sum, and those of its parts that there are. */
+static void lines_by_reason(report *out, const char *name, uint64_t sum, const uint64_t *parts) {
+    line(out, name, sum);
     for (uint16_t i = 0; i < TP_BUS_REASON_END; i++) {
-        if (account->returned_by[i] > 0) {
-            char name[64];
-            snprintf(name, sizeof name, "returned.%s", tp_bus_reason_name(i));
-            line(out, name, account->returned_by[i]);
+        if (parts[i] > 0) {
+            char part[64];
+            snprintf(part, sizeof part, "%s.%s", name, tp_bus_reason_name(i));
+            line(out, part, parts[i]);
         }
     }
-    line(out, "returned.orphaned", account->orphaned);
 }
 
 size_t tp__hub_report(tp__hub *hub, char *text, size_t room) {
@@ -71,9 +76,14 @@ size_t tp__hub_report(tp__hub *hub, char *text, size_t room) {
     line(&out, "accepted", account.accepted);
     line(&out, "delivered", account.delivered);
     line(&out, "outstanding", account.outstanding);
-    returned_lines(&out, &account);
+    lines_by_reason(&out, "returned", account.returned, account.returned_by);
+    line(&out, "returned.orphaned", account.orphaned);
     line(&out, "hub.requests", account.requests);
+    lines_by_reason(&out, "hello.refused", account.refused, account.refused_for);
+    line(&out, "hello.late", account.late);
     line(&out, "sessions", tp_server_session_count(hub->server));
+    line(&out, "sessions.denied", stats.denied);
+    line(&out, "sessions.full", stats.full);
     line(&out, "received.messages", stats.received_messages);
     line(&out, "received.bytes", stats.received_bytes);
     line(&out, "sent.messages", stats.sent_messages);

@@ -12,6 +12,7 @@
  */
 #include <string.h>
 
+#include "core/refusal.h"
 #include "lanserver/bus/hub_internal.h"
 #include "proto/frame.h"
 #include "twinport/log.h"
@@ -54,6 +55,15 @@ static tp_bus_reason judge(const tp__hub *hub, const hello *said) {
                                                                       : TP_BUS_DELIVERED;
 }
 
+/* Each reason has a line of its own. A warning: a service that is refused is configured wrongly. */
+static void say_refused(tp__hub *hub, tp_session_id session, tp_bus_reason reason) {
+    static tp_log_place places[TP_BUS_REASON_END];
+    tp_address from = tp__hub_address_of(hub, session);
+    atomic_fetch_add_explicit(&hub->refused[reason], 1, memory_order_relaxed);
+    tp__refusal_say(&places[reason], TP_LOG_WARNING, "bus", &from,
+        tp_bus_reason_name((uint16_t)reason));
+}
+
 /* ERROR with the reason, also as text; then CLOSE. */
 static void refuse(tp__hub *hub, tp_session_id session, tp_bus_reason reason) {
     const char *text = tp_bus_reason_name((uint16_t)reason);
@@ -68,8 +78,8 @@ static void refuse(tp__hub *hub, tp_session_id session, tp_bus_reason reason) {
         tp_server_send(hub->server, session, packet); /* if it fails, the CLOSE says enough */
         tp_packet_release(packet);
     }
-    TP_LOG(TP_LOG_WARNING, "bus: HELLO refused: %s", text);
-    tp_server_disconnect_after_send(hub->server, session, TP_CLOSE_NORMAL);
+    say_refused(hub, session, reason);
+    tp_server_turn_away(hub->server, session, TP_CLOSE_NORMAL);
 }
 
 /* ---- announcements -------------------------------------------------------------------------- */
@@ -199,7 +209,7 @@ tp__peer *tp__greet(
     tp__hub *hub, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
     hello said;
     if (header->kind != TP_BUS_HELLO || !read_hello(packet, &said)) {
-        tp__hub_protocol_error(hub, session, "it did not begin with a HELLO");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "it did not begin with a HELLO");
         return NULL;
     }
     tp_bus_reason reason = judge(hub, &said);

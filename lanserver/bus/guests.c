@@ -24,6 +24,7 @@ void tp__guests_init(tp__guests *guests, unsigned timeout_ms) {
     guests->first = NULL;
     guests->last = NULL;
     guests->armed = false;
+    atomic_init(&guests->late, 0);
     tp_mutex_init(&guests->mutex);
 }
 
@@ -82,6 +83,17 @@ static void arm(tp__guests *guests, uint64_t now_ms) {
     }
 }
 
+static void say_late(tp__guests *guests, tp_session_id session) {
+    tp_session_info info = {.size = sizeof info};
+    char text[TP_ADDRESS_TEXT] = "?";
+    atomic_fetch_add_explicit(&guests->late, 1, memory_order_relaxed);
+    if (tp_server_session_info(guests->server, session, &info)) {
+        tp_address_format(&info.peer, text);
+    }
+    TP_LOG(TP_LOG_WARNING, "bus: refused %s: it has not said HELLO within %u ms", text,
+        guests->timeout_ms);
+}
+
 static void deadline(void *context) {
     tp__guests *guests = context;
     uint64_t now = tp_clock_ms();
@@ -90,9 +102,8 @@ static void deadline(void *context) {
     while (guests->first && guests->first->due_ms <= now) {
         tp__guest *guest = guests->first;
         unlink_guest(guests, guest);
-        TP_LOG(TP_LOG_WARNING, "bus: session %llx has not said HELLO within %u ms",
-            (unsigned long long)guest->session, guests->timeout_ms);
-        tp_server_disconnect_after_send(guests->server, guest->session, TP_CLOSE_IDLE);
+        say_late(guests, guest->session);
+        tp_server_turn_away(guests->server, guest->session, TP_CLOSE_IDLE);
     }
     arm(guests, now);
     tp_mutex_unlock(&guests->mutex);

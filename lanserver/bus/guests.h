@@ -35,6 +35,7 @@ typedef struct tp__guests {
     tp__guest *first; /* the waiting ones, by due_ms: the time-out is the same for all */
     tp__guest *last;
     bool armed; /* a task will look at the list */
+    _Atomic uint64_t late; /* sessions that have not said HELLO in time */
 } tp__guests;
 
 void tp__guests_init(tp__guests *guests, unsigned timeout_ms);

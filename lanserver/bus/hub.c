@@ -23,14 +23,21 @@
 
 /* ---- handlers ------------------------------------------------------------------------------- */
 
-void tp__hub_protocol_error(tp__hub *hub, tp_session_id session, const char *what) {
+tp_address tp__hub_address_of(tp__hub *hub, tp_session_id session) {
     tp_session_info info = {.size = sizeof info};
-    char address[TP_ADDRESS_TEXT] = "?";
-    if (tp_server_session_info(hub->server, session, &info)) {
-        tp_address_format(&info.peer, address);
+    const tp_address nowhere = {0};
+    return tp_server_session_info(hub->server, session, &info) ? info.peer : nowhere;
+}
+
+void tp__hub_protocol_error(
+    tp__hub *hub, tp_session_id session, tp_log_place *place, const char *what) {
+    tp_address from = tp__hub_address_of(hub, session);
+    char text[TP_ADDRESS_TEXT];
+    if (TP_LOG_WARNING >= tp_log_get_level()) {
+        tp_log_say(place, TP_LOG_WARNING, "bus: %s broke the protocol: %s",
+            tp_address_format(&from, text), what);
     }
-    TP_LOG(TP_LOG_WARNING, "bus: %s broke the protocol: %s", address, what);
-    tp_server_disconnect_after_send(hub->server, session, TP_CLOSE_PROTOCOL);
+    tp_server_turn_away(hub->server, session, TP_CLOSE_PROTOCOL);
 }
 
 static void on_join(tp_server *server, tp_session_id session) {
@@ -57,16 +64,16 @@ static void on_leave(tp_server *server, tp_session_id session, tp_end_reason rea
 static void on_message(tp__hub *hub, tp_session_id session, tp__peer *peer,
     const tp_bus_header *header, tp_packet *packet) {
     if (TP_UNLIKELY(!tp__unconfirmed_confirm(&peer->unconfirmed, header->source))) {
-        tp__hub_protocol_error(hub, session, "it confirms messages that it was not sent");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "it confirms messages that it was not sent");
     } else if (TP_LIKELY(tp_bus_is_message(header->kind) && header->correlation != 0)) {
         uint32_t number = atomic_load_explicit(&peer->taken, memory_order_relaxed) + 1;
         uint32_t count = tp__route(hub, peer, header, packet);
         TP__HUB_ADD(peer->accepted, count);
         tp__confirm_later(hub, peer, number);
+    } else if (tp_bus_is_message(header->kind)) {
+        TP__HUB_PROTOCOL_ERROR(hub, session, "a message without a correlation");
     } else if (header->kind != TP_BUS_ACK) {
-        tp__hub_protocol_error(hub, session,
-            tp_bus_is_message(header->kind) ? "a message without a correlation"
-                                            : "a kind of message that is not a client's");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "a kind of message that is not a client's");
     }
 }
 
@@ -77,7 +84,7 @@ static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet)
         return; /* on_join had no memory for it: it is being ended */
     }
     if (TP_UNLIKELY(tp_packet_size(packet) < TP_BUS_HEADER)) {
-        tp__hub_protocol_error(hub, session, "a message shorter than its header");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "a message shorter than its header");
         return;
     }
     tp_bus_header header = tp_bus_read(tp_packet_bytes(packet));
@@ -143,7 +150,9 @@ static tp_err build(tp__hub *hub) {
         .size = sizeof handlers, .on_join = on_join, .on_leave = on_leave, .on_recv = on_recv};
     tp_err error = tp__services_create(&hub->services, hub->options.max_services);
     if (!error) {
-        error = tp__peers_create(hub, hub->options.server.max_sessions);
+        uint32_t most = hub->options.server.max_sessions;
+        /* Those on their way out are peers until they are gone. */
+        error = tp__peers_create(hub, most + TP_SERVER_ENDING(most));
     }
     if (!error) {
         error = tp_lanserver_create(&hub->options.server, &handlers, &hub->server);

@@ -60,6 +60,9 @@ typedef struct tp__hub_account {
     uint64_t returned_by[TP_BUS_REASON_END]; /* its parts, by tp_bus_reason */
     uint64_t orphaned;                       /* part of returned: the sender was gone too */
     uint64_t requests;                       /* answered by the hub itself; not in accepted */
+    uint64_t refused;                        /* sessions whose HELLO was not good */
+    uint64_t refused_for[TP_BUS_REASON_END]; /* its parts, by tp_bus_reason */
+    uint64_t late;                           /* ... that have not said HELLO in time */
 } tp__hub_account;
 
 /* Any thread. Each number is right; their sums fit when nothing moves. */

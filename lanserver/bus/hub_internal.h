@@ -37,6 +37,7 @@
 #include "lanserver/bus/services.h"
 #include "os/compiler.h"
 #include "os/thread.h"
+#include "twinport/log.h"
 
 typedef struct tp__peer {
     tp_mutex mutex;
@@ -90,6 +91,7 @@ struct tp__hub {
 
     _Atomic uint64_t returned[TP_BUS_REASON_END];
     _Atomic uint64_t orphaned;
+    _Atomic uint64_t refused[TP_BUS_REASON_END]; /* HELLOs, by reason */
     _Atomic uint64_t requests;
 };
 
@@ -165,7 +167,17 @@ void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken);
 
 /* ---- hub.c -------------------------------------------------------------------------------- */
 
-/* Ends a session that broke the protocol; says so in the log. */
-void tp__hub_protocol_error(tp__hub *hub, tp_session_id session, const char *what);
+/* Where the session comes from; all zero: it is gone. */
+tp_address tp__hub_address_of(tp__hub *hub, tp_session_id session);
+
+/* Ends a session that broke the protocol; says so in the log, at a place of the caller's. */
+void tp__hub_protocol_error(
+    tp__hub *hub, tp_session_id session, tp_log_place *place, const char *what);
+
+#define TP__HUB_PROTOCOL_ERROR(hub, session, what)                                                 \
+    do {                                                                                           \
+        static tp_log_place tp__error_place;                                                       \
+        tp__hub_protocol_error((hub), (session), &tp__error_place, (what));                        \
+    } while (0)
 
 #endif

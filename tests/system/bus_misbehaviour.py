@@ -38,7 +38,7 @@ def raw(hub):
 
 
 def ended(connection):
-    """Reads to the end; what came."""
+    """Reads to the end, and hangs up on CLOSE; what came."""
     got = b""
     try:
         while True:
@@ -46,8 +46,10 @@ def ended(connection):
             if not more:
                 return got
             got += more
-    except ConnectionResetError:
-        return got
+            if got[-6:-2] == struct.pack("<I", 2 | 3 << 24):
+                connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        return got  # reset; shutdown() says it in its own way
 
 
 def close_frame(reason):

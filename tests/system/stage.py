@@ -12,6 +12,7 @@ Programs are found in TWINPORT_BIN, with TWINPORT_EMULATOR in front. Time-outs s
 TWINPORT_TIME_FACTOR. Whatever a test leaves running is killed at its end.
 """
 import atexit
+import contextlib
 import os
 import re
 import signal
@@ -63,6 +64,17 @@ def until(condition, what, seconds=PATIENCE):
 
 def program_path(name):
     return os.path.join(os.environ["TWINPORT_BIN"], name + os.environ.get("TWINPORT_EXE", ""))
+
+
+@contextlib.contextmanager
+def descriptors_limited_to(count):
+    """Programs that begin meanwhile have no more of them, and cannot raise the limit."""
+    before = EMULATOR[:]
+    EMULATOR[:] = ["sh", "-c", f'ulimit -n {count}; exec "$0" "$@"'] + before
+    try:
+        yield
+    finally:
+        EMULATOR[:] = before
 
 
 def write_file(text, suffix=".conf"):

@@ -31,16 +31,16 @@ def annoy(program):
     if isinstance(program, Hub):
         BusClient(program.port, "someone").close()
     received = b""
-    with socket.create_connection(("127.0.0.1", program.port), PATIENCE) as stranger:
-        try:
+    try:
+        with socket.create_connection(("127.0.0.1", program.port), PATIENCE) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"x" * 64)
             stranger.shutdown(socket.SHUT_WR)
             part = stranger.recv(4096)
             while part:
                 received += part
                 part = stranger.recv(4096)
-        except OSError:
-            pass  # it was turned away: reset, or no longer connected
+    except OSError:
+        pass  # it was turned away: reset, even before it was seen to stand, or no longer connected
     return received
 
 

@@ -7,6 +7,7 @@ Sends each line of its input as a message and prints each message that comes: wi
 tp-chat, or see tp-echo answer. The key is the server's public one, 64 hexadecimal digits; token and
 secret are what tp-token prints.
 """
+import contextlib
 import socket
 import sys
 import threading
@@ -22,7 +23,11 @@ class Player(Stream):
 
     def __init__(self, address, server_public, suite=AES, token=None, greet=True, source=""):
         hello = Hello(server_public, suite, token)  # before it connects: who says nothing may have to go
-        super().__init__(socket.create_connection(address, PATIENCE, source_address=(source, 0)))
+        try:
+            connected = socket.create_connection(address, PATIENCE, source_address=(source, 0))
+        except ConnectionResetError as reset:  # it was turned away before it was seen to stand
+            raise Ended("by a reset, at once") from reset
+        super().__init__(connected)
         self.hello, self.terms = hello, None
         self.late = []  # messages, or before there are any bytes, that came while end() waited
         if greet:
@@ -59,8 +64,9 @@ class Player(Stream):
         return self.end()
 
     def end(self):
-        """Waits until the server has ended the stream. The reason it gave, or None if it gave none: what
-        comes after the handshake is read as records, before it as bytes."""
+        """Waits until the stream has ended. The reason the server gave, or None if it gave none:
+        what comes after the handshake is read as records, before it as bytes. As a client does, it
+        hangs up on CLOSE."""
         reason = None
         try:
             while True:
@@ -72,6 +78,8 @@ class Player(Stream):
                     self.late.append(payload)
                 elif kind == CLOSE:
                     reason = int.from_bytes(payload[:2], "little")
+                    with contextlib.suppress(OSError):  # the server may have ended it as well
+                        self.socket.shutdown(socket.SHUT_WR)
         except Ended:
             return reason
 

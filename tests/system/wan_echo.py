@@ -137,6 +137,7 @@ def case_another_version():
         with server.player(greet=False) as player:
             player.write_bytes(Hello(server.public, magic=b"TPW2").bytes)
             expect_equal(player.read_reply(), bytes([VERSION, 1]), "REPLY")
+            player.socket.shutdown(socket.SHUT_WR)  # a client that is told hangs up
             expect_silent_end(player, "another version")
         expect_equal(server.finish()["other_version"], 1, "counted")
 

@@ -56,6 +56,7 @@ static outcome await(guest *g, uint8_t kind, uint8_t instead) {
         unsigned type = 99;
         long size = raw_receive_frame(g->peer, &type, g->in, sizeof g->in);
         if (size < 0 || type == TP_FRAME_CLOSE) {
+            raw_finish(g->peer); /* a peer that is told hangs up */
             return raw_end(g->peer) == TP_ERR_TIMED_OUT ? WAITS : ENDED;
         }
         tp_bus_header header = {0};
@@ -104,6 +105,7 @@ static outcome leave(guest *g, outcome so_far) {
     if (so_far == SERVED || so_far == RETURNED) {
         uint8_t normal[2] = {0, 0};
         (void)raw_send_frame(g->peer, TP_FRAME_CLOSE, normal, sizeof normal);
+        raw_finish(g->peer);
         if (raw_end(g->peer) == TP_ERR_TIMED_OUT) {
             so_far = WAITS;
         }

@@ -3,7 +3,9 @@
 twinport_test(NAME unit.gate_codec SOURCES gate_codec.c LIBRARIES tp_proto LABEL unit TIMEOUT 10)
 twinport_test(NAME unit.backend SOURCES backend.c
     LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 120)
-foreach(part messages losses room churn)
+twinport_test(NAME unit.gate_room SOURCES gate_room.c raw_peer.c
+    LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
+foreach(part messages losses churn)
     twinport_test(NAME unit.gate_${part} SOURCES gate_${part}.c
         LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
 endforeach()

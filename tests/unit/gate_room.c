@@ -1,6 +1,8 @@
 /* The waiting room: who waits, what he is told, and who comes in. */
 #include "gate_stage.h"
+#include "log_catch.h"
 #include "os/clock.h"
+#include "raw_peer.h"
 
 enum { PLAYERS = 2, WAITING = 6, ALL = PLAYERS + WAITING };
 
@@ -74,7 +76,13 @@ static void tells_places_and_admits_in_order(void) {
     close_all();
 }
 
+/* The address is the player's, as he has it at his own end. */
+static bool is_said_of_somebody(const char *reason) {
+    return log_caught("info", "gate: refused 127.0.0.1:", reason) == 1;
+}
+
 static void turns_away_who_finds_it_full(void) {
+    log_catch_open();
     open_all();
     arrive(0, ALL);
     player_join(&stage, &players[ALL]);
@@ -82,6 +90,155 @@ static void turns_away_who_finds_it_full(void) {
     CHECK_EQ(players[ALL].close_code, TP_CLOSE_FULL);
     CHECK_EQ(players[ALL].places, 0);
     CHECK_EQ(stage_account(&stage).turned_away, 1);
+    CHECK(is_said_of_somebody("the waiting room is full"));
+    close_all();
+    log_catch_close();
+}
+
+static void turns_away_where_nobody_can_wait(void) {
+    log_catch_open();
+    memset(players, 0, sizeof players);
+    stage_init(&stage, hub_open_default());
+    stage.options.max_players = 1;
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    player_join(&stage, &players[0]);
+    AWAIT(arena.joins == 1);
+    player_join(&stage, &players[1]);
+    AWAIT(players[1].left);
+    CHECK_EQ(players[1].close_code, TP_CLOSE_FULL);
+    CHECK_EQ(stage_account(&stage).turned_away, 1);
+    CHECK(is_said_of_somebody("full: max_players are here"));
+    close_all();
+    log_catch_close();
+}
+
+/* ---- who is being ended ---------------------------------------------------------------------- */
+
+/* Comes in as a player, and says nothing and hangs up only when he is told to. */
+static raw_peer *stubborn_join(unsigned joins) {
+    tp_address address = tp_server_address(stage.server);
+    raw_peer *peer = raw_connect(&address);
+    REQUIRE(peer != NULL);
+    AWAIT(arena.joins == joins);
+    return peer;
+}
+
+static void check_told(raw_peer *peer, unsigned close_code) {
+    uint8_t payload[64] = {0};
+    unsigned type = 99;
+    while (raw_receive_frame(peer, &type, payload, sizeof payload) >= 0 && type != TP_FRAME_CLOSE) {
+    }
+    CHECK_EQ(type, TP_FRAME_CLOSE);
+    CHECK_EQ(tp_frame_close_reason(payload), close_code);
+}
+
+static void open_for_one(unsigned max_waiting) {
+    memset(players, 0, sizeof players);
+    stage_init(&stage, hub_open_default());
+    stage.options.max_players = 1;
+    stage.options.max_waiting = max_waiting;
+    stage.server_options.max_sessions = 1 + max_waiting;
+    stage.server_options.drain_timeout_ms = STAGE_PATIENCE_MS;
+    stage.server_options.ping_interval_ms = 0;
+    stage.server_options.idle_timeout_ms = 0;
+    stage_start(&stage);
+    service_join(&arena, stage.hub, "arena");
+    AWAIT(stage_account(&stage).peers == 1);
+}
+
+static void kick_last(unsigned close_code) {
+    tp_mutex_lock(&stage_mutex);
+    const tp_player whom = arena.last;
+    tp_mutex_unlock(&stage_mutex);
+    CHECK_EQ(tp_backend_kick(arena.backend, &whom, close_code), TP_OK);
+}
+
+/* Another comes in at once, though the first has hours to hang up; his service hears of his end
+ * then. */
+static void who_is_kicked_holds_no_place(void) {
+    open_for_one(0);
+    raw_peer *kicked = stubborn_join(1);
+    kick_last(300);
+    check_told(kicked, 300);
+    CHECK_EQ(stage_account(&stage).players, 0);
+    player_join(&stage, &players[0]);
+    AWAIT(arena.joins == 2);
+    CHECK_EQ(stage_account(&stage).turned_away, 0);
+    CHECK_EQ(stage_account(&stage).players, 1);
+    CHECK_EQ(arena.leaves, 0);
+    raw_close(kicked, false);
+    AWAIT(arena.leaves == 1);
+    CHECK_EQ(stage_account(&stage).players, 1); /* his place was given once */
+    close_all();
+}
+
+/* The gate looks through all its entries: that of a player who has left holds no place a second
+ * time. */
+static void who_has_left_gives_no_place_again(void) {
+    open_for_one(0);
+    raw_peer *kicked[2]; /* their slots are those of the last two */
+    for (unsigned i = 0; i < 2; i++) {
+        kicked[i] = stubborn_join(i + 1);
+        kick_last(300);
+        check_told(kicked[i], 300);
+    }
+    player_join(&stage, &players[0]);
+    AWAIT(arena.joins == 3);
+    player_quit(&stage, &players[0]);
+    AWAIT(arena.leaves == 1);
+    for (unsigned i = 0; i < 2; i++) {
+        raw_close(kicked[1 - i], false);
+        AWAIT(arena.leaves == i + 2);
+    }
+    raw_peer *rude = stubborn_join(4);
+    CHECK(raw_send(rude, "\0\0\0\xff", 4));
+    check_told(rude, TP_CLOSE_PROTOCOL);
+    player_join(&stage, &players[1]);
+    AWAIT(arena.joins == 5 || players[1].left);
+    CHECK_EQ(stage_account(&stage).players, 1);
+    CHECK_EQ(stage_account(&stage).turned_away, 0);
+    raw_close(rude, false);
+    close_all();
+}
+
+/* The gate does not end him, and hears of it when he has hung up. */
+static void whom_the_server_ends_holds_no_place(void) {
+    open_for_one(0);
+    raw_peer *rude = stubborn_join(1);
+    CHECK(raw_send(rude, "\0\0\0\xff", 4));
+    check_told(rude, TP_CLOSE_PROTOCOL);
+    player_join(&stage, &players[0]);
+    AWAIT(arena.joins == 2);
+    CHECK_EQ(stage_account(&stage).turned_away, 0);
+    CHECK_EQ(arena.leaves, 0);
+    raw_close(rude, false);
+    AWAIT(arena.leaves == 1);
+    close_all();
+}
+
+/* Those who wait come in without anybody's coming or going; and one of them who is being ended
+ * makes room. */
+static void who_is_being_ended_keeps_nobody_waiting(void) {
+    open_for_one(1);
+    raw_peer *rude = stubborn_join(1);
+    tp_address address = tp_server_address(stage.server);
+    raw_peer *talker = raw_connect(&address); /* while he waits */
+    REQUIRE(talker != NULL);
+    AWAIT(stage_account(&stage).waiting == 1);
+    CHECK(raw_send_frame(talker, TP_FRAME_DATA, "let me in", 9));
+    check_told(talker, TP_CLOSE_PROTOCOL);
+    player_join(&stage, &players[0]);
+    AWAIT(players[0].place == 1);
+    CHECK(!players[0].in);
+    CHECK(raw_send(rude, "\0\0\0\xff", 4));
+    check_told(rude, TP_CLOSE_PROTOCOL);
+    AWAIT(players[0].in && arena.joins == 2);
+    CHECK_EQ(stage_account(&stage).turned_away, 0);
+    CHECK_EQ(arena.leaves, 0);
+    raw_close(rude, false);
+    raw_close(talker, false);
+    AWAIT(arena.leaves == 1);
     close_all();
 }
 
@@ -225,5 +382,8 @@ static void loses_no_word_of_who_is_in(void) {
 }
 
 CHECK_MAIN(CASE(tells_places_and_admits_in_order), CASE(turns_away_who_finds_it_full),
+    CASE(turns_away_where_nobody_can_wait), CASE(who_is_kicked_holds_no_place),
+    CASE(who_has_left_gives_no_place_again),
+    CASE(whom_the_server_ends_holds_no_place), CASE(who_is_being_ended_keeps_nobody_waiting),
     CASE(closes_who_talks_while_he_waits), CASE(does_not_tell_more_often_than_it_may),
     CASE(knows_all_places_whoever_goes), CASE(loses_no_word_of_who_is_in))

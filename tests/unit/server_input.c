@@ -101,6 +101,7 @@ static void check_refused(const void *bytes, size_t count) {
     CHECK_EQ(raw_receive_frame(peer, &type, in, sizeof in), 2);
     CHECK_EQ(type, TP_FRAME_CLOSE);
     CHECK_EQ(tp_frame_close_reason(in), TP_CLOSE_PROTOCOL);
+    raw_finish(peer); /* whoever is told hangs up */
     CHECK_EQ(raw_end(peer), TP_ERR_CLOSED);
     raw_close(peer, false);
     STAGE_WAIT(atomic_load(&stage.leaves) == left + 1);

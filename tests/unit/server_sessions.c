@@ -259,6 +259,7 @@ static void turns_away_beyond_the_limit(void) {
     CHECK_EQ(raw_receive_frame(third, &type, in, sizeof in), 2);
     CHECK_EQ(type, TP_FRAME_CLOSE);
     CHECK_EQ(tp_frame_close_reason(in), TP_CLOSE_FULL);
+    raw_finish(third); /* a peer that is told hangs up */
     CHECK_EQ(raw_end(third), TP_ERR_CLOSED);
     raw_close(third, false);
     CHECK_EQ(atomic_load(&stage.joins), 2);
@@ -275,6 +276,81 @@ static void turns_away_beyond_the_limit(void) {
     server_stage_close(&stage);
 }
 
+/* Ended, and does not hang up. */
+static raw_peer *be_kicked(void) {
+    tp_session_id id;
+    unsigned type;
+    raw_peer *peer = join_peer(&id);
+    CHECK(tp_server_turn_away(stage.server, id, TP_CLOSE_KICKED));
+    CHECK_EQ(raw_receive_frame(peer, &type, in, sizeof in), 2);
+    CHECK_EQ(type, TP_FRAME_CLOSE);
+    CHECK_EQ(tp_frame_close_reason(in), TP_CLOSE_KICKED);
+    return peer;
+}
+
+static void who_is_being_ended_holds_no_place(void) {
+    server_stage_init(&stage);
+    stage.options.max_sessions = 1;
+    stage.options.drain_timeout_ms = 600000;
+    server_stage_open(&stage);
+    raw_peer *kicked = be_kicked();
+    CHECK_EQ(tp_server_session_count(stage.server), 0);
+    tp_session_id id;
+    raw_peer *next = join_peer(&id);
+    CHECK_EQ(tp_server_session_count(stage.server), 1);
+    CHECK_EQ(atomic_load(&stage.leaves), 0);
+    CHECK(send_text(id, "in"));
+    check_receives(next, "in");
+    raw_close(kicked, false);
+    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
+    CHECK_EQ(tp_server_session_count(stage.server), 1); /* its place was given back once */
+    raw_close(next, false);
+    STAGE_WAIT(tp_server_session_count(stage.server) == 0);
+    server_stage_close(&stage);
+}
+
+/* Their slots are as many as they were at create: those whose time is over first make room, by a
+ * reset, though they have hours left. The latest are still there. */
+static void those_being_ended_are_bounded(void) {
+    enum { KICKED = 4 * TP_SERVER_ENDING(1), LATEST = 16 };
+    static raw_peer *kicked[KICKED];
+    server_stage_init(&stage);
+    stage.options.max_sessions = 1;
+    stage.options.drain_timeout_ms = 600000;
+    server_stage_open(&stage);
+    for (unsigned i = 0; i < KICKED; i++) {
+        uint64_t now = tp_clock_ms();
+        STAGE_WAIT(i != KICKED - LATEST || tp_clock_ms() > now); /* their time is over later */
+        kicked[i] = be_kicked();
+    }
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.server, &stats);
+    CHECK_EQ(stats.full, 0);
+    CHECK_EQ(stats.joined, KICKED);
+    CHECK_GE(stats.cut_short, KICKED - (TP_SERVER_ENDING(1) + 1));
+    STAGE_WAIT(atomic_load(&stage.leaves) == stats.cut_short); /* and by nothing else */
+    CHECK_NE(raw_end(kicked[0]), TP_ERR_TIMED_OUT);
+    for (unsigned i = KICKED - LATEST; i < KICKED; i++) {
+        raw_finish(kicked[i]); /* a reset would have come before the answer to this */
+        CHECK_EQ(raw_end(kicked[i]), TP_ERR_CLOSED);
+    }
+    for (unsigned i = 0; i < KICKED; i++) {
+        raw_close(kicked[i], false);
+    }
+    STAGE_WAIT(atomic_load(&stage.leaves) == KICKED);
+    server_stage_close(&stage);
+}
+
+/* The reset may come before the connection has been seen to stand. */
+static void be_denied(void) {
+    tp_address address = tp_server_address(stage.server);
+    raw_peer *peer = raw_connect(&address);
+    if (peer) {
+        CHECK_NE(raw_end(peer), TP_ERR_TIMED_OUT);
+        raw_close(peer, false);
+    }
+}
+
 static void denies_by_list_and_by_handler(void) {
     server_stage_init(&stage);
     tp_network elsewhere, here;
@@ -283,9 +359,9 @@ static void denies_by_list_and_by_handler(void) {
     stage.options.access.allow = &elsewhere;
     stage.options.access.allow_count = 1;
     server_stage_open(&stage);
-    raw_peer *peer = stage_connect_peer(&stage);
-    CHECK_NE(raw_end(peer), TP_ERR_TIMED_OUT);
-    raw_close(peer, false);
+    be_denied();
+    tp_server_stats stats = {.size = sizeof stats};
+    STAGE_WAIT((tp_server_get_stats(stage.server, &stats), stats.denied == 1));
     CHECK_EQ(atomic_load(&stage.requests), 0);
     server_stage_close(&stage);
 
@@ -295,15 +371,12 @@ static void denies_by_list_and_by_handler(void) {
     server_stage_open(&stage);
     memset(&here, 0, sizeof here); /* the server has its own copy */
     atomic_store(&stage.deny, true);
-    peer = stage_connect_peer(&stage);
-    CHECK_NE(raw_end(peer), TP_ERR_TIMED_OUT);
-    raw_close(peer, false);
-    CHECK_EQ(atomic_load(&stage.requests), 1);
+    be_denied();
+    STAGE_WAIT(atomic_load(&stage.requests) == 1);
     CHECK_EQ(atomic_load(&stage.joins), 0);
     atomic_store(&stage.deny, false);
     tp_session_id id;
     raw_close(join_peer(&id), false);
-    tp_server_stats stats = {.size = sizeof stats};
     tp_server_get_stats(stage.server, &stats);
     CHECK_EQ(stats.denied, 1);
     server_stage_close(&stage);
@@ -348,4 +421,5 @@ CHECK_MAIN(CASE(the_server_speaks_first), CASE(a_client_may_be_gone_at_once),
     CASE(a_handler_disconnects_its_own_session), CASE(disconnects_after_what_is_queued),
     CASE(the_trace_tells_a_sessions_life), CASE(sends_to_many_and_to_all),
     CASE(refuses_packets_that_are_wrong), CASE(turns_away_beyond_the_limit),
+    CASE(who_is_being_ended_holds_no_place), CASE(those_being_ended_are_bounded),
     CASE(denies_by_list_and_by_handler), CASE(connects_outward))

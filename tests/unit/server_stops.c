@@ -234,6 +234,26 @@ static void within_a_time(void) {
     tp_server_destroy(stage.server);
 }
 
+/* The stream of such a session is not ended from here, and its peer does not end it either. */
+static void within_a_time_though_a_peer_was_turned_away(void) {
+    raw_peer *peer;
+    unsigned type;
+    uint8_t in[16];
+    open_with_long_drain(&peer);
+    tp_session_id id = atomic_load(&stage.last_joined);
+    CHECK(tp_server_turn_away(stage.server, id, TP_CLOSE_KICKED));
+    CHECK_EQ(raw_receive_frame(peer, &type, in, sizeof in), 2);
+    CHECK_EQ(type, TP_FRAME_CLOSE);
+    CHECK_EQ(atomic_load(&stage.leaves), 0);
+    tp_server_stop_within(stage.server, 50);
+    CHECK_EQ(tp_server_wait(stage.server, -1), TP_OK);
+    CHECK_EQ(atomic_load(&stage.leaves), 1);
+    CHECK_EQ(atomic_load(&stage.last_reason), TP_END_KICKED);
+    CHECK_NE(raw_end(peer), TP_ERR_TIMED_OUT);
+    raw_close(peer, true);
+    tp_server_destroy(stage.server);
+}
+
 /* ---- beside questions ------------------------------------------------------------------------ */
 
 /* Any thread may ask where it listens: it hears the whole address, or that it does not listen. */
@@ -263,4 +283,4 @@ static void asked_for_its_address_meanwhile(void) {
 }
 
 CHECK_MAIN(CASE(inside_each_handler), CASE(by_several_threads_at_once), CASE(within_a_time),
-    CASE(asked_for_its_address_meanwhile))
+    CASE(within_a_time_though_a_peer_was_turned_away), CASE(asked_for_its_address_meanwhile))

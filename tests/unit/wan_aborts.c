@@ -95,7 +95,7 @@ static void break_off(const wan_login *login, unsigned state, bool reset) {
 }
 
 static void wait_until_all_are_gone(void) {
-    STAGE_WAIT(wan_stats(&stage).pending == 0 && tp_server_session_count(stage.base.server) == 0 &&
+    STAGE_WAIT(wan_stats(&stage).pending == 0 && atomic_load(&stage.base.server->slots_used) == 0 &&
                atomic_load(&stage.base.joins) == atomic_load(&stage.base.leaves));
 }
 

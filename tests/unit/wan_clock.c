@@ -157,8 +157,8 @@ static void who_lives_too_long_is_refused_and_named(void) {
     const wan_login too_long = mint(T + 601);
     const wan_login milliseconds = mint(1000 * (T + 60));
     CHECK(!is_let_in(&too_long));
-    CHECK(log_says("warning", "127.0.0.1:"));
-    CHECK(log_says("warning", "its token is refused: it would be good for 601 s more, and "
+    CHECK(log_says("warning", "wan: refused 127.0.0.1:"));
+    CHECK(log_says("warning", "its token lives too long: it would be good for 601 s more, and "
                               "max_token_life is 600 s"));
     CHECK(!is_let_in(&milliseconds));
     CHECK_EQ(wan_stats(&stage).long_lived, 2);

@@ -170,7 +170,7 @@ static void a_byte_before_the_answer_is_refused(void) {
     CHECK_NE(raw_end(peer->raw), TP_ERR_TIMED_OUT);
     CHECK_EQ(wan_stats(&stage).foreign, 1);
     CHECK(tp__handshakes_offer(kept.handshakes, kept.job));
-    STAGE_WAIT(tp_server_session_count(stage.base.server) == 0);
+    STAGE_WAIT(atomic_load(&stage.base.server->slots_used) == 0);
     CHECK_EQ(server_work(), 0);
     check_nobody_came_in();
     wan_close(peer, false);

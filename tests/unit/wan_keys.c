@@ -380,7 +380,7 @@ static bool refuse_and_search(bool used_before) {
     wan_stage_init(&stage, TP_AUTH_TOKEN);
     wan_stage_open(&stage);
     refuse(used_before);
-    STAGE_WAIT(wan_stats(&stage).pending == 0 && tp_server_session_count(stage.base.server) == 0);
+    STAGE_WAIT(wan_stats(&stage).pending == 0 && atomic_load(&stage.base.server->slots_used) == 0);
     bool searched = search_all();
     wan_stage_close(&stage);
     return searched;

@@ -84,14 +84,14 @@ static void without_memory_in_libcrypto(tp_suite suite) {
         atomic_store(&libcrypto.until_failure, 0);
         failed = atomic_load(&libcrypto.failures) > before;
         STAGE_WAIT(
-            tp_server_session_count(stage.base.server) == 0 && wan_stats(&stage).pending == 0);
+            atomic_load(&stage.base.server->slots_used) == 0 && wan_stats(&stage).pending == 0);
     }
     CHECK_LT(n, MOST);
     CHECK_GT(refused, 2);
     printf("    %ld allocations failed one by one, %u players were not served\n", n - 2, refused);
     size_t before = libcrypto_held();
     CHECK(play_once(suite));
-    STAGE_WAIT(wan_stats(&stage).pending == 0 && tp_server_session_count(stage.base.server) == 0);
+    STAGE_WAIT(atomic_load(&stage.base.server->slots_used) == 0);
     CHECK_LE(libcrypto_held(), before);
     wan_stage_close(&stage);
 }

@@ -100,7 +100,7 @@ static void a_player_who_finds_none_ends_and_the_server_goes_on(void) {
         ended += !played;
         CHECK(play_once(2)); /* the next one is served */
         STAGE_WAIT(
-            tp_server_session_count(stage.base.server) == 0 && wan_stats(&stage).pending == 0);
+            atomic_load(&stage.base.server->slots_used) == 0 && wan_stats(&stage).pending == 0);
         tp_server_stats stats = {.size = sizeof stats};
         tp_server_get_stats(stage.base.server, &stats);
         if (!played) {

@@ -93,7 +93,7 @@ static void who_was_told_has_the_same_deadline(void) {
     raw_peer *peer = connect_silent();
     (void)raw_send(peer, "TPW2", 4);
     STAGE_WAIT(wan_stats(&stage).other_version + wan_stats(&stage).late == 1);
-    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    STAGE_WAIT(atomic_load(&stage.base.server->slots_used) == 0);
     raw_close(peer, false);
     wan_stage_close(&stage);
 }
@@ -111,7 +111,7 @@ static void who_was_told_is_not_late(void) {
     REQUIRE(session != NULL);
     CHECK(tp__session_close_unjoined(session, TP_END_IDLE));
     tp__session_leave(session);
-    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    STAGE_WAIT(atomic_load(&stage.base.server->slots_used) == 0);
     CHECK_EQ(wan_stats(&stage).other_version, 1);
     CHECK_EQ(wan_stats(&stage).late, 0);
     raw_close(peer, false);
@@ -239,8 +239,8 @@ static void who_says_too_much_before_ready_is_cut_in_silence(void) {
     wan_stage_close(&stage);
 }
 
-/* Told that there is no place: what it still sends, however much, takes nothing from its CLOSE
- * and from the orderly end. It is pending until it goes. */
+/* Told that there is no place: what it still sends, however much, takes nothing from its CLOSE. The
+ * end is its own: it is in order. */
 static void who_was_told_full_may_say_what_it_likes(void) {
     enum { BURST = 65536 };
     static const uint8_t much[2 * BURST];
@@ -255,14 +255,14 @@ static void who_was_told_full_may_say_what_it_likes(void) {
     wan_check_echo(first, "in");
     wan_peer *second = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
     CHECK_EQ(wan_receive_close(second), TP_CLOSE_FULL);
-    CHECK_EQ(raw_end(second->raw), TP_ERR_CLOSED);
     uint64_t before = core_stats().received_bytes;
     CHECK(raw_send(second->raw, much, sizeof much));
     STAGE_WAIT(core_stats().received_bytes >= before + sizeof much);
-    CHECK_EQ(wan_stats(&stage).pending, 1);
+    CHECK_EQ(wan_stats(&stage).pending, 0);
     CHECK_EQ(wan_stats(&stage).not_ready, 0);
+    raw_finish(second->raw);
+    CHECK_EQ(raw_end(second->raw), TP_ERR_CLOSED);
     wan_close(second, false);
-    STAGE_WAIT(wan_stats(&stage).pending == 0);
     wan_leave(first);
     wan_stage_close(&stage);
 }
@@ -406,8 +406,9 @@ static void a_ban_ends_who_is_there_and_keeps_out_who_comes(void) {
     raw_close(silent, false);
     STAGE_WAIT(atomic_load(&stage.base.leaves) == 1);
     CHECK_EQ(atomic_load(&stage.base.last_reason), TP_END_KICKED);
+    CHECK_EQ(wan_stats(&stage).banned, 1); /* the silent one */
     be_turned_away();
-    STAGE_WAIT(wan_stats(&stage).banned == 1);
+    STAGE_WAIT(wan_stats(&stage).banned == 2);
 
     CHECK_EQ(tp_wanserver_ban(stage.base.server, &here, UINT64_MAX), TP_ERR_INVALID);
     CHECK(tp_wanserver_lift_ban(stage.base.server, &here));
@@ -465,6 +466,37 @@ static void a_ban_meets_who_is_joining(void) {
     wan_stage_close(&stage);
 }
 
+/* A connection that was told something is pending no more, whether its peer hangs up or not: no
+ * other is turned away, or makes room, because of it. */
+static void what_was_told_holds_no_place(void) {
+    enum { ROOM = 16 };
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.max_pending = ROOM;
+    stage.options.server.drain_timeout_ms = 600000;
+    wan_stage_open(&stage);
+    raw_peer *told[ROOM];
+    for (unsigned i = 0; i < ROOM; i++) {
+        uint8_t reply[TP_REPLY_VERSION];
+        told[i] = connect_silent();
+        CHECK(raw_send(told[i], "TPW2", 4));
+        CHECK(raw_receive(told[i], reply, sizeof reply));
+        CHECK_EQ(wan_stats(&stage).pending, 0);
+    }
+    raw_peer *silent[ROOM];
+    for (unsigned i = 0; i < ROOM; i++) {
+        silent[i] = connect_silent();
+        STAGE_WAIT(wan_stats(&stage).pending == i + 1);
+    }
+    CHECK_EQ(wan_stats(&stage).evicted, 0);
+    CHECK_EQ(wan_stats(&stage).crowded, 0);
+    CHECK_EQ(atomic_load(&stage.base.server->slots_used), 2 * ROOM);
+    for (unsigned i = 0; i < ROOM; i++) {
+        raw_close(silent[i], true);
+        raw_close(told[i], false);
+    }
+    wan_stage_close(&stage);
+}
+
 /* ---- busy ------------------------------------------------------------------------------------------ */
 
 /* The one worker waits here, in on_join of the first player, while others say HELLO: what has come for it is
@@ -512,6 +544,7 @@ static void who_finds_the_queue_full_is_told_to_come_again(void) {
         late[busy++] = i;
         CHECK_EQ(peers[i]->status, TP_REPLY_IS_BUSY);
         CHECK_EQ(peers[i]->busy_seconds, 7);
+        raw_finish(peers[i]->raw); /* a client that is told hangs up */
         CHECK_NE(raw_end(peers[i]->raw), TP_ERR_TIMED_OUT);
         wan_close(peers[i], false);
     }
@@ -535,8 +568,9 @@ CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_r
     CASE(silent_ones_make_room_oldest_first), CASE(who_has_said_hello_stays),
     CASE(who_makes_room_may_come_again_with_the_same_token),
     CASE(who_says_too_much_before_ready_is_cut_in_silence),
-    CASE(who_was_told_full_may_say_what_it_likes), CASE(they_go_in_any_order),
-    CASE(who_goes_does_not_change_the_order), CASE(addresses_have_as_many_connections_as_they_may),
-    CASE(the_handler_is_asked_last), CASE(a_storm_is_limited_by_rate),
-    CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes), CASE(bans_are_set_as_a_whole),
+    CASE(who_was_told_full_may_say_what_it_likes), CASE(what_was_told_holds_no_place),
+    CASE(they_go_in_any_order), CASE(who_goes_does_not_change_the_order),
+    CASE(addresses_have_as_many_connections_as_they_may), CASE(the_handler_is_asked_last),
+    CASE(a_storm_is_limited_by_rate), CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),
+    CASE(bans_are_set_as_a_whole),
     CASE(a_ban_meets_who_is_joining), CASE(who_finds_the_queue_full_is_told_to_come_again))

@@ -89,7 +89,7 @@ static bool fit_together(const tp__gate_options *options) {
 /* ---- creation -------------------------------------------------------------------------------- */
 
 static tp_err make_tables(tp__gate *gate) {
-    size_t visits = (size_t)gate->options.max_players * 2;
+    size_t visits = TP__GATE_VISITS(&gate->options);
     gate->services = tp__allocate_zeroed(gate->options.max_services, sizeof *gate->services);
     gate->visits = tp__allocate_zeroed(visits, sizeof *gate->visits);
     if (!gate->services || !gate->visits) {
@@ -194,6 +194,7 @@ static void tick(void *context) {
     tp_mutex_lock(&gate->mutex);
     gate->armed = false;
     bool more = tp__gate_look_after_kept(gate, now);
+    more |= tp__gate_look_after_room(gate);
     more |= tp__gate_tell_room(gate, now);
     more |= tp__gate_pump_all(gate);
     if (more) {

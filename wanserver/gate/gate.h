@@ -127,10 +127,11 @@ typedef enum tp__gate_refusal {
 
 /* When nothing moves:
  *     from_players = forwarded + the sum of dropped       to_players = sent + the sum of refused
- *     arrived = left + players + waiting                  joined = confirmed_leaves + lost_visits + visits
+ *     joined = confirmed_leaves + lost_visits + visits
+ *     arrived = left + players + waiting + those who are being ended and have not hung up
  */
 typedef struct tp__gate_account {
-    unsigned players;          /* who play, now; the kept ones included */
+    unsigned players;          /* who play, now; the kept ones included, not who is being ended */
     unsigned kept;             /* ... of whom no peer has */
     unsigned waiting;          /* for a place, now */
     unsigned services;         /* known, now */

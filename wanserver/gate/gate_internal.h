@@ -10,7 +10,7 @@
  * A VISIT is a player's stay with a peer of a service. It begins with a JOIN that is said again until it is
  * answered, and ends with a LEAVE likewise, or with the peer. It outlives the player: as long as there is a
  * visit the peer may believe that he is there, and no visit is let go of before the peer has said that it
- * knows better, or is gone. So a service never keeps a ghost. At most 2 x max_players visits exist; he for
+ * knows better, or is gone. So a service never keeps a ghost. At most TP__GATE_VISITS exist; he for
  * whom there is none left stays kept until there is.
  *
  *     DUE_JOIN --said--> JOINING --answered--> JOINED
@@ -49,6 +49,12 @@
 #define TP__GATE_WINDOW   256u /* requests under way to one peer */
 #define TP__GATE_RETRY_MS 50u  /* after the bus had no room */
 #define TP__GATE_TICK_MS  50u
+#define TP__GATE_LOOK_MS  1000u
+/* Of those who play, as many that are being left, and of those who are being ended. */
+#define TP__GATE_VISITS(options)                                                                   \
+    ((size_t)(options)->max_players * 2 +                                                          \
+        TP_SERVER_ENDING((size_t)(options)->max_players + (options)->max_waiting))
+#define TP__GATE_WORKERS_MAX 64u /* a server has no more */
 #ifndef TP__GATE_TELLS
 #define TP__GATE_TELLS 1024u /* places told in one tick; the fuzzer's are fewer */
 #endif
@@ -72,7 +78,7 @@ typedef struct tp__gate_player {
     _Atomic uint32_t state; /* tp__gate_state; written under the mutex */
 
     /* The mutex's, all of it. */
-    bool playing;      /* he counts as a player */
+    bool playing;      /* he counts as a player: not once he is being ended */
     uint16_t flags;    /* of his next JOIN: TP_GATE_RETURN, TP_GATE_MOVED */
     uint32_t told;     /* the place in the waiting room he was told last */
     uint64_t number;   /* WAITING: rises along the queue */
@@ -163,12 +169,13 @@ struct tp__gate {
     uint64_t drain_by_ms; /* the services' word is not waited for any more */
     uint64_t end_by_ms;   /* all of the stop */
     bool armed; /* a tick is on its way */
-    unsigned players;
+    unsigned players; /* `playing` */
     unsigned kept;
+    uint64_t look_again_ms; /* tp__gate_find_ending: not before, unless it is sure to find one */
     tp__gate_room room;
     tp__gate_service *services; /* max_services of them; number 0 is the players' first */
     unsigned service_count;
-    tp__gate_visit *visits; /* 2 x max_players of them */
+    tp__gate_visit *visits; /* TP__GATE_VISITS of them */
     tp__gate_visit *free_visit;
     unsigned visits_used;
     unsigned visit_count; /* ... of which the peer has been told */
@@ -221,6 +228,13 @@ void tp__gate_on_leave(tp_server *server, tp_session_id session, tp_end_reason r
 void tp__gate_play(tp__gate *gate, tp__gate_player *player);
 /* The gate ends him after what has been sent to him. He is in no list and has no visit. Under the mutex. */
 void tp__gate_close_player(tp__gate *gate, tp__gate_player *player, uint16_t close_code);
+/* He holds no place any more, if he did: he is being ended. Those who wait come in at the next
+ * tick. Under the mutex. */
+void tp__gate_give_place(tp__gate *gate, tp__gate_player *player);
+/* Finds those whom the server is ending, for whatever they did, and gives their places: the gate
+ * hears of it when they have hung up, which may take them drain_timeout. `coming`: players of the
+ * server's whom the gate has not counted yet. Under the mutex. */
+void tp__gate_find_ending(tp__gate *gate, unsigned coming);
 
 void tp__gate_list_append(tp__gate_list *list, tp__gate_player *player);
 void tp__gate_list_remove(tp__gate_list *list, tp__gate_player *player);
@@ -232,6 +246,8 @@ void tp__gate_wait_in_room(tp__gate *gate, tp__gate_player *player);
 void tp__gate_leave_room(tp__gate *gate, tp__gate_player *player);
 /* Lets in as many as there are places for. */
 void tp__gate_admit(tp__gate *gate);
+/* Lets them in whose places are free without anybody having left. True: somebody waits. */
+bool tp__gate_look_after_room(tp__gate *gate);
 /* Tells a player his place; 0: he is in. False: his queue does not take it. */
 bool tp__gate_tell_place(tp__gate *gate, tp__gate_player *player, uint32_t place);
 /* A part of a round. True: there is more to tell, now or later. */

@@ -49,7 +49,7 @@ static void drop(tp__gate *gate, tp_session_id session, const tp__gate_player *p
     bool waiting = player && tp__gate_state_of(player) == TP__GATE_WAITING;
     tp__gate_count(&gate->dropped[waiting ? TP__GATE_DROP_WAITING : TP__GATE_DROP_NO_SERVICE], 1);
     if (waiting) {
-        tp_server_disconnect_after_send(gate->server, session, TP_CLOSE_PROTOCOL);
+        tp_server_turn_away(gate->server, session, TP_CLOSE_PROTOCOL);
     }
 }
 

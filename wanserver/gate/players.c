@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/refusal.h"
+#include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
 
@@ -69,11 +71,74 @@ static void settle(tp__gate *gate, tp__gate_player *player, tp_session_id sessio
     atomic_store_explicit(&player->session, session, memory_order_release);
 }
 
+/* ---- places ---------------------------------------------------------------------------------- */
+
+void tp__gate_give_place(tp__gate *gate, tp__gate_player *player) {
+    if (player->playing) {
+        player->playing = false;
+        gate->players--;
+        if (gate->room.list.count > 0) {
+            tp__gate_arm(gate); /* not here: who is let in may be the next to be closed */
+        }
+    }
+}
+
+static bool holds_place(const tp__gate_player *player) {
+    return player->playing || tp__gate_state_of(player) == TP__GATE_WAITING;
+}
+
+static bool is_ending(tp__gate *gate, const tp__gate_player *player) {
+    tp_session_info info = {.size = sizeof info};
+    return !tp_server_session_info(gate->server, tp__gate_session_of(player), &info) || info.ending;
+}
+
+/* If a peer has him it hears of his end when he has hung up, and why. */
+static void give_up_place(tp__gate *gate, tp__gate_player *player) {
+    if (tp__gate_state_of(player) == TP__GATE_WAITING) {
+        tp__gate_leave_room(gate, player);
+        tp__gate_set_state(player, TP__GATE_CLOSING);
+        gate->account.gave_up++;
+    } else if (tp__gate_state_of(player) == TP__GATE_KEPT) {
+        tp__gate_unkeep(gate, player);
+        tp__gate_set_state(player, TP__GATE_CLOSING);
+    }
+    tp__gate_give_place(gate, player);
+}
+
+static void look_at_all(tp__gate *gate) {
+    for (uint32_t i = 0; i < TP__GATE_PAGES; i++) {
+        tp__gate_player *page = atomic_load_explicit(&gate->pages[i], memory_order_acquire);
+        for (uint32_t j = 0; page && j < TP__GATE_PAGE; j++) {
+            if (holds_place(&page[j]) && is_ending(gate, &page[j])) {
+                give_up_place(gate, &page[j]);
+            }
+        }
+    }
+}
+
+/*
+ * The server counts those who are not being ended, the gate those who hold a place: if it counts
+ * fewer, somebody is being ended. Others who are about to come may hide him, one for each worker at
+ * most; then it is looked now and then. So who knocks at a full gate costs a comparison.
+ */
+void tp__gate_find_ending(tp__gate *gate, unsigned coming) {
+    unsigned there = tp_server_session_count(gate->server);
+    unsigned holding = gate->players + gate->room.list.count + coming;
+    uint64_t now = tp_clock_ms();
+    bool sure = there < holding;
+    bool perhaps = there < holding + TP__GATE_WORKERS_MAX && now >= gate->look_again_ms;
+    if (sure || perhaps) {
+        gate->look_again_ms = now + TP__GATE_LOOK_MS;
+        look_at_all(gate);
+    }
+}
+
 /* ---- coming ---------------------------------------------------------------------------------- */
 
 void tp__gate_close_player(tp__gate *gate, tp__gate_player *player, uint16_t close_code) {
     tp__gate_set_state(player, TP__GATE_CLOSING);
-    tp_server_disconnect_after_send(gate->server, tp__gate_session_of(player), close_code);
+    tp__gate_give_place(gate, player);
+    tp_server_turn_away(gate->server, tp__gate_session_of(player), close_code);
 }
 
 void tp__gate_play(tp__gate *gate, tp__gate_player *player) {
@@ -90,16 +155,29 @@ void tp__gate_play(tp__gate *gate, tp__gate_player *player) {
     tp__gate_seek(gate, player);
 }
 
+/* There is no place, nor one in the waiting room. */
+static void turn_away(tp__gate *gate, tp__gate_player *player) {
+    gate->account.turned_away++;
+    if (gate->options.max_waiting > 0) {
+        TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "the waiting room is full");
+    } else {
+        TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "full: max_players are here");
+    }
+    tp__gate_close_player(gate, player, TP_CLOSE_FULL);
+}
+
 /* A place, a place in the waiting room, or neither. Nobody overtakes those who wait. */
 static void receive(tp__gate *gate, tp__gate_player *player) {
     const tp__gate_options *options = &gate->options;
+    if (gate->players >= options->max_players) {
+        tp__gate_find_ending(gate, 1);
+    }
     if (gate->players < options->max_players && gate->room.list.count == 0) {
         tp__gate_play(gate, player);
     } else if (gate->room.list.count < options->max_waiting) {
         tp__gate_wait_in_room(gate, player);
     } else {
-        gate->account.turned_away++;
-        tp__gate_close_player(gate, player, TP_CLOSE_FULL);
+        turn_away(gate, player);
     }
 }
 
@@ -142,6 +220,7 @@ static void forget(tp__gate *gate, tp__gate_player *player, tp_end_reason reason
         break;
     }
     gate->players -= player->playing;
+    player->playing = false;
     tp__free(player->blob);
     player->blob = NULL;
     tp__gate_set_state(player, TP__GATE_ABSENT);

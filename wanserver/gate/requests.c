@@ -32,14 +32,15 @@ static void answer(tp__gate *gate, const tp_delivery *from, tp_gate_status statu
 
 /* ---- kick ------------------------------------------------------------------------------------ */
 
-/* His visit goes on until on_leave: the service learns why he went. */
+/* His place is free. His visit goes on until on_leave: the service learns why he went. */
 static tp_gate_status kick(tp__gate *gate, tp_peer_id peer, const tp_gate_kick *asked) {
     tp__gate_player *player = player_of(gate, asked->session, peer);
     if (!player) {
         return TP_GATE_NO_PLAYER;
     }
-    if (tp_server_disconnect_after_send(gate->server, asked->session, asked->close_code)) {
+    if (tp_server_turn_away(gate->server, asked->session, asked->close_code)) {
         gate->account.kicked++;
+        tp__gate_give_place(gate, player);
     }
     return TP_GATE_OK;
 }

@@ -58,6 +58,14 @@ void tp__gate_admit(tp__gate *gate) {
     }
 }
 
+bool tp__gate_look_after_room(tp__gate *gate) {
+    if (gate->room.list.count > 0) {
+        tp__gate_find_ending(gate, 0);
+        tp__gate_admit(gate);
+    }
+    return gate->room.list.count > 0;
+}
+
 static void begin_round(tp__gate_room *room, uint64_t now_ms, unsigned tell_ms) {
     room->next = room->list.first;
     room->next_place = 1;

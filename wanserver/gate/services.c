@@ -8,8 +8,9 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "proto/bus.h"
+#include "core/refusal.h"
 #include "os/clock.h"
+#include "proto/bus.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
 
@@ -108,6 +109,7 @@ tp__gate_peer *tp__gate_choose_peer(const tp__gate_service *service, const tp__g
 
 static void close_lost(tp__gate *gate, tp__gate_player *player) {
     gate->account.lost_closed++;
+    TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "kept too long, or too many are kept");
     tp__gate_close_player(gate, player, gate->options.lost_close);
 }
 
@@ -129,8 +131,13 @@ void tp__gate_unkeep(tp__gate *gate, tp__gate_player *player) {
     gate->kept--;
 }
 
-/* While the bus is away its peers are on their way out. */
+/* While the bus is away its peers are on their way out. Whoever is being ended needs no other
+ * peer. */
 void tp__gate_seek(tp__gate *gate, tp__gate_player *player) {
+    if (!player->playing) {
+        tp__gate_set_state(player, TP__GATE_CLOSING);
+        return;
+    }
     bool on_bus = tp_lanclient_self(gate->client) != TP_NO_PEER;
     tp__gate_peer *peer = on_bus ? tp__gate_choose_peer(player->service, NULL) : NULL;
     if (!peer || !tp__gate_begin_visit(gate, player, peer)) {

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/refusal.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
@@ -288,6 +289,7 @@ static void refuse_player(tp__gate *gate, tp__gate_visit *visit, uint16_t close_
     tp__gate_player *player = visit->player;
     gate->account.refused_joins++;
     if (player) {
+        TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "the service does not take him");
         part(visit);
         tp__gate_close_player(gate, player, close_code);
     }

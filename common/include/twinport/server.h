@@ -124,6 +124,14 @@ typedef struct tp_server_options {
     unsigned drain_timeout_ms;   /* tp_server_stop(): time for queues to empty, 0..600,000 */
 } tp_server_options;
 
+/*
+ * A session that is being ended holds no place: another may join at once. So many slots beside
+ * max_sessions are for those sessions, and for connections that are told `full`, until their peers
+ * have hung up. When these run short, the sessions whose drain_timeout_ms is over first are cut
+ * early.
+ */
+#define TP_SERVER_ENDING(max_sessions) (64u + (max_sessions) / 4u)
+
 /* ---- life --------------------------------------------------------------------------------- */
 
 /* Fills `options` with the core's defaults (one worker per processor, Nagle off, 1,024
@@ -202,15 +210,22 @@ size_t tp_server_send_many(
  * how many queues took it. */
 size_t tp_server_broadcast(tp_server *server, tp_packet *packet, tp_session_id except);
 
-/* Ends a session now: what is queued is lost, on_leave follows with TP_END_KICKED. One that is being
+/* Ends a session now, for the peer by a reset (an outgoing one in order): what is queued is lost,
+ * on_leave follows with TP_END_KICKED. One that is being
  * ended after what is queued is cut as well, and keeps its reason. False: no such session, or it is
  * cut already. */
 bool tp_server_disconnect(tp_server *server, tp_session_id session);
 
 /* Ends a session after what is queued for it now, with a CLOSE frame that carries `close_code` (see
- * proto/frame.h). Further sends return false. If the peer does not take it within drain_timeout_ms
- * it is cut. False likewise. */
+ * proto/frame.h), and then the end of the stream. Further sends return false. If the peer does not
+ * take it, and end its own stream, within drain_timeout_ms it is cut. False likewise. */
 bool tp_server_disconnect_after_send(tp_server *server, tp_session_id session, unsigned close_code);
+
+/* The same for a peer that is not wanted here (no place, banned, not understood). A peer that gets
+ * CLOSE hangs up, so the stream is not ended from this side first, and a peer that has not hung up
+ * within drain_timeout_ms is reset. So nothing of it stays behind with the system in TIME_WAIT,
+ * however many come. False likewise. */
+bool tp_server_turn_away(tp_server *server, tp_session_id session, unsigned close_code);
 
 /* Opens a connection; the session it becomes has its on_join, or, if it cannot be established
  * within connect_timeout_ms, only its on_leave with TP_END_CONNECT_FAILED: the one case without
@@ -222,7 +237,7 @@ tp_err tp_server_connect(tp_server *server, const tp_address *address, tp_sessio
 /* False if there is no such session. `info->size` must be set. */
 bool tp_server_session_info(tp_server *server, tp_session_id session, tp_session_info *info);
 
-/* Sessions now. */
+/* Sessions now that have one of the max_sessions places: those that are being ended have not. */
 unsigned tp_server_session_count(const tp_server *server);
 
 /* ---- what happened ------------------------------------------------------------------------- */
@@ -232,6 +247,7 @@ typedef struct tp_server_stats {
     uint64_t accepted;        /* connections taken from the listener */
     uint64_t denied;          /* ... turned away by the access list or on_connection_request */
     uint64_t full;            /* ... turned away because max_sessions was reached */
+    uint64_t cut_short;       /* sessions cut early, for their slots (TP_SERVER_ENDING) */
     uint64_t accept_failures; /* accepts that failed (no descriptors, gone again, ...) */
     uint64_t joined;          /* sessions that had their on_join */
     uint64_t left;            /* sessions released */

@@ -1,0 +1,67 @@
+/*
+ * A list of bans costs one walk over the sessions, however long it is. The server's ban.c is built
+ * again for this program, with a count of the sessions that it takes hold of.
+ */
+#undef tp__session_enter
+#include "wan_stage.h"
+
+tp__session *counted_session_enter(tp_server *server, tp_session_id id, uint64_t barred);
+
+static atomic_uint holds;
+static wan_stage stage;
+
+tp__session *counted_session_enter(tp_server *server, tp_session_id id, uint64_t barred) {
+    atomic_fetch_add(&holds, 1);
+    return tp__session_enter(server, id, barred);
+}
+
+enum { PLAYERS = 6, LISTED = 1000 };
+
+static wan_peer *players[PLAYERS];
+
+static void open_with_players(void) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    wan_stage_open(&stage);
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        players[i] = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, i);
+        wan_check_echo(players[i], "in");
+    }
+    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    atomic_store(&holds, 0);
+}
+
+/* LISTED addresses elsewhere, and the network here behind them if it is wanted. */
+static void set_bans(bool here_too) {
+    static tp_ban bans[LISTED + 1];
+    for (unsigned i = 0; i < LISTED; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "10.0.%u.%u", i / 256, i % 256);
+        REQUIRE(tp_network_parse(text, &bans[i].network) == TP_OK);
+    }
+    REQUIRE(tp_network_parse("127.0.0.0/8", &bans[LISTED].network) == TP_OK);
+    CHECK_EQ(tp_wanserver_set_bans(stage.base.server, bans, LISTED + here_too), TP_OK);
+}
+
+static void a_list_is_one_walk(void) {
+    open_with_players();
+    set_bans(false);
+    CHECK_EQ(atomic_load(&holds), PLAYERS);
+    wan_check_echo(players[0], "not on it");
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        wan_leave(players[i]);
+    }
+    wan_stage_close(&stage);
+}
+
+static void all_that_are_on_it_are_ended(void) {
+    open_with_players();
+    set_bans(true);
+    CHECK_EQ(atomic_load(&holds), PLAYERS);
+    for (unsigned i = 0; i < PLAYERS; i++) {
+        CHECK_EQ(wan_receive_close(players[i]), TP_CLOSE_KICKED);
+        wan_close(players[i], false);
+    }
+    wan_stage_close(&stage);
+}
+
+CHECK_MAIN(CASE(a_list_is_one_walk), CASE(all_that_are_on_it_are_ended))
