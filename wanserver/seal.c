@@ -16,10 +16,7 @@
 #include "proto/frame.h"
 #include "wanserver/wan.h"
 
-/* A record of ours fills just what packets are cut to. */
-#define PLAIN_MOST      (TP__PACKET_SMALL - TP_RECORD_OVERHEAD)
-#define RECORDS_AT_ONCE 4u
-_Static_assert(PLAIN_MOST <= TP_RECORD_PLAIN_MAX, "a record must not be larger than allowed");
+_Static_assert(TP__SEAL_PLAIN_MOST <= TP_RECORD_PLAIN_MAX, "a record must not be larger than allowed");
 
 static void put(tp__flight *flight, tp_packet *packet) {
     tp_buffer *buffer = &flight->buffers[flight->count];
@@ -33,12 +30,12 @@ static void put(tp__flight *flight, tp_packet *packet) {
  * be without a packet. */
 static size_t measure(const tp__session *session) {
     size_t size = 0;
-    for (const tp__send_node *node = session->pending; node && size < PLAIN_MOST;
+    for (const tp__send_node *node = session->pending; node && size < TP__SEAL_PLAIN_MOST;
          node = node->next) {
         size += node->packet ? tp__packet_frame_size(node->packet) : 0;
     }
     size -= size > 0 ? tp__player_of(session)->sent : 0;
-    return size < PLAIN_MOST ? size : PLAIN_MOST;
+    return size < TP__SEAL_PLAIN_MOST ? size : TP__SEAL_PLAIN_MOST;
 }
 
 /* The oldest pending frame is in records to its last byte. */
@@ -131,7 +128,7 @@ tp_end_reason tp__seal_fill(
     tp__session *session, tp__worker *worker, struct tp__flight *flight, bool *end) {
     tp_end_reason failure = TP_END_NONE;
     *end = false;
-    while (session->pending && !failure && flight->count < RECORDS_AT_ONCE) {
+    while (session->pending && !failure && flight->count < TP__SEAL_RECORDS) {
         failure = put_next(session, worker, flight, end);
     }
     /* CLOSE goes behind what is queued: there are counters left for that. */

@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 
+#include "core/packet_internal.h"
 #include "core/server_internal.h"
 #include "proto/handshake.h"
 #include "proto/record.h"
@@ -124,6 +125,9 @@ bool tp__records_permit(tp__session *session, tp__worker *worker);
 
 /* ---- seal.c ---------------------------------------------------------------------------------- */
 
+/* A record of ours fills just what packets are cut to. One fill makes so many. */
+#define TP__SEAL_PLAIN_MOST (TP__PACKET_SMALL - TP_RECORD_OVERHEAD)
+#define TP__SEAL_RECORDS    4u
 tp_end_reason tp__seal_fill(
     tp__session *session, tp__worker *worker, struct tp__flight *flight, bool *end);
 

@@ -224,6 +224,7 @@ static tp__layer layer_of(tp__wan *wan) {
         .state_bytes = sizeof(tp__player),
         .extra_slots = tp__pending_slots(wan->options.max_pending),
         .open_timeout_ms = wan->options.handshake_timeout_ms,
+        .fill_bytes = TP__SEAL_RECORDS * TP__SEAL_PLAIN_MOST,
         .admit = admit,
         .dismiss = dismiss,
         .begin = begin,

@@ -6,8 +6,9 @@
  * retires, so the session cannot be released under it; of two pushes never more than one becomes
  * owner (send_queue.h).
  *
- * A flush waits on its worker's list until the batch of completions in hand is done: everything
- * said in one batch goes out in one call.
+ * A flush waits on its worker's list until the batch of completions in hand is done, or until
+ * TP__FLUSH_BYTES have been received: what is said meanwhile goes out in one call. If it becomes
+ * more than one call takes, it goes out at once, from inside the handler that says it.
  */
 #include <assert.h>
 
@@ -18,11 +19,14 @@
 #include "core/session.h"
 #include "twinport/log.h"
 
-#define GATHER_BYTES ((size_t)256 * 1024) /* a send takes no further packet beyond this */
-
 /* ---- handing over to a serving worker -------------------------------------------------------- */
 
+static void set_flusher(tp__session *session, tp__worker *worker) {
+    atomic_store_explicit(&session->flusher, worker, memory_order_relaxed);
+}
+
 static void put_on_list(tp__worker *worker, tp__session *session) {
+    set_flusher(session, worker);
     session->next = NULL;
     if (worker->flush_last) {
         worker->flush_last->next = session;
@@ -152,7 +156,11 @@ static void release_flight(tp__session *session) {
     }
     session->flight = NULL;
     tp__packets_release(flight->packets, flight->count);
-    atomic_fetch_sub_explicit(&session->queued, flight->unqueued, memory_order_relaxed);
+    if (atomic_load_explicit(&session->home, memory_order_relaxed)) {
+        tp__queue_size_add_own(&session->queued, UINT64_C(0) - flight->unqueued); /* this is home */
+    } else {
+        tp__queue_size_take_off(&session->queued, flight->unqueued);
+    }
     tp_pool_free(tp__flight_pool(), flight);
 }
 
@@ -179,7 +187,7 @@ tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
 static bool fill_flight(tp__session *session, tp__flight *flight) {
     bool end = false;
     while (session->pending && flight->count < TP_PORT_MAX_BUFFERS &&
-           flight->bytes < GATHER_BYTES) {
+           flight->bytes < TP__SEND_BYTES) {
         tp_packet *packet = next_packet(session, &end);
         if (packet) {
             tp_buffer *buffer = &flight->buffers[flight->count];
@@ -198,6 +206,7 @@ static tp__flight *new_flight(void) {
     tp__flight *flight = tp_pool_allocate(tp__flight_pool());
     if (flight) {
         flight->count = 0;
+        flight->first = 0;
         flight->bytes = 0;
         flight->messages = 0;
         flight->unqueued = 0;
@@ -230,51 +239,77 @@ static void give_up(tp__session *session, tp__worker *worker, tp_end_reason reas
     tp__session_drop(session, worker);
 }
 
-static void count_sent(tp__session *session, tp__worker *worker, const tp__flight *flight) {
+/* The flight is with the system. on_send will hear of it (go_on). */
+static void flight_sent(tp__session *session, tp__worker *worker) {
+    const tp__flight *flight = session->flight;
+    if (flight->told) {
+        session->owed_messages += flight->messages;
+        session->owed_bytes += flight->bytes;
+    }
     tp__count_own(&session->numbers.sent_messages, flight->messages);
     tp__count_own(&session->numbers.sent_bytes, flight->bytes);
     tp__count_own(&worker->counters.sent_messages, flight->messages);
     tp__count_own(&worker->counters.sent_bytes, flight->bytes);
     tp__count_own(&worker->counters.sends, 1);
+    release_flight(session);
 }
 
 static tp_end_reason send_failure(tp_err error) {
     return error == TP_ERR_RESET || error == TP_ERR_CLOSED ? TP_END_PEER_RESET : TP_END_OS;
 }
 
-static void sent(tp_op *op, const tp_completion *completion) {
-    tp__session *session = TP_CONTAINER_OF(op, tp__session, send_op);
-    tp__worker *worker = tp_worker_context(completion->worker);
-    tp_server *server = session->server;
-    if (completion->error) {
-        if (completion->error == TP_ERR_NO_BUFFERS) {
-            tp__server_report(server, worker, completion->error, completion->os_error, "send");
-        }
-        give_up(session, worker, send_failure(completion->error), completion->os_error);
-        return;
+static void tell_sent(tp__session *session) {
+    const tp_server *server = session->server;
+    size_t messages = session->owed_messages;
+    size_t bytes = session->owed_bytes;
+    session->owed_messages = 0;
+    session->owed_bytes = 0;
+    if (server->handlers.on_send && !(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
+        server->handlers.on_send(session->server, session->id, messages, bytes);
     }
+}
 
-    size_t count = session->flight->messages;
-    size_t bytes = session->flight->bytes;
-    bool told = session->flight->told;
-    count_sent(session, worker, session->flight);
-    release_flight(session);
-    if (server->handlers.on_send && told && !(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
-        server->handlers.on_send(server, session->id, count, bytes);
+/* What was taken into a flight is with the system: ends, waits for more, or sends the rest. At the
+ * top level of a completion, or of a flush. */
+static void go_on(tp__session *session, tp__worker *worker) {
+    if (session->owed_messages > 0) {
+        set_flusher(session, worker); /* on_send may send, and more than one send takes */
+        tell_sent(session);
     }
     if (session->sending_end) {
+        set_flusher(session, NULL);
         reach_end(session, worker);
+        return;
+    }
+    if (session->flight || session->pending) {
+        put_on_list(worker, session);
         return;
     }
     /* Before it retires: behind that the session's next owner may be at work on another worker. */
     bool at_home = session->owned_at_home;
     session->owned_at_home = false;
-    if (session->pending || !tp__send_queue_retire(&session->queue)) {
+    set_flusher(session, NULL);
+    if (!tp__send_queue_retire(&session->queue)) {
         session->owned_at_home = at_home;
         put_on_list(worker, session);
     } else {
         tp__session_drop(session, worker);
     }
+}
+
+static void sent(tp_op *op, const tp_completion *completion) {
+    tp__session *session = TP_CONTAINER_OF(op, tp__session, send_op);
+    tp__worker *worker = tp_worker_context(completion->worker);
+    if (completion->error) {
+        if (completion->error == TP_ERR_NO_BUFFERS) {
+            tp__server_report(session->server, worker, completion->error, completion->os_error, "send");
+        }
+        give_up(session, worker, send_failure(completion->error), completion->os_error);
+        return;
+    }
+
+    flight_sent(session, worker);
+    go_on(session, worker);
 }
 
 /* Takes what is pending into the session's flight. TP_END_NONE, or why the session must end. */
@@ -293,31 +328,41 @@ static tp_end_reason fill(tp__session *session, tp__worker *worker) {
     return TP_END_NONE;
 }
 
+/* Memory for what goes out is out, or the layer cannot go on. */
+static void report_failure(tp__session *session, tp__worker *worker, tp_end_reason failure) {
+    if (failure == TP_END_NO_MEMORY) {
+        TP__COUNT(session->server, worker, no_memory, 1);
+        tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "send");
+    }
+}
+
 static void flush(tp__session *session, tp__worker *worker) {
+    set_flusher(session, NULL);
+    session->blocked = false;
     if (tp__life_read(&session->life) & TP__LIFE_CLOSING) {
         tp__session_drop(session, worker); /* still the owner: nobody flushes a closing session */
         return;
     }
     collect(session);
-    tp_end_reason failure = fill(session, worker);
+    /* There is a flight already if the system has taken a part of it from inside a handler. */
+    tp_end_reason failure = session->flight ? TP_END_NONE : fill(session, worker);
     if (TP_UNLIKELY(failure != TP_END_NONE)) {
-        if (failure == TP_END_NO_MEMORY) {
-            TP__COUNT(session->server, worker, no_memory, 1);
-            tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "send");
-        }
+        report_failure(session, worker, failure);
         give_up(session, worker, failure, 0);
         return;
     }
     tp__flight *flight = session->flight;
     if (flight->count == 0) {
+        /* An end node without a CLOSE and nothing before it, or all has gone out already. */
         release_flight(session);
-        reach_end(session, worker); /* an end node without a CLOSE, and nothing before it */
+        go_on(session, worker);
         return;
     }
     tp_trace(TP_TRACE_SEND, session->id, flight->bytes);
     session->send_op.done = sent;
     tp_err error = tp_socket_send(
-        worker->seat, &session->socket, &session->send_op, flight->buffers, flight->count);
+        worker->seat, &session->socket, &session->send_op, flight->buffers + flight->first,
+        flight->count - flight->first);
     if (error) {
         give_up(session, worker, send_failure(error), tp_os_error());
     }
@@ -325,6 +370,7 @@ static void flush(tp__session *session, tp__worker *worker) {
 
 void tp__worker_flush(tp__worker *worker) {
     tp__session *session = worker->flush_first;
+    worker->unflushed_bytes = 0;
     worker->flush_first = NULL;
     worker->flush_last = NULL;
     while (session) {
@@ -332,6 +378,107 @@ void tp__worker_flush(tp__worker *worker) {
         flush(session, worker);
         session = next;
     }
+}
+
+/* ---- from inside a handler ------------------------------------------------------------------- */
+
+/* `sent` more bytes are with the system. True: nothing is left. */
+static bool advance(tp__flight *flight, size_t sent) {
+    while (flight->first < flight->count && sent >= flight->buffers[flight->first].size) {
+        sent -= flight->buffers[flight->first].size;
+        flight->first++;
+    }
+    if (flight->first == flight->count) {
+        return true;
+    }
+    flight->buffers[flight->first].bytes += sent;
+    flight->buffers[flight->first].size -= sent;
+    return false;
+}
+
+/* Gives the system one flight, as far as it takes it. False: not all of it. The owner's. */
+static bool send_flight_now(tp__session *session, tp__worker *worker, bool *progress) {
+    tp_end_reason failure = session->flight ? TP_END_NONE : fill(session, worker);
+    if (TP_UNLIKELY(failure != TP_END_NONE)) {
+        report_failure(session, worker, failure);
+        tp__session_close(session, failure, 0);
+        return false;
+    }
+    tp__flight *flight = session->flight;
+    if (flight->count == 0) {
+        release_flight(session); /* nothing was pending */
+        return false;
+    }
+    size_t sent = 0;
+    tp_err error = tp_socket_send_now(worker->seat, &session->socket,
+        flight->buffers + flight->first, flight->count - flight->first, &sent);
+    *progress = *progress || sent > 0;
+    if (TP_UNLIKELY(error != TP_OK)) {
+        tp__session_close(session, send_failure(error), tp_os_error());
+        return false;
+    }
+    tp_trace(TP_TRACE_SEND, session->id, sent);
+    if (!advance(flight, sent)) {
+        return false;
+    }
+    flight_sent(session, worker);
+    return true;
+}
+
+/*
+ * Sends until the system takes no more or less waits than one send takes. The rest goes with the
+ * flush, and so does an end: what ends a session is done at the top level of a completion.
+ */
+static bool send_what_waits(tp__session *session, tp__worker *worker) {
+    bool progress = false;
+    do {
+        collect(session);
+        if (session->end_taken || session->server->options.send_buffer_zero ||
+            tp__life_read(&session->life) & TP__LIFE_CLOSING) {
+            return progress;
+        }
+        if (!send_flight_now(session, worker, &progress)) {
+            session->blocked = true;
+            return progress;
+        }
+    } while (tp__passes_one_send(session->server, tp__queue_size_now(&session->queued)));
+    return progress;
+}
+
+static bool is_flusher(const tp__session *session, const tp__worker *worker) {
+    return atomic_load_explicit(&session->flusher, memory_order_relaxed) == worker;
+}
+
+void tp__session_send_now(tp__session *session, tp__worker *worker) {
+    if (is_flusher(session, worker) && !session->blocked) {
+        (void)send_what_waits(session, worker);
+    }
+}
+
+/* A send is in progress, at home: stops it where it is. */
+static bool take_back(tp__session *session, tp__worker *worker) {
+    size_t sent = 0;
+    if (!at_home(session, worker) || !session->owned_at_home || !session->flight ||
+        !tp_socket_send_take_back(worker->seat, &session->socket, &session->send_op, &sent)) {
+        return false;
+    }
+    if (advance(session->flight, sent)) {
+        flight_sent(session, worker);
+    }
+    put_on_list(worker, session);
+    return true;
+}
+
+/*
+ * A handler that waits for room waits for the peer to read, not for itself to return: each of its
+ * sends goes on with what is under way. Without a home (iocp) a send in progress is the system's
+ * until another worker takes its completion.
+ */
+bool tp__session_make_room(tp__session *session, tp__worker *worker) {
+    if (!is_flusher(session, worker) && !take_back(session, worker)) {
+        return false;
+    }
+    return send_what_waits(session, worker);
 }
 
 /* ---- what was never sent --------------------------------------------------------------------- */

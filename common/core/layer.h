@@ -36,6 +36,7 @@ typedef struct tp__layer {
     size_t state_bytes;       /* of each slot: zero at first, and left zero by release */
     unsigned extra_slots;     /* for pending connections, beside max_sessions */
     unsigned open_timeout_ms; /* from accept to joining, absolute */
+    size_t fill_bytes;        /* of frames that one `fill` takes, at most */
 
     /* May this address connect? Asked after the access list and before on_connection_request. If it
      * may not, the layer counts it and says why. What it admitted comes back by `release` if it got

@@ -8,6 +8,8 @@
 #include "os/port.h"
 #include "twinport/pool.h"
 
+#define TP__SEND_BYTES ((size_t)256 * 1024) /* a send takes no further packet beyond this */
+
 /*
  * A gathered send: what is with the port now. In a pool, so that an idle session has none.
  *
@@ -16,7 +18,8 @@
  */
 typedef struct tp__flight {
     size_t count;      /* buffers, and packets that hold them */
-    size_t bytes;      /* in the buffers */
+    size_t first;      /* buffer that is not sent to its last byte; it begins with its first unsent */
+    size_t bytes;      /* in the buffers, at first */
     size_t messages;   /* frames whose last byte is in here */
     uint64_t unqueued; /* what leaves the session's `queued` when it is over */
     bool told;         /* on_send hears of it: the session had joined when this was filled */

@@ -52,6 +52,17 @@ static void stream_ended(tp__session *session, tp__worker *worker, tp_err error,
     }
 }
 
+/*
+ * Answers need not wait until the whole batch is done: what has been said to the bytes received so
+ * far goes out when these are many. The batch then also stays in the processor's second cache.
+ */
+static void flush_if_due(tp__worker *worker, size_t received) {
+    worker->unflushed_bytes += received;
+    if (worker->unflushed_bytes >= TP__FLUSH_BYTES && worker->flush_first) {
+        tp__worker_flush(worker);
+    }
+}
+
 static void received(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
     tp__worker *worker = tp_worker_context(completion->worker);
@@ -66,6 +77,7 @@ static void received(tp_op *op, const tp_completion *completion) {
         } else {
             tp__session_take_frames(session, worker, completion->bytes, completion->count);
         }
+        flush_if_due(worker, completion->count);
     }
     if (completion->last) {
         stream_ended(session, worker, completion->error, completion->os_error);

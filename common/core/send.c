@@ -11,6 +11,11 @@
 #include "core/session.h"
 #include "proto/frame.h"
 
+/* Is the caller, on that worker's thread, the session's home? */
+static bool is_home(const tp__session *session, const tp__worker *worker) {
+    return worker && atomic_load_explicit(&session->home, memory_order_relaxed) == worker;
+}
+
 static bool within_limits(const tp_server_options *options, uint64_t queued) {
     return (queued & TP__QUEUED_BYTES) <= options->queue_bytes &&
            (queued >> TP__QUEUED_SHIFT) <= options->queue_packets;
@@ -23,18 +28,31 @@ static bool within_limits(const tp_server_options *options, uint64_t queued) {
  * otherwise, however long its sender waited. It is not added before that is known, so two threads
  * that try again and again with such packets do not keep each other out.
  */
-static bool count_in(tp__session *session, const tp_server_options *options, uint64_t amount) {
+static bool count_in(tp__session *session, uint64_t amount, uint64_t *queued) {
+    const tp_server_options *options = &session->server->options;
     if (TP_UNLIKELY((amount & TP__QUEUED_BYTES) > options->queue_bytes)) {
-        uint64_t none = 0;
-        return atomic_compare_exchange_strong_explicit(
-            &session->queued, &none, amount, memory_order_relaxed, memory_order_relaxed);
+        *queued = amount;
+        return tp__queue_size_add_to_none(&session->queued, amount);
     }
-    uint64_t queued =
-        atomic_fetch_add_explicit(&session->queued, amount, memory_order_relaxed) + amount;
-    if (TP_UNLIKELY(!within_limits(options, queued))) {
-        atomic_fetch_sub_explicit(&session->queued, amount, memory_order_relaxed);
+    *queued = tp__queue_size_add(&session->queued, amount);
+    if (TP_UNLIKELY(!within_limits(options, *queued))) {
+        tp__queue_size_take_off(&session->queued, amount);
         return false;
     }
+    return true;
+}
+
+/*
+ * The same at home, which looks before it adds: only home writes its half. What others add at this
+ * very moment it may not see, nor they this: then the queue is over its limit by what both add.
+ */
+static bool count_in_at_home(tp__session *session, uint64_t amount, uint64_t *queued) {
+    const tp_server_options *options = &session->server->options;
+    *queued = tp__queue_size_now(&session->queued) + amount;
+    if (TP_UNLIKELY(!within_limits(options, *queued)) && *queued != amount) {
+        return false;
+    }
+    tp__queue_size_add_own(&session->queued, amount);
     return true;
 }
 
@@ -54,31 +72,56 @@ static tp__queued over_limit(tp__session *session, tp__worker *worker) {
     return TP__QUEUE_REFUSED;
 }
 
-/* Counts the packet and gives it a node with a reference of the queue's own; or says why not. */
-static tp__queued admit(
-    tp__session *session, tp__worker *worker, tp_packet *packet, tp__send_node **node) {
-    tp_server *server = session->server;
-    uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    if (TP_UNLIKELY(!count_in(session, &server->options, amount))) {
-        return over_limit(session, worker);
+static tp__send_node *new_node(tp__session *session, tp__worker *worker, tp_packet *packet) {
+    tp__send_node *node = tp_pool_allocate(tp__node_pool());
+    if (TP_UNLIKELY(!node)) {
+        TP__COUNT(session->server, worker, no_memory, 1);
+        return NULL;
     }
-    *node = tp_pool_allocate(tp__node_pool());
-    if (TP_UNLIKELY(!*node)) {
-        atomic_fetch_sub_explicit(&session->queued, amount, memory_order_relaxed);
-        TP__COUNT(server, worker, no_memory, 1);
-        return TP__QUEUE_REFUSED;
-    }
-    (*node)->packet = tp__packet_retain(packet);
-    return TP__QUEUED;
+    node->packet = tp__packet_retain(packet);
+    return node;
 }
 
 tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_packet *packet) {
-    tp__send_node *node;
-    tp__queued verdict = admit(session, home, packet, &node);
-    if (TP_LIKELY(verdict == TP__QUEUED)) {
-        tp__session_append(session, home, node);
+    uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
+    uint64_t queued;
+    while (TP_UNLIKELY(!count_in_at_home(session, amount, &queued))) {
+        if (!tp__session_make_room(session, home)) {
+            return over_limit(session, home);
+        }
     }
-    return verdict;
+    tp__send_node *node = new_node(session, home, packet);
+    if (TP_UNLIKELY(!node)) {
+        tp__queue_size_add_own(&session->queued, UINT64_C(0) - amount);
+        return TP__QUEUE_REFUSED;
+    }
+    tp__session_append(session, home, node);
+    if (TP_UNLIKELY(tp__passes_one_send(session->server, queued))) {
+        tp__session_send_now(session, home);
+    }
+    return TP__QUEUED;
+}
+
+/* By a thread that is not the session's home. True: its push has made it the flush owner. */
+static tp__queued queue_from_elsewhere(
+    tp__session *session, tp__worker *worker, tp_packet *packet, bool *owner) {
+    uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
+    uint64_t queued;
+    while (TP_UNLIKELY(!count_in(session, amount, &queued))) {
+        if (!worker || !tp__session_make_room(session, worker)) {
+            return over_limit(session, worker);
+        }
+    }
+    tp__send_node *node = new_node(session, worker, packet);
+    if (TP_UNLIKELY(!node)) {
+        tp__queue_size_take_off(&session->queued, amount);
+        return TP__QUEUE_REFUSED;
+    }
+    *owner = tp__send_queue_push(&session->queue, node);
+    if (TP_UNLIKELY(tp__passes_one_send(session->server, queued)) && !*owner && worker) {
+        tp__session_send_now(session, worker);
+    }
+    return TP__QUEUED;
 }
 
 /*
@@ -87,14 +130,14 @@ tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_
  */
 tp__queued tp__session_queue(tp__session *session, tp_packet *packet) {
     tp__worker *worker = tp__worker_here(session->server);
-    if (worker && atomic_load_explicit(&session->home, memory_order_relaxed) == worker) {
+    if (is_home(session, worker)) {
         tp__queued verdict = tp__session_queue_at_home(session, worker, packet);
         tp__session_leave(session);
         return verdict;
     }
-    tp__send_node *node;
-    tp__queued verdict = admit(session, worker, packet, &node);
-    if (verdict == TP__QUEUED && tp__send_queue_push(&session->queue, node)) {
+    bool owner = false;
+    tp__queued verdict = queue_from_elsewhere(session, worker, packet, &owner);
+    if (owner) {
         tp__session_flush(session);
     } else {
         tp__session_leave(session);
@@ -134,11 +177,10 @@ static bool sendable(const tp_packet *packet) {
  */
 static tp__session *find_at_home(const tp_server *server, tp_session_id id, tp__worker *worker) {
     uint32_t index = (uint32_t)id & (TP_MAX_SESSIONS - 1);
-    if (!worker || index >= server->slots.count) {
+    if (index >= server->slots.count || !is_home(&server->sessions[index], worker)) {
         return NULL;
     }
-    tp__session *session = &server->sessions[index];
-    return atomic_load_explicit(&session->home, memory_order_relaxed) == worker ? session : NULL;
+    return &server->sessions[index];
 }
 
 static tp__queued send_sealed(tp_server *server, tp_session_id id, tp_packet *packet) {

@@ -92,8 +92,14 @@ static void init(tp_server *server, const tp_server_options *options, const tp_h
     const tp__layer *layer) {
     server->options = *options;
     server->handlers = *handlers;
+    server->send_packets = TP_PORT_MAX_BUFFERS;
+    server->send_bytes = TP__SEND_BYTES;
     if (layer) {
         server->layer = *layer;
+    }
+    if (server->layer.fill) { /* which makes few buffers of many packets */
+        server->send_packets = UINT32_MAX;
+        server->send_bytes = server->layer.fill_bytes;
     }
     copy_text(server->name, sizeof server->name, options->name);
     copy_text(server->io, sizeof server->io, options->io);

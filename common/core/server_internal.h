@@ -55,6 +55,7 @@ typedef struct tp__worker {
     _Atomic uint64_t free_since_ms; /* when it came back from being held up, 0: it never was */
     tp__session *flush_first;       /* sessions to flush when the batch in hand is done */
     tp__session *flush_last;
+    size_t unflushed_bytes;         /* received since the last flush */
     tp_thread thread;
     tp__counters counters;
 } tp__worker;
@@ -97,6 +98,8 @@ struct tp_server {
     tp__listener listener;
 
     tp__layer layer;       /* all zero: none */
+    uint64_t send_packets; /* what one send takes, at most */
+    uint64_t send_bytes;
     uint8_t *layer_states; /* slots.count times layer.state_bytes; NULL without a layer */
     tp__session *sessions; /* slots.count of them */
     tp__slots slots;
@@ -128,6 +131,12 @@ struct tp_server {
     unsigned workers_running; /* under the mutex */
     bool freeing;             /* under the mutex: one of those in wait frees the port */
 };
+
+/* Is more queued than one send takes? */
+static inline bool tp__passes_one_send(const tp_server *server, uint64_t queued) {
+    return (queued >> TP__QUEUED_SHIFT) > server->send_packets ||
+           (queued & TP__QUEUED_BYTES) > server->send_bytes;
+}
 
 static inline int tp__server_state_now(const tp_server *server) {
     return atomic_load_explicit(&server->state, memory_order_seq_cst);

@@ -61,7 +61,7 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
     }
     uint64_t now = tp_clock_ms();
     uint64_t heard = read_number(&session->heard_ms);
-    uint64_t queued = read_number(&session->queued);
+    uint64_t queued = tp__queue_size_now(&session->queued);
     *info = (tp_session_info){
         .size = sizeof *info,
         .session = id,

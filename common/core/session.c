@@ -277,7 +277,7 @@ static bool finish(
     session->end_node.packet = close_code < 0 ? NULL : close_packet(close_code);
     if (session->end_node.packet) {
         size_t bytes = tp__packet_frame_size(session->end_node.packet);
-        atomic_fetch_add_explicit(&session->queued, TP__QUEUED_ONE | bytes, memory_order_relaxed);
+        (void)tp__queue_size_add(&session->queued, TP__QUEUED_ONE | bytes);
     }
     if (tp__send_queue_push(&session->queue, &session->end_node)) {
         tp__life_hold(&session->life);

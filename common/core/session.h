@@ -4,7 +4,7 @@
  * Who may touch what:
  *   life         everybody, atomically (life.h)
  *   queue        everybody, atomically (send_queue.h)
- *   pending, flight, end_taken, sending_end
+ *   pending, flight, end_taken, sending_end, blocked, owed_messages, owed_bytes
  *                the flush owner, of whom there is at most one and who holds one count
  *   receive      the one delivery of the receive op that runs at a time
  *   numbers      one writer each (the receiver or the flush owner), read by anybody: relaxed
@@ -31,6 +31,7 @@
 #include <stdint.h>
 
 #include "core/life.h"
+#include "core/queue_size.h"
 #include "core/send_queue.h"
 #include "os/port.h"
 #include "twinport/server.h"
@@ -68,11 +69,16 @@ typedef struct tp__session {
 
     /* sending */
     tp__send_queue queue;
-    _Atomic uint64_t queued;     /* packets << 36 | bytes: in the queue, pending or in flight */
+    tp__queue_size queued;       /* in the queue, pending or in flight */
     tp__send_node *pending;      /* taken from the queue, oldest first; end_node is its last */
     tp__send_node *pending_last; /* valid while pending is not NULL */
     struct tp__flight *flight;   /* being sent now, or NULL */
     struct tp__session *next;    /* on a worker's list of flushes; released: on the orphans' */
+    /* The worker that has the flush owner's role while no send is in progress, or NULL. Only that
+     * worker sets and clears it, so one that reads its own name here has the role. */
+    _Atomic(struct tp__worker *) flusher;
+    size_t owed_messages; /* sent from inside a handler: on_send has not heard of them yet */
+    size_t owed_bytes;
     tp__send_node end_node;      /* pushed by the one who finishes the session */
 
     tp__receive_state receive;
@@ -98,21 +104,13 @@ typedef struct tp__session {
     bool owned_at_home; /* home's alone: the flush owner's role is with home */
     bool end_taken;     /* end_node is pending, or was: nothing more is. The flush owner's */
     bool sending_end;   /* the flight carries the last there is: the flush owner's */
+    bool blocked;       /* the system took less than all just now: the flush owner's */
     /* Has one of the max_sessions places; if not, it is here to be told so, is pending, or is being
      * ended. The step that sets it to false gives the place back. */
     _Atomic bool counted;
     _Atomic bool end_reached;   /* everything up to end_node is with the system */
     _Atomic bool receive_ended; /* the peer has said its last byte */
 } tp__session;
-
-/*
- * `queued` is raised before the limits are looked at, and lowered again by who is over them; so both
- * halves have room beyond the largest limits (2^32 - 1 bytes, 2^24 - 1 packets) for what many
- * threads try at the same moment: 60 GiB, 15 times 2^24 packets.
- */
-#define TP__QUEUED_SHIFT 36
-#define TP__QUEUED_ONE   (UINT64_C(1) << TP__QUEUED_SHIFT)
-#define TP__QUEUED_BYTES (TP__QUEUED_ONE - 1)
 
 /* ---- session.c: opening, joining, closing, releasing --------------------------------------- */
 
@@ -209,10 +207,20 @@ tp__queued tp__session_queue_at_home(
 /* Queues a node behind everything that home has queued before. Home's alone. */
 void tp__session_append(tp__session *session, struct tp__worker *home, tp__send_node *node);
 
+/* More waits than one send takes: if the flush owner's role is with this worker, it sends what the
+ * system takes, now, without waiting for the end of the batch. The worker's own thread. */
+void tp__session_send_now(tp__session *session, struct tp__worker *worker);
+
+/* The queue is full: the same, also if less waits, and if a send is in progress, that is gone on
+ * with. True: something went out. */
+bool tp__session_make_room(tp__session *session, struct tp__worker *worker);
+
 /* The caller has just become the flush owner and passes a hold on: has a serving worker flush. */
 void tp__session_flush(tp__session *session);
 
-/* Flushes everything on the worker's list. */
+/* Flushes everything on the worker's list, at the end of each batch of completions and whenever so
+ * many bytes have been received since. */
+#define TP__FLUSH_BYTES ((size_t)64 * 1024)
 void tp__worker_flush(struct tp__worker *worker);
 
 /* Takes the oldest pending node off the list: its packet, whose reference is the caller's, or NULL if it

@@ -202,6 +202,19 @@ tp_err tp_socket_send(
     return worker->backend->send(worker, socket, op, buffers, count);
 }
 
+tp_err tp_socket_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
+    size_t count, size_t *sent) {
+    *sent = 0;
+    if (count < 1 || count > TP_PORT_MAX_BUFFERS) {
+        return refuse(TP_ERR_INVALID);
+    }
+    return worker->backend->send_now(worker, socket, buffers, count, sent);
+}
+
+bool tp_socket_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent) {
+    return worker->backend->send_take_back(worker, socket, op, sent);
+}
+
 void tp_socket_finish(tp_worker *worker, tp_socket *socket) {
     worker->backend->finish(worker, socket);
 }

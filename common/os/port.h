@@ -229,6 +229,22 @@ tp_err tp_socket_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
 
 /*
+ * The same without an operation: gives the system what it takes at once, which may be nothing, and
+ * says in *sent how many bytes that were. No `done` follows. Called on a worker that serves the
+ * socket, with no send in progress. TP_OK, or why the connection takes no more (as `done` of a
+ * send); *sent is right in any case.
+ */
+tp_err tp_socket_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
+    size_t count, size_t *sent);
+
+/*
+ * Takes a send in progress back, on a worker that serves the socket. True: it is over, its `done`
+ * will not run, and *sent bytes of it are with the system. False: it is not to be had back (iocp,
+ * where the system has the buffers; a send that has failed), and its `done` will come.
+ */
+bool tp_socket_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
+
+/*
  * Says "no more bytes from here" (FIN) behind what was sent; the receive goes on. Called on a
  * worker that serves the socket, with no send in progress. Errors are not reported: the receive
  * will.

@@ -32,6 +32,7 @@ typedef struct port_theme {
 extern const port_theme port_seats;  /* ports, workers, waiting, waking */
 extern const port_theme port_posts;  /* what other threads say */
 extern const port_theme port_bytes;  /* order and completeness of what is sent */
+extern const port_theme port_now;    /* what is sent without an operation */
 extern const port_theme port_flow;   /* pause and resume, slow readers, fairness */
 extern const port_theme port_ends;   /* how connections begin to fail and end */
 extern const port_theme port_cancel; /* close at every moment */

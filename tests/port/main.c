@@ -10,7 +10,7 @@
 
 #include "cases.h"
 
-static const port_theme *const themes[] = {&port_seats, &port_posts, &port_bytes, &port_flow,
+static const port_theme *const themes[] = {&port_seats, &port_posts, &port_bytes, &port_now, &port_flow,
     &port_ends, &port_cancel, &port_accept, &port_churn};
 
 static struct {

@@ -372,7 +372,7 @@ static inline tp_err ask_any(party *from, const char *service, int32_t key, cons
 }
 
 /* What is queued for the hub, of a party that is up. */
-static inline _Atomic uint64_t *party_queued(const party *of) {
+static inline tp__queue_size *party_queued(const party *of) {
     return &of->client->network->sessions[tp_session_slot(of->client->session)].queued;
 }
 

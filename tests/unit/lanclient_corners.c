@@ -427,9 +427,9 @@ static void a_packet_not_taken_keeps_its_cursor(void) {
     tp_packet *packet = tp_packet_new(2048);
     memset(tp_packet_put_space(packet, 2000), 'x', 2000);
     tp_packet_seek(packet, 100);
-    atomic_fetch_add(party_queued(&a), TP__QUEUED_ONE); /* as if another one were queued */
+    (void)tp__queue_size_add(party_queued(&a), TP__QUEUED_ONE); /* as if another one were queued */
     CHECK_EQ(tp_lanclient_send(a.client, self(&a), packet, NULL), TP_ERR_FULL);
-    atomic_fetch_sub(party_queued(&a), TP__QUEUED_ONE);
+    tp__queue_size_take_off(party_queued(&a), TP__QUEUED_ONE);
     CHECK_EQ(tp_packet_left(packet), 1900);
     tp_packet_release(packet);
     party_leave(&a);

@@ -252,7 +252,7 @@ static char huge[200000];
 static bool nothing_queued_for(tp__hub *hub, const party *of) {
     tp_session_id session = hub_session_of(hub, self(of));
     REQUIRE(session != TP_NO_SESSION);
-    return atomic_load(&hub->server->sessions[tp_session_slot(session)].queued) == 0;
+    return tp__queue_size_now(&hub->server->sessions[tp_session_slot(session)].queued) == 0;
 }
 
 /* The hub passes it on, and ends nobody for it: not even one after the other of a service. What has
@@ -310,7 +310,7 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
     AWAIT(a.ups == 1);
     tp_packet *packet = tp_packet_new(2048);
     memset(tp_packet_put_space(packet, 2000), 'x', 2000);
-    atomic_fetch_add(party_queued(&a), TP__QUEUED_ONE); /* as if another one were queued */
+    (void)tp__queue_size_add(party_queued(&a), TP__QUEUED_ONE); /* as if another one were queued */
     for (unsigned i = 0; i < 3; i++) {
         tp_ticket ticket = 0;
         CHECK_EQ(tp_lanclient_send(a.client, self(&a), packet, &ticket), TP_ERR_FULL);
@@ -320,7 +320,7 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
         CHECK_EQ(tp_packet_bytes(packet)[0], 'x');
         CHECK_EQ(tp_packet_error(packet), TP_OK);
     }
-    atomic_fetch_sub(party_queued(&a), TP__QUEUED_ONE);
+    tp__queue_size_take_off(party_queued(&a), TP__QUEUED_ONE);
     tp_packet_release(packet);
     CHECK_EQ(say(&a, self(&a), "small", NULL), TP_OK);
     AWAIT(a.messages == 1);

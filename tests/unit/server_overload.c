@@ -144,6 +144,19 @@ static void the_number_of_packets_is_bounded_too(void) {
     server_stage_close(&stage);
 }
 
+static tp__queue_size *queue_size_of(tp_session_id id) {
+    return &stage.server->sessions[tp_session_slot(id)].queued;
+}
+
+static uint64_t queued_of(tp_session_id id) {
+    return tp__queue_size_now(queue_size_of(id));
+}
+
+/* As if so much were queued, by another thread. */
+static void set_queued(tp_session_id id, uint64_t queued) {
+    tp__queue_size_take_off(queue_size_of(id), queued_of(id) - queued);
+}
+
 /* The largest number of packets that may be asked for still is a limit. */
 static void the_largest_limit_holds(void) {
     server_stage_init(&stage);
@@ -153,23 +166,17 @@ static void the_largest_limit_holds(void) {
     raw_peer *peer = stage_connect_peer(&stage);
     STAGE_WAIT(atomic_load(&stage.joins) == 1);
     tp_session_id id = atomic_load(&stage.last_joined);
-    /* As if so many were queued. */
-    _Atomic uint64_t *queued = &stage.server->sessions[tp_session_slot(id)].queued;
-    atomic_store(queued, 0xFFFFFF * TP__QUEUED_ONE);
+    set_queued(id, 0xFFFFFF * TP__QUEUED_ONE);
     tp_packet *packet = tp_packet_new(0);
     REQUIRE(packet != NULL);
     CHECK(!tp_server_send(stage.server, id, packet));
-    CHECK_EQ(atomic_load(queued), 0xFFFFFF * TP__QUEUED_ONE);
-    atomic_store(queued, 0);
+    CHECK_EQ(queued_of(id), 0xFFFFFF * TP__QUEUED_ONE);
+    set_queued(id, 0);
     CHECK(tp_server_send(stage.server, id, packet));
-    STAGE_WAIT(atomic_load(queued) == 0);
+    STAGE_WAIT(queued_of(id) == 0);
     tp_packet_release(packet);
     raw_close(peer, false);
     server_stage_close(&stage);
-}
-
-static _Atomic uint64_t *queued_of(tp_session_id id) {
-    return &stage.server->sessions[tp_session_slot(id)].queued;
 }
 
 static bool send_of_size(tp_session_id id, size_t size) {
@@ -197,7 +204,7 @@ static void an_empty_queue_takes_any_packet(void) {
             unsigned type;
             REQUIRE(send_of_size(id, PACKET_SIZE));
             REQUIRE(raw_receive_frame(peer, &type, payload, sizeof payload) == PACKET_SIZE);
-            STAGE_WAIT(atomic_load(queued_of(id)) == 0);
+            STAGE_WAIT(queued_of(id) == 0);
         }
         CHECK_EQ(atomic_load(&stage.leaves), 0);
         tp_server_stats stats = {.size = sizeof stats};
@@ -217,17 +224,16 @@ static void a_large_packet_is_the_only_one(void) {
     raw_peer *peer = stage_connect_peer(&stage);
     STAGE_WAIT(atomic_load(&stage.joins) == 1);
     tp_session_id id = atomic_load(&stage.last_joined);
-    /* As if these were queued. */
     const uint64_t small = TP__QUEUED_ONE | 4;
     const uint64_t large = TP__QUEUED_ONE | (PACKET_SIZE + 4);
-    atomic_store(queued_of(id), small);
+    set_queued(id, small);
     CHECK(!send_of_size(id, 1021));
-    CHECK_EQ(atomic_load(queued_of(id)), small);
-    atomic_store(queued_of(id), large);
+    CHECK_EQ(queued_of(id), small);
+    set_queued(id, large);
     CHECK(!send_of_size(id, PACKET_SIZE));
     CHECK(!send_of_size(id, 0));
-    CHECK_EQ(atomic_load(queued_of(id)), large);
-    atomic_store(queued_of(id), 0);
+    CHECK_EQ(queued_of(id), large);
+    set_queued(id, 0);
     CHECK(send_of_size(id, 1021));
     raw_close(peer, false);
     server_stage_close(&stage);

@@ -203,7 +203,7 @@ size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener) {
         }
     }
     if (!is_resting(listener) && !op->queued && !listener->closed) {
-        epoll_list_push(&worker->later, op);
+        epoll_run_later(worker, op);
     }
     return delivered;
 }

@@ -55,6 +55,7 @@ static tp_err make_worker(
     atomic_init(&worker->posts, NULL);
     atomic_init(&worker->sockets, 0);
     worker->receive_size = receive_buffer;
+    worker->turn_size = receive_buffer;
     worker->receive_buffer = malloc(receive_buffer);
     worker->scratch = malloc(SCRATCH_SIZE);
     if (worker->receive_buffer == NULL || worker->scratch == NULL) {
@@ -155,6 +156,8 @@ const tp__port_backend tp__epoll_backend = {
     .pause = tp__epoll_pause,
     .resume = tp__epoll_resume,
     .send = tp__epoll_send,
+    .send_now = tp__epoll_send_now,
+    .send_take_back = tp__epoll_send_take_back,
     .finish = tp__epoll_finish,
     .close = tp__epoll_close,
     .local_address = tp__epoll_local_address,

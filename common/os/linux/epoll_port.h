@@ -101,10 +101,15 @@ typedef struct epoll_list {
 } epoll_list;
 
 enum {
-    EVENTS_AT_ONCE = 256,
+    /* What is taken at once is worked through before anything else is looked at: so few that the
+     * bytes and packets of a batch stay in the processor's second cache. */
+    EVENTS_AT_ONCE = 32,
+    /* Of one batch all sockets together read about so much, and each at least TURN_LEAST. */
+    BATCH_BYTES = 256 * 1024,
+    TURN_LEAST = 16 * 1024,
     /* See epoll_send.c. */
     FLATTEN_BASE = 4096,
-    FLATTEN_PER_BUFFER = 512,
+    FLATTEN_PER_BUFFER = 1536,
     SCRATCH_SIZE = FLATTEN_BASE + TP_PORT_MAX_BUFFERS * FLATTEN_PER_BUFFER,
 };
 
@@ -119,6 +124,9 @@ struct epoll_worker {
     int last_accepted;     /* the number of the last connection; 0: none yet */
     unsigned char *receive_buffer;
     size_t receive_size;
+    size_t turn_size;      /* what one socket reads in this batch, up to receive_size */
+    unsigned later_count;  /* ops on `later` */
+    bool waited;           /* since the last dispatch: `later` may run */
     unsigned char *scratch; /* SCRATCH_SIZE bytes: small buffers of one send, copied together */
     struct epoll_event events[EVENTS_AT_ONCE];
 
@@ -168,6 +176,20 @@ static inline epoll_op *epoll_list_pop(epoll_list *list) {
     return op;
 }
 
+/* Takes the op out of the list, wherever it is; false if it is not in it. */
+static inline bool epoll_list_remove(epoll_list *list, epoll_op *op) {
+    epoll_op *before = NULL;
+    for (epoll_op *at = list->first; at != NULL; before = at, at = at->next) {
+        if (at == op) {
+            *(before == NULL ? &list->first : &before->next) = op->next;
+            list->last = list->last == op ? before : list->last;
+            op->queued = false;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Puts all of `other` behind `list`. */
 static inline void epoll_list_append(epoll_list *list, epoll_list *other) {
     if (other->first == NULL) {
@@ -180,6 +202,12 @@ static inline void epoll_list_append(epoll_list *list, epoll_list *other) {
         list->last = other->last;
     }
     other->first = NULL;
+}
+
+/* The op has had its turn and wants another: after the next look for events. */
+static inline void epoll_run_later(epoll_worker *worker, epoll_op *op) {
+    epoll_list_push(&worker->later, op);
+    worker->later_count++;
 }
 
 /* ---- epoll_post.c ------------------------------------------------------------------------- */
@@ -243,6 +271,9 @@ void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket);
 
 tp_err tp__epoll_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
+tp_err tp__epoll_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
+    size_t count, size_t *sent);
+bool tp__epoll_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
 
 /* ---- epoll_accept.c ----------------------------------------------------------------------- */
 

@@ -1,11 +1,11 @@
 /*
  * Receiving: into the worker's one buffer, lent to the callee.
  *
- * Runs on the socket's worker. A turn is one recv(), whatever is there: that is the budget in
- * rounds and (at the size of the buffer) in bytes. A read that does not fill the buffer has emptied
- * the socket, and the next byte is a new edge: no second call only to be told EAGAIN. Two things
- * make `readable` stay and earn the op another turn: a full buffer, and an end that was flagged and
- * has not shown yet, for which no edge comes again.
+ * Runs on the socket's worker. A turn is one recv(), whatever is there, of at most the worker's
+ * turn_size: that is the budget in rounds and in bytes. A read that takes less than it might has
+ * emptied the socket, and the next byte is a new edge: no second call only to be told EAGAIN. Two
+ * things make `readable` stay and earn the op another turn: a full read, and an end that was flagged
+ * and has not shown yet, for which no edge comes again.
  */
 #include <assert.h>
 #include <errno.h>
@@ -49,7 +49,7 @@ static size_t deliver_end(epoll_worker *worker, epoll_socket *socket, int os_err
 
 static size_t deliver_bytes(epoll_worker *worker, epoll_socket *socket, size_t count) {
     epoll_op *op = socket->input;
-    socket->readable = count == worker->receive_size || socket->ended;
+    socket->readable = count == worker->turn_size || socket->ended;
     if (TP_UNLIKELY(atomic_load_explicit(&socket->closing, memory_order_acquire))) {
         return 0; /* the close that is on its way brings the op back */
     }
@@ -63,7 +63,7 @@ static size_t deliver_bytes(epoll_worker *worker, epoll_socket *socket, size_t c
     op->done((tp_op *)op, &completion);
     /* The callee may have paused, resumed or closed. If it closed, or resumed, the op is queued. */
     if (socket->readable && !socket->paused && !op->queued && !socket->closed) {
-        epoll_list_push(&worker->later, op);
+        epoll_run_later(worker, op);
     }
     return 1;
 }
@@ -71,8 +71,7 @@ static size_t deliver_bytes(epoll_worker *worker, epoll_socket *socket, size_t c
 size_t tp__epoll_receive_turn(epoll_worker *worker, epoll_socket *socket) {
     ssize_t count;
     do {
-        count =
-            recv(socket->descriptor, worker->receive_buffer, worker->receive_size, MSG_DONTWAIT);
+        count = recv(socket->descriptor, worker->receive_buffer, worker->turn_size, MSG_DONTWAIT);
     } while (TP_UNLIKELY(count < 0 && errno == EINTR));
     if (TP_LIKELY(count > 0)) {
         return deliver_bytes(worker, socket, (size_t)count);
@@ -130,6 +129,6 @@ void tp__epoll_resume(tp_worker *head, tp_socket *tp) {
     assert(socket->worker == worker);
     socket->paused = false;
     if (socket->readable && op != NULL && !op->queued) {
-        epoll_list_push(&worker->later, op);
+        epoll_run_later(worker, op);
     }
 }

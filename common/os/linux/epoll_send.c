@@ -137,6 +137,17 @@ static bool transmit(epoll_worker *worker, epoll_socket *socket, epoll_op *op) {
 
 /* ---- the operation ------------------------------------------------------------------------ */
 
+static void begin(epoll_op *op, epoll_socket *socket, const tp_buffer *buffers, size_t count) {
+    op->socket = socket;
+    op->u.send.buffers = buffers;
+    op->u.send.count = count;
+    op->u.send.offset = 0;
+    op->sent = 0;
+    op->os_error = 0;
+    op->error = TP_OK;
+    op->kind = OP_RESULT;
+}
+
 void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket) {
     epoll_op *op = socket->output;
     if (transmit(worker, socket, op)) {
@@ -159,18 +170,46 @@ tp_err tp__epoll_send(
         (void)tp_os_fail(0);
         return TP_ERR_STATE;
     }
-    op->socket = socket;
-    op->u.send.buffers = buffers;
-    op->u.send.count = count;
-    op->u.send.offset = 0;
-    op->sent = 0;
-    op->os_error = 0;
-    op->error = TP_OK;
-    op->kind = OP_RESULT;
+    begin(op, socket, buffers, count);
     if (transmit(worker, socket, op)) {
         epoll_list_push(&worker->ready, op);
     } else {
         socket->output = op;
     }
     return TP_OK;
+}
+
+/* If the kernel takes less than all, the output edge that it owes comes with no send in progress
+ * and says nothing: the next send tries at once anyway. */
+tp_err tp__epoll_send_now(tp_worker *head, tp_socket *tp, const tp_buffer *buffers, size_t count,
+    size_t *sent) {
+    epoll_worker *worker = epoll_worker_of(head);
+    epoll_socket *socket = (epoll_socket *)tp;
+    epoll_op op;
+    assert(socket->worker == worker && socket->output == NULL);
+    if (TP_UNLIKELY(atomic_load_explicit(&socket->closing, memory_order_relaxed))) {
+        (void)tp_os_fail(0);
+        return TP_ERR_CANCELLED;
+    }
+    begin(&op, socket, buffers, count);
+    (void)transmit(worker, socket, &op);
+    *sent = op.sent;
+    if (TP_UNLIKELY(op.error != TP_OK)) {
+        (void)tp_os_fail(op.os_error);
+    }
+    return (tp_err)op.error;
+}
+
+bool tp__epoll_send_take_back(tp_worker *head, tp_socket *tp, tp_op *send_op, size_t *sent) {
+    epoll_worker *worker = epoll_worker_of(head);
+    epoll_socket *socket = (epoll_socket *)tp;
+    epoll_op *op = (epoll_op *)send_op;
+    assert(socket->worker == worker);
+    if (socket->output == op) {
+        socket->output = NULL;
+    } else if (op->error != TP_OK || !epoll_list_remove(&worker->ready, op)) {
+        return false;
+    }
+    *sent = op->sent;
+    return true;
 }

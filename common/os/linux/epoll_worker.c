@@ -25,6 +25,7 @@ static bool has_work(epoll_worker *worker) {
 
 tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
     epoll_worker *worker = epoll_worker_of(head);
+    worker->waited = true;
     if (TP_UNLIKELY(worker->event_count > 0)) {
         return TP_OK; /* the last batch has not been dispatched: an edge is never fetched twice */
     }
@@ -77,6 +78,16 @@ static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t even
     }
     return socket->kind == SOCKET_STREAM ? tp__epoll_receive_turn(worker, socket)
                                          : tp__epoll_accept_turn(worker, socket);
+}
+
+/* The more sockets have something, the less each reads in its turn: an answer waits for all of
+ * them. */
+static void share_batch(epoll_worker *worker) {
+    unsigned sockets = worker->event_count + worker->later_count;
+    size_t share = sockets > 0 ? BATCH_BYTES / sockets : BATCH_BYTES;
+    share = share > TURN_LEAST ? share : TURN_LEAST;
+    worker->turn_size = share < worker->receive_size ? share : worker->receive_size;
+    worker->later_count = 0;
 }
 
 static size_t run_events(epoll_worker *worker) {
@@ -136,7 +147,13 @@ size_t tp__epoll_dispatch(tp_worker *head) {
     assert(tp__epoll_current() == NULL); /* not from inside a `done` */
     tp__epoll_set_current(worker);
     tp__epoll_take_posts(worker);
-    epoll_list_append(&worker->ready, &worker->later);
+    /* A dispatch for what sends have brought is no turn for those who have had theirs: they would
+     * have several before anybody new has one. */
+    if (worker->waited) {
+        worker->waited = false;
+        share_batch(worker);
+        epoll_list_append(&worker->ready, &worker->later);
+    }
     size_t ran = run_events(worker);
     ran += run_ready(worker);
     tp__epoll_set_current(NULL);

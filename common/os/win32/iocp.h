@@ -104,6 +104,9 @@ _Static_assert(offsetof(iocp_socket, port) == 0, "the first word is the owner");
 #define IOCP_PARKED  UINT64_C(0x0000000400000000) /* the receive is in nobody's hands */
 
 #define IOCP_ENTRIES 32 /* completions taken at once: more would keep them from idle workers */
+/* Of one batch all sockets together read about so much, and each at least IOCP_SHARE_LEAST. */
+#define IOCP_BATCH_BYTES ((size_t)256 * 1024)
+#define IOCP_SHARE_LEAST ((size_t)16 * 1024)
 
 typedef struct iocp_worker {
     tp_worker head; /* first */
@@ -113,6 +116,7 @@ typedef struct iocp_worker {
     iocp_request *ready_first;
     iocp_request *ready_last;
     uint8_t *buffer; /* for receives that waited with no buffer */
+    size_t share;    /* what a socket that waited with no buffer reads in this batch */
     ULONG taken;     /* entries */
     OVERLAPPED_ENTRY entries[IOCP_ENTRIES];
     /* Shared with those who wake. */
@@ -213,6 +217,9 @@ void tp__iocp_connected(iocp_worker *worker, iocp_request *request);
 
 tp_err tp__iocp_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
+tp_err tp__iocp_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
+    size_t count, size_t *sent);
+bool tp__iocp_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
 void tp__iocp_sent(iocp_worker *worker, iocp_request *request, size_t bytes);
 void tp__iocp_send_failed(iocp_worker *worker, iocp_request *request);
 

@@ -73,6 +73,8 @@ size_t tp__iocp_dispatch(tp_worker *head) {
     iocp_worker *worker = (iocp_worker *)(void *)head;
     worker->ran = 0;
     worker->budget = BUDGET;
+    size_t share = IOCP_BATCH_BYTES / (worker->taken > 0 ? worker->taken : 1);
+    worker->share = share > IOCP_SHARE_LEAST ? share : IOCP_SHARE_LEAST;
     for (ULONG i = 0; i < worker->taken; i++) {
         const OVERLAPPED_ENTRY *entry = &worker->entries[i];
         run(worker, TP_CONTAINER_OF(entry->lpOverlapped, iocp_request, overlapped),

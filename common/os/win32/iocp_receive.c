@@ -23,8 +23,6 @@
 #include "os/win32/iocp.h"
 #include "os/win32/nt_error.h"
 
-#define MOST_READS 4 /* full buffers in a row, before others have their turn */
-
 static void end(iocp_worker *worker, iocp_request *request, tp_err error, int os_error) {
     iocp_socket *socket = request->socket;
     if (socket->receive_buffer != NULL) {
@@ -130,11 +128,13 @@ static bool open_for_delivery(iocp_socket *socket) {
     return (atomic_load(&socket->state) & (IOCP_PAUSED | IOCP_CLOSING)) == 0;
 }
 
-/* A receive without a buffer has completed: reads until there is no more, or enough. */
+/* A receive without a buffer has completed: reads until there is no more, or its share of the
+ * batch. */
 static void read_and_deliver(iocp_worker *worker, iocp_request *request) {
     iocp_socket *socket = request->socket;
     size_t size = socket->port->receive_buffer;
-    for (unsigned i = 0; i < MOST_READS && open_for_delivery(socket); i++) {
+    size = size < worker->share ? size : worker->share;
+    for (size_t left = worker->share; left >= size && open_for_delivery(socket); left -= size) {
         int count = recv(socket->handle, (char *)worker->buffer, (int)size, 0);
         if (count == 0) {
             end(worker, request, TP_ERR_CLOSED, 0);

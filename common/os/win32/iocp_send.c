@@ -87,6 +87,40 @@ tp_err tp__iocp_send(
     return TP_OK;
 }
 
+/*
+ * Without an OVERLAPPED the call is an ordinary one on a socket that does not block: it takes what
+ * there is room for, and no completion follows.
+ */
+tp_err tp__iocp_send_now(tp_worker *on, tp_socket *to, const tp_buffer *buffers, size_t count,
+    size_t *sent) {
+    iocp_worker *worker = (iocp_worker *)(void *)on;
+    iocp_socket *socket = (iocp_socket *)(void *)to;
+    WSABUF system[TP_PORT_MAX_BUFFERS];
+    if (!tp__iocp_enter(socket, 1)) {
+        (void)tp_os_fail(0);
+        return TP_ERR_CANCELLED;
+    }
+    DWORD filled = fill(system, buffers, count, 0, socket->port->most_per_send);
+    DWORD taken = 0;
+    tp_err error = TP_OK;
+    if (WSASend(socket->handle, system, filled, &taken, 0, NULL, NULL) == 0) {
+        *sent = taken;
+    } else if (WSAGetLastError() != WSAEWOULDBLOCK) {
+        error = tp_os_fail_last();
+    }
+    tp__iocp_leave(worker, socket, 1);
+    return error;
+}
+
+/* The system has the buffers until the completion. */
+bool tp__iocp_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent) {
+    (void)worker;
+    (void)socket;
+    (void)op;
+    (void)sent;
+    return false;
+}
+
 static void end(iocp_worker *worker, iocp_request *request, tp_err error, int os_error) {
     iocp_socket *socket = request->socket;
     if (error != TP_OK && tp__iocp_is_closing(socket)) {
