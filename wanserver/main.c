@@ -108,6 +108,7 @@ static void say_stats(const tp_server *server) {
     tp_server_get_stats(server, &core);
     tp__program_print("%s: wan denied=%" PRIu64 "\n", name, core.denied);
     tp__program_print("%s: wan full=%" PRIu64 "\n", name, core.full);
+    tp__program_print("%s: wan cut_short=%" PRIu64 "\n", name, core.cut_short);
 #define SAY(member) tp__program_print("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
     SAY(established)
     SAY(banned)

@@ -500,6 +500,51 @@ static void players_do_not_get_called(void) {
     wan_stage_close(&stage);
 }
 
+/* ---- sends from inside a handler --------------------------------------------------------------- */
+
+enum { MANY = 70000 };
+
+static void send_many(server_stage *on, tp_session_id session, tp_packet *asked) {
+    (void)asked;
+    for (uint32_t i = 0; i < MANY; i++) {
+        tp_packet *packet = tp_packet_copy_of(&i, sizeof i);
+        REQUIRE(packet != NULL);
+        CHECK(tp_server_send(on->server, session, packet));
+        tp_packet_release(packet);
+    }
+    stage_block(on);
+}
+
+/* More than the queue's limit at once, and most of it while the handler runs. */
+static void many_sends_in_one_handler_arrive_in_order(tp_suite suite) {
+    wan_stage_init(&stage, TP_AUTH_OPEN);
+    stage.options.server.queue_packets = MANY / 4;
+    wan_stage_open(&stage);
+    stage.base.on_message = send_many;
+    wan_peer *peer = wan_stage_join(&stage, suite, 1);
+    CHECK(wan_send_frame(peer, TP_FRAME_DATA, "go", 2));
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint32_t number = 0;
+        unsigned type;
+        if (i == MANY / 2) {
+            STAGE_WAIT(atomic_load(&stage.base.blocked));
+            atomic_store(&stage.base.let_go, true);
+        }
+        REQUIRE(wan_receive_frame(peer, &type, &number, sizeof number) == sizeof number);
+        REQUIRE(number == i);
+    }
+    STAGE_WAIT(atomic_load(&stage.base.sends) == MANY);
+    CHECK_EQ(core_stats().sent_messages, MANY);
+    wan_leave(peer);
+    wait_left(1, TP_END_PEER_CLOSED);
+    wan_stage_close(&stage);
+}
+
+static void a_handler_sends_more_than_the_queue_holds(void) {
+    many_sends_in_one_handler_arrive_in_order(TP_SUITE_AES_256_GCM);
+    many_sends_in_one_handler_arrive_in_order(TP_SUITE_CHACHA20_POLY1305);
+}
+
 CHECK_MAIN(CASE(players_join_talk_and_leave), CASE(there_is_no_session_before_ready),
     CASE(who_goes_before_ready_was_never_there), CASE(first_frame_is_ready_or_nothing),
     CASE(ready_again_breaks_the_protocol), CASE(ready_may_come_in_any_records),
@@ -511,4 +556,4 @@ CHECK_MAIN(CASE(players_join_talk_and_leave), CASE(there_is_no_session_before_re
     CASE(an_end_without_close_is_a_truncation), CASE(the_peers_reason_is_kept),
     CASE(a_full_server_says_so_in_a_record), CASE(silence_is_asked_about_and_then_ended),
     CASE(a_stop_ends_all_and_a_start_follows), CASE(a_stop_drains_what_is_queued),
-    CASE(players_do_not_get_called))
+    CASE(players_do_not_get_called), CASE(a_handler_sends_more_than_the_queue_holds))

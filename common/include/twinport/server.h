@@ -128,7 +128,8 @@ typedef struct tp_server_options {
  * A session that is being ended holds no place: another may join at once. So many slots beside
  * max_sessions are for those sessions, and for connections that are told `full`, until their peers
  * have hung up. When these run short, the sessions whose drain_timeout_ms is over first are cut
- * early.
+ * early. All slots together are at most TP_MAX_SESSIONS: beyond max_sessions of
+ * 838,810 there are fewer for that.
  */
 #define TP_SERVER_ENDING(max_sessions) (64u + (max_sessions) / 4u)
 
@@ -199,6 +200,12 @@ const char *tp_server_io(const tp_server *server);
  * happened before the other. True does not say that it is sent: if another thread ends the session
  * at the same moment the packet may be queued behind the end, where it is not sent, and is counted
  * in tp_session_end.pending_packets.
+ *
+ * From inside a handler: packets leave together when the worker has worked through what it has in
+ * hand, or at once when more waits than one send takes. A handler may wait for a full queue of
+ * TP_QUEUE_REFUSE: each further call sends what the system takes, so it waits for the peer to read
+ * and for nothing else. (iocp with one worker: a send that was in progress before is the system's,
+ * and its end is seen when the handler has returned; so do not wait there.)
  */
 bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet);
 
