@@ -26,7 +26,8 @@ static void put(tp__flight *flight, tp_packet *packet) {
     buffer->bytes = tp__packet_payload(packet);
     buffer->size = tp_packet_size(packet);
     flight->bytes += buffer->size;
-    flight->packets[flight->count++] = packet;
+    flight->packets[flight->held++] = packet;
+    flight->count++;
 }
 
 /* How much of what is pending goes into the next record. Only the last node, the session's end, may
@@ -41,12 +42,13 @@ static size_t measure(const tp__session *session) {
     return size < PLAIN_MOST ? size : PLAIN_MOST;
 }
 
-/* The oldest pending frame is in records to its last byte. */
+/* The oldest pending packet, a frame or a run of them, is in records to its last byte. */
 static void complete_frame(tp__session *session, tp__flight *flight, bool *end) {
     tp_packet *packet = tp__session_next_packet(session, end);
     if (packet) {
-        flight->messages++;
-        flight->unqueued += TP__QUEUED_ONE + tp__packet_frame_size(packet);
+        size_t messages = tp__packet_messages(packet);
+        flight->messages += messages;
+        flight->unqueued += messages * TP__QUEUED_ONE + tp__packet_frame_size(packet);
         tp_packet_release(packet);
     }
 }

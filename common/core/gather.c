@@ -11,6 +11,7 @@
  */
 #include <assert.h>
 
+#include "core/compact.h"
 #include "core/local.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"
@@ -88,6 +89,10 @@ static void collect(tp__session *session) {
     }
 }
 
+void tp__session_collect(tp__session *session) {
+    collect(session);
+}
+
 /* The flush owner's role arrives at this worker. */
 static void own(tp__session *session, tp__worker *worker) {
     session->owned_at_home = at_home(session, worker);
@@ -116,6 +121,11 @@ void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *n
         tp__life_hold(&session->life);
         session->owned_at_home = true;
         put_on_list(home, session);
+    }
+    if (!tp__pending_is_owned(session)) {
+        tp__send_queue_push(&session->queue, node); /* there is an owner, whose send waits */
+        tp__compact(session);
+        return;
     }
     collect(session);
     node->next = NULL;
@@ -151,7 +161,7 @@ static void release_flight(tp__session *session) {
         return;
     }
     session->flight = NULL;
-    tp__packets_release(flight->packets, flight->count);
+    tp__packets_release(flight->packets, flight->held);
     atomic_fetch_sub_explicit(&session->queued, flight->unqueued, memory_order_relaxed);
     tp_pool_free(tp__flight_pool(), flight);
 }
@@ -160,6 +170,9 @@ static inline tp_packet *next_packet(tp__session *session, bool *end) {
     tp__send_node *node = session->pending;
     tp_packet *packet = node->packet;
     session->pending = node->next;
+    if (TP_UNLIKELY(session->compact_last == node)) {
+        session->compact_last = NULL;
+    }
     *end = node == &session->end_node;
     if (*end) {
         assert(!session->pending);
@@ -178,6 +191,7 @@ tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
  * session's end node was reached. */
 static bool fill_flight(tp__session *session, tp__flight *flight) {
     bool end = false;
+    size_t messages = 0;
     while (session->pending && flight->count < TP_PORT_MAX_BUFFERS &&
            flight->bytes < GATHER_BYTES) {
         tp_packet *packet = next_packet(session, &end);
@@ -186,10 +200,12 @@ static bool fill_flight(tp__session *session, tp__flight *flight) {
             buffer->bytes = tp__packet_frame(packet, &buffer->size);
             flight->packets[flight->count++] = packet;
             flight->bytes += buffer->size;
+            messages += tp__packet_messages(packet);
         }
     }
-    flight->messages = flight->count;
-    flight->unqueued = flight->count * TP__QUEUED_ONE + flight->bytes;
+    flight->held = flight->count;
+    flight->messages = messages;
+    flight->unqueued = messages * TP__QUEUED_ONE + flight->bytes;
     return end;
 }
 
@@ -198,6 +214,7 @@ static tp__flight *new_flight(void) {
     tp__flight *flight = tp_pool_allocate(tp__flight_pool());
     if (flight) {
         flight->count = 0;
+        flight->held = 0;
         flight->bytes = 0;
         flight->messages = 0;
         flight->unqueued = 0;
@@ -242,6 +259,19 @@ static tp_end_reason send_failure(tp_err error) {
     return error == TP_ERR_RESET || error == TP_ERR_CLOSED ? TP_END_PEER_RESET : TP_END_OS;
 }
 
+/* The flush owner, with no send in progress: sends what is there, or retires. */
+static void go_on(tp__session *session, tp__worker *worker) {
+    /* Before it retires: behind that the session's next owner may be at work on another worker. */
+    bool at_home = session->owned_at_home;
+    session->owned_at_home = false;
+    if (session->pending || !tp__send_queue_retire(&session->queue)) {
+        session->owned_at_home = at_home;
+        put_on_list(worker, session);
+    } else {
+        tp__session_drop(session, worker);
+    }
+}
+
 static void sent(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, send_op);
     tp__worker *worker = tp_worker_context(completion->worker);
@@ -266,15 +296,10 @@ static void sent(tp_op *op, const tp_completion *completion) {
         reach_end(session, worker);
         return;
     }
-    /* Before it retires: behind that the session's next owner may be at work on another worker. */
-    bool at_home = session->owned_at_home;
-    session->owned_at_home = false;
-    if (session->pending || !tp__send_queue_retire(&session->queue)) {
-        session->owned_at_home = at_home;
-        put_on_list(worker, session);
-    } else {
-        tp__session_drop(session, worker);
+    if (!tp__pending_own(session)) {
+        return;
     }
+    go_on(session, worker);
 }
 
 /* Takes what is pending into the session's flight. TP_END_NONE, or why the session must end. */
@@ -299,6 +324,10 @@ static void flush(tp__session *session, tp__worker *worker) {
         return;
     }
     collect(session);
+    if (TP_UNLIKELY(!session->pending)) {
+        go_on(session, worker); /* passed on by one who has found all of it sent already */
+        return;
+    }
     tp_end_reason failure = fill(session, worker);
     if (TP_UNLIKELY(failure != TP_END_NONE)) {
         if (failure == TP_END_NO_MEMORY) {
@@ -316,10 +345,16 @@ static void flush(tp__session *session, tp__worker *worker) {
     }
     tp_trace(TP_TRACE_SEND, session->id, flight->bytes);
     session->send_op.done = sent;
+    bool lent = !tp_port_binds(session->server->port);
+    if (lent) {
+        tp__compact_waiting(session); /* behind the call it may be over, and all of this freed */
+    }
     tp_err error = tp_socket_send(
         worker->seat, &session->socket, &session->send_op, flight->buffers, flight->count);
     if (error) {
         give_up(session, worker, send_failure(error), tp_os_error());
+    } else if (!lent && TP_UNLIKELY(tp_socket_send_waits(worker->seat, &session->socket))) {
+        tp__compact_waiting(session);
     }
 }
 
@@ -341,7 +376,7 @@ static void discard_list(
     while (node) {
         tp__send_node *next = node->next;
         if (node->packet) {
-            *packets += 1;
+            *packets += tp__packet_messages(node->packet);
             *bytes += tp__packet_frame_size(node->packet);
             tp_packet_release(node->packet);
         }

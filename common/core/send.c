@@ -5,6 +5,7 @@
  * What is queued and not yet with the system is counted before it is pushed, so that the limits
  * hold whoever pushes at once: a queue holds at most its limits, or one packet that is larger.
  */
+#include "core/compact.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"
 #include "core/server_internal.h"
@@ -94,11 +95,14 @@ tp__queued tp__session_queue(tp__session *session, tp_packet *packet) {
     }
     tp__send_node *node;
     tp__queued verdict = admit(session, worker, packet, &node);
-    if (verdict == TP__QUEUED && tp__send_queue_push(&session->queue, node)) {
-        tp__session_flush(session);
-    } else {
-        tp__session_leave(session);
+    if (verdict == TP__QUEUED) {
+        if (tp__send_queue_push(&session->queue, node)) {
+            tp__session_flush(session);
+            return verdict;
+        }
+        tp__compact(session);
     }
+    tp__session_leave(session);
     return verdict;
 }
 

@@ -241,8 +241,9 @@ bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
 }
 
 static tp_packet *close_packet(int close_code) {
-    tp_packet *packet = tp_packet_new(TP_FRAME_CLOSE_MIN);
+    tp_packet *packet = tp__packet_kept(TP_FRAME_CLOSE_MIN); /* it waits for all before it */
     if (packet) {
+        tp_packet_clear(packet);
         tp_packet_put_u16(packet, (uint16_t)close_code);
         tp__packet_seal(packet, TP_FRAME_CLOSE);
     }

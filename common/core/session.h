@@ -4,7 +4,9 @@
  * Who may touch what:
  *   life         everybody, atomically (life.h)
  *   queue        everybody, atomically (send_queue.h)
- *   pending, flight, end_taken, sending_end
+ *   pending, end_taken
+ *                whoever pending_state says (compact.h); as a rule the flush owner, as follows
+ *   flight, sending_end
  *                the flush owner, of whom there is at most one and who holds one count
  *   receive      the one delivery of the receive op that runs at a time
  *   numbers      one writer each (the receiver or the flush owner), read by anybody: relaxed
@@ -71,6 +73,7 @@ typedef struct tp__session {
     _Atomic uint64_t queued;     /* packets << 36 | bytes: in the queue, pending or in flight */
     tp__send_node *pending;      /* taken from the queue, oldest first; end_node is its last */
     tp__send_node *pending_last; /* valid while pending is not NULL */
+    tp__send_node *compact_last; /* pending up to here has been looked at by compact.c, or NULL */
     struct tp__flight *flight;   /* being sent now, or NULL */
     struct tp__session *next;    /* on a worker's list of flushes; released: on the orphans' */
     tp__send_node end_node;      /* pushed by the one who finishes the session */
@@ -96,8 +99,9 @@ typedef struct tp__session {
     bool outgoing;
     bool turned_away;   /* the peer is to hang up; written with `reason` */
     bool owned_at_home; /* home's alone: the flush owner's role is with home */
-    bool end_taken;     /* end_node is pending, or was: nothing more is. The flush owner's */
+    bool end_taken;     /* end_node is pending, or was: nothing more is. Whoever has pending */
     bool sending_end;   /* the flight carries the last there is: the flush owner's */
+    _Atomic uint8_t pending_state; /* tp__pending_state */
     /* Has one of the max_sessions places; if not, it is here to be told so, is pending, or is being
      * ended. The step that sets it to false gives the place back. */
     _Atomic bool counted;
@@ -208,6 +212,9 @@ tp__queued tp__session_queue_at_home(
 
 /* Queues a node behind everything that home has queued before. Home's alone. */
 void tp__session_append(tp__session *session, struct tp__worker *home, tp__send_node *node);
+
+/* Moves what was pushed behind what is pending, for who has that. */
+void tp__session_collect(tp__session *session);
 
 /* The caller has just become the flush owner and passes a hold on: has a serving worker flush. */
 void tp__session_flush(tp__session *session);

@@ -202,6 +202,10 @@ tp_err tp_socket_send(
     return worker->backend->send(worker, socket, op, buffers, count);
 }
 
+bool tp_socket_send_waits(const tp_worker *worker, const tp_socket *socket) {
+    return worker->backend->send_waits != NULL && worker->backend->send_waits(worker, socket);
+}
+
 void tp_socket_finish(tp_worker *worker, tp_socket *socket) {
     worker->backend->finish(worker, socket);
 }

@@ -53,6 +53,7 @@ typedef struct tp__port_backend {
     void (*resume)(tp_worker *worker, tp_socket *socket);
     tp_err (*send)(
         tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
+    bool (*send_waits)(const tp_worker *worker, const tp_socket *socket); /* NULL: never */
     void (*finish)(tp_worker *worker, tp_socket *socket);
     void (*close)(tp_socket *socket, tp_op *op, bool reset);
     tp_err (*local_address)(const tp_socket *socket, tp_address *address);

@@ -155,6 +155,7 @@ const tp__port_backend tp__epoll_backend = {
     .pause = tp__epoll_pause,
     .resume = tp__epoll_resume,
     .send = tp__epoll_send,
+    .send_waits = tp__epoll_send_waits,
     .finish = tp__epoll_finish,
     .close = tp__epoll_close,
     .local_address = tp__epoll_local_address,

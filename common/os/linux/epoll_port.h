@@ -243,6 +243,7 @@ void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket);
 
 tp_err tp__epoll_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
+bool tp__epoll_send_waits(const tp_worker *worker, const tp_socket *socket);
 
 /* ---- epoll_accept.c ----------------------------------------------------------------------- */
 

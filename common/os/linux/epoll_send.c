@@ -174,3 +174,11 @@ tp_err tp__epoll_send(
     }
     return TP_OK;
 }
+
+/* What is left of its buffers is listed anew by each transmit(). */
+bool tp__epoll_send_waits(const tp_worker *head, const tp_socket *tp) {
+    const epoll_socket *socket = (const epoll_socket *)tp;
+    assert(&socket->worker->head == head);
+    (void)head;
+    return socket->output != NULL;
+}
