@@ -147,7 +147,7 @@ static size_t collect(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count, size_t whole) {
     tp__player *player = tp__player_of(session);
     if (!player->partial) {
-        player->partial = tp__packet_received(TP_HELLO_MAX);
+        player->partial = tp__packet_kept(TP_HELLO_MAX);
         if (!player->partial) {
             tp__session_out_of_memory(session, worker);
             return 0;

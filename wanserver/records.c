@@ -3,7 +3,7 @@
  *
  * Runs on the worker that has the session's receive delivery. A record that is whole in the lent bytes is
  * opened into the worker's own buffer; one that comes in pieces is assembled in a packet of just its size,
- * which exists from its two length bytes to its last one, and is opened in place. No byte of a record that
+ * and in memory of its own, which exists from its two length bytes to its last one, and is opened in place. No byte of a record that
  * does not open is looked at.
  */
 #include <string.h>
@@ -169,7 +169,7 @@ static size_t begin_record(tp__session *session, tp__worker *worker, const uint8
         open_record(session, worker, bytes, length, plain);
         return length;
     }
-    player->partial = tp__packet_received(length);
+    player->partial = tp__packet_kept(length);
     if (!player->partial) {
         tp__session_out_of_memory(session, worker);
         return count;

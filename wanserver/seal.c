@@ -23,7 +23,8 @@ static void put(tp__flight *flight, tp_packet *packet) {
     buffer->bytes = tp__packet_payload(packet);
     buffer->size = tp_packet_size(packet);
     flight->bytes += buffer->size;
-    flight->packets[flight->count++] = packet;
+    flight->packets[flight->held++] = packet;
+    flight->count++;
 }
 
 /* How much of what is pending goes into the next record. Only the last node, the session's end, may
@@ -38,12 +39,13 @@ static size_t measure(const tp__session *session) {
     return size < TP__SEAL_PLAIN_MOST ? size : TP__SEAL_PLAIN_MOST;
 }
 
-/* The oldest pending frame is in records to its last byte. */
+/* The oldest pending packet, a frame or a run of them, is in records to its last byte. */
 static void complete_frame(tp__session *session, tp__flight *flight, bool *end) {
     tp_packet *packet = tp__session_next_packet(session, end);
     if (packet) {
-        flight->messages++;
-        flight->unqueued += TP__QUEUED_ONE + tp__packet_frame_size(packet);
+        size_t messages = tp__packet_messages(packet);
+        flight->messages += messages;
+        flight->unqueued += messages * TP__QUEUED_ONE + tp__packet_frame_size(packet);
         tp_packet_release(packet);
     }
 }
@@ -84,11 +86,11 @@ static void put_reply(tp__session *session, tp__flight *flight, bool *end) {
     put(flight, packet);
 }
 
-static tp_end_reason reason_for(tp__session *session, tp__worker *worker, tp_err error) {
+static tp_end_reason reason_for(tp__session *session, tp_err error) {
     if (error == TP_ERR_KEY_LIMIT) {
         return TP_END_KEY_LIMIT;
     }
-    tp__server_report(session->server, worker, error, 0, "seal");
+    session->failure = (uint8_t)error;
     return TP_END_OS;
 }
 
@@ -99,12 +101,13 @@ static tp_end_reason put_record(
         return TP_END_NO_MEMORY;
     }
     uint8_t *bytes = tp__packet_payload(record);
-    put(flight, record);
     copy_frames(session, flight, bytes + TP_RECORD_HEADER, plain, end);
     tp_err error = tp_record_seal(&tp__player_of(session)->sealing, bytes, plain);
     if (TP_UNLIKELY(error != TP_OK)) {
-        return reason_for(session, worker, error);
+        tp_packet_release(record); /* what is in it is not for the network */
+        return reason_for(session, error);
     }
+    put(flight, record);
     tp__count_own(&tp__wan_of(session)->workers[worker->index].records_sealed, 1);
     return TP_END_NONE;
 }

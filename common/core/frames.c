@@ -4,7 +4,7 @@
  * Runs on the worker that has the session's receive delivery. The bytes are somebody else's until this
  * returns: whole frames are copied into packets cut from this thread's chunk, and a frame that
  * comes in pieces is assembled straight in its packet, which exists as soon as its header is known
- * and allowed.
+ * and allowed. It may wait long for the rest, and has memory of its own.
  */
 #include <string.h>
 
@@ -88,12 +88,14 @@ static size_t begin_frame(tp__session *session, tp__worker *worker, const uint8_
         broke_protocol(session);
         return SIZE_MAX;
     }
-    tp_packet *packet = tp__packet_received(header.length);
+    bool whole = count >= header.length;
+    tp_packet *packet =
+        whole ? tp__packet_received(header.length) : tp__packet_kept(header.length);
     if (!packet) {
         tp__session_out_of_memory(session, worker);
         return SIZE_MAX;
     }
-    if (count >= header.length) {
+    if (whole) {
         memcpy(tp__packet_payload(packet), bytes, header.length);
         deliver(session, worker, header.type, packet);
         return header.length;

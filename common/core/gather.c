@@ -12,12 +12,16 @@
  */
 #include <assert.h>
 
+#include "core/compact.h"
 #include "core/local.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"
 #include "core/server_internal.h"
 #include "core/session.h"
+#include "os/clock.h"
 #include "twinport/log.h"
+
+#define FLIGHTS_AT_ONCE 4u /* that one call from inside a handler sends */
 
 /* ---- handing over to a serving worker -------------------------------------------------------- */
 
@@ -92,6 +96,10 @@ static void collect(tp__session *session) {
     }
 }
 
+void tp__session_collect(tp__session *session) {
+    collect(session);
+}
+
 /* The flush owner's role arrives at this worker. */
 static void own(tp__session *session, tp__worker *worker) {
     session->owned_at_home = at_home(session, worker);
@@ -120,6 +128,11 @@ void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *n
         tp__life_hold(&session->life);
         session->owned_at_home = true;
         put_on_list(home, session);
+    }
+    if (!tp__pending_is_owned(session)) {
+        tp__send_queue_push(&session->queue, node); /* there is an owner, whose send waits */
+        tp__compact(session);
+        return;
     }
     collect(session);
     node->next = NULL;
@@ -155,7 +168,7 @@ static void release_flight(tp__session *session) {
         return;
     }
     session->flight = NULL;
-    tp__packets_release(flight->packets, flight->count);
+    tp__packets_release(flight->packets, flight->held);
     if (atomic_load_explicit(&session->home, memory_order_relaxed)) {
         tp__queue_size_add_own(&session->queued, UINT64_C(0) - flight->unqueued); /* this is home */
     } else {
@@ -168,6 +181,9 @@ static inline tp_packet *next_packet(tp__session *session, bool *end) {
     tp__send_node *node = session->pending;
     tp_packet *packet = node->packet;
     session->pending = node->next;
+    if (TP_UNLIKELY(session->compact_last == node)) {
+        session->compact_last = NULL;
+    }
     *end = node == &session->end_node;
     if (*end) {
         assert(!session->pending);
@@ -186,6 +202,7 @@ tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
  * session's end node was reached. */
 static bool fill_flight(tp__session *session, tp__flight *flight) {
     bool end = false;
+    size_t messages = 0;
     while (session->pending && flight->count < TP_PORT_MAX_BUFFERS &&
            flight->bytes < TP__SEND_BYTES) {
         tp_packet *packet = next_packet(session, &end);
@@ -194,10 +211,12 @@ static bool fill_flight(tp__session *session, tp__flight *flight) {
             buffer->bytes = tp__packet_frame(packet, &buffer->size);
             flight->packets[flight->count++] = packet;
             flight->bytes += buffer->size;
+            messages += tp__packet_messages(packet);
         }
     }
-    flight->messages = flight->count;
-    flight->unqueued = flight->count * TP__QUEUED_ONE + flight->bytes;
+    flight->held = flight->count;
+    flight->messages = messages;
+    flight->unqueued = messages * TP__QUEUED_ONE + flight->bytes;
     return end;
 }
 
@@ -207,6 +226,7 @@ static tp__flight *new_flight(void) {
     if (flight) {
         flight->count = 0;
         flight->first = 0;
+        flight->held = 0;
         flight->bytes = 0;
         flight->messages = 0;
         flight->unqueued = 0;
@@ -302,14 +322,18 @@ static void sent(tp_op *op, const tp_completion *completion) {
     tp__worker *worker = tp_worker_context(completion->worker);
     if (completion->error) {
         if (completion->error == TP_ERR_NO_BUFFERS) {
-            tp__server_report(session->server, worker, completion->error, completion->os_error, "send");
+            tp__server_report(
+                session->server, worker, completion->error, completion->os_error, "send");
         }
         give_up(session, worker, send_failure(completion->error), completion->os_error);
         return;
     }
 
     flight_sent(session, worker);
-    go_on(session, worker);
+    /* If it is not, a pusher passes the flush on, with what on_send is owed. */
+    if (session->sending_end || tp__pending_own(session)) {
+        go_on(session, worker);
+    }
 }
 
 /* Takes what is pending into the session's flight. TP_END_NONE, or why the session must end. */
@@ -317,37 +341,55 @@ static tp_end_reason fill(tp__session *session, tp__worker *worker) {
     const tp__layer *layer = &session->server->layer;
     tp__flight *flight = new_flight();
     session->flight = flight;
+    assert(!session->sending_end); /* nothing follows the end */
     if (TP_UNLIKELY(!flight)) {
+        session->failure = TP_ERR_NO_MEMORY;
         return TP_END_NO_MEMORY;
     }
     flight->told = session->joined;
     if (TP_UNLIKELY(layer->fill != NULL)) {
-        return layer->fill(session, worker, flight, &session->sending_end);
+        tp_end_reason failure = layer->fill(session, worker, flight, &session->sending_end);
+        if (TP_UNLIKELY(failure == TP_END_NO_MEMORY)) {
+            session->failure = TP_ERR_NO_MEMORY;
+        }
+        return failure;
     }
     session->sending_end = fill_flight(session, flight);
     return TP_END_NONE;
 }
 
-/* Memory for what goes out is out, or the layer cannot go on. */
-static void report_failure(tp__session *session, tp__worker *worker, tp_end_reason failure) {
-    if (failure == TP_END_NO_MEMORY) {
+/* Something failed inside fill(), or in a call of content's. Here, where no call of content's is
+ * under way, on_error may hear of it. */
+static void report_failure(tp__session *session, tp__worker *worker) {
+    tp_err failure = session->failure;
+    session->failure = TP_OK;
+    if (failure == TP_ERR_NO_MEMORY) {
         TP__COUNT(session->server, worker, no_memory, 1);
-        tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "send");
     }
+    tp__server_report(session->server, worker, failure, 0, "send");
 }
 
 static void flush(tp__session *session, tp__worker *worker) {
     set_flusher(session, NULL);
     session->blocked = false;
+    if (TP_UNLIKELY(session->failure != TP_OK)) {
+        report_failure(session, worker);
+    }
     if (tp__life_read(&session->life) & TP__LIFE_CLOSING) {
         tp__session_drop(session, worker); /* still the owner: nobody flushes a closing session */
         return;
     }
     collect(session);
+    if (TP_UNLIKELY(!session->pending && !session->flight)) {
+        go_on(session, worker); /* all that waited has gone out meanwhile */
+        return;
+    }
     /* There is a flight already if the system has taken a part of it from inside a handler. */
     tp_end_reason failure = session->flight ? TP_END_NONE : fill(session, worker);
     if (TP_UNLIKELY(failure != TP_END_NONE)) {
-        report_failure(session, worker, failure);
+        if (session->failure != TP_OK) {
+            report_failure(session, worker);
+        }
         give_up(session, worker, failure, 0);
         return;
     }
@@ -360,11 +402,17 @@ static void flush(tp__session *session, tp__worker *worker) {
     }
     tp_trace(TP_TRACE_SEND, session->id, flight->bytes);
     session->send_op.done = sent;
+    bool lent = !tp_port_binds(session->server->port);
+    if (lent) {
+        tp__compact_waiting(session); /* behind the call it may be over, and all of this freed */
+    }
     tp_err error = tp_socket_send(
         worker->seat, &session->socket, &session->send_op, flight->buffers + flight->first,
         flight->count - flight->first);
     if (error) {
         give_up(session, worker, send_failure(error), tp_os_error());
+    } else if (!lent && TP_UNLIKELY(tp_socket_send_waits(worker->seat, &session->socket))) {
+        tp__compact_waiting(session);
     }
 }
 
@@ -396,11 +444,11 @@ static bool advance(tp__flight *flight, size_t sent) {
     return false;
 }
 
-/* Gives the system one flight, as far as it takes it. False: not all of it. The owner's. */
+/* Gives the system one flight, as far as it takes it. False: not all of it. The owner's. What
+ * fails ends the session; the flush, which comes, reports it. */
 static bool send_flight_now(tp__session *session, tp__worker *worker, bool *progress) {
     tp_end_reason failure = session->flight ? TP_END_NONE : fill(session, worker);
     if (TP_UNLIKELY(failure != TP_END_NONE)) {
-        report_failure(session, worker, failure);
         tp__session_close(session, failure, 0);
         return false;
     }
@@ -414,11 +462,14 @@ static bool send_flight_now(tp__session *session, tp__worker *worker, bool *prog
         flight->buffers + flight->first, flight->count - flight->first, &sent);
     *progress = *progress || sent > 0;
     if (TP_UNLIKELY(error != TP_OK)) {
+        session->failure = error == TP_ERR_NO_BUFFERS ? (uint8_t)error : (uint8_t)TP_OK;
         tp__session_close(session, send_failure(error), tp_os_error());
         return false;
     }
     tp_trace(TP_TRACE_SEND, session->id, sent);
     if (!advance(flight, sent)) {
+        session->blocked = true;
+        session->blocked_ms = tp_clock_ms();
         return false;
     }
     flight_sent(session, worker);
@@ -426,23 +477,27 @@ static bool send_flight_now(tp__session *session, tp__worker *worker, bool *prog
 }
 
 /*
- * Sends until the system takes no more or less waits than one send takes. The rest goes with the
- * flush, and so does an end: what ends a session is done at the top level of a completion.
+ * Sends until the system takes no more, or less waits than one send takes, or it has been enough
+ * for one call: others may queue as fast as this sends. The rest goes with the flush, and so does
+ * an end: what ends a session is done at the top level of a completion.
  */
 static bool send_what_waits(tp__session *session, tp__worker *worker) {
     bool progress = false;
-    do {
+    for (unsigned i = 0; i < FLIGHTS_AT_ONCE; i++) {
         collect(session);
-        if (session->end_taken || session->server->options.send_buffer_zero ||
-            tp__life_read(&session->life) & TP__LIFE_CLOSING) {
-            return progress;
+        if (session->end_taken || tp__life_read(&session->life) & TP__LIFE_CLOSING ||
+            !send_flight_now(session, worker, &progress) ||
+            !tp__passes_one_send(session->server, tp__queue_size_now(&session->queued))) {
+            break;
         }
-        if (!send_flight_now(session, worker, &progress)) {
-            session->blocked = true;
-            return progress;
-        }
-    } while (tp__passes_one_send(session->server, tp__queue_size_now(&session->queued)));
+    }
     return progress;
+}
+
+/* The system gave its buffers no room a moment ago. Asking again costs a call, and who waits for
+ * room asks again at once: so it is asked once in a millisecond. */
+static bool is_blocked(const tp__session *session) {
+    return session->blocked && tp_clock_ms() == session->blocked_ms;
 }
 
 static bool is_flusher(const tp__session *session, const tp__worker *worker) {
@@ -450,19 +505,23 @@ static bool is_flusher(const tp__session *session, const tp__worker *worker) {
 }
 
 void tp__session_send_now(tp__session *session, tp__worker *worker) {
-    if (is_flusher(session, worker) && !session->blocked) {
+    if (is_flusher(session, worker) && !session->blocked &&
+        !session->server->options.send_buffer_zero) {
         (void)send_what_waits(session, worker);
     }
 }
 
-/* A send is in progress, at home: stops it where it is. */
-static bool take_back(tp__session *session, tp__worker *worker) {
+/* A send is in progress, at home: stops it where it is. Not the last one, nor while a pusher has
+ * what is pending. *done: it was done already. */
+static bool take_back(tp__session *session, tp__worker *worker, bool *done) {
     size_t sent = 0;
     if (!at_home(session, worker) || !session->owned_at_home || !session->flight ||
+        session->end_taken || !tp__pending_own_if_open(session) ||
         !tp_socket_send_take_back(worker->seat, &session->socket, &session->send_op, &sent)) {
         return false;
     }
-    if (advance(session->flight, sent)) {
+    *done = advance(session->flight, sent);
+    if (*done) {
         flight_sent(session, worker);
     }
     put_on_list(worker, session);
@@ -475,10 +534,12 @@ static bool take_back(tp__session *session, tp__worker *worker) {
  * until another worker takes its completion.
  */
 bool tp__session_make_room(tp__session *session, tp__worker *worker) {
-    if (!is_flusher(session, worker) && !take_back(session, worker)) {
+    bool done = false;
+    if (is_blocked(session) || session->server->options.send_buffer_zero ||
+        (!is_flusher(session, worker) && !take_back(session, worker, &done))) {
         return false;
     }
-    return send_what_waits(session, worker);
+    return send_what_waits(session, worker) || done;
 }
 
 /* ---- what was never sent --------------------------------------------------------------------- */
@@ -488,7 +549,7 @@ static void discard_list(
     while (node) {
         tp__send_node *next = node->next;
         if (node->packet) {
-            *packets += 1;
+            *packets += tp__packet_messages(node->packet);
             *bytes += tp__packet_frame_size(node->packet);
             tp_packet_release(node->packet);
         }

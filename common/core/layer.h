@@ -56,7 +56,8 @@ typedef struct tp__layer {
 
     /* Makes a flight out of what is pending: takes packets off the list (tp__session_next_packet), and fills
      * in the flight, whose numbers are zero. *end: the end node was reached, and all before it is in the
-     * flight. TP_END_NONE, or why the session must end now. */
+     * flight. TP_END_NONE, or why the session must end now: then session->failure is the tp_err that
+     * on_error is to hear of, or TP_OK. It may run inside a call of content's: it calls no handler. */
     tp_end_reason (*fill)(struct tp__session *session, struct tp__worker *worker,
         struct tp__flight *flight, bool *end);
 

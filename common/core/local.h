@@ -16,7 +16,7 @@ struct tp__chunk;
 struct tp__magazine;
 
 /* Slots of the core's own pools come behind the users', so that users cannot use them up. */
-#define TP__POOL_OWN_SLOTS 4
+#define TP__POOL_OWN_SLOTS 12
 #define TP__POOL_SLOTS     (TP_POOL_MAX + TP__POOL_OWN_SLOTS)
 
 /*

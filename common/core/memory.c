@@ -1,7 +1,7 @@
 /*
  * Where all memory of the core comes from. Any thread may call anything here.
  *
- * The three counters are touched once per allocation, which is never on the message path; they
+ * The counters are touched once per allocation, which is never on the message path; they
  * order nothing, so every access to them is relaxed.
  */
 #include "core/memory.h"
@@ -15,6 +15,7 @@
 
 static _Atomic uint64_t allocations;
 static _Atomic uint64_t live;
+static _Atomic uint64_t held;
 
 /* Allocations left until one fails; 0 and below: not armed. With `stay_failed` the
  * one that fails sets `failing`, and all that follow fail too. */
@@ -72,14 +73,23 @@ static bool takes_pages(size_t bytes) {
 #endif
 }
 
-void *tp__allocate_piece(size_t bytes) {
+static void *allocate_piece(size_t bytes) {
     if (!takes_pages(bytes)) {
         return tp__allocate(bytes);
     }
     return must_fail() ? NULL : counted(tp_pages_allocate(bytes));
 }
 
+void *tp__allocate_piece(size_t bytes) {
+    void *piece = allocate_piece(bytes);
+    if (piece != NULL) {
+        atomic_fetch_add_explicit(&held, bytes, memory_order_relaxed);
+    }
+    return piece;
+}
+
 void tp__free_piece(void *memory, size_t bytes) {
+    atomic_fetch_sub_explicit(&held, bytes, memory_order_relaxed);
     if (!takes_pages(bytes)) {
         tp__free(memory);
         return;
@@ -108,4 +118,8 @@ uint64_t tp__memory_allocations(void) {
 
 uint64_t tp__memory_live(void) {
     return atomic_load_explicit(&live, memory_order_relaxed);
+}
+
+uint64_t tp__memory_held(void) {
+    return atomic_load_explicit(&held, memory_order_relaxed);
 }

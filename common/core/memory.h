@@ -40,4 +40,8 @@ void tp__memory_fail_from(long n);
 uint64_t tp__memory_allocations(void);
 uint64_t tp__memory_live(void);
 
+/* Bytes of pieces given out and not yet freed: what packets and the blocks of pools, in use or not,
+ * have of the system. */
+uint64_t tp__memory_held(void);
+
 #endif

@@ -15,6 +15,8 @@
 #endif
 
 _Static_assert(TP__LARGE_HEAD == TP__PACKET_START, "large.h leaves the room a packet begins with");
+_Static_assert(TP__KEPT_HEAD == TP__PACKET_START, "kept.h leaves the room a packet begins with");
+_Static_assert(TP__KEPT_MOST == TP__PACKET_SMALL, "what a chunk holds can be kept");
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
@@ -25,6 +27,7 @@ static size_t piece_bytes(size_t end) {
 static void initialise(tp_packet *packet, size_t capacity, size_t size, size_t bytes) {
     atomic_init(&packet->references, 1);
     packet->sealed = false;
+    packet->run = false;
     atomic_init(&packet->error, TP_OK);
     packet->start = TP__PACKET_START;
     packet->size = (uint32_t)size;
@@ -69,6 +72,39 @@ tp_packet *tp__packet_received(size_t payload_size) {
     return make(payload_size, payload_size);
 }
 
+tp_packet *tp__packet_kept(size_t payload_size) {
+    if (payload_size > TP__KEPT_MOST) {
+        return make(payload_size, payload_size); /* has memory of its own */
+    }
+    unsigned class_index = tp__kept_class(payload_size);
+    tp_packet *packet = tp__kept_take(class_index);
+    if (packet == NULL) {
+        return NULL;
+    }
+    initialise(packet, payload_size, payload_size, TP__PACKET_START + payload_size);
+    packet->class_index = (uint8_t)(TP__PACKET_KEPT | class_index);
+    packet->chunk = NULL;
+    return packet;
+}
+
+tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room) {
+    size_t capacity = tp__kept_bytes(tp__kept_class(room - TP__FRAME_HEADER));
+    tp_packet *run = tp__packet_kept(capacity);
+    if (run != NULL) {
+        run->size = (uint32_t)(count - TP__FRAME_HEADER);
+        run->sealed = true;
+        run->run = true;
+        run->messages = 0;
+        memcpy(tp__packet_payload(run) - TP__FRAME_HEADER, bytes, count);
+    }
+    return run;
+}
+
+void tp__run_append(tp_packet *run, const uint8_t *bytes, size_t count) {
+    memcpy(tp__packet_payload(run) + run->size, bytes, count);
+    run->size += (uint32_t)count;
+}
+
 tp_packet *tp_packet_copy_of(const void *bytes, size_t count) {
     tp_packet *packet = make(count, count);
     if (packet != NULL && count > 0) {
@@ -99,6 +135,10 @@ static inline void free_memory(const tp__local *local, tp_packet *packet) {
         return;
     }
     unsigned class_index = packet->class_index;
+    if (class_index & TP__PACKET_KEPT) {
+        tp__kept_give(class_index & ~TP__PACKET_KEPT, packet);
+        return;
+    }
     TP_POISON(packet, packet->bytes);
     tp__large_give(class_index, packet);
 }
@@ -177,7 +217,7 @@ void tp__packet_seal_first(tp_packet *packet, uint8_t frame_type) {
 /* ---- the process's packets ------------------------------------------------------------------- */
 
 size_t tp__packets_trim(void) {
-    return tp__chunk_trim() + tp__large_trim();
+    return tp__chunk_trim() + tp__large_trim() + tp__kept_trim();
 }
 
 tp_err tp__packets_reserve(size_t bytes) {

@@ -13,6 +13,11 @@
  *
  * push_head moves `start` down and pull_head up; everything else stays.
  *
+ * A RUN is no message but the bytes of many frames, one behind the other, as they wait in one
+ * session's queue (compact.c). It begins where a packet's header does and counts the frames whose
+ * last byte is in it: a frame may go on from one run into the next. It has one reference, the
+ * queue's.
+ *
  * A packet is written by one thread at a time until it is sealed. After that its references
  * (atomic) change and, through tp_packet_get..., its cursor and its error, which one thread at a
  * time uses (the public contract). The error is atomic because every send looks at it, on other
@@ -27,6 +32,7 @@
 #include <stdint.h>
 
 #include "core/chunk.h"
+#include "core/kept.h"
 #include "core/local.h"
 #include "twinport/packet.h"
 
@@ -39,15 +45,20 @@ struct tp_packet {
     _Atomic uint32_t references; /* 0: dead */
     bool sealed;
     _Atomic uint8_t error; /* tp_err, sticky; relaxed */
-    uint8_t class_index;   /* large.h; only without a chunk */
-    uint8_t reserved;
+    uint8_t class_index;   /* only without a chunk: large.h, or kept.h with TP__PACKET_KEPT */
+    bool run;              /* see below */
     uint32_t start;
     uint32_t size;
     uint32_t end;
-    uint32_t cursor;  /* from `start` on */
+    union {
+        uint32_t cursor;   /* from `start` on */
+        uint32_t messages; /* of a run */
+    };
     uint32_t bytes;   /* of memory, this struct included */
     tp__chunk *chunk; /* NULL: memory of its own */
 };
+
+#define TP__PACKET_KEPT 0x80u /* in class_index */
 
 _Static_assert(sizeof(struct tp_packet) + TP__FRAME_HEADER + TP_PACKET_HEAD <= TP__PACKET_START,
     "the head room must not reach into the struct");
@@ -57,6 +68,28 @@ _Static_assert(TP__PACKET_SMALL + TP__PACKET_START <= TP__CHUNK_PIECE_MAX,
 /* An unsealed packet of exactly `payload_size` bytes (0..TP_PACKET_MAX) with size set and cursor 0,
  * one reference; the caller fills the payload. NULL if memory is out. Any thread. */
 tp_packet *tp__packet_received(size_t payload_size);
+
+/* The same with memory of its own, not of the calling thread's chunk: for a packet that waits
+ * (kept.h). */
+tp_packet *tp__packet_kept(size_t payload_size);
+
+/* A sealed run of these bytes (at least TP__FRAME_HEADER), with room for `room` (at most
+ * TP__RUN_MOST) in all, and without a message. NULL if memory is out. */
+#define TP__RUN_MOST (TP__KEPT_MOST + TP__FRAME_HEADER)
+tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room);
+
+/* Bytes that still find room in the run. */
+static inline size_t tp__run_room(const tp_packet *run) {
+    return run->end - run->start - run->size;
+}
+
+/* Bytes that it had room for at first. */
+static inline size_t tp__run_capacity(const tp_packet *run) {
+    return TP__FRAME_HEADER + run->end - run->start;
+}
+
+/* `count` bytes, for which there is room. */
+void tp__run_append(tp_packet *run, const uint8_t *bytes, size_t count);
 
 /* The first call of tp__packet_seal() writes the header and gives unused memory back to the chunk,
  * if the packet is still the newest of the calling thread; later calls do nothing, so the first
@@ -99,6 +132,11 @@ static inline void tp__packet_seal(tp_packet *packet, uint8_t frame_type) {
 static inline const uint8_t *tp__packet_frame(const tp_packet *packet, size_t *bytes) {
     *bytes = TP__FRAME_HEADER + packet->size;
     return tp__packet_payload(packet) - TP__FRAME_HEADER;
+}
+
+/* How many frames' last bytes are in it. */
+static inline size_t tp__packet_messages(const tp_packet *packet) {
+    return TP_UNLIKELY(packet->run) ? packet->messages : 1;
 }
 
 static inline size_t tp__packet_frame_size(const tp_packet *packet) {

@@ -5,14 +5,13 @@
  */
 #include "core/pools.h"
 
-#include <stdatomic.h>
-
+#include "core/kept.h"
 #include "core/pool_internal.h"
 
 static _Atomic(tp_pool *) nodes;
 static _Atomic(tp_pool *) flights;
 
-static tp_err open_pool(_Atomic(tp_pool *) *slot, const char *name, size_t block_size) {
+tp_err tp__pools_open_one(_Atomic(tp_pool *) *slot, const char *name, size_t block_size) {
     if (atomic_load_explicit(slot, memory_order_acquire)) {
         return TP_OK;
     }
@@ -32,8 +31,11 @@ static tp_err open_pool(_Atomic(tp_pool *) *slot, const char *name, size_t block
 }
 
 tp_err tp__pools_open(void) {
-    tp_err error = open_pool(&nodes, "send nodes", sizeof(tp__send_node));
-    return error ? error : open_pool(&flights, "gathered sends", sizeof(tp__flight));
+    tp_err error = tp__pools_open_one(&nodes, "send nodes", sizeof(tp__send_node));
+    if (!error) {
+        error = tp__pools_open_one(&flights, "gathered sends", sizeof(tp__flight));
+    }
+    return error ? error : tp__kept_open();
 }
 
 tp_pool *tp__node_pool(void) {

@@ -17,7 +17,8 @@
  * subtraction in `own`, then the addition of the same packet to `others` happened before that: it
  * was added, pushed (release), taken (acquire), sent and subtracted (release). So the reader's later
  * load of `others` sees the addition, and the sum is never too low by more than what was let in at
- * this very moment: it never falls below 0.
+ * this very moment: it never falls below 0. It may be too high by what home has sent between the
+ * two loads; whoever would turn a packet away for it looks again (tp__queue_size_surely).
  */
 #ifndef TWINPORT_CORE_QUEUE_SIZE_H
 #define TWINPORT_CORE_QUEUE_SIZE_H
@@ -46,6 +47,27 @@ static inline uint64_t tp__queue_size_now(const tp__queue_size *size) {
     return own + atomic_load_explicit(&size->others, memory_order_relaxed);
 }
 
+/*
+ * The same, but not stale: between the two loads home may have sent much of what is in `others`,
+ * and the sum is then too high by that. It is looked again until home did nothing in between; after
+ * TP__QUEUE_SIZE_LOOKS, which no reader that runs needs, the sum stands as it is. Any thread.
+ */
+#define TP__QUEUE_SIZE_LOOKS 64
+static inline uint64_t tp__queue_size_surely(const tp__queue_size *size) {
+    uint64_t own = atomic_load_explicit(&size->own, memory_order_acquire);
+    uint64_t sum = 0;
+    for (unsigned looks = 0; looks < TP__QUEUE_SIZE_LOOKS; looks++) {
+        /* Acquire: the second load of `own` stays behind it. */
+        sum = own + atomic_load_explicit(&size->others, memory_order_acquire);
+        uint64_t again = atomic_load_explicit(&size->own, memory_order_acquire);
+        if (again == own) {
+            break;
+        }
+        own = again;
+    }
+    return sum;
+}
+
 /* Adds to the own half, or, with UINT64_C(0) - amount, takes off it. Home's alone. */
 static inline void tp__queue_size_add_own(tp__queue_size *size, uint64_t amount) {
     uint64_t own = atomic_load_explicit(&size->own, memory_order_relaxed);
@@ -66,9 +88,15 @@ static inline void tp__queue_size_take_off(tp__queue_size *size, uint64_t amount
 
 /* Adds if there is nothing. Any thread. */
 static inline bool tp__queue_size_add_to_none(tp__queue_size *size, uint64_t amount) {
-    uint64_t none = UINT64_C(0) - atomic_load_explicit(&size->own, memory_order_acquire);
-    return atomic_compare_exchange_strong_explicit(
-        &size->others, &none, none + amount, memory_order_relaxed, memory_order_relaxed);
+    uint64_t others;
+    do {
+        if (tp__queue_size_surely(size) != 0) {
+            return false;
+        }
+        others = UINT64_C(0) - atomic_load_explicit(&size->own, memory_order_acquire);
+    } while (!atomic_compare_exchange_weak_explicit(
+        &size->others, &others, others + amount, memory_order_relaxed, memory_order_relaxed));
+    return true;
 }
 
 #endif

@@ -3,13 +3,17 @@
  *
  * Any thread that holds the session; no lock, one allocation of a node from this thread's magazine.
  * What is queued and not yet with the system is counted before it is pushed, so that the limits
- * hold whoever pushes at once: a queue holds at most its limits, or one packet that is larger.
+ * hold whoever pushes at once, but for the packet that each thread lets in at the very moment when
+ * another does: a queue holds at most its limits and those, or one packet that is larger.
  */
+#include "core/compact.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"
 #include "core/server_internal.h"
 #include "core/session.h"
 #include "proto/frame.h"
+
+#define TRIES 8u /* to make room in a full queue, in one call */
 
 /* Is the caller, on that worker's thread, the session's home? */
 static bool is_home(const tp__session *session, const tp__worker *worker) {
@@ -35,7 +39,8 @@ static bool count_in(tp__session *session, uint64_t amount, uint64_t *queued) {
         return tp__queue_size_add_to_none(&session->queued, amount);
     }
     *queued = tp__queue_size_add(&session->queued, amount);
-    if (TP_UNLIKELY(!within_limits(options, *queued))) {
+    if (TP_UNLIKELY(!within_limits(options, *queued)) &&
+        !within_limits(options, tp__queue_size_surely(&session->queued))) {
         tp__queue_size_take_off(&session->queued, amount);
         return false;
     }
@@ -72,6 +77,12 @@ static tp__queued over_limit(tp__session *session, tp__worker *worker) {
     return TP__QUEUE_REFUSED;
 }
 
+/* The queue is full. True: something of it has gone out, so that it may not be so any more. Another
+ * thread may fill it as fast as this makes room: so not for ever. */
+static bool may_try_again(tp__session *session, tp__worker *worker, unsigned *tries) {
+    return ++*tries <= TRIES && tp__session_make_room(session, worker);
+}
+
 static tp__send_node *new_node(tp__session *session, tp__worker *worker, tp_packet *packet) {
     tp__send_node *node = tp_pool_allocate(tp__node_pool());
     if (TP_UNLIKELY(!node)) {
@@ -85,8 +96,9 @@ static tp__send_node *new_node(tp__session *session, tp__worker *worker, tp_pack
 tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_packet *packet) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
     uint64_t queued;
+    unsigned tries = 0;
     while (TP_UNLIKELY(!count_in_at_home(session, amount, &queued))) {
-        if (!tp__session_make_room(session, home)) {
+        if (!may_try_again(session, home, &tries)) {
             return over_limit(session, home);
         }
     }
@@ -107,8 +119,9 @@ static tp__queued queue_from_elsewhere(
     tp__session *session, tp__worker *worker, tp_packet *packet, bool *owner) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
     uint64_t queued;
+    unsigned tries = 0;
     while (TP_UNLIKELY(!count_in(session, amount, &queued))) {
-        if (!worker || !tp__session_make_room(session, worker)) {
+        if (!worker || !may_try_again(session, worker, &tries)) {
             return over_limit(session, worker);
         }
     }
@@ -118,9 +131,13 @@ static tp__queued queue_from_elsewhere(
         return TP__QUEUE_REFUSED;
     }
     *owner = tp__send_queue_push(&session->queue, node);
-    if (TP_UNLIKELY(tp__passes_one_send(session->server, queued)) && !*owner && worker) {
+    if (*owner) {
+        return TP__QUEUED;
+    }
+    if (TP_UNLIKELY(tp__passes_one_send(session->server, queued)) && worker) {
         tp__session_send_now(session, worker);
     }
+    tp__compact(session);
     return TP__QUEUED;
 }
 
@@ -139,9 +156,9 @@ tp__queued tp__session_queue(tp__session *session, tp_packet *packet) {
     tp__queued verdict = queue_from_elsewhere(session, worker, packet, &owner);
     if (owner) {
         tp__session_flush(session);
-    } else {
-        tp__session_leave(session);
+        return verdict;
     }
+    tp__session_leave(session);
     return verdict;
 }
 

@@ -11,7 +11,8 @@
  * retire only by the exchange BUSY -> IDLE, which fails if somebody has pushed: so no packet is
  * ever left behind without an owner, and there are never two owners.
  *
- * MEMORY ORDER. A push is release and the take acquire: the nodes are seen whole. Retiring is
+ * MEMORY ORDER. A push is release and the take acquire: the nodes are seen whole. It is sequentially
+ * consistent besides, as compact.h needs it, which costs the same instruction. Retiring is
  * release and the push that finds IDLE acquire: the next owner sees all that the last one did to
  * the session's part that belongs to the flush owner. tests/model/send_queue.pml explores push,
  * take and retire.
@@ -48,7 +49,7 @@ static inline bool tp__send_queue_push(tp__send_queue *queue, tp__send_node *nod
     do {
         node->next = newest <= TP__QUEUE_BUSY ? NULL : (tp__send_node *)newest;
     } while (!atomic_compare_exchange_weak_explicit(
-        &queue->newest, &newest, (uintptr_t)node, memory_order_acq_rel, memory_order_relaxed));
+        &queue->newest, &newest, (uintptr_t)node, memory_order_seq_cst, memory_order_relaxed));
     return newest == TP__QUEUE_IDLE;
 }
 
@@ -63,6 +64,12 @@ static inline bool tp__send_queue_seize(tp__send_queue *queue) {
 /* Is anything queued? For the flush owner; what is pushed at this moment may be missed. */
 static inline bool tp__send_queue_has_more(const tp__send_queue *queue) {
     return atomic_load_explicit(&queue->newest, memory_order_relaxed) > TP__QUEUE_BUSY;
+}
+
+/* The same, for who is not the flush owner: in the one order of all pushes and of what compact.h
+ * calls open. */
+static inline bool tp__send_queue_holds_more(const tp__send_queue *queue) {
+    return atomic_load_explicit(&queue->newest, memory_order_seq_cst) > TP__QUEUE_BUSY;
 }
 
 /* Everything queued, oldest first, and in *last the newest; NULL if there is nothing. The flush

@@ -201,7 +201,7 @@ void tp__listener_close(tp_server *server);
 
 /* ---- shortage.c ------------------------------------------------------------------------------ */
 
-/* A slot has been taken: if few are left, a session that is being ended is cut, and gives its
+/* A slot is about to be taken: if few are left, a session that is being ended is cut, and gives its
  * back. */
 void tp__server_make_room(tp_server *server);
 

@@ -38,12 +38,12 @@ static void give_place_back(tp__session *session) {
 
 tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool outgoing) {
     atomic_fetch_add(&server->slots_used, 1);
+    tp__server_make_room(server);
     uint32_t index = tp__slots_take(&server->slots);
     if (index == TP__NO_SLOT) {
         atomic_fetch_sub(&server->slots_used, 1);
         return NULL;
     }
-    tp__server_make_room(server);
 
     tp__session *session = &server->sessions[index];
     size_t kept = offsetof(tp__session, server); /* the life word and home: see session.h */
@@ -241,8 +241,9 @@ bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
 }
 
 static tp_packet *close_packet(int close_code) {
-    tp_packet *packet = tp_packet_new(TP_FRAME_CLOSE_MIN);
+    tp_packet *packet = tp__packet_kept(TP_FRAME_CLOSE_MIN); /* it waits for all before it */
     if (packet) {
+        tp_packet_clear(packet);
         tp_packet_put_u16(packet, (uint16_t)close_code);
         tp__packet_seal(packet, TP_FRAME_CLOSE);
     }

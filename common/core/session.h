@@ -4,7 +4,10 @@
  * Who may touch what:
  *   life         everybody, atomically (life.h)
  *   queue        everybody, atomically (send_queue.h)
- *   pending, flight, end_taken, sending_end, blocked, owed_messages, owed_bytes
+ *   pending, end_taken
+ *                whoever pending_state says (compact.h); as a rule the flush owner, as follows
+ *   flight, sending_end, blocked, blocked_ms,
+ *   failure, owed_messages, owed_bytes
  *                the flush owner, of whom there is at most one and who holds one count
  *   receive      the one delivery of the receive op that runs at a time
  *   numbers      one writer each (the receiver or the flush owner), read by anybody: relaxed
@@ -72,11 +75,13 @@ typedef struct tp__session {
     tp__queue_size queued;       /* in the queue, pending or in flight */
     tp__send_node *pending;      /* taken from the queue, oldest first; end_node is its last */
     tp__send_node *pending_last; /* valid while pending is not NULL */
+    tp__send_node *compact_last; /* pending up to here has been looked at by compact.c, or NULL */
     struct tp__flight *flight;   /* being sent now, or NULL */
     struct tp__session *next;    /* on a worker's list of flushes; released: on the orphans' */
     /* The worker that has the flush owner's role while no send is in progress, or NULL. Only that
      * worker sets and clears it, so one that reads its own name here has the role. */
     _Atomic(struct tp__worker *) flusher;
+    uint64_t blocked_ms;  /* when it became `blocked` */
     size_t owed_messages; /* sent from inside a handler: on_send has not heard of them yet */
     size_t owed_bytes;
     tp__send_node end_node;      /* pushed by the one who finishes the session */
@@ -102,9 +107,11 @@ typedef struct tp__session {
     bool outgoing;
     bool turned_away;   /* the peer is to hang up; written with `reason` */
     bool owned_at_home; /* home's alone: the flush owner's role is with home */
-    bool end_taken;     /* end_node is pending, or was: nothing more is. The flush owner's */
+    bool end_taken;     /* end_node is pending, or was: nothing more is. Whoever has pending */
     bool sending_end;   /* the flight carries the last there is: the flush owner's */
-    bool blocked;       /* the system took less than all just now: the flush owner's */
+    bool blocked;       /* the system took less than all since the last flush: the flush owner's */
+    uint8_t failure;    /* tp_err that the flush is to report: the flush owner's */
+    _Atomic uint8_t pending_state; /* tp__pending_state */
     /* Has one of the max_sessions places; if not, it is here to be told so, is pending, or is being
      * ended. The step that sets it to false gives the place back. */
     _Atomic bool counted;
@@ -148,7 +155,8 @@ bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_co
 
 /* The same for a peer that is not wanted: the stream is not ended here. A peer that is told hangs
  * up, and so ends the connection itself; one that does not is reset when its time is over. In
- * neither case is anything left in TIME_WAIT. */
+ * neither case is anything left in TIME_WAIT, unless the connection is outgoing: those are closed
+ * in order. */
 bool tp__session_turn_away(tp__session *session, tp_end_reason reason, int close_code);
 
 /* Gives the caller's hold back; the release, if it was the last, is left to a worker. Any thread.
@@ -214,6 +222,9 @@ void tp__session_send_now(tp__session *session, struct tp__worker *worker);
 /* The queue is full: the same, also if less waits, and if a send is in progress, that is gone on
  * with. True: something went out. */
 bool tp__session_make_room(tp__session *session, struct tp__worker *worker);
+
+/* Moves what was pushed behind what is pending, for who has that. */
+void tp__session_collect(tp__session *session);
 
 /* The caller has just become the flush owner and passes a hold on: has a serving worker flush. */
 void tp__session_flush(tp__session *session);

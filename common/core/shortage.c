@@ -3,22 +3,39 @@
  *
  * A session that is being ended holds none of the max_sessions places, but has its slot until its
  * peer has hung up or its time is over. There are TP_SERVER_ENDING slots for that. When fewer than
- * SPARE are left, each new session has one of them cut, the one whose time is over first among
+ * SPARE are left, each connection that comes has one of them cut, the one whose time is over first among
  * those that are looked at: so there are slots however many peers refuse to hang up, and memory is
  * what it was at create.
  *
- * Any thread that opens a session. Without a lock: what is read of a session that is not held
- * decides only which one is looked at; it is held, and looked at again, before it is cut.
+ * Any thread that opens a session. Without a lock: each is held while it is looked at, and looked
+ * at again before it is cut.
  */
 #include "core/refusal.h"
 #include "core/server_internal.h"
 
-#define SPARE        16u /* of them at least TP_SERVER_ENDING(1) are there */
+/* More than one turn of accepting takes, for what is cut there is free only behind that turn. At
+ * least TP_SERVER_ENDING(1) are there. */
+#define SPARE        48u
 #define LOOK         256u
 #define LOOK_AT_MOST 8192u
 
 static bool is_being_ended(uint64_t life) {
     return (life & TP__LIFE_ENDING) == TP__LIFE_FINISHING;
+}
+
+/* Until when the session in this slot is being ended; UINT64_MAX: it is not. */
+static uint64_t ended_by_ms(tp_server *server, uint32_t index) {
+    uint64_t by_ms = UINT64_MAX;
+    uint64_t life = tp__life_read(&server->sessions[index].life);
+    tp__session *session =
+        is_being_ended(life)
+            ? tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING)
+            : NULL;
+    if (session) {
+        by_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_relaxed);
+        tp__session_leave(session);
+    }
+    return by_ms;
 }
 
 /* Looks at LOOK slots, or at more until one is found, from where the last look ended. TP__NO_SLOT:
@@ -31,9 +48,8 @@ static uint32_t find_one(tp_server *server) {
     for (uint32_t i = 0; i < most && (found == TP__NO_SLOT || i < LOOK); i++) {
         uint32_t index =
             atomic_fetch_add_explicit(&server->cut_from, 1, memory_order_relaxed) % used;
-        tp__session *session = &server->sessions[index];
-        uint64_t by_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_relaxed);
-        if (is_being_ended(tp__life_read(&session->life)) && by_ms < earliest) {
+        uint64_t by_ms = ended_by_ms(server, index);
+        if (by_ms < earliest) {
             earliest = by_ms;
             found = index;
         }

@@ -215,6 +215,10 @@ bool tp_socket_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, s
     return worker->backend->send_take_back(worker, socket, op, sent);
 }
 
+bool tp_socket_send_waits(const tp_worker *worker, const tp_socket *socket) {
+    return worker->backend->send_waits != NULL && worker->backend->send_waits(worker, socket);
+}
+
 void tp_socket_finish(tp_worker *worker, tp_socket *socket) {
     worker->backend->finish(worker, socket);
 }

@@ -56,6 +56,7 @@ typedef struct tp__port_backend {
     tp_err (*send_now)(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count,
         size_t *sent);
     bool (*send_take_back)(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
+    bool (*send_waits)(const tp_worker *worker, const tp_socket *socket); /* NULL: never */
     void (*finish)(tp_worker *worker, tp_socket *socket);
     void (*close)(tp_socket *socket, tp_op *op, bool reset);
     tp_err (*local_address)(const tp_socket *socket, tp_address *address);

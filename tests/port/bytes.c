@@ -131,9 +131,25 @@ static void many_small_gathered_sends_keep_order(void) {
 
 typedef struct parcel {
     const uint8_t *bytes;
+    uint8_t *moved; /* where they are to be moved when the send waits, or NULL */
     size_t pieces;
     tp_buffer buffers[TP_PORT_MAX_BUFFERS];
 } parcel;
+
+/* Where sockets are bound a send that waits reads its buffers anew: what they pointed to may be
+ * gone. Elsewhere the system has them, and none ever says that it waits. */
+static void move_parcel(tp_worker *worker, stage_link *link, parcel *p) {
+    bool waits = tp_socket_send_waits(worker, &link->socket);
+    CHECK_EQ(waits, tp_port_binds(tp_worker_port(worker)));
+    if (!waits) {
+        return;
+    }
+    memcpy(p->moved, p->bytes, BIG);
+    for (size_t i = 0; i < p->pieces; i++) {
+        p->buffers[i].bytes = p->moved + (p->buffers[i].bytes - p->bytes);
+    }
+    memset((uint8_t *)(uintptr_t)p->bytes, 0, BIG);
+}
 
 static void send_parcel(tp_worker *worker, stage_link *link, void *argument) {
     parcel *p = argument;
@@ -145,6 +161,9 @@ static void send_parcel(tp_worker *worker, stage_link *link, void *argument) {
         at += size;
     }
     CHECK_EQ(stage_send(worker, link, p->buffers, p->pieces), TP_OK);
+    if (p->moved) {
+        move_parcel(worker, link, p);
+    }
 }
 
 /* The slow reader takes one delivery and pauses; the main thread lets it take the next. */
@@ -154,9 +173,10 @@ static void check_and_pause(stage_link *link, const tp_completion *completion) {
     stage_changed();
 }
 
-static void partial_writes(size_t pieces) {
+static void partial_writes(size_t pieces, bool moved) {
     static exchange e;
-    parcel p = {.pieces = pieces};
+    parcel p = {.pieces = pieces, .moved = moved ? malloc(BIG) : NULL};
+    REQUIRE(!moved || p.moved != NULL);
     uint8_t *bytes = malloc(BIG);
     REQUIRE(bytes != NULL);
     stage_pattern_fill(bytes, BIG, 0, 1);
@@ -184,14 +204,19 @@ static void partial_writes(size_t pieces) {
     CHECK(!e.up.broken);
     exchange_close(&e);
     free(bytes);
+    free(p.moved);
 }
 
 static void one_buffer_of_64_mib_to_a_slow_reader(void) {
-    partial_writes(1);
+    partial_writes(1, false);
 }
 
 static void sixty_four_buffers_of_64_mib_to_a_slow_reader(void) {
-    partial_writes(TP_PORT_MAX_BUFFERS);
+    partial_writes(TP_PORT_MAX_BUFFERS, false);
+}
+
+static void buffers_that_move_while_a_send_waits(void) {
+    partial_writes(TP_PORT_MAX_BUFFERS, true);
 }
 
 /* ---- sends and counts the contract forbids --------------------------------------------------- */
@@ -213,4 +238,5 @@ static void a_send_of_too_many_buffers_is_refused(void) {
 PORT_THEME(bytes, PORT_CASE(many_small_gathered_sends_keep_order, EACH_WORKERS),
     PORT_CASE(one_buffer_of_64_mib_to_a_slow_reader, EACH_WORKERS),
     PORT_CASE(sixty_four_buffers_of_64_mib_to_a_slow_reader, EACH_WORKERS),
+    PORT_CASE(buffers_that_move_while_a_send_waits, EACH_WORKERS),
     PORT_CASE(a_send_of_too_many_buffers_is_refused, ONCE))

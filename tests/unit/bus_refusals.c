@@ -101,7 +101,7 @@ static raw_peer *be_ended(unsigned number) {
 
 /* Whoever is being ended holds no place, neither of the server's nor of the hub's own. */
 static void there_is_room_beside_those_being_ended(void) {
-    enum { ENDED = 40 };
+    enum { ENDED = 16 };
     raw_peer *ended[ENDED];
     tp__hub_options options;
     hub_options(&options);

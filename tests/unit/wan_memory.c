@@ -57,21 +57,37 @@ static void create_and_start_survive_it(void) {
     FAIL("no end of allocations");
 }
 
+static uint64_t received_bytes(void) {
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(stage.base.server, &stats);
+    return stats.received_bytes;
+}
+
+/* In two pieces that come one after the other, if the player is not ended by the first. */
+static bool send_in_pieces(raw_peer *raw, const uint8_t *bytes, size_t count, size_t first) {
+    uint64_t before = received_bytes();
+    if (!raw_send(raw, bytes, first)) {
+        return false;
+    }
+    STAGE_WAIT(received_bytes() >= before + first ||
+               atomic_load(&stage.base.server->slots_used) == 0);
+    return raw_send(raw, bytes + first, count - first);
+}
+
 /* A HELLO in pieces, a record in pieces, a large message there and back. True: all of it came through. */
 static bool play_once(uint64_t account) {
     static uint8_t frame[TP_FRAME_HEADER + 30000];
     const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, account);
     wan_peer *peer = wan_stage_connect(&stage, &login);
+    STAGE_WAIT(atomic_load(&stage.base.server->slots_used) > 0);
     tp_frame_write(frame, TP_FRAME_DATA, 30000);
     unsigned type = 99;
-    bool played = raw_send(peer->raw, peer->hello, 20) &&
-                  raw_send(peer->raw, peer->hello + 20, peer->hello_size - 20) &&
+    bool played = send_in_pieces(peer->raw, peer->hello, peer->hello_size, 20) &&
                   wan_take_reply(peer) && wan_send_ready(peer);
     for (size_t at = 0; played && at < sizeof frame; at += 15002) {
         uint8_t record[WAN_SEALED(15002)];
         wan_seal(peer, frame + at, 15002, record);
-        played = raw_send(peer->raw, record, 5000) &&
-                 raw_send(peer->raw, record + 5000, sizeof record - 5000);
+        played = send_in_pieces(peer->raw, record, sizeof record, 5000);
     }
     played =
         played && wan_receive_frame(peer, &type, in, sizeof in) == 30000 && type == TP_FRAME_DATA;
@@ -136,12 +152,6 @@ static void nothing_left_at_all(void) {
     tp__memory_fail_from(-1);
     CHECK(play_once(100));
     wan_stage_close(&stage);
-}
-
-static uint64_t received_bytes(void) {
-    tp_server_stats stats = {.size = sizeof stats};
-    tp_server_get_stats(stage.base.server, &stats);
-    return stats.received_bytes;
 }
 
 /* A large message in a record that arrives in two pieces. */

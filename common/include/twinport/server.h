@@ -61,7 +61,8 @@ typedef struct tp_handlers {
     void (*on_recv)(tp_server *server, tp_session_id session, tp_packet *packet);
 
     /* `packets` packets of `bytes` bytes, headers included, have been handed to the system. One
-     * call for a gathered send, not one for each packet. */
+     * call for a gathered send, not one for each packet; what has left from inside a handler is in
+     * the next one. Not called any more once the session is being closed. */
     void (*on_send)(tp_server *server, tp_session_id session, size_t packets, size_t bytes);
 
     /* Right after a worker has taken a batch of completions; and after it has worked through it,
@@ -79,7 +80,8 @@ typedef struct tp_handlers {
 /* ---- options ------------------------------------------------------------------------------ */
 
 /* What happens when a session's send queue is at its limit. An empty queue takes any packet, also
- * one that is larger than queue_bytes: what is queued is at most the limits, or one packet. */
+ * one that is larger than queue_bytes: what is queued is at most the limits, or one packet; and of
+ * several threads that send at the same moment each may have one packet more let in. */
 typedef enum tp_queue_policy {
     TP_QUEUE_DISCONNECT = 0, /* the session ends, reason TP_END_OVERLOAD; the send returns false */
     TP_QUEUE_DROP = 1,       /* the new packet is dropped and counted; the send returns true */
@@ -202,10 +204,12 @@ const char *tp_server_io(const tp_server *server);
  * in tp_session_end.pending_packets.
  *
  * From inside a handler: packets leave together when the worker has worked through what it has in
- * hand, or at once when more waits than one send takes. A handler may wait for a full queue of
- * TP_QUEUE_REFUSE: each further call sends what the system takes, so it waits for the peer to read
- * and for nothing else. (iocp with one worker: a send that was in progress before is the system's,
- * and its end is seen when the handler has returned; so do not wait there.)
+ * hand, or at once when more waits than one send takes. A handler that finds the queue of its own
+ * session full (TP_QUEUE_REFUSE) may go on trying: each further call sends what the system takes, so
+ * it waits for the peer to read and for nothing else; all other sessions of its worker wait with it.
+ * It must not wait for room in another session, whose worker may be in a handler that waits for
+ * this one; nor on iocp with a single worker, where the end of a send that was in progress before is
+ * seen only when the handler has returned.
  */
 bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet);
 

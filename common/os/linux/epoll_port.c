@@ -158,6 +158,7 @@ const tp__port_backend tp__epoll_backend = {
     .send = tp__epoll_send,
     .send_now = tp__epoll_send_now,
     .send_take_back = tp__epoll_send_take_back,
+    .send_waits = tp__epoll_send_waits,
     .finish = tp__epoll_finish,
     .close = tp__epoll_close,
     .local_address = tp__epoll_local_address,

@@ -125,8 +125,7 @@ struct epoll_worker {
     unsigned char *receive_buffer;
     size_t receive_size;
     size_t turn_size;      /* what one socket reads in this batch, up to receive_size */
-    unsigned later_count;  /* ops on `later` */
-    bool waited;           /* since the last dispatch: `later` may run */
+    bool waited;           /* since the last dispatch: some of `later` may run */
     unsigned char *scratch; /* SCRATCH_SIZE bytes: small buffers of one send, copied together */
     struct epoll_event events[EVENTS_AT_ONCE];
 
@@ -190,24 +189,18 @@ static inline bool epoll_list_remove(epoll_list *list, epoll_op *op) {
     return false;
 }
 
-/* Puts all of `other` behind `list`. */
-static inline void epoll_list_append(epoll_list *list, epoll_list *other) {
-    if (other->first == NULL) {
-        return;
+/* Moves the first of `other`, at most `most`, behind `list`; returns how many. */
+static inline unsigned epoll_list_move(epoll_list *list, epoll_list *other, unsigned most) {
+    unsigned moved = 0;
+    for (; moved < most && other->first != NULL; moved++) {
+        epoll_list_push(list, epoll_list_pop(other));
     }
-    if (list->first == NULL) {
-        *list = *other;
-    } else {
-        list->last->next = other->first;
-        list->last = other->last;
-    }
-    other->first = NULL;
+    return moved;
 }
 
 /* The op has had its turn and wants another: after the next look for events. */
 static inline void epoll_run_later(epoll_worker *worker, epoll_op *op) {
     epoll_list_push(&worker->later, op);
-    worker->later_count++;
 }
 
 /* ---- epoll_post.c ------------------------------------------------------------------------- */
@@ -274,6 +267,7 @@ tp_err tp__epoll_send(
 tp_err tp__epoll_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
     size_t count, size_t *sent);
 bool tp__epoll_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
+bool tp__epoll_send_waits(const tp_worker *worker, const tp_socket *socket);
 
 /* ---- epoll_accept.c ----------------------------------------------------------------------- */
 

@@ -82,12 +82,11 @@ static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t even
 
 /* The more sockets have something, the less each reads in its turn: an answer waits for all of
  * them. */
-static void share_batch(epoll_worker *worker) {
-    unsigned sockets = worker->event_count + worker->later_count;
+static void share_batch(epoll_worker *worker, unsigned again) {
+    unsigned sockets = worker->event_count + again;
     size_t share = sockets > 0 ? BATCH_BYTES / sockets : BATCH_BYTES;
     share = share > TURN_LEAST ? share : TURN_LEAST;
     worker->turn_size = share < worker->receive_size ? share : worker->receive_size;
-    worker->later_count = 0;
 }
 
 static size_t run_events(epoll_worker *worker) {
@@ -151,8 +150,8 @@ size_t tp__epoll_dispatch(tp_worker *head) {
      * have several before anybody new has one. */
     if (worker->waited) {
         worker->waited = false;
-        share_batch(worker);
-        epoll_list_append(&worker->ready, &worker->later);
+        unsigned again = epoll_list_move(&worker->ready, &worker->later, EVENTS_AT_ONCE);
+        share_batch(worker, again);
     }
     size_t ran = run_events(worker);
     ran += run_ready(worker);
