@@ -1,0 +1,8 @@
+# What a stall of ours does to others: by a clock that the test moves, which the product's files that read it
+# are compiled for here (stall_stage.h).
+set(stalled connect served server_run session sweep tasks worker)
+list(TRANSFORM stalled REPLACE "(.+)" "../../common/core/\\1.c")
+
+twinport_test(NAME unit.service_time SOURCES service_time.c LIBRARIES tp_core LABEL unit TIMEOUT 10)
+twinport_test(NAME unit.server_stall SOURCES server_stall.c raw_peer.c ${stalled}
+    LIBRARIES tp_core tp_os LABEL unit TIMEOUT 60 DEFINITIONS tp_clock_ms=stall_clock_ms)
