@@ -6,3 +6,6 @@ list(TRANSFORM stalled REPLACE "(.+)" "../../common/core/\\1.c")
 twinport_test(NAME unit.service_time SOURCES service_time.c LIBRARIES tp_core LABEL unit TIMEOUT 10)
 twinport_test(NAME unit.server_stall SOURCES server_stall.c raw_peer.c ${stalled}
     LIBRARIES tp_core tp_os LABEL unit TIMEOUT 60 DEFINITIONS tp_clock_ms=stall_clock_ms)
+twinport_test(NAME unit.wan_stall
+    SOURCES wan_stall.c wan_peer.c raw_peer.c ../../wanserver/wanserver.c ${stalled}
+    LIBRARIES tp_wanserver tp_os LABEL unit TIMEOUT 60 DEFINITIONS tp_clock_ms=stall_clock_ms)
