@@ -30,6 +30,7 @@
 
 #include "core/unconfirmed.h"
 #include "lanclient/known.h"
+#include "lanclient/link_clock.h"
 #include "lanclient/requests.h"
 #include "os/thread.h"
 #include "proto/bus.h"
@@ -63,13 +64,15 @@ struct tp_lanclient {
     bool network_told; /* to stop */
     uint64_t stop_by_ms; /* confirmations are not waited for any more */
     uint64_t end_by_ms;  /* the network has stopped too; UINT64_MAX: as its own time-out says */
-    uint64_t greet_by_ms; /* GREETING and ARRIVING end here */
+    uint64_t greet_by_ms; /* on the link's clock: GREETING and ARRIVING end here */
     tp_session_id session;
     uint64_t hub;         /* the hub's instance, of this link or the last */
     uint32_t max_payload; /* what the hub takes */
     tp_ticket last_ticket;
     unsigned attempts;    /* since a link last lasted, or the start */
     uint64_t up_since_ms; /* UP: since when */
+    unsigned link_worker;    /* link_clock.c's: who serves the link, or served the last one */
+    uint64_t clock_ahead_ms; /* ... and the link's clock less that worker's served time */
     tp__unconfirmed unconfirmed;
     uint64_t sent;
     uint64_t confirmed_before; /* by earlier connections */
@@ -126,7 +129,7 @@ void tp__link_arrived(tp_lanclient *client);
 void tp__link_schedule(tp_lanclient *client, bool first);
 
 /* Cuts a connection whose hub does not say WELCOME in time. True: it must still be watched. */
-bool tp__link_watch(tp_lanclient *client, uint64_t now_ms);
+bool tp__link_watch(tp_lanclient *client);
 
 /* ---- receive.c ------------------------------------------------------------------------------- */
 

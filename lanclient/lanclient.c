@@ -244,6 +244,7 @@ tp_err tp_lanclient_start(tp_lanclient *client) {
         client->network_told = false;
         client->attempts = 0;
         client->state = TP__LINK_WAITING;
+        tp__link_clock_reset(client);
         atomic_store(&client->tick_armed, false);
     }
     tp_mutex_unlock(&client->mutex);

@@ -94,7 +94,8 @@ void tp__link_on_join(tp_server *network, tp_session_id session) {
     tp_mutex_lock(&client->mutex);
     client->session = session;
     client->state = TP__LINK_GREETING;
-    client->greet_by_ms = tp_clock_ms() + client->options.connect_timeout_ms;
+    tp__link_clock_follow(client);
+    client->greet_by_ms = tp__lanclient_now_locked(client) + client->options.connect_timeout_ms;
     tp_mutex_unlock(&client->mutex);
     if (!hello || !tp_server_send(network, session, hello)) {
         tp_server_disconnect(network, session);
@@ -103,8 +104,9 @@ void tp__link_on_join(tp_server *network, tp_session_id session) {
     tp__tick_arm(client);
 }
 
-bool tp__link_watch(tp_lanclient *client, uint64_t now_ms) {
+bool tp__link_watch(tp_lanclient *client) {
     tp_mutex_lock(&client->mutex);
+    uint64_t now_ms = tp__lanclient_now_locked(client);
     bool greeting = client->state == TP__LINK_GREETING || client->state == TP__LINK_ARRIVING;
     bool late = greeting && now_ms >= client->greet_by_ms;
     tp_session_id session = client->session;

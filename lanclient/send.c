@@ -5,7 +5,6 @@
 
 #include "core/packet_internal.h"
 #include "lanclient/client.h"
-#include "os/clock.h"
 #include "twinport/log.h"
 
 /* A message on its way out. */
@@ -183,7 +182,8 @@ tp_err tp_lanclient_send_all(
 static tp_err post_request(
     tp_lanclient *client, outgoing *message, tp__request request, unsigned timeout_ms) {
     request.ticket = message->header.correlation = next_ticket(client);
-    tp_err error = tp__requests_add(&client->requests, request, tp_clock_ms(), timeout_ms);
+    uint64_t now_ms = tp__lanclient_now_locked(client);
+    tp_err error = tp__requests_add(&client->requests, request, now_ms, timeout_ms);
     if (error) {
         return error;
     }

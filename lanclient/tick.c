@@ -5,7 +5,6 @@
  */
 #include "core/packet_internal.h"
 #include "lanclient/client.h"
-#include "os/clock.h"
 #include "twinport/log.h"
 
 /* A delivery waits less than two ticks for its confirmation, and each may begin 10 ms late:
@@ -73,11 +72,11 @@ static bool time_out(tp_lanclient *client, uint64_t now_ms) {
 
 static void tick(void *context) {
     tp_lanclient *client = context;
-    uint64_t now = tp_clock_ms();
+    uint64_t now = tp__lanclient_now_ms(client);
     atomic_exchange_explicit(&client->tick_armed, false, memory_order_acq_rel);
     bool more = confirm(client);
     more |= time_out(client, now);
-    more |= tp__link_watch(client, now);
+    more |= tp__link_watch(client);
     if (more) {
         tp__tick_arm(client);
     }

@@ -7,6 +7,11 @@
  * thousandths, exactly, and nothing is rounded away. Time may begin anywhere; if it goes backwards (two
  * workers' readings of a clock), nothing is earned and nothing is lost.
  *
+ * What came while we stood still comes at once afterwards. So for a while after a stall the bucket
+ * holds what is earned in it beside the burst (tp__bucket_room). That gives nothing away: tokens
+ * are earned by the clock alone, so in any time there are rate x time + burst of them at the most.
+ * When the room is the burst's again, what is above it is lost.
+ *
  * Ranges: rate 1..2^32-1 tokens per second, burst 1..2^32-1.
  */
 #ifndef TWINPORT_WANSERVER_BUCKET_H
@@ -16,7 +21,7 @@
 #include <stdint.h>
 
 typedef struct tp__bucket {
-    uint32_t tokens;    /* 0..burst */
+    uint32_t tokens;    /* 0..burst, or the room after a stall */
     uint32_t since_low; /* when they were counted: 48 bits of milliseconds, 8,900 years */
     uint16_t since_high;
     uint16_t thousandths; /* 0..999 of a token beside them; 0 when the bucket is full */
@@ -28,9 +33,20 @@ static inline tp__bucket tp__bucket_full(uint32_t burst, uint64_t now_ms) {
         .tokens = burst, .since_low = (uint32_t)now_ms, .since_high = (uint16_t)(now_ms >> 32)};
 }
 
+/* What is to be given for `burst` after a stall of stall_ms, 0 or more. */
+static inline uint32_t tp__bucket_room(uint32_t rate, uint32_t burst, uint64_t stall_ms) {
+    uint64_t room = (uint64_t)(UINT32_MAX - burst);
+    uint64_t fills_ms = room * 1000 / rate;
+    return stall_ms > fills_ms ? UINT32_MAX : burst + (uint32_t)(stall_ms * rate / 1000);
+}
+
 /* Puts in what has been earned since the last call. */
 static inline void tp__bucket_fill(
     tp__bucket *bucket, uint32_t rate, uint32_t burst, uint64_t now_ms) {
+    if (bucket->tokens > burst) { /* the room of a stall is no more */
+        bucket->tokens = burst;
+        bucket->thousandths = 0;
+    }
     const uint64_t mask = ((uint64_t)1 << 48) - 1;
     uint64_t since = (uint64_t)bucket->since_high << 32 | bucket->since_low;
     uint64_t elapsed = (now_ms - since) & mask;

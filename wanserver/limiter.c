@@ -110,13 +110,13 @@ static uint32_t take_entry(tp__limiter *limiter) {
     return oldest;
 }
 
-static uint32_t add(tp__limiter *limiter, const origin *from, uint64_t now_ms) {
+static uint32_t add(tp__limiter *limiter, const origin *from, uint32_t burst, uint64_t now_ms) {
     uint32_t at = take_entry(limiter);
     if (at != 0) {
         uint32_t *chain = chain_of(limiter, from);
         limiter->entries[at] = (entry){.origin = *from,
             .next = *chain,
-            .bucket = tp__bucket_full(limiter->options.burst, now_ms)};
+            .bucket = tp__bucket_full(burst, now_ms)};
         *chain = at;
         enter_ring(limiter->entries, at);
     }
@@ -129,28 +129,34 @@ static bool is_limited(const tp__limiter *limiter) {
     return limiter->options.rate > 0 || limiter->options.connections > 0;
 }
 
-static tp__admission judge(tp__limiter *limiter, entry *one, uint64_t now_ms) {
+static tp__admission judge(
+    const tp__limiter *limiter, entry *one, uint32_t burst, uint64_t now_ms) {
     const tp__limiter_options *options = &limiter->options;
     if (options->connections > 0 && one->connections >= options->connections) {
         return TP__TOO_MANY;
     }
     if (options->rate > 0 &&
-        !tp__bucket_take(&one->bucket, 1, options->rate, options->burst, now_ms)) {
+        !tp__bucket_take(&one->bucket, 1, options->rate, burst, now_ms)) {
         return TP__TOO_FAST;
     }
     return TP__ADMITTED;
 }
 
-static tp__admission admit(tp__limiter *limiter, const origin *from, uint64_t now_ms) {
+static tp__admission admit(
+    tp__limiter *limiter, const origin *from, uint64_t now_ms, uint64_t stall_ms) {
+    const tp__limiter_options *options = &limiter->options;
+    uint32_t burst = options->rate > 0
+                         ? tp__bucket_room(options->rate, options->burst, stall_ms)
+                         : options->burst;
     uint32_t at = find(limiter, from);
     if (at == 0) {
-        at = add(limiter, from, now_ms);
+        at = add(limiter, from, burst, now_ms);
     }
     if (at == 0) {
         return TP__TOO_MANY_ADDRESSES;
     }
     entry *one = &limiter->entries[at];
-    tp__admission admission = judge(limiter, one, now_ms);
+    tp__admission admission = judge(limiter, one, burst, now_ms);
     if (one->connections == 0) {
         leave_ring(limiter->entries, at);
         if (admission != TP__ADMITTED) {
@@ -161,13 +167,14 @@ static tp__admission admit(tp__limiter *limiter, const origin *from, uint64_t no
     return admission;
 }
 
-tp__admission tp__limiter_admit(tp__limiter *limiter, const tp_address *address, uint64_t now_ms) {
+tp__admission tp__limiter_admit(
+    tp__limiter *limiter, const tp_address *address, uint64_t now_ms, uint64_t stall_ms) {
     if (!is_limited(limiter)) {
         return TP__ADMITTED;
     }
     const origin from = origin_of(address);
     tp_mutex_lock(&limiter->mutex);
-    tp__admission admission = admit(limiter, &from, now_ms);
+    tp__admission admission = admit(limiter, &from, now_ms, stall_ms);
     tp_mutex_unlock(&limiter->mutex);
     return admission;
 }

@@ -37,9 +37,10 @@ tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limi
 /* No thread may use it any more. NULL is ignored. */
 void tp__limiter_destroy(tp__limiter *limiter);
 
-/* Asks for one connection. Those turned away use up nothing, so whoever keeps knocking gets in at his
- * rate. */
-tp__admission tp__limiter_admit(tp__limiter *limiter, const tp_address *address, uint64_t now_ms);
+/* Asks for one connection. Those turned away use up nothing, so whoever keeps knocking gets in at
+ * his rate. `stall_ms`: how long none was taken of late; who waited meanwhile comes at once. */
+tp__admission tp__limiter_admit(
+    tp__limiter *limiter, const tp_address *address, uint64_t now_ms, uint64_t stall_ms);
 /* One connection that was admitted is over. */
 void tp__limiter_leave(tp__limiter *limiter, const tp_address *address);
 

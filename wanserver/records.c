@@ -89,13 +89,29 @@ static void end_for_rate(tp__session *session) {
     }
 }
 
+static bool take_once(
+    tp__bucket *bucket, tp__worker *worker, uint32_t count, uint32_t rate, uint32_t burst) {
+    if (TP_UNLIKELY(worker->stall_ms > 0)) {
+        burst = tp__bucket_room(rate, burst, worker->stall_ms);
+    }
+    return tp__bucket_take(bucket, count, rate, burst, tp__worker_now_ms(worker));
+}
+
+/* Before anybody is told that he says too much: it may have come while a handler of this very round
+ * held up the worker. */
+static bool take(
+    tp__bucket *bucket, tp__worker *worker, uint32_t count, uint32_t rate, uint32_t burst) {
+    return take_once(bucket, worker, count, rate, burst) ||
+           (tp__worker_looks_again(worker) && take_once(bucket, worker, count, rate, burst));
+}
+
 /* Takes from the budget of bytes; if there are not so many, the session ends. */
 static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t count) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
     if (options->byte_rate == 0 ||
-        tp__bucket_take(&player->bytes, (uint32_t)count, (uint32_t)options->byte_rate,
-            (uint32_t)options->byte_burst, tp__worker_now_ms(worker))) {
+        take(&player->bytes, worker, (uint32_t)count, (uint32_t)options->byte_rate,
+            (uint32_t)options->byte_burst)) {
         return true;
     }
     end_for_rate(session);
@@ -218,8 +234,8 @@ bool tp__records_permit(tp__session *session, tp__worker *worker) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
     player->framed = options->message_rate != 0;
-    if (options->message_rate == 0 || tp__bucket_take(&player->messages, 1, options->message_rate,
-                                          options->message_burst, tp__worker_now_ms(worker))) {
+    if (options->message_rate == 0 ||
+        take(&player->messages, worker, 1, options->message_rate, options->message_burst)) {
         return true;
     }
     end_for_rate(session);

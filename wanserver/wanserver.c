@@ -14,6 +14,17 @@
 
 /* ---- a connection comes and goes ------------------------------------------------------------- */
 
+/* Who comes too fast may have waited while a handler held up the worker that takes him. */
+static tp__admission ask_limiter(tp__wan *wan, const tp_address *peer, uint64_t now_ms) {
+    tp__worker *worker = tp__worker_here(wan->server);
+    uint64_t stall_ms = worker ? worker->stall_ms : 0;
+    tp__admission admission = tp__limiter_admit(wan->limiter, peer, now_ms, stall_ms);
+    if (admission == TP__TOO_FAST && worker && tp__worker_looks_again(worker)) {
+        admission = tp__limiter_admit(wan->limiter, peer, now_ms, worker->stall_ms);
+    }
+    return admission;
+}
+
 static bool admit(void *context, const tp_address *peer) {
     tp__wan *wan = context;
     uint64_t now_ms = tp_clock_ms();
@@ -21,7 +32,7 @@ static bool admit(void *context, const tp_address *peer) {
         tp__wan_refuse(wan, TP__REFUSAL_BANNED, peer);
         return false;
     }
-    switch (tp__limiter_admit(wan->limiter, peer, now_ms)) {
+    switch (ask_limiter(wan, peer, now_ms)) {
     case TP__ADMITTED:
         return true;
     case TP__TOO_FAST:

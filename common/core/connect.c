@@ -5,7 +5,6 @@
  * time is cut by the sweep.
  */
 #include "core/server_internal.h"
-#include "os/clock.h"
 
 static void connected(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
@@ -40,8 +39,8 @@ static tp_err begin(tp_server *server, const tp_address *address, tp_session_id 
         /* From here on the sweep may cut it. If it joins at this moment, the deadline is one of a
          * session that has joined: the sweep ignores those. */
         uint64_t none = 0;
-        atomic_compare_exchange_strong(
-            &session->finish_by_ms, &none, tp_clock_ms() + server->options.connect_timeout_ms);
+        uint64_t by_ms = tp__session_by_ms(session, server->options.connect_timeout_ms);
+        atomic_compare_exchange_strong(&session->finish_by_ms, &none, by_ms);
     }
     tp__session_leave(session);
     return error;

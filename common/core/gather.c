@@ -259,9 +259,18 @@ static void give_up(tp__session *session, tp__worker *worker, tp_end_reason reas
     tp__session_drop(session, worker);
 }
 
+/* The flight waits for the system, which has not taken all of it: by this it is told who is slow,
+ * the peer or we (served.c). */
+static void note_waiting(tp__session *session, const tp__worker *worker) {
+    if (atomic_load_explicit(&session->sending_since_ms, memory_order_relaxed) == 0) {
+        atomic_store_explicit(&session->sending_since_ms, worker->served_ms, memory_order_relaxed);
+    }
+}
+
 /* The flight is with the system. on_send will hear of it (go_on). */
 static void flight_sent(tp__session *session, tp__worker *worker) {
     const tp__flight *flight = session->flight;
+    atomic_store_explicit(&session->sending_since_ms, 0, memory_order_relaxed);
     if (flight->told) {
         session->owed_messages += flight->messages;
         session->owed_bytes += flight->bytes;
@@ -406,6 +415,7 @@ static void flush(tp__session *session, tp__worker *worker) {
     if (lent) {
         tp__compact_waiting(session); /* behind the call it may be over, and all of this freed */
     }
+    note_waiting(session, worker);
     tp_err error = tp_socket_send(
         worker->seat, &session->socket, &session->send_op, flight->buffers + flight->first,
         flight->count - flight->first);
@@ -470,6 +480,7 @@ static bool send_flight_now(tp__session *session, tp__worker *worker, bool *prog
     if (!advance(flight, sent)) {
         session->blocked = true;
         session->blocked_ms = tp_clock_ms();
+        note_waiting(session, worker);
         return false;
     }
     flight_sent(session, worker);

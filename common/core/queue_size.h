@@ -10,8 +10,8 @@
  *
  * Both are packets << 36 | bytes, and only their sum modulo 2^64 means something: home takes off
  * `own` what other threads added to `others`. The sum's halves have room beyond the largest limits
- * (2^32 - 1 bytes, 2^24 - 1 packets) for what many threads try at the same moment: 60 GiB, 15 times
- * 2^24 packets.
+ * (2^32 - 1 bytes, 2^24 - 1 packets, both times TP_QUEUE_STALL_FACTOR) for what many threads try at
+ * the same moment: 48 GiB, 12 times 2^24 packets.
  *
  * MEMORY ORDER. A reader loads `own` first, by acquire, and `others` after it. If it sees a
  * subtraction in `own`, then the addition of the same packet to `others` happened before that: it

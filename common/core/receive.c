@@ -67,7 +67,7 @@ static void received(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
     tp__worker *worker = tp_worker_context(completion->worker);
     if (completion->count > 0) {
-        atomic_store_explicit(&session->heard_ms, tp__worker_now_ms(worker), memory_order_relaxed);
+        atomic_store_explicit(&session->heard_ms, worker->served_ms, memory_order_relaxed);
         atomic_store_explicit(&session->pinged_ms, 0, memory_order_relaxed);
         tp__count_own(&session->numbers.received_bytes, completion->count);
         tp__count_own(&worker->counters.received_bytes, completion->count);

@@ -4,7 +4,8 @@
  * Any thread that holds the session; no lock, one allocation of a node from this thread's magazine.
  * What is queued and not yet with the system is counted before it is pushed, so that the limits
  * hold whoever pushes at once, but for the packet that each thread lets in at the very moment when
- * another does: a queue holds at most its limits and those, or one packet that is larger.
+ * another does: a queue holds at most its limits and those, or one packet that is larger; with
+ * TP_QUEUE_DISCONNECT TP_QUEUE_STALL_FACTOR times the limits while we are what it waits for.
  */
 #include "core/compact.h"
 #include "core/packet_internal.h"
@@ -20,9 +21,10 @@ static bool is_home(const tp__session *session, const tp__worker *worker) {
     return worker && atomic_load_explicit(&session->home, memory_order_relaxed) == worker;
 }
 
-static bool within_limits(const tp_server_options *options, uint64_t queued) {
-    return (queued & TP__QUEUED_BYTES) <= options->queue_bytes &&
-           (queued >> TP__QUEUED_SHIFT) <= options->queue_packets;
+/* `times` the limits. */
+static bool within_limits(const tp_server_options *options, uint64_t times, uint64_t queued) {
+    return (queued & TP__QUEUED_BYTES) <= times * options->queue_bytes &&
+           (queued >> TP__QUEUED_SHIFT) <= times * options->queue_packets;
 }
 
 /*
@@ -32,15 +34,16 @@ static bool within_limits(const tp_server_options *options, uint64_t queued) {
  * otherwise, however long its sender waited. It is not added before that is known, so two threads
  * that try again and again with such packets do not keep each other out.
  */
-static bool count_in(tp__session *session, uint64_t amount, uint64_t *queued) {
+static bool count_in(
+    tp__session *session, uint64_t times, uint64_t amount, uint64_t *queued) {
     const tp_server_options *options = &session->server->options;
-    if (TP_UNLIKELY((amount & TP__QUEUED_BYTES) > options->queue_bytes)) {
+    if (TP_UNLIKELY((amount & TP__QUEUED_BYTES) > times * options->queue_bytes)) {
         *queued = amount;
         return tp__queue_size_add_to_none(&session->queued, amount);
     }
     *queued = tp__queue_size_add(&session->queued, amount);
-    if (TP_UNLIKELY(!within_limits(options, *queued)) &&
-        !within_limits(options, tp__queue_size_surely(&session->queued))) {
+    if (TP_UNLIKELY(!within_limits(options, times, *queued)) &&
+        !within_limits(options, times, tp__queue_size_surely(&session->queued))) {
         tp__queue_size_take_off(&session->queued, amount);
         return false;
     }
@@ -51,14 +54,21 @@ static bool count_in(tp__session *session, uint64_t amount, uint64_t *queued) {
  * The same at home, which looks before it adds: only home writes its half. What others add at this
  * very moment it may not see, nor they this: then the queue is over its limit by what both add.
  */
-static bool count_in_at_home(tp__session *session, uint64_t amount, uint64_t *queued) {
+static bool count_in_at_home(
+    tp__session *session, uint64_t times, uint64_t amount, uint64_t *queued) {
     const tp_server_options *options = &session->server->options;
     *queued = tp__queue_size_now(&session->queued) + amount;
-    if (TP_UNLIKELY(!within_limits(options, *queued)) && *queued != amount) {
+    if (TP_UNLIKELY(!within_limits(options, times, *queued)) && *queued != amount) {
         return false;
     }
     tp__queue_size_add_own(&session->queued, amount);
     return true;
+}
+
+/* Nobody is ended for what we have not sent: meanwhile the queue may hold more. */
+static bool may_grow(const tp__session *session) {
+    return session->server->options.queue_policy == TP_QUEUE_DISCONNECT &&
+           tp__session_waits_for_us(session);
 }
 
 static tp__queued over_limit(tp__session *session, tp__worker *worker) {
@@ -68,7 +78,9 @@ static tp__queued over_limit(tp__session *session, tp__worker *worker) {
         TP__COUNT(server, worker, dropped, 1);
         return TP__QUEUE_DROPPED;
     case TP_QUEUE_DISCONNECT:
-        tp__session_close(session, TP_END_OVERLOAD, 0);
+        if (!may_grow(session)) {
+            tp__session_close(session, TP_END_OVERLOAD, 0);
+        }
         break;
     case TP_QUEUE_REFUSE:
         break;
@@ -95,12 +107,16 @@ static tp__send_node *new_node(tp__session *session, tp__worker *worker, tp_pack
 
 tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_packet *packet) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued;
+    uint64_t queued, times = 1;
     unsigned tries = 0;
-    while (TP_UNLIKELY(!count_in_at_home(session, amount, &queued))) {
-        if (!may_try_again(session, home, &tries)) {
+    while (TP_UNLIKELY(!count_in_at_home(session, times, amount, &queued))) {
+        if (may_try_again(session, home, &tries)) {
+            continue;
+        }
+        if (times > 1 || !may_grow(session)) {
             return over_limit(session, home);
         }
+        times = TP_QUEUE_STALL_FACTOR;
     }
     tp__send_node *node = new_node(session, home, packet);
     if (TP_UNLIKELY(!node)) {
@@ -118,12 +134,16 @@ tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_
 static tp__queued queue_from_elsewhere(
     tp__session *session, tp__worker *worker, tp_packet *packet, bool *owner) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued;
+    uint64_t queued, times = 1;
     unsigned tries = 0;
-    while (TP_UNLIKELY(!count_in(session, amount, &queued))) {
-        if (!worker || !may_try_again(session, worker, &tries)) {
+    while (TP_UNLIKELY(!count_in(session, times, amount, &queued))) {
+        if (worker && may_try_again(session, worker, &tries)) {
+            continue;
+        }
+        if (times > 1 || !may_grow(session)) {
             return over_limit(session, worker);
         }
+        times = TP_QUEUE_STALL_FACTOR;
     }
     tp__send_node *node = new_node(session, worker, packet);
     if (TP_UNLIKELY(!node)) {

@@ -20,9 +20,12 @@
 #ifndef TWINPORT_CORE_SERVER_INTERNAL_H
 #define TWINPORT_CORE_SERVER_INTERNAL_H
 
+#include <limits.h>
+
 #include "core/counters.h"
 #include "core/layer.h"
 #include "core/ledger.h"
+#include "core/service_time.h"
 #include "core/session.h"
 #include "core/slots.h"
 #include "core/tasks.h"
@@ -44,16 +47,18 @@ typedef enum tp__worker_up {
     TP__WORKER_FAILED /* no memory for the thread's record: the thread has ended */
 } tp__worker_up;
 
-/* A thread of the server at its seat. All of it belongs to that thread but `counters` and the two times,
- * which others read, and `up`, which is under the server's mutex. */
+/* A thread of the server at its seat. All of it belongs to that thread but `counters`, `now_ms` and
+ * `time`, which others read, and `up`, which is under the server's mutex. */
 typedef struct tp__worker {
     tp_server *server;
     tp_worker *seat;
     unsigned index;
     tp__worker_up up;
-    _Atomic uint64_t now_ms;        /* read once per batch */
-    _Atomic uint64_t free_since_ms; /* when it came back from being held up, 0: it never was */
-    tp__session *flush_first;       /* sessions to flush when the batch in hand is done */
+    _Atomic uint64_t now_ms;  /* read once per batch */
+    tp__service_time time;    /* in which it has served (served.c) */
+    uint64_t served_ms;       /* that of the sessions that it serves, as of now_ms */
+    uint64_t stall_ms;        /* how long it stood still of late, as of now_ms */
+    tp__session *flush_first; /* sessions to flush when the batch in hand is done */
     tp__session *flush_last;
     size_t unflushed_bytes;         /* received since the last flush */
     tp_thread thread;
@@ -62,14 +67,6 @@ typedef struct tp__worker {
 
 static inline uint64_t tp__worker_now_ms(const tp__worker *worker) {
     return atomic_load_explicit(&worker->now_ms, memory_order_relaxed);
-}
-
-/* Between two rounds of a worker that is not held up there is less: it wakes for the sweep, its own or
- * another's (sweep.c). */
-#define TP__HELD_UP_MS 500u
-
-static inline bool tp__worker_held_up(const tp__worker *worker, uint64_t now_ms) {
-    return now_ms > tp__worker_now_ms(worker) + TP__HELD_UP_MS;
 }
 
 typedef struct tp__listener {
@@ -106,6 +103,7 @@ struct tp_server {
     tp__ledger *ledger;
     tp__tasks tasks;
     tp__counters outside; /* counters of threads that are not this server's workers */
+    tp__service_time time; /* in which any worker has served; written under `mutex` (served.c) */
 
     _Atomic int state; /* tp__server_state */
     _Atomic unsigned
@@ -120,7 +118,7 @@ struct tp_server {
     _Atomic bool sweeping;
     _Atomic bool hurry;      /* a stop does not drain */
     _Atomic uint64_t cut_by_ms; /* the earliest that tp_server_stop_within() was asked for */
-    uint64_t drain_until_ms;    /* the sweep's, like the next three */
+    uint64_t drain_until_ms;    /* in served time; the sweep's, like the next three */
     uint32_t sweep_from;
     _Atomic uint32_t cut_from; /* shortage.c: where the next look begins */
     bool drain_begun;
@@ -189,6 +187,41 @@ tp_err tp__server_options_wrong(const char *what);
 
 void tp__worker_main(void *worker);
 
+/* ---- served.c: by which clock whom ----------------------------------------------------------- */
+
+/* The worker begins; it waits for work at most wait_ms from now; it has come back from that. Its
+ * own thread. */
+void tp__worker_begins(tp__worker *worker, uint64_t now_ms);
+void tp__worker_waits(tp__worker *worker, uint64_t now_ms, int wait_ms);
+void tp__worker_comes_back(tp__worker *worker, uint64_t now_ms);
+
+/* Looks at the clock in the middle of a round: before somebody is refused for what may have come
+ * while a handler of this round held the worker up. True: it has stood still of late. Its own
+ * thread. */
+bool tp__worker_looks_again(tp__worker *worker);
+
+/* Served time of a worker of the server (its index), or of TP__ANY_WORKER: that stands still only
+ * while all of them do. Any thread, while the server runs. */
+#define TP__ANY_WORKER UINT_MAX
+uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t now_ms);
+
+/* The calling worker's index, if sessions stay with the worker that serves them; TP__ANY_WORKER
+ * else, and on other threads. */
+unsigned tp__server_worker_here(const tp_server *server);
+
+/* The served time by which this session is judged: that of the worker that serves it; where any
+ * does, of all. Its socket is attached. */
+uint64_t tp__session_served_ms(const tp__session *session, uint64_t now_ms);
+/* ... and so much later: a deadline. */
+uint64_t tp__session_by_ms(const tp__session *session, unsigned ms);
+
+/* The same by id, for who keeps time-outs of his own; 0: there is no such session. */
+uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint64_t now_ms);
+
+/* Its queue is full: is that because we have not sent, rather than because its peer does not read?
+ * Any thread that holds the session. */
+bool tp__session_waits_for_us(const tp__session *session);
+
 /* ---- listener.c ------------------------------------------------------------------------------ */
 
 /* Binds and listens; nothing is taken yet. Nothing to do if the server does not listen. */
@@ -212,6 +245,6 @@ void tp__server_make_room(tp_server *server);
 void tp__sweep(tp__worker *worker);
 
 /* How long the worker may wait before somebody must sweep, in milliseconds, or -1. */
-int tp__sweep_wait_ms(const tp__worker *worker);
+int tp__sweep_wait_ms(const tp__worker *worker, uint64_t now_ms);
 
 #endif

@@ -139,7 +139,12 @@ static void reset_run(tp_server *server) {
     server->cut_begun = false;
     server->sweep_from = 0;
     atomic_store(&server->keeper, 0);
-    atomic_store(&server->sweep_due_ms, tp_clock_ms());
+    uint64_t now_ms = tp_clock_ms();
+    tp__service_time_start(&server->time, now_ms);
+    for (unsigned i = 0; i < server->options.workers; i++) {
+        tp__service_time_start(&server->workers[i].time, now_ms);
+    }
+    atomic_store(&server->sweep_due_ms, now_ms);
 }
 
 /* Starts the thread and waits until it sits at its seat, or has found no memory for its record. */

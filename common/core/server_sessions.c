@@ -61,13 +61,14 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
     }
     uint64_t now = tp_clock_ms();
     uint64_t heard = read_number(&session->heard_ms);
+    uint64_t served = tp__session_served_ms(session, now);
     uint64_t queued = tp__queue_size_now(&session->queued);
     *info = (tp_session_info){
         .size = sizeof *info,
         .session = id,
         .peer = session->peer,
         .age_ms = now - session->joined_ms,
-        .silent_ms = now > heard ? now - heard : 0,
+        .silent_ms = served > heard ? served - heard : 0,
         .received_messages = read_number(&session->numbers.received_messages),
         .received_bytes = read_number(&session->numbers.received_bytes),
         .sent_messages = read_number(&session->numbers.sent_messages),

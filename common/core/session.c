@@ -56,7 +56,6 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     session->outgoing = outgoing;
     session->counted = server->layer.begin == NULL && take_place(server);
     session->joined_ms = tp_clock_ms();
-    atomic_store_explicit(&session->heard_ms, session->joined_ms, memory_order_relaxed);
     tp_trace(TP_TRACE_OPEN, session->id, outgoing);
     tp__life_open(&session->life, session->id);
     return session;
@@ -96,7 +95,8 @@ static bool join(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     /* What the connection took to come about is neither age nor silence. */
     session->joined_ms = tp_clock_ms();
-    atomic_store_explicit(&session->heard_ms, session->joined_ms, memory_order_relaxed);
+    uint64_t served_ms = tp__session_served_ms(session, session->joined_ms);
+    atomic_store_explicit(&session->heard_ms, served_ms, memory_order_relaxed);
     atomic_store_explicit(&session->finish_by_ms, 0, memory_order_relaxed);
     session->joined = true;
     if (!tp__life_joined(&session->life)) {
@@ -132,8 +132,8 @@ bool tp__session_join(tp__session *session, tp__worker *worker) {
  * thread has a hold. */
 static void be_pending(tp__session *session, tp__worker *worker) {
     const tp__layer *layer = &session->server->layer;
-    atomic_store_explicit(
-        &session->finish_by_ms, tp_clock_ms() + layer->open_timeout_ms, memory_order_release);
+    uint64_t by_ms = tp__session_by_ms(session, layer->open_timeout_ms);
+    atomic_store_explicit(&session->finish_by_ms, by_ms, memory_order_release);
     layer->begin(session, worker);
 }
 
@@ -253,7 +253,7 @@ static tp_packet *close_packet(int close_code) {
 /* When it is cut if it takes so long to end. Who is pending has no more time to be told that it cannot join
  * than it had to join. */
 static uint64_t finish_by(const tp__session *session) {
-    uint64_t by_ms = tp_clock_ms() + session->server->options.drain_timeout_ms;
+    uint64_t by_ms = tp__session_by_ms(session, session->server->options.drain_timeout_ms);
     uint64_t join_by_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_relaxed);
     bool pending = join_by_ms != 0 && tp__life_read(&session->life) & TP__LIFE_OPENING;
     return pending && join_by_ms < by_ms ? join_by_ms : by_ms;

@@ -85,9 +85,13 @@ typedef struct tp__session {
     size_t owed_messages; /* sent from inside a handler: on_send has not heard of them yet */
     size_t owed_bytes;
     tp__send_node end_node;      /* pushed by the one who finishes the session */
+    /* Since when, in served time, the flight waits for the system to take all of it; 0: it does
+     * not. The flush owner's; anybody reads it. */
+    _Atomic uint64_t sending_since_ms;
 
     tp__receive_state receive;
     tp__session_numbers numbers;
+    /* The next three in served time (served.c). */
     _Atomic uint64_t heard_ms;     /* when the peer last said something */
     _Atomic uint64_t pinged_ms;    /* when it was sent PING since then; 0: it was not */
     _Atomic uint64_t finish_by_ms; /* when a finishing or connecting session is cut; 0: never */

@@ -22,39 +22,23 @@
 
 /* ---- one session ----------------------------------------------------------------------------- */
 
-/* When the peer was heard, or could not be: a home that is held up, in a handler or with the whole process,
- * hears nobody. Without homes (iocp) only the few sessions are not heard whose completions that worker has
- * taken, and nobody can tell which. */
-static uint64_t silent_since(const tp__session *session, uint64_t now_ms) {
-    const tp__worker *home = atomic_load_explicit(&session->home, memory_order_relaxed);
-    uint64_t heard_ms = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
-    if (!home) {
-        return heard_ms;
-    }
-    if (tp__worker_held_up(home, now_ms)) {
-        return now_ms;
-    }
-    uint64_t free_ms = atomic_load_explicit(&home->free_since_ms, memory_order_relaxed);
-    return free_ms > heard_ms ? free_ms : heard_ms;
-}
-
 /*
  * Nobody is ended for silence that has not been sent PING and been given its time to answer, nor for what its
  * own worker did not listen to. With a sweep in time that is when the idle time-out says.
  */
-static void tend_idle(tp__session *session, uint64_t now_ms) {
+static void tend_idle(tp__session *session, uint64_t served_ms) {
     const tp_server_options *options = &session->server->options;
     uint64_t ping_ms = options->ping_interval_ms, idle_ms = options->idle_timeout_ms;
-    uint64_t since_ms = silent_since(session, now_ms);
-    uint64_t silent_ms = now_ms > since_ms ? now_ms - since_ms : 0;
+    uint64_t heard_ms = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
+    uint64_t silent_ms = served_ms > heard_ms ? served_ms - heard_ms : 0;
     bool pings = ping_ms && (!idle_ms || ping_ms < idle_ms);
     uint64_t pinged_ms = 0;
     if (pings && silent_ms >= ping_ms &&
-        atomic_compare_exchange_strong_explicit(
-            &session->pinged_ms, &pinged_ms, now_ms, memory_order_relaxed, memory_order_relaxed)) {
+        atomic_compare_exchange_strong_explicit(&session->pinged_ms, &pinged_ms, served_ms,
+            memory_order_relaxed, memory_order_relaxed)) {
         tp__session_control(session, TP_FRAME_PING, NULL, 0);
     } else if (idle_ms && silent_ms >= idle_ms &&
-               (!pings || now_ms >= pinged_ms + (idle_ms - ping_ms))) {
+               (!pings || served_ms >= pinged_ms + (idle_ms - ping_ms))) {
         tp__session_finish(session, TP_END_IDLE, TP_CLOSE_IDLE);
     }
 }
@@ -76,18 +60,22 @@ static void give_up_waiting(tp__session *session, bool stop) {
 static void tend(tp__session *session, uint64_t life, uint64_t now_ms) {
     tp_server *server = session->server;
     uint64_t cut_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_acquire);
-    if (cut_ms && (now_ms >= cut_ms || server->drain_begun) && coming_about(session, life)) {
+    if (!cut_ms && life & TP__LIFE_OPENING) {
+        return; /* its socket may not be there yet */
+    }
+    uint64_t served_ms = tp__session_served_ms(session, now_ms);
+    if (cut_ms && (served_ms >= cut_ms || server->drain_begun) && coming_about(session, life)) {
         give_up_waiting(session, server->drain_begun);
-    } else if (life & TP__LIFE_FINISHING && (now_ms >= cut_ms || server->cut_begun)) {
+    } else if (life & TP__LIFE_FINISHING && (served_ms >= cut_ms || server->cut_begun)) {
         tp__session_close(session, TP_END_SHUTDOWN, 0); /* its own reason stands */
     } else if (life & TP__LIFE_OPENING) {
-        return; /* its socket may not be there yet */
+        return;
     } else if (server->cut_begun) {
         tp__session_close(session, TP_END_SHUTDOWN, 0);
     } else if (server->drain_begun) {
         tp__session_finish(session, TP_END_SHUTDOWN, TP_CLOSE_SHUTDOWN);
     } else {
-        tend_idle(session, now_ms);
+        tend_idle(session, served_ms);
     }
 }
 
@@ -142,14 +130,16 @@ static bool nothing_left(tp_server *server) {
            atomic_load(&server->slots_used) == 0 && atomic_load(&server->tasks.in_port) == 0;
 }
 
+/* What peers may take is served time; what whoever stops it is promised is the clock's. */
 static void drive_stop(tp_server *server, uint64_t now_ms) {
+    uint64_t served_ms = tp__server_served_ms(server, TP__ANY_WORKER, now_ms);
     if (!server->drain_begun) {
         server->drain_begun = true;
-        server->drain_until_ms = now_ms + server->options.drain_timeout_ms;
+        server->drain_until_ms = served_ms + server->options.drain_timeout_ms;
     }
     tp__listener_close(server); /* at once, or when start has done with it */
     bool time_is_over =
-        now_ms >= server->drain_until_ms || now_ms >= atomic_load(&server->cut_by_ms);
+        served_ms >= server->drain_until_ms || now_ms >= atomic_load(&server->cut_by_ms);
     if (!server->cut_begun && (time_is_over || atomic_load(&server->hurry))) {
         server->cut_begun = true;
         atomic_store(&server->state, TP__SERVER_CUTTING);
@@ -173,7 +163,7 @@ static uint64_t tasks_due_ms(const tp_server *server) {
     return none ? UINT64_MAX : atomic_load(&server->tasks.next_due_ms);
 }
 
-int tp__sweep_wait_ms(const tp__worker *worker) {
+int tp__sweep_wait_ms(const tp__worker *worker, uint64_t now) {
     tp_server *server = worker->server;
     uint64_t due = atomic_load_explicit(&server->sweep_due_ms, memory_order_relaxed);
     uint64_t task = tasks_due_ms(server);
@@ -181,7 +171,6 @@ int tp__sweep_wait_ms(const tp__worker *worker) {
     if (worker->index != atomic_load(&server->keeper)) {
         next += STAND_IN_MS;
     }
-    uint64_t now = tp_clock_ms();
     return next > now ? (int)(next - now) : 0;
 }
 

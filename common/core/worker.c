@@ -35,22 +35,20 @@ static void work_through_batch(tp__worker *worker) {
     }
 }
 
-static int wait_ms(const tp__worker *worker) {
-    return worker->flush_first ? 0 : tp__sweep_wait_ms(worker);
-}
-
-static void note_the_time(tp__worker *worker) {
-    uint64_t now_ms = tp_clock_ms();
-    if (tp__worker_held_up(worker, now_ms)) {
-        atomic_store_explicit(&worker->free_since_ms, now_ms, memory_order_relaxed);
+static int wait_ms(tp__worker *worker) {
+    if (worker->flush_first) {
+        return 0;
     }
-    atomic_store_explicit(&worker->now_ms, now_ms, memory_order_relaxed);
+    uint64_t now_ms = tp_clock_ms();
+    int most_ms = tp__sweep_wait_ms(worker, now_ms);
+    tp__worker_waits(worker, now_ms, most_ms);
+    return most_ms;
 }
 
 static void run(tp__worker *worker) {
     while (tp__server_state_now(worker->server) != TP__SERVER_ENDING) {
         tp_err error = tp_port_wait(worker->seat, wait_ms(worker));
-        note_the_time(worker);
+        tp__worker_comes_back(worker, tp_clock_ms());
         if (error != TP_OK && error != TP_ERR_TIMED_OUT) {
             tp__server_report(worker->server, worker, error, tp_os_error(), "wait");
         }
@@ -85,7 +83,7 @@ void tp__worker_main(void *argument) {
         return;
     }
     local->worker = worker;
-    atomic_store_explicit(&worker->now_ms, tp_clock_ms(), memory_order_relaxed);
+    tp__worker_begins(worker, tp_clock_ms());
     tell_seated(worker, TP__WORKER_SEATED);
     run(worker);
     local->worker = NULL;

@@ -9,6 +9,7 @@
 #include "lanserver/bus/guests.h"
 
 #include "core/memory.h"
+#include "core/server_internal.h"
 #include "os/clock.h"
 #include "proto/frame.h"
 #include "twinport/log.h"
@@ -94,6 +95,28 @@ static void say_late(tp__guests *guests, tp_session_id session) {
         guests->timeout_ms);
 }
 
+static void append_guest(tp__guests *guests, tp__guest *guest) {
+    guest->earlier = guests->last;
+    guest->later = NULL;
+    guest->waiting = true;
+    *(guests->last ? &guests->last->later : &guests->first) = guest;
+    guests->last = guest;
+}
+
+/* What is left of its time: its worker may have been held up, and its HELLO lies there. */
+static uint64_t time_left(const tp__guests *guests, const tp__guest *guest, uint64_t now_ms) {
+    uint64_t served =
+        tp__server_session_served_ms(guests->server, guest->session, now_ms) - guest->since_ms;
+    return served < guests->timeout_ms ? guests->timeout_ms - served : 0;
+}
+
+/* Behind the others, so not before the last of them: that is one time-out more at the most. */
+static void look_later(tp__guests *guests, tp__guest *guest, uint64_t due_ms) {
+    uint64_t last_ms = guests->last ? guests->last->due_ms : 0;
+    guest->due_ms = due_ms > last_ms ? due_ms : last_ms;
+    append_guest(guests, guest);
+}
+
 static void deadline(void *context) {
     tp__guests *guests = context;
     uint64_t now = tp_clock_ms();
@@ -101,7 +124,12 @@ static void deadline(void *context) {
     guests->armed = false;
     while (guests->first && guests->first->due_ms <= now) {
         tp__guest *guest = guests->first;
+        uint64_t left = time_left(guests, guest, now);
         unlink_guest(guests, guest);
+        if (left > 0) {
+            look_later(guests, guest, now + left);
+            continue;
+        }
         say_late(guests, guest->session);
         tp_server_turn_away(guests->server, guest->session, TP_CLOSE_IDLE);
     }
@@ -117,15 +145,12 @@ tp__guest *tp__guests_enter(tp__guests *guests, tp_session_id session) {
     }
     tp__guest *guest = &page[slot % TP__GUEST_PAGE];
     uint64_t now = tp_clock_ms();
+    uint64_t since = tp__server_session_served_ms(guests->server, session, now);
     guest->peer = NULL;
     tp_mutex_lock(&guests->mutex);
     guest->session = session;
-    guest->due_ms = now + guests->timeout_ms;
-    guest->earlier = guests->last;
-    guest->later = NULL;
-    guest->waiting = true;
-    *(guests->last ? &guests->last->later : &guests->first) = guest;
-    guests->last = guest;
+    guest->since_ms = since;
+    look_later(guests, guest, now + guests->timeout_ms);
     arm(guests, now);
     tp_mutex_unlock(&guests->mutex);
     return guest;

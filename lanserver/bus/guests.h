@@ -17,7 +17,8 @@ struct tp__peer;
 typedef struct tp__guest {
     struct tp__peer *peer; /* NULL: it has not said HELLO */
     tp_session_id session;
-    uint64_t due_ms; /* when it must have */
+    uint64_t due_ms; /* when it is looked at */
+    uint64_t since_ms; /* served time: its worker must have heard HELLO timeout_ms later */
     struct tp__guest *earlier;
     struct tp__guest *later;
     bool waiting; /* it is on the list */
@@ -32,7 +33,7 @@ typedef struct tp__guests {
     tp_server *server;
     unsigned timeout_ms;
     tp_mutex mutex;
-    tp__guest *first; /* the waiting ones, by due_ms: the time-out is the same for all */
+    tp__guest *first; /* the waiting ones, by due_ms */
     tp__guest *last;
     bool armed; /* a task will look at the list */
     _Atomic uint64_t late; /* sessions that have not said HELLO in time */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fuzz.h"
+#include "lanclient/link_clock.h"
 #include "os/clock.h"
 #include "twinport/lanclient.h"
 
@@ -221,6 +222,10 @@ void *tp_lanclient_context(const tp_lanclient *client) {
 }
 tp_peer_id tp_lanclient_self(const tp_lanclient *client) {
     return client->id;
+}
+uint64_t tp__lanclient_now_ms(tp_lanclient *client) {
+    (void)client;
+    return now_ms;
 }
 size_t tp_lanclient_max_message(const tp_lanclient *client) {
     return client->id != TP_NO_PEER ? TP_PACKET_MAX : 0;

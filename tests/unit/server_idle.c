@@ -9,7 +9,8 @@
 
 #include "core/server_internal.h"
 
-enum { PEERS = 9, IDLE_MS = 1000, STEP_MS = 100, STEPS = 25 };
+/* A step is less than TP__HELD_UP_MS: a larger one would be a stall. A sweep comes each TICK_MS. */
+enum { PEERS = 9, IDLE_MS = 1000, STEP_MS = 25, STEPS = 100, TICK_MS = 100 };
 
 static server_stage stage;
 static atomic_ullong stopped_at_ms; /* 0: the clock goes */
@@ -119,7 +120,7 @@ static void who_is_silent_is_asked_and_then_ended(void) {
     say(peer, 'f');
     check_answer(peer, 'f');
     uint64_t heard_ms = atomic_load(&stopped_at_ms);
-    while (atomic_load(&stopped_at_ms) < heard_ms + IDLE_MS - STEP_MS) {
+    while (atomic_load(&stopped_at_ms) < heard_ms + IDLE_MS - TICK_MS) {
         step_and_see();
     }
     unsigned type;
@@ -127,8 +128,8 @@ static void who_is_silent_is_asked_and_then_ended(void) {
     CHECK_EQ(raw_receive_frame(peer, &type, reason, sizeof reason), 0);
     CHECK_EQ(type, TP_FRAME_PING);
     CHECK_EQ(atomic_load(&stage.leaves), 0);
-    /* A step late for each of PING, the end and this look. */
-    for (unsigned step = 0; step < 4; step++) {
+    /* A sweep late for each of PING, the end and this look. */
+    for (unsigned step = 0; step < 4 * TICK_MS / STEP_MS; step++) {
         step_and_see();
     }
     CHECK_EQ(raw_receive_frame(peer, &type, reason, sizeof reason), 2);

@@ -25,6 +25,34 @@ static void a_burst_then_the_rate(void) {
     CHECK(!tp__bucket_take(&bucket, 1, RATE, BURST, 3600000));
 }
 
+/* What was earned in a stall is there at once, once, and for a while. */
+static void a_stall_makes_room(void) {
+    enum { RATE = 200, BURST = 50, STALL_MS = 5000 };
+    const uint32_t room = tp__bucket_room(RATE, BURST, STALL_MS);
+    CHECK_EQ(room, BURST + 1000);
+    CHECK_EQ(tp__bucket_room(RATE, BURST, 0), BURST);
+    tp__bucket bucket = tp__bucket_full(BURST, 1000);
+    CHECK(tp__bucket_take(&bucket, 1050, RATE, room, 1000 + STALL_MS));
+    CHECK(!tp__bucket_take(&bucket, 1, RATE, room, 1000 + STALL_MS));
+    CHECK(tp__bucket_take(&bucket, 20, RATE, room, 1100 + STALL_MS));
+    CHECK(!tp__bucket_take(&bucket, 1, RATE, room, 1100 + STALL_MS));
+    /* Only what the clock gives, however large the room is. */
+    CHECK(!tp__bucket_take(&bucket, 101, RATE, room, 1600 + STALL_MS));
+    /* And when the room is gone, no more than the burst, though there was more. */
+    CHECK(tp__bucket_take(&bucket, 0, RATE, room, 9000 + STALL_MS));
+    CHECK(!tp__bucket_take(&bucket, BURST + 1, RATE, BURST, 9000 + STALL_MS));
+    CHECK(tp__bucket_take(&bucket, BURST, RATE, BURST, 9000 + STALL_MS));
+    CHECK(!tp__bucket_take(&bucket, 1, RATE, BURST, 9000 + STALL_MS));
+}
+
+static void room_has_a_bound(void) {
+    CHECK_EQ(tp__bucket_room(UINT32_MAX, 1, 1), 1 + UINT32_MAX / 1000);
+    CHECK_EQ(tp__bucket_room(UINT32_MAX, 1, 1000), UINT32_MAX);
+    CHECK_EQ(tp__bucket_room(UINT32_MAX, UINT32_MAX, 1000), UINT32_MAX);
+    CHECK_EQ(tp__bucket_room(1, 1, UINT64_MAX), UINT32_MAX);
+    CHECK_EQ(tp__bucket_room(1, 1, 60000), 61);
+}
+
 static void what_is_refused_costs_nothing(void) {
     tp__bucket bucket = tp__bucket_full(100, 0);
     CHECK(!tp__bucket_take(&bucket, 101, 1, 100, 0));
@@ -121,6 +149,7 @@ static void random_histories_fit_the_model(void) {
     }
 }
 
-CHECK_MAIN(CASE(it_is_small), CASE(a_burst_then_the_rate), CASE(what_is_refused_costs_nothing),
+CHECK_MAIN(CASE(it_is_small), CASE(a_burst_then_the_rate), CASE(a_stall_makes_room),
+    CASE(room_has_a_bound), CASE(what_is_refused_costs_nothing),
     CASE(nothing_drifts), CASE(time_that_goes_back_changes_nothing), CASE(extremes_do_not_overflow),
     CASE(random_histories_fit_the_model))

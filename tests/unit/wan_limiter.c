@@ -22,7 +22,7 @@ static tp_address address(const char *text) {
 
 static tp__admission admit(tp__limiter *limiter, const char *text, uint64_t now_ms) {
     const tp_address from = address(text);
-    return tp__limiter_admit(limiter, &from, now_ms);
+    return tp__limiter_admit(limiter, &from, now_ms, 0);
 }
 
 static void leave(tp__limiter *limiter, const char *text) {
@@ -49,6 +49,23 @@ static void connections_per_second(void) {
     leave(limiter, "10.0.0.1");
     CHECK_EQ(admit(limiter, "10.0.0.1", 1050), TP__TOO_FAST);
     CHECK_EQ(connections(limiter, "10.0.0.1"), 3);
+    tp__limiter_destroy(limiter);
+}
+
+/* Who waited while nobody was accepted comes at once: new ones, and those seen before. */
+static void after_a_stall_those_who_waited(void) {
+    tp__limiter *limiter = make(20, 3, 0, 16);
+    const tp_address known = address("10.0.0.1"), other = address("10.0.0.2");
+    CHECK_EQ(tp__limiter_admit(limiter, &known, 1000, 0), TP__ADMITTED);
+    for (unsigned i = 0; i < 3 + 20; i++) { /* the first has been there once */
+        tp__admission expected = i < 22 ? TP__ADMITTED : TP__TOO_FAST;
+        CHECK_EQ(tp__limiter_admit(limiter, &known, 2000, 1000), expected);
+        CHECK_EQ(tp__limiter_admit(limiter, &other, 2000, 1000), TP__ADMITTED);
+    }
+    CHECK_EQ(tp__limiter_admit(limiter, &known, 2000, 1000), TP__TOO_FAST);
+    CHECK_EQ(tp__limiter_admit(limiter, &other, 2000, 1000), TP__TOO_FAST);
+    CHECK_EQ(tp__limiter_admit(limiter, &known, 2050, 0), TP__ADMITTED);
+    CHECK_EQ(tp__limiter_admit(limiter, &known, 2050, 0), TP__TOO_FAST);
     tp__limiter_destroy(limiter);
 }
 
@@ -189,7 +206,7 @@ static void random_histories_fit_the_model(void) {
         from.ip[15] = (uint8_t)(random >> 8);
         if (random >> 20 & 1) {
             tp__admission expected = model_admit(places, which, step, now_ms);
-            CHECK_EQ(tp__limiter_admit(limiter, &from, now_ms), expected);
+            CHECK_EQ(tp__limiter_admit(limiter, &from, now_ms, 0), expected);
             seen[expected]++;
         } else {
             tp__limiter_leave(limiter, &from);
@@ -222,7 +239,7 @@ static void come_and_go(void *argument) {
     crowd *it = argument;
     const tp_address from = address("10.0.0.1");
     for (unsigned i = 0; i < ROUNDS; i++) {
-        if (tp__limiter_admit(it->limiter, &from, i) == TP__ADMITTED) {
+        if (tp__limiter_admit(it->limiter, &from, i, 0) == TP__ADMITTED) {
             CHECK_LT(atomic_fetch_add(&it->inside, 1), LIMIT);
             atomic_fetch_add(&it->admitted, 1);
             if (i % 64 == 0) {
@@ -263,7 +280,7 @@ static void memory_is_taken_at_create_alone(void) {
     uint64_t allocations = tp__memory_allocations();
     for (unsigned i = 0; i < 1000; i++) {
         const tp_address from = {.ip = {0xfd, [6] = (uint8_t)(i >> 8), [7] = (uint8_t)i}};
-        (void)tp__limiter_admit(limiter, &from, i);
+        (void)tp__limiter_admit(limiter, &from, i, 0);
         if (i % 2) {
             tp__limiter_leave(limiter, &from);
         }
@@ -283,7 +300,8 @@ static void options_out_of_range(void) {
     CHECK(limiter == NULL);
 }
 
-CHECK_MAIN(CASE(connections_per_second), CASE(connections_at_once), CASE(what_one_address_is),
+CHECK_MAIN(CASE(connections_per_second), CASE(after_a_stall_those_who_waited),
+    CASE(connections_at_once), CASE(what_one_address_is),
     CASE(without_limits_nothing_is_kept), CASE(the_one_seen_longest_ago_is_forgotten),
     CASE(random_histories_fit_the_model), CASE(threads_share_it),
     CASE(memory_is_taken_at_create_alone), CASE(options_out_of_range))

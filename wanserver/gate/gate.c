@@ -14,6 +14,7 @@
 
 #include "core/deadline.h"
 #include "core/memory.h"
+#include "lanclient/link_clock.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
@@ -191,9 +192,10 @@ tp_lanclient *tp__gate_client(tp__gate *gate) {
 static void tick(void *context) {
     tp__gate *gate = context;
     uint64_t now = tp_clock_ms();
+    uint64_t link_now = tp__lanclient_now_ms(gate->client);
     tp_mutex_lock(&gate->mutex);
     gate->armed = false;
-    bool more = tp__gate_look_after_kept(gate, now);
+    bool more = tp__gate_look_after_kept(gate, link_now);
     more |= tp__gate_look_after_room(gate);
     more |= tp__gate_tell_room(gate, now);
     more |= tp__gate_pump_all(gate);

@@ -82,7 +82,7 @@ typedef struct tp__gate_player {
     uint16_t flags;    /* of his next JOIN: TP_GATE_RETURN, TP_GATE_MOVED */
     uint32_t told;     /* the place in the waiting room he was told last */
     uint64_t number;   /* WAITING: rises along the queue */
-    uint64_t since_ms; /* KEPT */
+    uint64_t since_ms; /* KEPT; on the link's clock (lanclient/link_clock.h) */
     struct tp__gate_visit *visit;
     struct tp__gate_service *service;
     struct tp__gate_player *earlier; /* in the waiting room, or among the service's kept ones */
@@ -270,7 +270,7 @@ void tp__gate_seek(tp__gate *gate, tp__gate_player *player);
 /* He is not kept any longer. */
 void tp__gate_unkeep(tp__gate *gate, tp__gate_player *player);
 /* Peers for the kept ones, an end for those who were kept too long. True: some are still kept. */
-bool tp__gate_look_after_kept(tp__gate *gate, uint64_t now_ms);
+bool tp__gate_look_after_kept(tp__gate *gate, uint64_t link_now_ms);
 /* Its players go to other peers, or are kept. */
 void tp__gate_abandon(tp__gate *gate, tp__gate_peer *peer);
 

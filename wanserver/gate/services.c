@@ -9,7 +9,7 @@
 
 #include "core/memory.h"
 #include "core/refusal.h"
-#include "os/clock.h"
+#include "lanclient/link_clock.h"
 #include "proto/bus.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
@@ -120,7 +120,7 @@ static void keep(tp__gate *gate, tp__gate_player *player) {
         return;
     }
     tp__gate_set_state(player, TP__GATE_KEPT);
-    player->since_ms = tp_clock_ms();
+    player->since_ms = tp__lanclient_now_ms(gate->client);
     tp__gate_list_append(&player->service->kept, player);
     gate->kept++;
     tp__gate_arm(gate);
@@ -160,19 +160,19 @@ static void bind_kept(tp__gate *gate, tp__gate_service *service) {
 }
 
 /* Somebody may be kept since after the tick read the clock: it did that before it had the mutex. */
-static void close_overdue(tp__gate *gate, tp__gate_service *service, uint64_t now_ms) {
+static void close_overdue(tp__gate *gate, tp__gate_service *service, uint64_t link_now_ms) {
     tp__gate_player *player = service->kept.first;
-    while (player && now_ms >= player->since_ms + gate->options.keep_ms) {
+    while (player && link_now_ms >= player->since_ms + gate->options.keep_ms) {
         tp__gate_unkeep(gate, player);
         close_lost(gate, player);
         player = service->kept.first;
     }
 }
 
-bool tp__gate_look_after_kept(tp__gate *gate, uint64_t now_ms) {
+bool tp__gate_look_after_kept(tp__gate *gate, uint64_t link_now_ms) {
     for (unsigned i = 0; i < gate->service_count && gate->kept > 0; i++) {
         bind_kept(gate, &gate->services[i]);
-        close_overdue(gate, &gate->services[i], now_ms);
+        close_overdue(gate, &gate->services[i], link_now_ms);
     }
     return gate->kept > 0;
 }

@@ -17,8 +17,9 @@
  * HANDLERS run on the server's worker threads, never from inside a call of yours, and never with a
  * lock held: every function here may be called from every handler. For one session on_join, each
  * on_recv and on_leave come one after another; on_send may overlap them. Between sessions nothing
- * is ordered. A handler that blocks holds up its worker and every session that worker serves; with
- * iocp, on_connection_request and on_join hold up everybody who is to be accepted, too.
+ * is ordered. A handler that blocks holds up its worker and every session that worker serves,
+ * though none of them is ended for it; with iocp, on_connection_request and on_join hold up
+ * everybody who is to be accepted, too.
  */
 #ifndef TWINPORT_SERVER_H
 #define TWINPORT_SERVER_H
@@ -79,9 +80,18 @@ typedef struct tp_handlers {
 
 /* ---- options ------------------------------------------------------------------------------ */
 
-/* What happens when a session's send queue is at its limit. An empty queue takes any packet, also
- * one that is larger than queue_bytes: what is queued is at most the limits, or one packet; and of
- * several threads that send at the same moment each may have one packet more let in. */
+/*
+ * What happens when a session's send queue is at its limit. An empty queue takes any packet, also
+ * one that is larger than queue_bytes: what is queued is at most the limits, or one packet; and
+ * of several threads that send at the same moment each may have one packet more let in.
+ *
+ * TP_QUEUE_DISCONNECT ends a session for its peer's slowness alone. Where nothing of the queue
+ * could be sent because the worker that serves the session did not come to it (a handler of another
+ * session held it up, the process was stopped), or stood still just before, the queue grows up to
+ * TP_QUEUE_STALL_FACTOR times both limits; what does not fit there is refused, and the session goes
+ * on. A send that the peer has not taken for 2 s in which the worker served ends it all the same.
+ */
+#define TP_QUEUE_STALL_FACTOR 4u
 typedef enum tp_queue_policy {
     TP_QUEUE_DISCONNECT = 0, /* the session ends, reason TP_END_OVERLOAD; the send returns false */
     TP_QUEUE_DROP = 1,       /* the new packet is dropped and counted; the send returns true */
@@ -119,6 +129,9 @@ typedef struct tp_server_options {
     tp_queue_policy queue_policy;
     size_t reserve_bytes; /* memory for packets made ready by create, 0..1,073,741,824 */
 
+    /* The first four count the time in which the worker that serves the session could: not while a
+     * handler holds it up, or the process stands still, nor while it catches up on that (iocp: not
+     * while that holds for all workers). */
     unsigned idle_timeout_ms;    /* silence that ends a session, 0: never; else 100..86,400,000 */
     unsigned ping_interval_ms;   /* silence after which the server sends PING, 0: never; else from
                                     50 and less than idle_timeout_ms, if that is not 0 */

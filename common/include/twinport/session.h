@@ -63,7 +63,7 @@ typedef struct tp_session_info {
     tp_session_id session;
     tp_address peer;
     uint64_t age_ms;    /* since it joined */
-    uint64_t silent_ms; /* since the peer last said something */
+    uint64_t silent_ms; /* since the peer last said something, without what nobody listened in */
     uint64_t received_messages;
     uint64_t received_bytes; /* from the network, headers included */
     uint64_t sent_messages;  /* handed to the system in whole */

@@ -284,7 +284,8 @@ tp_err tp_lanclient_send_all(
 
 /* Asks a peer (TP_HUB: the hub, which knows the request "stats"). `on_reply` is called exactly once
  * if this returns TP_OK, and not otherwise; it may be called before this returns. `timeout_ms`
- * 1..86,400,000, 0: the option's; its resolution is about 20 ms. */
+ * 1..86,400,000, 0: the option's; its resolution is about 20 ms. Time in which a handler or a
+ * stopped process kept the client from listening to the hub does not count. */
 tp_err tp_lanclient_request(tp_lanclient *client, tp_peer_id peer, tp_packet *packet,
     unsigned timeout_ms, tp_on_reply *on_reply, void *context, tp_ticket *ticket);
 

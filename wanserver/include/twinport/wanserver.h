@@ -70,7 +70,8 @@ typedef struct tp_wanserver_options {
                                   that none is remembered for ever; what the login service's clock
                                   is ahead counts as well */
 
-    unsigned handshake_timeout_ms; /* from accept to READY, absolute, 100..600,000 */
+    unsigned handshake_timeout_ms; /* from accept to READY, absolute but for the time in which its
+                                      worker could not serve it (twinport/server.h), 100..600,000 */
     unsigned max_pending; /* connections before READY, 16..65,536; at the limit the oldest that has
                              not said HELLO makes room. 5/4 of them and max_sessions are at most
                              TP_MAX_SESSIONS together */
@@ -79,7 +80,8 @@ typedef struct tp_wanserver_options {
                                    less max_pending that comes first, and is silent */
     unsigned busy_seconds;      /* what `busy` tells them to wait, 0..65,535 */
 
-    /* Per address (IPv6: per /64). 0: no limit. */
+    /* Per address (IPv6: per /64). 0: no limit. After a stall, what was earned in it comes to the
+     * burst for a while, here and below: who waited meanwhile comes at once. */
     unsigned accept_rate;             /* connections per second, 0..1,000,000 */
     unsigned accept_burst;            /* ... and at once, 1..1,000,000 */
     unsigned connections_per_address; /* at once, 0..1,048,576 */
