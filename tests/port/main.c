@@ -11,7 +11,7 @@
 #include "cases.h"
 
 static const port_theme *const themes[] = {&port_seats, &port_posts, &port_bytes, &port_flow,
-    &port_ends, &port_cancel, &port_accept, &port_churn};
+    &port_ends, &port_cancel, &port_accept, &port_blocked, &port_churn};
 
 static struct {
     const char *backend;
