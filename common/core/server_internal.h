@@ -44,13 +44,14 @@ typedef enum tp__worker_up {
     TP__WORKER_FAILED /* no memory for the thread's record: the thread has ended */
 } tp__worker_up;
 
-/* A thread of the server at its seat. All of it belongs to that thread but `counters` and the two times,
- * which others read, and `up`, which is under the server's mutex. */
+/* A thread of the server at its seat. All of it belongs to that thread but `counters` and the two
+ * times, which others read, and `up`, which is under the server's mutex. */
 typedef struct tp__worker {
     tp_server *server;
     tp_worker *seat;
     unsigned index;
     tp__worker_up up;
+    bool runs_tasks;                /* is inside tp__tasks_run() */
     _Atomic uint64_t now_ms;        /* read once per batch */
     _Atomic uint64_t free_since_ms; /* when it came back from being held up, 0: it never was */
     tp__session *flush_first;       /* sessions to flush when the batch in hand is done */
@@ -63,8 +64,8 @@ static inline uint64_t tp__worker_now_ms(const tp__worker *worker) {
     return atomic_load_explicit(&worker->now_ms, memory_order_relaxed);
 }
 
-/* Between two rounds of a worker that is not held up there is less: it wakes for the sweep, its own or
- * another's (sweep.c). */
+/* Between two rounds of a worker that is not held up there is less: it wakes for the sweep, its own
+ * or another's (sweep.c). */
 #define TP__HELD_UP_MS 500u
 
 static inline bool tp__worker_held_up(const tp__worker *worker, uint64_t now_ms) {
