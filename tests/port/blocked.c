@@ -80,7 +80,7 @@ static void hold_then_keep(stage_link *link, const tp_completion *completion) {
     keep(link, completion);
 }
 
-static void begin(void) {
+static void begin_without_accepting(void) {
     door_shut();
     stage_open_workers(&server_stage, WORKERS);
     stage_open_workers(&client_stage, 1);
@@ -88,8 +88,12 @@ static void begin(void) {
     REQUIRE(stage_listener_open_at(&listener, &server_stage, &where, 512, false) == TP_OK);
     keep = listener.link.on_accepted;
     listener.link.on_accepted = hold_then_keep;
-    REQUIRE(stage_accept(&listener.link) == TP_OK);
     client_count = 0;
+}
+
+static void begin(void) {
+    begin_without_accepting();
+    REQUIRE(stage_accept(&listener.link) == TP_OK);
 }
 
 static void connect_one(void) {
@@ -287,6 +291,67 @@ static void a_listener_closes_when_the_last_callee_has_returned(void) {
     }
 }
 
+/* ---- no descriptors left --------------------------------------------------------------------- */
+
+#define HOARD 600 /* more than the limit that the test is run with */
+#define FREED 30u
+
+static void hold_failure_then_keep(stage_link *link, const tp_completion *completion) {
+    if (completion->handle == TP_NO_HANDLE && !completion->last) {
+        hold_if_asked();
+    }
+    keep(link, completion);
+}
+
+/* Returns when no wait of a worker has ended for some looks: they sleep. */
+static void let_them_fall_asleep(void) {
+    stage_patience patience = stage_patience_begin();
+    uint64_t wakes = atomic_load(&server_stage.wakes);
+    for (unsigned looks = 0; looks < 30; looks++) {
+        (void)stage_wait(&patience);
+        if (atomic_load(&server_stage.wakes) != wakes) {
+            wakes = atomic_load(&server_stage.wakes);
+            looks = 0;
+        }
+    }
+}
+
+/* Whoever is told that there are no descriptors may block in that: another worker goes on when
+ * there are. */
+static void a_pause_ends_without_the_worker_that_began_it(void) {
+    static stage_link hoarders[HOARD];
+    unsigned count = 0;
+    begin_without_accepting();
+    listener.link.on_accepted = hold_failure_then_keep;
+    atomic_store(&door.to_come, 1);
+    for (tp_err error = TP_OK; error == TP_OK && count < HOARD; count += error == TP_OK) {
+        stage_link_init(&hoarders[count], &client_stage, "hoarder");
+        error = stage_connect(&hoarders[count], &listener.address);
+    }
+    bool limited = count < HOARD;
+    let_them_fall_asleep();
+    REQUIRE(stage_accept(&listener.link) == TP_OK);
+    if (limited) {
+        STAGE_UNTIL(atomic_load(&door.inside) == 1);
+        unsigned accepted = atomic_load(&listener.count);
+        for (unsigned i = 0; i < FREED; i++) {
+            STAGE_UNTIL(atomic_load(&hoarders[i].connect_result) == TP_OK);
+            stage_shut_and_wait(&hoarders[i], true);
+        }
+        STAGE_UNTIL(atomic_load(&listener.count) >= accepted + FREED);
+        CHECK_EQ(atomic_load(&door.inside), 1);
+    }
+    atomic_store(&door.to_come, 0);
+    door_open();
+    for (unsigned i = limited ? FREED : 0; i < count; i++) {
+        stage_shut_and_wait(&hoarders[i], true);
+    }
+    end();
+    if (!limited) {
+        SKIP("descriptors are not limited here: run it under `ulimit -n 200` (Win32 has no limit)");
+    }
+}
+
 /* ---- and costs little -------------------------------------------------------------------------
  * */
 
@@ -323,4 +388,5 @@ PORT_THEME(blocked, PORT_CASE(accepts_that_are_held_up_keep_no_others, ONCE),
     PORT_CASE(whichever_worker_is_held_up_the_others_accept, ONCE),
     PORT_CASE(a_worker_that_is_held_up_just_then_keeps_nobody, ONCE),
     PORT_CASE(a_listener_closes_when_the_last_callee_has_returned, ONCE),
+    PORT_CASE(a_pause_ends_without_the_worker_that_began_it, ONCE),
     PORT_CASE(a_newcomer_wakes_few, ONCE))

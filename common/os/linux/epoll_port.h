@@ -290,7 +290,12 @@ void tp__epoll_withdraw(epoll_port *port, epoll_listener *listener);
 void tp__epoll_call_for_newcomers(epoll_worker *worker);
 /* What one who has taken something leaves behind: with shared.mutex held; and, when it is given
  * back, and before a callee is run that may block, the call for it. */
-typedef enum epoll_leftover { LEFT_NOTHING, LEFT_NEWCOMERS, LEFT_TASKS } epoll_leftover;
+typedef enum epoll_leftover {
+    LEFT_NOTHING,
+    LEFT_PAUSE, /* a listener rests */
+    LEFT_NEWCOMERS,
+    LEFT_TASKS
+} epoll_leftover;
 epoll_leftover tp__epoll_leftover(const epoll_port *port);
 void tp__epoll_call_next(epoll_port *port, epoll_leftover left);
 /* Takes what is shared, a turn's worth. Returns how many `done` ran. The worker's thread. */

@@ -100,7 +100,7 @@ void tp__epoll_call_for_newcomers(epoll_worker *finder) {
 
 /* For newcomers a watcher does, if nobody for whom they are sleeps: a burst wakes nobody in vain.
  * */
-static void call_for_rest(epoll_port *port) {
+static void call_for_newcomers_left(epoll_port *port) {
     epoll_worker *next = least_loaded_asleep(port);
     if (next == NULL) {
         return;
@@ -115,7 +115,9 @@ void tp__epoll_call_next(epoll_port *port, epoll_leftover left) {
     if (left == LEFT_TASKS) {
         tp__epoll_call_one(port);
     } else if (left == LEFT_NEWCOMERS) {
-        call_for_rest(port);
+        call_for_newcomers_left(port);
+    } else if (left == LEFT_PAUSE && !has_watcher(port)) {
+        tp__epoll_call_one(port);
     }
 }
 
@@ -124,7 +126,10 @@ epoll_leftover tp__epoll_leftover(const epoll_port *port) {
     if (shared->tasks.first != NULL) {
         return LEFT_TASKS;
     }
-    return shared->newcomers.first != NULL ? LEFT_NEWCOMERS : LEFT_NOTHING;
+    if (shared->newcomers.first != NULL) {
+        return LEFT_NEWCOMERS;
+    }
+    return atomic_load(&shared->rest_due) != 0 ? LEFT_PAUSE : LEFT_NOTHING;
 }
 
 /* ---- putting ------------------------------------------------------------------------------ */
