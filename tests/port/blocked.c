@@ -11,7 +11,7 @@
 
 #define WORKERS   4u
 #define NEWCOMERS 8u
-#define PAIRS     16u
+#define PAIRS     64u /* at most */
 #define ROUNDS    20u
 #define POSTS     6u
 
@@ -151,7 +151,7 @@ static void accepts_that_are_held_up_keep_no_others(void) {
         }
         newcomers_get_in(); /* those who are held up are not counted yet */
         posts_run();
-        CHECK_EQ(atomic_load(&door.inside), held);
+        STAGE_UNTIL(atomic_load(&door.inside) == held);
         door_open();
         take_all();
         end();
@@ -181,7 +181,7 @@ static void posts_that_are_held_up_keep_no_others(void) {
             STAGE_UNTIL(!stage_op_in_progress(&inner[i]));
         }
         newcomers_get_in();
-        CHECK_EQ(atomic_load(&door.inside), held);
+        STAGE_UNTIL(atomic_load(&door.inside) == held);
         door_open();
         for (unsigned i = 0; i < held; i++) {
             STAGE_UNTIL(!stage_op_in_progress(&outer[i]));
@@ -203,14 +203,29 @@ static void hold_at_bytes(stage_link *link, const tp_completion *completion) {
     hold();
 }
 
+static unsigned pair_count;
+
+static bool serves_a_pair(unsigned worker) {
+    for (unsigned i = 0; i < pair_count; i++) {
+        if (tp_port_serves(tp_port_worker(server_stage.port, worker), &pairs[i].server.socket)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Some, and so many that each worker serves one, however late it has begun to work. */
 static void pairs_open(void) {
-    for (unsigned i = 0; i < PAIRS; i++) {
+    unsigned served = 0;
+    for (pair_count = 0; pair_count < PAIRS && (pair_count < WORKERS || served < WORKERS);) {
+        unsigned i = pair_count++;
         stage_link_init(&pairs[i].client, &client_stage, "talker");
         stage_link_init(&pairs[i].server, &server_stage, "listens to the talker");
         pairs[i].server.on_bytes = hold_at_bytes;
         pairs[i].used = false;
         stage_pair(&listener, &pairs[i].client, &pairs[i].server);
         stage_run(&pairs[i].server, stage_act_receive, NULL);
+        served += served < WORKERS && serves_a_pair(served) ? 1 : 0;
     }
 }
 
@@ -222,7 +237,7 @@ static void say_a_byte(tp_worker *worker, stage_link *link, void *argument) {
 static void talk_to(unsigned worker) {
     bool binds = tp_port_binds(server_stage.port);
     const tp_worker *wanted = tp_port_worker(server_stage.port, worker);
-    for (unsigned i = 0; i < PAIRS; i++) {
+    for (unsigned i = 0; i < pair_count; i++) {
         if (!pairs[i].used && (!binds || tp_port_serves(wanted, &pairs[i].server.socket))) {
             pairs[i].used = true;
             stage_run(&pairs[i].client, say_a_byte, &pairs[i].buffer);
@@ -248,7 +263,7 @@ static void hold_up_by_bytes(unsigned first, unsigned count, bool at_once) {
     newcomers_get_in();
     posts_run();
     door_open();
-    for (unsigned i = 0; i < PAIRS; i++) {
+    for (unsigned i = 0; i < pair_count; i++) {
         stage_unpair(&pairs[i].client, &pairs[i].server);
     }
     take_all();

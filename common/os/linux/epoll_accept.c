@@ -49,7 +49,7 @@ static bool is_resting(const epoll_listener *listener) {
     return listener->rests_until != 0;
 }
 
-static void note_rest_due(epoll_shared *shared) {
+void tp__epoll_note_rest_due(epoll_shared *shared) {
     uint64_t first = 0;
     for (const epoll_listener *it = shared->listeners; it != NULL; it = it->next) {
         if (is_resting(it) && (first == 0 || it->rests_until < first)) {
@@ -61,7 +61,7 @@ static void note_rest_due(epoll_shared *shared) {
 
 static void rest(epoll_listener *listener) {
     listener->rests_until = tp_clock_ms() + REST_MS;
-    note_rest_due(&port_of(listener)->shared);
+    tp__epoll_note_rest_due(&port_of(listener)->shared);
 }
 
 static void offer_if_it_may(epoll_port *port, epoll_listener *listener) {
@@ -79,7 +79,7 @@ void tp__epoll_end_rests(epoll_port *port, uint64_t now) {
             offer_if_it_may(port, it);
         }
     }
-    note_rest_due(shared);
+    tp__epoll_note_rest_due(shared);
     tp_mutex_unlock(&shared->mutex);
 }
 

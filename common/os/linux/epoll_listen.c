@@ -135,6 +135,7 @@ void tp__epoll_unlisten(epoll_listener *listener, epoll_op *close_op) {
     tp_mutex_lock(&shared->mutex);
     listener->close = close_op;
     take_off_list(shared, listener);
+    tp__epoll_note_rest_due(shared); /* it may have rested */
     if (listener->ahead.there && listener->ahead.handle >= 0) {
         tp__handle_close(listener->ahead.handle, true); /* as who waits in the backlog */
     }

@@ -338,6 +338,8 @@ size_t tp__epoll_accept_one(epoll_worker *worker, epoll_listener *listener);
 size_t tp__epoll_accept_end(epoll_worker *worker, epoll_op *op);
 /* An event told of a listener. Any worker. */
 void tp__epoll_listeners_readable(epoll_worker *worker);
+/* Says when the first resting listener goes on. With shared.mutex held. */
+void tp__epoll_note_rest_due(epoll_shared *shared);
 /* Offers the listeners that have rested until `now`. */
 void tp__epoll_end_rests(epoll_port *port, uint64_t now);
 
