@@ -1,10 +1,11 @@
 /*
- * The limits per address. Any thread, under the limiter's mutex; the accept path calls it one connection
- * at a time, the ends of connections on whatever worker they happen.
+ * The limits per address. Any thread, under the limiter's mutex: connections come and end on
+ * whatever worker it happens.
  *
- * An entry, once taken, belongs to an address until it is taken for another one: so there is no list of
- * free ones. Entries are numbered from 1; 0 ends a chain, and entry 0 is the ring of those without connections,
- * from the one seen longest ago (its `newer`) to the one seen last (its `older`):
+ * An entry, once taken, belongs to an address until it is taken for another one: so there is no
+ * list of free ones. Entries are numbered from 1; 0 ends a chain, and entry 0 is the ring of those
+ * without connections, from the one seen longest ago (its `newer`) to the one seen last (its
+ * `older`):
  *
  *     an entry is in the ring  <=>  its connections == 0
  */
@@ -42,7 +43,8 @@ struct tp__limiter {
     entry *entries;
 };
 
-/* ---- the ring --------------------------------------------------------------------------------- */
+/* ---- the ring ---------------------------------------------------------------------------------
+ * */
 
 static void leave_ring(entry *entries, uint32_t at) {
     entries[entries[at].older].newer = entries[at].newer;
@@ -56,7 +58,8 @@ static void enter_ring(entry *entries, uint32_t at) {
     entries[0].older = at;
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ * */
 
 static origin origin_of(const tp_address *address) {
     origin from = {.ipv4 = tp_address_is_ipv4(address)};
@@ -123,7 +126,8 @@ static uint32_t add(tp__limiter *limiter, const origin *from, uint32_t burst, ui
     return at;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------ */
+/* ---- calls ------------------------------------------------------------------------------------
+ * */
 
 static bool is_limited(const tp__limiter *limiter) {
     return limiter->options.rate > 0 || limiter->options.connections > 0;
@@ -209,7 +213,8 @@ unsigned tp__limiter_addresses(tp__limiter *limiter) {
     return addresses;
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------
+ * */
 
 tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limiter) {
     *limiter = NULL;

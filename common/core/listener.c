@@ -2,7 +2,10 @@
  * The listener: from the port's accepts to sessions.
  *
  * Opened by start, closed by the sweep when a stop begins, but not before start has finished with
- * it (`open`). Accepts are delivered on workers, one at a time.
+ * it (`open`). Accepts are delivered on workers, several at once: a worker that is held up in a
+ * handler here keeps nobody else waiting. Nothing here belongs to one of them: the counters are
+ * rows of the workers', a slot is taken by one, and access list and layer answer any number of
+ * threads.
  *
  * A connection that is turned away here is reset: nothing has been said to it that could be lost,
  * and the side that ends a connection first keeps it in TIME_WAIT: a flood would fill the table.

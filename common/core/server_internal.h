@@ -54,6 +54,7 @@ typedef struct tp__worker {
     tp_worker *seat;
     unsigned index;
     tp__worker_up up;
+    bool runs_tasks;          /* is inside tp__tasks_run() */
     _Atomic uint64_t now_ms;  /* read once per batch */
     tp__service_time time;    /* in which it has served (served.c) */
     uint64_t served_ms;       /* that of the sessions that it serves, as of now_ms */

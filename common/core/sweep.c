@@ -6,25 +6,28 @@
  * content's is called under it: delayed tasks run beside it.
  *
  * WHO WAKES. The keeper, the worker that did it last, wakes when something is due. Every other one
- * wakes STAND_IN_MS later at the latest, and finds most times that it has been done; if the keeper
- * is held up in a handler, that worker does it and is the keeper from then on. So as long as one
- * worker is free, nothing is late by more than that, and once it is the keeper, not even so much.
+ * wakes STAND_IN_MS later at the latest, or TASK_STAND_IN_MS where a delayed task is due, and finds
+ * most times that it has been done; if the keeper is held up in a handler, that worker does it and
+ * is the keeper from then on. So as long as one worker is free, nothing is late by more than that,
+ * and once it is the keeper, not even so much.
  */
 #include "core/server_internal.h"
 #include "os/clock.h"
 #include "proto/frame.h"
 
-#define TICK_MS      100u /* between sweeps of a running server */
-#define STOP_TICK_MS 10u  /* ... of a stopping one */
-#define STAND_IN_MS  200u /* what a keeper may be late before another worker stands in */
+#define TICK_MS          100u /* between sweeps of a running server */
+#define STOP_TICK_MS     10u  /* ... of a stopping one */
+#define STAND_IN_MS      200u /* what a keeper may be late before another worker stands in */
+#define TASK_STAND_IN_MS 50u /* ... with a task: those are promised to go to others within 100 ms */
 #define SLICE_MIN                                                                                  \
     4096u /* slots looked at in one sweep, or a tenth of all: each is seen once a second */
 
 /* ---- one session ----------------------------------------------------------------------------- */
 
 /*
- * Nobody is ended for silence that has not been sent PING and been given its time to answer, nor for what its
- * own worker did not listen to. With a sweep in time that is when the idle time-out says.
+ * Nobody is ended for silence that has not been sent PING and been given its time to answer, nor
+ * for what its own worker did not listen to. With a sweep in time that is when the idle time-out
+ * says.
  */
 static void tend_idle(tp__session *session, uint64_t served_ms) {
     const tp_server_options *options = &session->server->options;
@@ -43,8 +46,8 @@ static void tend_idle(tp__session *session, uint64_t served_ms) {
     }
 }
 
-/* An outgoing connection that is not established, or one that is pending under a layer; finish_by_ms says
- * that its socket is attached. */
+/* An outgoing connection that is not established, or one that is pending under a layer;
+ * finish_by_ms says that its socket is attached. */
 static bool coming_about(const tp__session *session, uint64_t life) {
     return (life & (TP__LIFE_OPENING | TP__LIFE_FINISHING)) == TP__LIFE_OPENING &&
            (session->outgoing || session->server->layer.begin);
@@ -167,10 +170,11 @@ int tp__sweep_wait_ms(const tp__worker *worker, uint64_t now) {
     tp_server *server = worker->server;
     uint64_t due = atomic_load_explicit(&server->sweep_due_ms, memory_order_relaxed);
     uint64_t task = tasks_due_ms(server);
-    uint64_t next = task < due ? task : due;
     if (worker->index != atomic_load(&server->keeper)) {
-        next += STAND_IN_MS;
+        due += STAND_IN_MS;
+        task = task < UINT64_MAX ? task + TASK_STAND_IN_MS : task;
     }
+    uint64_t next = task < due ? task : due;
     return next > now ? (int)(next - now) : 0;
 }
 
@@ -218,7 +222,9 @@ static void sweep(tp__worker *worker) {
 static void run_tasks(tp__worker *worker) {
     tp__tasks *tasks = &worker->server->tasks;
     if (!atomic_exchange(&tasks->running, true)) {
+        worker->runs_tasks = true;
         tp__tasks_run(tasks, tp__worker_now_ms(worker));
+        worker->runs_tasks = false;
         atomic_store(&worker->server->keeper, worker->index);
         atomic_store(&tasks->running, false);
     }

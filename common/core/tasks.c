@@ -1,5 +1,6 @@
 /*
- * Tasks of the content's. Posted from any thread; run on workers. The delayed ones are a binary
+ * Tasks of the content's. Posted from any thread; run on workers: those without delay on whichever
+ * is free, each by itself (os/port.h). The delayed ones are a binary
  * heap under a mutex that is never held while a task runs.
  */
 #include "core/tasks.h"
@@ -124,12 +125,11 @@ static tp_err post_delayed(
         publish_next_due(tasks);
     }
     tp_mutex_unlock(&tasks->mutex);
-    /* The keeper may be waiting for something later. If that is this thread, it computes its wait
-     * anew anyhow. Published before the keeper is read, as a new keeper is set before it reads what
-     * is published, all sequentially consistent: so nobody becomes the keeper without one of the
-     * two seeing the other. */
+    /* All may be waiting for something later; and a keeper that posts this in a handler may block
+     * there before it waits again. Published before they are woken, so whoever computes its wait
+     * after that sees it. Who runs the delayed tasks looks by itself when this one is over. */
     tp__worker *here = tp__worker_here(server);
-    if (earliest && (!here || here->index != atomic_load(&server->keeper))) {
+    if (earliest && !(here && here->runs_tasks)) {
         tp_port_wake(server->port);
     }
     return error;

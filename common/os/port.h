@@ -10,8 +10,14 @@
  * life. An OP is one operation in progress.
  *
  *   - `iocp`: one kernel port shared by all workers; any worker takes any completion.
- *   - `epoll`: each worker has its own queue inside the port, and a socket stays with one worker.
+ *   - `epoll`: each worker has its own queue inside the port, and a connection stays with one
+ *     worker.
  *   Callers assume neither: two completions of one socket may run on two workers at once.
+ *
+ * A callee that blocks holds up its worker, what that worker has in hand, and with `epoll` the
+ * connections that stay with it. It holds up no listener and no post that names no socket: what is
+ * to be accepted or posted while another worker is free goes there, and one callee at a time has
+ * it.
  *
  * THE PROMISE. An op that was started successfully comes back through its `done` exactly once
  * (receive and accept: any number of deliveries, of which exactly one, the final one, says `last`).
@@ -140,10 +146,11 @@ tp_err tp_port_wait(tp_worker *worker, int timeout_ms);
 size_t tp_port_dispatch(tp_worker *worker);
 
 /*
- * Runs `op->done` on a worker of the port: one that serves `socket`, or any if `socket` is NULL.
- * Any thread. Cannot fail for lack of memory. A socket may be named here and in tp_port_serves()
- * even if its close has completed, as long as its memory holds no other socket. From one thread to one socket, posts arrive in order. Fails with TP_ERR_OS only if the
- * system refuses (iocp: no non-paged pool), and then has not started.
+ * Runs `op->done` on a worker of the port: one that serves `socket`, or any that is free if
+ * `socket` is NULL. Any thread. Cannot fail for lack of memory. A socket may be named here and in
+ * tp_port_serves() even if its close has completed, as long as its memory holds no other socket.
+ * From one thread to one socket, posts arrive in order; those without a socket may overlap. Fails
+ * with TP_ERR_OS only if the system refuses (iocp: no non-paged pool), and then has not started.
  */
 tp_err tp_port_post(tp_port *port, tp_socket *socket, tp_op *op);
 
@@ -159,8 +166,8 @@ typedef struct tp_socket_options {
     unsigned keepalive_s;  /* seconds of silence before TCP probes; 0: none */
 } tp_socket_options;
 
-/* Does a socket of this port stay with one worker for life (epoll), so that all of its completions,
- * and the posts that name it even after its close, run on that worker's thread? */
+/* Does a connection of this port stay with one worker for life (epoll), so that all of its
+ * completions, and the posts that name it even after its close, run on that worker's thread? */
 bool tp_port_binds(const tp_port *port);
 
 /* May operations on `socket` be started on this worker's thread? Any thread, and after its close
@@ -176,9 +183,10 @@ tp_err tp_socket_listen(tp_port *port, tp_socket *socket, const tp_address *addr
     unsigned backlog, tp_address *bound);
 
 /*
- * Attaches an accepted connection. The port chooses the worker that serves it (epoll: the least
- * loaded). Any thread. On success the handle belongs to the socket; on error it is still the
- * caller's: tp_handle_close() it. TP_ERR_OS, TP_ERR_NO_BUFFERS.
+ * Attaches an accepted connection. The port chooses the worker that serves it (epoll: in a dispatch
+ * the worker whose it is, so that who accepts serves; else the least loaded, of those that are not
+ * known to be held up). Any thread. On success the handle belongs to the socket; on error it is
+ * still the caller's: tp_handle_close() it. TP_ERR_OS, TP_ERR_NO_BUFFERS.
  */
 tp_err tp_socket_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options);
@@ -195,11 +203,13 @@ tp_err tp_socket_connect(tp_port *port, tp_socket *socket, const tp_address *add
     const tp_socket_options *options, tp_op *op);
 
 /*
- * Starts accepting. Delivers connections until the socket is closed. A failure that passes (no
- * descriptors left, connection gone before it was taken) is delivered with `last` false and
- * handle TP_NO_HANDLE; the port pauses 50 to 200 ms by itself after TP_ERR_NO_DESCRIPTORS and
- * TP_ERR_NO_BUFFERS: it neither spins nor loses the listener. That only the reserve is left is
- * TP_ERR_NO_DESCRIPTORS too: who comes waits in the backlog. Any thread.
+ * Starts accepting. Delivers connections until the socket is closed, several at once on several
+ * workers, in no order; only the last delivery comes alone. Connections are spread over the
+ * workers, those first that serve the fewest. A failure that passes (no descriptors left,
+ * connection gone before it was taken) is delivered with `last` false and handle TP_NO_HANDLE; the
+ * port pauses 50 to 200 ms by itself after TP_ERR_NO_DESCRIPTORS and TP_ERR_NO_BUFFERS: it neither
+ * spins nor loses the listener. That only the reserve is left is TP_ERR_NO_DESCRIPTORS too: who
+ * comes waits in the backlog. Any thread.
  */
 tp_err tp_socket_accept(tp_socket *listener, tp_op *op);
 

@@ -37,6 +37,7 @@ extern const port_theme port_flow;   /* pause and resume, slow readers, fairness
 extern const port_theme port_ends;   /* how connections begin to fail and end */
 extern const port_theme port_cancel; /* close at every moment */
 extern const port_theme port_accept; /* bursts, and no descriptors left */
+extern const port_theme port_blocked; /* callees that hold up their workers */
 extern const port_theme port_churn;  /* connections by the thousand */
 
 #endif

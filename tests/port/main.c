@@ -10,8 +10,8 @@
 
 #include "cases.h"
 
-static const port_theme *const themes[] = {&port_seats, &port_posts, &port_bytes, &port_now, &port_flow,
-    &port_ends, &port_cancel, &port_accept, &port_churn};
+static const port_theme *const themes[] = {&port_seats, &port_posts, &port_bytes, &port_now,
+    &port_flow, &port_ends, &port_cancel, &port_accept, &port_blocked, &port_churn};
 
 static struct {
     const char *backend;

@@ -6,10 +6,12 @@
 #include "check.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 
 #include "os/clock.h"
 #include "os/compiler.h"
 #include "os/port.h"
+#include "os/thread.h"
 
 typedef struct end {
     tp_socket socket;
@@ -277,8 +279,8 @@ static void a_connect_that_fails_at_once_comes_back_later(void) {
     close_port();
 }
 
-/* Connects to a port that was free a moment ago, until the system has tried every local port it has to
- * give, that one included. */
+/* Connects to a port that was free a moment ago, until the system has tried every local port it has
+ * to give, that one included. */
 static void nobody_connects_to_himself(void) {
     open_port();
     tp_address free_port = listening;
@@ -322,9 +324,83 @@ static void an_end_that_was_seen_is_seen_again(void) {
     close_port();
 }
 
+/* ---- a herd ------------------------------------------------------------------------------- */
+
+enum { HERD = 8, ARRIVALS = 200 };
+
+static tp_port *herd_port;
+static atomic_bool herd_leaves;
+static atomic_uint arrived;
+
+static void count_arrival(tp_op *op, const tp_completion *completion) {
+    (void)op;
+    if (completion->handle != TP_NO_HANDLE) {
+        tp_handle_close(completion->handle, true);
+        atomic_fetch_add(&arrived, 1);
+    }
+}
+
+static void sit(void *seat) {
+    while (!atomic_load(&herd_leaves)) {
+        CHECK_EQ(tp_port_wait(seat, -1), TP_OK);
+        (void)tp_port_dispatch(seat);
+    }
+}
+
+static void note_closed(tp_op *op, const tp_completion *completion) {
+    (void)op, (void)completion;
+    atomic_store(&herd_leaves, true);
+    tp_port_wake(herd_port);
+}
+
+/* How often a thread of this process has gone to sleep. */
+static long sleeps(void) {
+    struct rusage usage;
+    REQUIRE(getrusage(RUSAGE_SELF, &usage) == 0);
+    return usage.ru_nvcsw;
+}
+
+/* A wake-up that finds the connection gone ends within the kernel: no wait returns, but a thread
+ * sleeps anew. */
+static void a_connection_wakes_no_herd(void) {
+    const tp_port_options options = {.size = sizeof options, .backend = "epoll", .workers = HERD};
+    tp_thread threads[HERD];
+    tp_socket herd_listener = {0};
+    tp_op accepting = {.done = count_arrival};
+    tp_op closing = {.done = note_closed};
+    end peer;
+    open_port(); /* the peers' */
+    REQUIRE(tp_port_create(&options, &herd_port) == TP_OK);
+    tp_address own = listening;
+    REQUIRE(tp_socket_listen(herd_port, &herd_listener, &loopback, 16, &listening) == TP_OK);
+    REQUIRE(tp_socket_accept(&herd_listener, &accepting) == TP_OK);
+    for (unsigned i = 0; i < HERD; i++) {
+        REQUIRE(tp_thread_start(&threads[i], "herd", sit, tp_port_worker(herd_port, i)) == TP_OK);
+    }
+    long before = sleeps();
+    for (unsigned i = 0; i < ARRIVALS; i++) {
+        end_init(&peer);
+        peer.connect.done = on_connect;
+        REQUIRE(tp_socket_connect(port, &peer.socket, &listening, NULL, &peer.connect) == TP_OK);
+        TURN_UNTIL(peer.connect_error >= 0 && atomic_load(&arrived) == i + 1);
+        close_and_wait(&peer, true);
+    }
+    long slept = sleeps() - before;
+    printf(
+        "    %d connections, %d workers: threads went to sleep %ld times\n", ARRIVALS, HERD, slept);
+    CHECK_LT(slept, (long)ARRIVALS * HERD / 2);
+    tp_socket_close(&herd_listener, &closing, false);
+    for (unsigned i = 0; i < HERD; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    tp_port_destroy(herd_port);
+    listening = own;
+    close_port();
+}
+
 CHECK_MAIN(CASE(an_event_behind_a_close_in_one_batch_is_harmless),
     CASE(a_connect_closed_in_the_batch_that_completes_it_is_cancelled),
     CASE(a_reset_that_the_send_met_is_one_for_the_receive_too),
     CASE(a_reset_that_the_receive_met_is_one_for_the_send_too),
     CASE(a_connect_that_fails_at_once_comes_back_later), CASE(an_end_that_was_seen_is_seen_again),
-    CASE(nobody_connects_to_himself))
+    CASE(nobody_connects_to_himself), CASE(a_connection_wakes_no_herd))

@@ -17,9 +17,10 @@
  * HANDLERS run on the server's worker threads, never from inside a call of yours, and never with a
  * lock held: every function here may be called from every handler. For one session on_join, each
  * on_recv and on_leave come one after another; on_send may overlap them. Between sessions nothing
- * is ordered. A handler that blocks holds up its worker and every session that worker serves,
- * though none of them is ended for it; with iocp, on_connection_request and on_join hold up
- * everybody who is to be accepted, too.
+ * is ordered: on_connection_request too may run on several workers at once. A handler that blocks
+ * holds up its worker and every session that worker serves (with iocp: those whose input that
+ * worker had just taken), though none of them is ended for it, and nobody else. Who connects, and
+ * tasks, go to another worker, within 100 ms, as long as one is free.
  */
 #ifndef TWINPORT_SERVER_H
 #define TWINPORT_SERVER_H
@@ -47,7 +48,7 @@ typedef struct tp_handlers {
 
     /* Right after accept, before any session exists, and after the access list has admitted the
      * address: false turns the connection away (it is closed, counted, and nothing else happens).
-     */
+     * Several may be asked about at once, each on a worker of its own. */
     bool (*on_connection_request)(tp_server *server, const tp_address *peer);
 
     /* A session exists. Nothing has been received yet: the server speaks first. */
@@ -297,11 +298,14 @@ void tp_server_get_stats(const tp_server *server, tp_server_stats *stats);
 size_t tp_server_read_ledger(const tp_server *server, tp_session_end *ends, size_t room);
 
 /*
- * Runs `task(context)` on a worker of this server, after `delay_ms` (0: as soon as it comes round;
- * at most 86,400,000; resolution about 10 ms, or 0.2 s at the moment when the worker that keeps the
- * time is held up in a handler). Those with a delay run one after another. On stop, tasks whose time
- * has not come are not run: they are dropped. TP_ERR_INVALID (no task, delay out of range),
- * TP_ERR_FULL (more than TP_SERVER_MAX_TASKS), TP_ERR_NO_MEMORY, TP_ERR_STATE (not running).
+ * Runs `task(context)` on a worker of this server, after `delay_ms` (0: as soon as one is free; at
+ * most 86,400,000; resolution about 10 ms, or 60 ms at the moment when the worker that keeps the
+ * time is held up in a handler). Those without a delay begin in the order in which they were posted
+ * and may overlap: one that blocks holds up none of the others while another worker is free. Those
+ * with a delay run one after another, so one that blocks holds up those that are due after it. On
+ * stop, tasks whose time has not come are not run: they are dropped. TP_ERR_INVALID (no task, delay
+ * out of range), TP_ERR_FULL (more than TP_SERVER_MAX_TASKS), TP_ERR_NO_MEMORY, TP_ERR_STATE (not
+ * running).
  */
 #define TP_SERVER_MAX_TASKS 65536
 tp_err tp_server_post(

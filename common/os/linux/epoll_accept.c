@@ -1,14 +1,21 @@
 /*
- * Listening and accepting.
+ * Accepting, by whatever worker is free.
  *
- * A listener stays with worker 0, and everything here runs on that worker's thread, but for listen
- * and for an accept that is started elsewhere and posted. A turn accepts a bounded number of
- * connections, so that a storm of them does not hold up those that are already there.
+ * A listener is registered with every worker's epoll, edge-triggered and exclusively: a connection
+ * wakes one worker that sleeps, or leaves an edge with each that is awake. Who finds the edge puts
+ * the listener's accept on the list of newcomers (epoll_shared.c), where it is at most once. Who
+ * takes it accepts one connection, and one AHEAD: if there is such a one the accept goes back to
+ * the list before the first is delivered. So a callee that blocks keeps nobody waiting, and an
+ * accept finds out in the same turn that nobody else is there. Deliveries of one accept may run on
+ * several workers at once.
  *
- * A listener that the system refuses a descriptor (or memory) RESTS: it goes on a list of the
- * worker's and is tried again after REST_MS, by the wait's time-out. It stays registered; edges
- * that come meanwhile are remembered like any other, and the connections keep waiting in the
- * backlog, so nothing is lost and nothing spins.
+ * A listener's state is guarded by shared.mutex, which is not held while a callee runs:
+ * `delivering` counts those. The cancellation, and with it the close, comes when none is left.
+ *
+ * A listener that the system refuses a descriptor (or memory) RESTS: it is offered again after
+ * REST_MS, by whoever wakes then; a watcher does (epoll_shared.c). It stays registered; edges that
+ * come meanwhile are remembered like any other, and the connections keep waiting in the backlog, so
+ * nothing is lost and nothing spins.
  *
  * It rests as well when only the reserve is left: descriptors for what the program cannot do
  * without, such as the link to its bus, its log and the files that it reads again. The system hands
@@ -21,6 +28,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -29,56 +37,58 @@
 #include "os/linux/epoll_port.h"
 #include "os/posix/handle.h"
 
-enum { ACCEPTS_PER_TURN = 32, REST_MS = 100 };
+enum { REST_MS = 100 };
 
-/* ---- resting ------------------------------------------------------------------------------ */
+static epoll_port *port_of(const epoll_listener *listener) {
+    return epoll_port_of(listener->socket->worker->head.port);
+}
 
-static bool is_resting(const epoll_socket *listener) {
+/* ---- resting: with the mutex --------------------------------------------------------------- */
+
+static bool is_resting(const epoll_listener *listener) {
     return listener->rests_until != 0;
 }
 
-static void rest(epoll_worker *worker, epoll_socket *listener) {
+void tp__epoll_note_rest_due(epoll_shared *shared) {
+    uint64_t first = 0;
+    for (const epoll_listener *it = shared->listeners; it != NULL; it = it->next) {
+        if (is_resting(it) && (first == 0 || it->rests_until < first)) {
+            first = it->rests_until;
+        }
+    }
+    atomic_store(&shared->rest_due, first);
+}
+
+static void rest(epoll_listener *listener) {
     listener->rests_until = tp_clock_ms() + REST_MS;
-    listener->next = worker->resting;
-    worker->resting = listener;
+    tp__epoll_note_rest_due(&port_of(listener)->shared);
 }
 
-void tp__epoll_forget_rest(epoll_worker *worker, epoll_socket *listener) {
-    for (epoll_socket **at = &worker->resting; *at != NULL; at = &(*at)->next) {
-        if (*at == listener) {
-            *at = listener->next;
-            listener->rests_until = 0;
-            return;
-        }
+static void offer_if_it_may(epoll_port *port, epoll_listener *listener) {
+    if (listener->accept != NULL && !listener->accept->queued && !is_resting(listener)) {
+        tp__epoll_offer(port, listener);
     }
 }
 
-int tp__epoll_end_rests(epoll_worker *worker, int timeout_ms) {
-    uint64_t now = tp_clock_ms();
-    epoll_socket **at = &worker->resting;
-    while (*at != NULL) {
-        epoll_socket *listener = *at;
-        if (listener->rests_until > now) {
-            int left = (int)(listener->rests_until - now);
-            timeout_ms = timeout_ms < 0 || timeout_ms > left ? left : timeout_ms;
-            at = &listener->next;
-            continue;
-        }
-        *at = listener->next;
-        listener->rests_until = 0;
-        if (listener->input != NULL && !listener->input->queued) {
-            epoll_list_push(&worker->ready, listener->input);
+void tp__epoll_end_rests(epoll_port *port, uint64_t now) {
+    epoll_shared *shared = &port->shared;
+    tp_mutex_lock(&shared->mutex);
+    for (epoll_listener *it = shared->listeners; it != NULL; it = it->next) {
+        if (is_resting(it) && it->rests_until <= now) {
+            it->rests_until = 0;
+            offer_if_it_may(port, it);
         }
     }
-    return timeout_ms;
+    tp__epoll_note_rest_due(shared);
+    tp_mutex_unlock(&shared->mutex);
 }
 
 /* ---- the reserve -------------------------------------------------------------------------- */
 
 /* The first number that is not for connections. The limit may change while the process runs. */
-static int first_reserved(const epoll_worker *worker) {
+static int first_reserved(const epoll_port *port) {
     struct rlimit limit;
-    rlim_t reserve = epoll_port_of(worker->head.port)->reserve_descriptors;
+    rlim_t reserve = port->reserve_descriptors;
     if (reserve == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) {
         return INT_MAX;
     }
@@ -92,11 +102,11 @@ static int first_reserved(const epoll_worker *worker) {
  * lowest free number, so one far below the reserve says that there are many. Between two of them
  * the rest of the process does not open LOOK_FROM others; if it did, one connection would have one
  * of the reserve, and the next one would not. */
-static bool is_reserve_all(const epoll_worker *worker, const epoll_socket *listener, int reserved) {
-    if (worker->last_accepted < reserved - LOOK_FROM) {
+static bool is_reserve_all(const epoll_listener *listener, int reserved) {
+    if (port_of(listener)->shared.last_accepted < reserved - LOOK_FROM) {
         return false;
     }
-    int lowest = fcntl(listener->descriptor, F_DUPFD_CLOEXEC, 0);
+    int lowest = fcntl(listener->socket->descriptor, F_DUPFD_CLOEXEC, 0);
     if (lowest >= 0) {
         (void)close(lowest);
     }
@@ -104,12 +114,12 @@ static bool is_reserve_all(const epoll_worker *worker, const epoll_socket *liste
 }
 
 /* A full server to which nobody connects is at rest: it is not the time to say so. */
-static bool a_connection_waits(const epoll_socket *listener) {
-    struct pollfd connection = {.fd = listener->descriptor, .events = POLLIN};
+static bool a_connection_waits(const epoll_listener *listener) {
+    struct pollfd connection = {.fd = listener->socket->descriptor, .events = POLLIN};
     return poll(&connection, 1, 0) != 0;
 }
 
-/* ---- accepting ---------------------------------------------------------------------------- */
+/* ---- one connection: with the mutex --------------------------------------------------------- */
 
 /* Is this the fault of the one connection that was to be accepted? Then the next one may do. (Linux
  * hands over the errors that are already pending on the new socket: accept(2), "Error handling".)
@@ -134,170 +144,166 @@ static bool is_of_one_connection(int os_error) {
     }
 }
 
-static void deliver(epoll_worker *worker, epoll_op *op, int handle, const tp__sockaddr *peer) {
-    tp_completion completion = {.worker = &worker->head, .error = TP_OK, .handle = handle};
-    tp__sockaddr_to_address(peer, &completion.address);
-    op->done((tp_op *)op, &completion);
+/* What there is to deliver now, if anything. */
+static epoll_arrival fetch(epoll_listener *listener) {
+    epoll_port *port = port_of(listener);
+    const int reserved = first_reserved(port);
+    const epoll_arrival nothing = {.handle = -1};
+    epoll_arrival arrival = {.there = true, .handle = -1};
+    if (reserved < INT_MAX && is_reserve_all(listener, reserved)) {
+        if (!a_connection_waits(listener)) {
+            return nothing;
+        }
+        rest(listener);
+        arrival.os_error = EMFILE;
+        return arrival;
+    }
+    tp__sockaddr peer;
+    socklen_t size = sizeof peer;
+    peer.any.sa_family = AF_UNSPEC;
+    do {
+        arrival.handle =
+            accept4(listener->socket->descriptor, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (arrival.handle < 0 && errno == EINTR);
+    if (arrival.handle >= 0) {
+        port->shared.last_accepted = arrival.handle;
+        tp__sockaddr_to_address(&peer, &arrival.peer);
+        return arrival;
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        return nothing; /* who comes from now on makes a new edge */
+    }
+    arrival.os_error = errno;
+    /* An unknown error rests too: it may be there again at once. */
+    if (!is_of_one_connection(arrival.os_error)) {
+        rest(listener);
+    }
+    return arrival;
 }
 
-static void deliver_error(epoll_worker *worker, epoll_op *op, int os_error) {
-    tp_err error = tp_os_translate(os_error);
+/* ---- delivering ------------------------------------------------------------------------------ */
+
+static void deliver(epoll_worker *worker, epoll_op *op, const epoll_arrival *arrival) {
+    tp_err error = arrival->os_error == 0 ? TP_OK : tp_os_translate(arrival->os_error);
     const tp_completion completion = {
         .worker = &worker->head,
         .error = error == TP_ERR_NO_MEMORY ? TP_ERR_NO_BUFFERS : error,
-        .os_error = os_error,
-        .handle = TP_NO_HANDLE,
+        .os_error = arrival->os_error,
+        .handle = arrival->handle >= 0 ? arrival->handle : TP_NO_HANDLE,
+        .address = arrival->peer,
     };
     op->done((tp_op *)op, &completion);
 }
 
-static size_t deliver_cancelled(epoll_worker *worker, epoll_op *op) {
-    op->socket->input = NULL;
+/* One `done` fewer: with the mutex. */
+static bool is_last_of_a_closed_one(const epoll_listener *listener) {
+    return listener->close != NULL && listener->delivering == 0 && !listener->accept->queued;
+}
+
+size_t tp__epoll_accept_one(epoll_worker *worker, epoll_listener *listener) {
+    epoll_port *port = epoll_port_of(worker->head.port);
+    epoll_arrival arrival = listener->ahead;
+    epoll_op *op = listener->accept;
+    listener->ahead.there = false;
+    if (!arrival.there && !is_resting(listener)) {
+        arrival = fetch(listener);
+    }
+    if (!arrival.there) {
+        tp_mutex_unlock(&port->shared.mutex);
+        return 0;
+    }
+    if (!is_resting(listener)) {
+        listener->ahead = fetch(listener);
+    }
+    if (listener->ahead.there) {
+        tp__epoll_offer(port, listener);
+    }
+    listener->delivering++;
+    epoll_leftover left = tp__epoll_leftover(port);
+    tp_mutex_unlock(&port->shared.mutex);
+    tp__epoll_call_next(port, left); /* before the callee, which may block */
+
+    deliver(worker, op, &arrival);
+
+    tp_mutex_lock(&port->shared.mutex);
+    listener->delivering--;
+    bool last = is_last_of_a_closed_one(listener);
+    if (last) {
+        tp__epoll_share_locked(port, op);
+    }
+    tp_mutex_unlock(&port->shared.mutex);
+    if (last) {
+        tp__epoll_call_one(port);
+    }
+    return 1;
+}
+
+size_t tp__epoll_accept_end(epoll_worker *worker, epoll_op *op) {
+    epoll_port *port = epoll_port_of(worker->head.port);
+    epoll_listener *listener = op->socket->listener;
+    tp_mutex_lock(&port->shared.mutex);
+    bool runs = listener->delivering > 0; /* the last of those brings it here again */
+    tp_mutex_unlock(&port->shared.mutex);
+    if (runs) {
+        return 0;
+    }
+    epoll_op *close_op = listener->close;
     const tp_completion completion = {
         .worker = &worker->head,
         .error = TP_ERR_CANCELLED,
         .last = true,
         .handle = TP_NO_HANDLE,
     };
+    free(listener);
     op->done((tp_op *)op, &completion);
+    tp__epoll_share(port, close_op);
     return 1;
 }
 
-size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener) {
-    epoll_op *op = listener->input;
-    const int reserved = first_reserved(worker);
-    size_t delivered = 0;
-    while (delivered < ACCEPTS_PER_TURN && !is_resting(listener)) {
-        /* Checked each time: the callee may have closed the listener, or somebody else. */
-        if (atomic_load_explicit(&listener->closing, memory_order_relaxed)) {
-            return delivered;
-        }
-        if (reserved < INT_MAX && is_reserve_all(worker, listener, reserved)) {
-            if (!a_connection_waits(listener)) {
-                listener->readable = false;
-                return delivered;
-            }
-            rest(worker, listener);
-            deliver_error(worker, op, EMFILE);
-            return delivered + 1;
-        }
-        tp__sockaddr peer;
-        socklen_t size = sizeof peer;
-        peer.any.sa_family = AF_UNSPEC;
-        int handle = accept4(listener->descriptor, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (handle >= 0) {
-            worker->last_accepted = handle;
-            deliver(worker, op, handle, &peer);
-            delivered++;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            listener->readable = false;
-            return delivered;
-        } else if (errno != EINTR) {
-            int os_error = errno;
-            /* An unknown error rests too: it may be there again at once. */
-            if (!is_of_one_connection(os_error)) {
-                rest(worker, listener);
-            }
-            deliver_error(worker, op, os_error);
-            delivered++;
-        }
+void tp__epoll_listeners_readable(epoll_worker *worker) {
+    epoll_port *port = epoll_port_of(worker->head.port);
+    tp_mutex_lock(&port->shared.mutex);
+    for (epoll_listener *it = port->shared.listeners; it != NULL; it = it->next) {
+        offer_if_it_may(port, it);
     }
-    if (!is_resting(listener) && !op->queued && !listener->closed) {
-        epoll_run_later(worker, op);
+    bool waits = port->shared.newcomers.first != NULL;
+    tp_mutex_unlock(&port->shared.mutex);
+    if (waits) {
+        tp__epoll_call_for_newcomers(worker);
     }
-    return delivered;
-}
-
-size_t tp__epoll_accept_again(epoll_worker *worker, epoll_op *op) {
-    epoll_socket *listener = op->socket;
-    if (listener->closed) {
-        return deliver_cancelled(worker, op);
-    }
-    return is_resting(listener) ? 0 : tp__epoll_accept_turn(worker, listener);
-}
-
-size_t tp__epoll_accept_begin(epoll_worker *worker, epoll_op *op) {
-    epoll_socket *listener = op->socket;
-    op->kind = OP_ACCEPT;
-    if (listener->closed) {
-        return deliver_cancelled(worker, op);
-    }
-    assert(listener->input == NULL);
-    listener->input = op;
-    return tp__epoll_accept_turn(worker, listener);
 }
 
 tp_err tp__epoll_accept(tp_socket *tp, tp_op *accept_op) {
-    epoll_socket *listener = (epoll_socket *)tp;
+    epoll_socket *socket = (epoll_socket *)tp;
     epoll_op *op = (epoll_op *)accept_op;
-    if (atomic_load_explicit(&listener->closing, memory_order_relaxed)) {
+    if (socket->listener == NULL) {
+        (void)tp_os_fail(0);
+        return TP_ERR_INVALID;
+    }
+    if (atomic_load_explicit(&socket->closing, memory_order_relaxed)) {
         (void)tp_os_fail(0);
         return TP_ERR_CANCELLED;
     }
-    op->socket = listener;
-    op->kind = OP_BEGIN;
-    if (listener->worker == tp__epoll_current()) {
-        epoll_list_push(&listener->worker->ready, op);
+    epoll_listener *listener = socket->listener;
+    epoll_port *port = port_of(listener);
+    tp_err error = TP_OK;
+    tp_mutex_lock(&port->shared.mutex);
+    if (listener->close != NULL) {
+        error = TP_ERR_CANCELLED;
+    } else if (listener->accept != NULL) {
+        error = TP_ERR_STATE;
     } else {
-        tp__epoll_hand_over(listener->worker, op);
+        op->socket = socket;
+        op->kind = OP_ACCEPT;
+        op->queued = false;
+        listener->accept = op;
+        offer_if_it_may(port, listener); /* the edge of who came before has been in vain */
     }
-    return TP_OK;
-}
-
-/* ---- listening ---------------------------------------------------------------------------- */
-
-/* TP_OK, or what the contract lets listen end with. */
-static tp_err listen_error(int os_error) {
-    tp_err error = tp_os_fail(os_error);
-    switch (error) {
-    case TP_ERR_ADDRESS_IN_USE:
-    case TP_ERR_ADDRESS:
-    case TP_ERR_ACCESS:
-    case TP_ERR_NO_DESCRIPTORS:
-        return error;
-    default:
-        return TP_ERR_OS;
-    }
-}
-
-static tp_err bind_and_listen(int descriptor, const tp_address *address, unsigned backlog) {
-    const int one = 1;
-    const int zero = 0;
-    tp__sockaddr system;
-    socklen_t size = tp__sockaddr_from_address(address, &system);
-    /* A server that restarts must not wait for its old connections' TIME_WAIT to pass. Two
-     * listeners on one address stay impossible on Linux. */
-    if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0) {
-        return listen_error(errno);
-    }
-    /* "::" means both families, whatever the system's default is. */
-    if (system.any.sa_family == AF_INET6 &&
-        setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero) != 0) {
-        return listen_error(errno);
-    }
-    if (bind(descriptor, &system.any, size) != 0 ||
-        listen(descriptor, backlog < INT_MAX ? (int)backlog : INT_MAX) != 0) {
-        return listen_error(errno);
-    }
-    return TP_OK;
-}
-
-tp_err tp__epoll_listen(tp_port *port, tp_socket *socket, const tp_address *address,
-    unsigned backlog, tp_address *bound) {
-    int descriptor;
-    if (tp__handle_open(address, &descriptor) != TP_OK) {
-        return listen_error(tp_os_error());
-    }
-    tp_err error = bind_and_listen(descriptor, address, backlog);
-    if (error == TP_OK && bound != NULL) {
-        error = tp__handle_local_address(descriptor, bound);
-    }
-    if (error == TP_OK && tp__epoll_register(&epoll_port_of(port)->workers[0],
-                              (epoll_socket *)socket, descriptor, SOCKET_LISTENER, NULL) != TP_OK) {
-        error = listen_error(tp_os_error());
-    }
+    tp_mutex_unlock(&port->shared.mutex);
     if (error != TP_OK) {
-        tp__handle_close(descriptor, false);
+        (void)tp_os_fail(0);
+        return error;
     }
-    return error;
+    tp__epoll_call_one(port);
+    return TP_OK;
 }

@@ -84,8 +84,8 @@ tp_err tp__epoll_connect(tp_port *port, tp_socket *socket, const tp_address *add
         op->sent = 0;
         op->error = TP_OK;
         op->kind = OP_RESULT;
-        error = tp__epoll_register(tp__epoll_least_loaded(epoll_port_of(port)),
-            (epoll_socket *)socket, descriptor, SOCKET_CONNECTING, op);
+        error = tp__epoll_register(tp__epoll_place(epoll_port_of(port)), (epoll_socket *)socket,
+            descriptor, SOCKET_CONNECTING, op);
     }
     if (error != TP_OK) {
         tp__handle_close(descriptor, false);

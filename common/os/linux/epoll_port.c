@@ -54,6 +54,7 @@ static tp_err make_worker(
     worker->alarm = -1;
     atomic_init(&worker->posts, NULL);
     atomic_init(&worker->sockets, 0);
+    atomic_init(&worker->late, false);
     worker->receive_size = receive_buffer;
     worker->turn_size = receive_buffer;
     worker->receive_buffer = malloc(receive_buffer);
@@ -71,6 +72,7 @@ static void free_port(epoll_port *port, unsigned workers) {
     for (unsigned i = 0; i < workers; i++) {
         free_worker(&port->workers[i]);
     }
+    tp_mutex_destroy(&port->shared.mutex);
     free(port->workers);
     free(port);
 }
@@ -88,7 +90,7 @@ static tp_err epoll_create_port(const tp_port_options *options, tp_port **create
     port->head.workers = options->workers;
     port->workers = workers;
     port->reserve_descriptors = options->reserve_descriptors;
-    atomic_init(&port->next_worker, 0);
+    tp_mutex_init(&port->shared.mutex); /* all else of what is shared begins as zero */
     for (unsigned i = 0; i < options->workers; i++) {
         tp_err error = make_worker(&workers[i], port, i, options->receive_buffer);
         if (error != TP_OK) {
@@ -115,6 +117,10 @@ static bool is_left_clean(epoll_port *port) {
             tp_stream_last_words("port destroyed with %u sockets open%s at worker %u", sockets,
                 ops ? " and ops that have not come back" : "", i);
         }
+    }
+    if (port->shared.listeners != NULL || atomic_load(&port->shared.waiting) > 0) {
+        clean = false;
+        tp_stream_last_words("port destroyed with listeners open, or ops that have not come back");
     }
     return clean;
 }

@@ -1,9 +1,12 @@
 /*
  * The epoll back end: what its files share.
  *
- * Every worker has an epoll descriptor of its own, and a socket stays with one worker for life. All
- * of a socket's state except `closing` is touched by its worker's thread alone, so there is no
+ * Every worker has an epoll descriptor of its own, and a connection stays with one worker for life.
+ * All of a socket's state except `closing` is touched by its worker's thread alone, so there is no
  * lock; what other threads want is posted (epoll_post.c).
+ *
+ * Listeners, and posts that name no socket, belong to no worker: whoever is free takes them
+ * (epoll_shared.c, epoll_accept.c).
  *
  * A descriptor is registered once, edge-triggered, for everything. The rule that follows: an edge
  * is either acted upon at once or remembered (`readable`), and the system calls that would wait
@@ -11,14 +14,16 @@
  *
  * Two lists hang on a worker, both threaded through the ops:
  *   ready   results and posted ops, run after the batch of events in hand;
- *   later   ops that used up their turn with input left over (a full buffer, many connections to
- *           accept): they get one turn in each dispatch, so that new events come in between.
+ *   later   ops that used up their turn with input left over (a full buffer): they get one turn in
+ *           each dispatch, so that new events come in between.
  *
  * WHY A STALE EVENT IS HARMLESS. An event carries a pointer to its socket. Events are fetched by
  * wait, and dispatch handles the whole batch before it runs the ready list. Closing a socket takes
  * its descriptor out of the epoll set before anything else, and puts the close op at the end of the
  * ready list; only that op's `done` gives the socket's memory back. So when it runs, no event of
  * the batch is left, and no later wait can return one. Between the two, `closed` turns events away.
+ * A listener is registered with every worker, whose batches nobody else can look into: so its
+ * events carry no pointer to it, but a mark.
  *
  * WHY CLOSE IS LAST. What is due to come back of a socket hangs on it (`input`, `output`) or is on
  * a list. Closing pushes what hangs on it to the ready list, and then the close op; both lists are
@@ -34,9 +39,11 @@
 
 #include "os/compiler.h"
 #include "os/port_backend.h"
+#include "os/thread.h"
 
 typedef struct epoll_op epoll_op;
 typedef struct epoll_socket epoll_socket;
+typedef struct epoll_listener epoll_listener;
 typedef struct epoll_worker epoll_worker;
 typedef struct epoll_port epoll_port;
 
@@ -44,15 +51,14 @@ typedef struct epoll_port epoll_port;
 typedef enum epoll_op_kind {
     OP_RESULT,  /* deliver error, os_error and sent: posts, sends, connects, closes */
     OP_RECEIVE, /* read once more, or deliver the cancellation */
-    OP_ACCEPT,  /* accept once more, or deliver the cancellation */
-    OP_BEGIN,   /* an accept that was started on another thread */
+    OP_ACCEPT,  /* accept once more, or deliver the cancellation: on the shared lists only */
     OP_CLOSE,   /* a close that was called on another thread */
 } epoll_op_kind;
 
 /* Our view of a tp_op. */
 struct TP_MAY_ALIAS epoll_op {
     tp_done *done;
-    epoll_op *next;       /* on the ready list, the later list or the post queue */
+    epoll_op *next;       /* on one of the lists, or in the post queue */
     epoll_socket *socket; /* NULL for a post */
     union {
         struct {
@@ -66,31 +72,31 @@ struct TP_MAY_ALIAS epoll_op {
     int os_error;
     uint8_t error; /* a tp_err */
     uint8_t kind;  /* an epoll_op_kind */
-    bool queued;   /* on one of the worker's lists */
+    bool queued;   /* on one of the worker's lists, or of the shared ones */
 };
 _Static_assert(sizeof(epoll_op) <= sizeof(tp_op), "our part of an op fits");
 
 typedef enum epoll_socket_kind {
     SOCKET_STREAM,
     SOCKET_CONNECTING,
-    SOCKET_LISTENER
+    SOCKET_LISTENER,
 } epoll_socket_kind;
 
 /* Our view of a tp_socket. */
 struct TP_MAY_ALIAS epoll_socket {
-    epoll_worker *worker; /* the owner: first word, as port_backend.h asks */
+    epoll_worker *worker; /* the owner: first word, as port_backend.h asks. A listener's only runs
+                             the posts that name it */
     int descriptor;       /* -1 once closed */
     int broken;           /* the errno that ended the connection, as whoever met it first saw it */
-    epoll_op *input;      /* the receive or accept in progress */
+    epoll_op *input;      /* the receive in progress */
     epoll_op *output;     /* the send that waits for room, or the connect in progress */
-    epoll_socket *next;   /* listener: on the worker's list of resting ones */
-    uint64_t rests_until; /* listener: when accepting goes on, by tp_clock_ms() */
-    uint8_t kind;         /* an epoll_socket_kind */
-    bool readable;        /* an input edge came that has not been read dry */
-    bool ended;           /* the peer's end or a break was flagged: read until it shows */
-    bool paused;          /* no deliveries now */
-    bool closed;          /* the worker has closed it: nothing may be started or delivered */
-    atomic_bool closing;  /* tp_socket_close() was called: no fresh bytes. Any thread */
+    epoll_listener *listener; /* NULL: a connection */
+    uint8_t kind;             /* an epoll_socket_kind */
+    bool readable;            /* an input edge came that has not been read dry */
+    bool ended;               /* the peer's end or a break was flagged: read until it shows */
+    bool paused;              /* no deliveries now */
+    bool closed;              /* the worker has closed it: nothing may be started or delivered */
+    atomic_bool closing;      /* tp_socket_close() was called: no fresh bytes. Any thread */
 };
 _Static_assert(sizeof(epoll_socket) <= sizeof(tp_socket), "our part of a socket fits");
 _Static_assert(offsetof(epoll_socket, worker) == 0, "the owner is the first word");
@@ -120,8 +126,7 @@ struct epoll_worker {
     unsigned event_count;
     epoll_list ready;
     epoll_list later;
-    epoll_socket *resting; /* listeners that are out of descriptors */
-    int last_accepted;     /* the number of the last connection; 0: none yet */
+    bool took_newcomer; /* the last it took of what is shared */
     unsigned char *receive_buffer;
     size_t receive_size;
     size_t turn_size;      /* what one socket reads in this batch, up to receive_size */
@@ -133,14 +138,29 @@ struct epoll_worker {
     unsigned char gap[TP_CACHE_LINE];
     _Atomic(epoll_op *) posts;
     atomic_uint sockets; /* how many are attached and not yet closed */
+    atomic_bool late;    /* a newcomer was meant for it and it did not come round */
     unsigned char gap_behind[TP_CACHE_LINE];
 };
 
+/* What any worker may take: epoll_shared.c. */
+typedef struct epoll_shared {
+    tp_mutex mutex;            /* the lists, and all of the listeners but what is said there */
+    epoll_list tasks;          /* posts that name no socket; the ends of listeners */
+    epoll_list newcomers;      /* accepts of listeners where somebody waits, each once */
+    epoll_listener *listeners; /* those that are open */
+    int last_accepted;         /* the number of the last connection; 0: none yet */
+    unsigned char gap[TP_CACHE_LINE];
+    atomic_uint waiting;       /* ops on the two lists */
+    atomic_uint watchers;      /* workers that sleep no longer than what waits may wait */
+    _Atomic uint64_t rest_due; /* when the first resting listener goes on; 0: none rests */
+    unsigned char gap_behind[TP_CACHE_LINE];
+} epoll_shared;
+
 struct epoll_port {
     tp_port head;
-    atomic_uint next_worker; /* who gets the next post that names no socket */
     unsigned reserve_descriptors;
     epoll_worker *workers;
+    epoll_shared shared;
 };
 
 extern const tp__port_backend tp__epoll_backend;
@@ -217,6 +237,11 @@ void tp__epoll_take_posts(epoll_worker *worker);
 bool tp__epoll_has_posts(epoll_worker *worker);
 /* Announces that the worker may sleep; false if there is something to take instead. */
 bool tp__epoll_fall_asleep(epoll_worker *worker);
+/* The worker is back from its sleep: who wants to rouse one looks elsewhere. */
+void tp__epoll_awake(epoll_worker *worker);
+bool tp__epoll_is_asleep(epoll_worker *worker);
+/* Wakes the worker if it is asleep: true, and it is not any more. Any thread. */
+bool tp__epoll_rouse(epoll_worker *worker);
 /* Ends the worker's wait, or its next one. Any thread. */
 void tp__epoll_sound_alarm(epoll_worker *worker);
 
@@ -226,15 +251,20 @@ tp_err tp__epoll_post(tp_port *port, tp_socket *socket, tp_op *op);
 
 tp_err tp__epoll_wait(tp_worker *worker, int timeout_ms);
 size_t tp__epoll_dispatch(tp_worker *worker);
+/* Runs an op by its kind; returns how many `done` ran. */
+size_t tp__epoll_run_op(epoll_worker *worker, epoll_op *op);
 
 /* ---- epoll_socket.c ----------------------------------------------------------------------- */
 
-/* The worker with the fewest sockets. Any thread. */
-epoll_worker *tp__epoll_least_loaded(epoll_port *port);
 /* Fills the socket and registers it with the worker; from then on its events are delivered. Any
  * thread. On error the socket is attached to nothing and the descriptor still the caller's. */
 tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descriptor,
     epoll_socket_kind kind, epoll_op *output);
+/* Fills the socket, and nothing else. */
+void tp__epoll_fill(epoll_worker *worker, epoll_socket *socket, int descriptor,
+    epoll_socket_kind kind, epoll_op *output);
+/* What registering ends with when the system says `os_error`. */
+tp_err tp__epoll_register_error(int os_error);
 /* Runs a close on the socket's worker. */
 void tp__epoll_close_now(epoll_worker *worker, epoll_op *op);
 
@@ -269,22 +299,85 @@ tp_err tp__epoll_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer 
 bool tp__epoll_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
 bool tp__epoll_send_waits(const tp_worker *worker, const tp_socket *socket);
 
+/* ---- epoll_shared.c ----------------------------------------------------------------------- */
+
+/* Runs the op by its kind on whatever worker is free. Any thread. */
+void tp__epoll_share(epoll_port *port, epoll_op *op);
+/* The same with shared.mutex held; tp__epoll_call_one() comes after that. */
+void tp__epoll_share_locked(epoll_port *port, epoll_op *op);
+/* Wakes a worker that is asleep, if there is one: that with the fewest sockets. Any thread. */
+void tp__epoll_call_one(epoll_port *port);
+/* Somebody waits at the listener: who is to take him finds it. With shared.mutex held. */
+void tp__epoll_offer(epoll_port *port, epoll_listener *listener);
+/* Takes an offer back. With shared.mutex held. */
+void tp__epoll_withdraw(epoll_port *port, epoll_listener *listener);
+/* `worker` has found newcomers and will dispatch: calls the one for whom they are. */
+void tp__epoll_call_for_newcomers(epoll_worker *worker);
+/* What one who has taken something leaves behind: with shared.mutex held; and, when it is given
+ * back, and before a callee is run that may block, the call for it. */
+typedef enum epoll_leftover {
+    LEFT_NOTHING,
+    LEFT_PAUSE, /* a listener rests */
+    LEFT_NEWCOMERS,
+    LEFT_TASKS
+} epoll_leftover;
+epoll_leftover tp__epoll_leftover(const epoll_port *port);
+void tp__epoll_call_next(epoll_port *port, epoll_leftover left);
+/* Takes what is shared, a turn's worth. Returns how many `done` ran. The worker's thread. */
+size_t tp__epoll_run_shared(epoll_worker *worker);
+/* How long the worker may sleep, up to `timeout_ms`, for the sake of what is shared; *watches: it
+ * is cut, and the worker is a watcher until tp__epoll_watched(). */
+int tp__epoll_watch(epoll_worker *worker, int timeout_ms, bool *watches);
+void tp__epoll_watched(epoll_worker *worker);
+/* May the worker take something? */
+bool tp__epoll_may_take(epoll_worker *worker);
+/* Who is to serve a connection that no worker has taken: one with few sockets that is not blocked,
+ * as far as that can be known. Any thread. */
+epoll_worker *tp__epoll_place(epoll_port *port);
+
 /* ---- epoll_accept.c ----------------------------------------------------------------------- */
 
-/* Accepts a turn's worth and delivers. Same condition as tp__epoll_receive_turn(). */
-size_t tp__epoll_accept_turn(epoll_worker *worker, epoll_socket *listener);
-size_t tp__epoll_accept_again(epoll_worker *worker, epoll_op *op);
-/* Runs an accept that was started on another thread. */
-size_t tp__epoll_accept_begin(epoll_worker *worker, epoll_op *op);
-/* Wakes the listeners that have rested long enough; returns `timeout_ms` cut to the next one's
- * time. */
-int tp__epoll_end_rests(epoll_worker *worker, int timeout_ms);
-/* The listener is closing: takes it off the list of resting ones. */
-void tp__epoll_forget_rest(epoll_worker *worker, epoll_socket *listener);
+/* A connection that was accepted and not yet delivered, or why there is none. */
+typedef struct epoll_arrival {
+    bool there;
+    int handle;   /* -1: a failure */
+    int os_error; /* 0: a connection */
+    tp_address peer;
+} epoll_arrival;
+
+struct epoll_listener {
+    epoll_listener *next; /* of the port's */
+    epoll_socket *socket;
+    epoll_op *accept; /* in progress */
+    epoll_op *close;  /* it is closed; this comes back when the accept has */
+    epoll_arrival ahead;
+    uint64_t offered_ms;  /* since when its accept is on the list */
+    uint64_t rests_until; /* when accepting goes on, by tp_clock_ms(); 0: now */
+    unsigned delivering;  /* `done`s of the accept that run now */
+};
+
+/* Takes one connection of the listener and delivers it. With shared.mutex held, which it gives
+ * back. Returns how many `done` ran. */
+size_t tp__epoll_accept_one(epoll_worker *worker, epoll_listener *listener);
+/* The accept's turn on the list of tasks: its cancellation. */
+size_t tp__epoll_accept_end(epoll_worker *worker, epoll_op *op);
+/* An event told of a listener. Any worker. */
+void tp__epoll_listeners_readable(epoll_worker *worker);
+/* Says when the first resting listener goes on. With shared.mutex held. */
+void tp__epoll_note_rest_due(epoll_shared *shared);
+/* Offers the listeners that have rested until `now`. */
+void tp__epoll_end_rests(epoll_port *port, uint64_t now);
+
+tp_err tp__epoll_accept(tp_socket *listener, tp_op *op);
+
+/* ---- epoll_listen.c ----------------------------------------------------------------------- */
+
+/* What an event of a listener carries. */
+extern char tp__epoll_listener_mark;
 
 tp_err tp__epoll_listen(tp_port *port, tp_socket *socket, const tp_address *address,
     unsigned backlog, tp_address *bound);
-tp_err tp__epoll_accept(tp_socket *listener, tp_op *op);
+void tp__epoll_unlisten(epoll_listener *listener, epoll_op *close);
 
 /* ---- epoll_connect.c ---------------------------------------------------------------------- */
 

@@ -1,9 +1,9 @@
 /*
- * What other threads want of a worker: a queue that any thread pushes to and the worker takes
- * whole.
+ * What other threads want of one worker: a queue that any thread pushes to and the worker takes
+ * whole. What any worker may do is in epoll_shared.c.
  *
  * `posts` is one word with three kinds of value:
- *   NULL     nothing is there, and the worker is awake;
+ *   NULL     nothing is there, and the worker is awake or has been woken;
  *   ASLEEP   nothing is there, and the worker is in epoll_wait() or may be on its way into it;
  *   an op    the newest of a chain of ops, linked by `next` from newer to older.
  *
@@ -12,8 +12,8 @@
  * the worker turns NULL into ASLEEP, and does not sleep if it finds an op. A poster that turns
  * ASLEEP into its op is therefore the only one to do so since the worker announced its sleep, and
  * it sounds the alarm; posters that find an op or NULL know that somebody else has, or that the
- * worker will look here before it sleeps. So there is one write to the eventfd per sleep, and none
- * at a busy worker.
+ * worker will look here before it sleeps. Who rouses it turns ASLEEP into NULL, and sounds the
+ * alarm too. So there is one write to the eventfd per sleep, and none at a busy worker.
  *
  * THE OPS' CONTENTS. A push is a release and the take an acquire of the same word. A push on top of
  * other ops is a read-modify-write, which continues the release sequence of those below it, so the
@@ -71,11 +71,35 @@ bool tp__epoll_has_posts(epoll_worker *worker) {
 }
 
 bool tp__epoll_fall_asleep(epoll_worker *worker) {
-    /* Relaxed: nothing is read through the word here, and its own order is all that counts. */
+    /* Nothing is read through the word here, and its own order is all that counts for the posts.
+     * Sequentially consistent for the sake of what is shared: see epoll_shared.c. */
     epoll_op *top = NULL;
-    return atomic_compare_exchange_strong_explicit(
-               &worker->posts, &top, ASLEEP, memory_order_relaxed, memory_order_relaxed) ||
-           top == ASLEEP;
+    return atomic_compare_exchange_strong(&worker->posts, &top, ASLEEP) || top == ASLEEP;
+}
+
+void tp__epoll_awake(epoll_worker *worker) {
+    epoll_op *top = atomic_load_explicit(&worker->posts, memory_order_relaxed);
+    if (top == ASLEEP) {
+        /* If it fails, a poster has woken it. */
+        (void)atomic_compare_exchange_strong_explicit(
+            &worker->posts, &top, NULL, memory_order_relaxed, memory_order_relaxed);
+    }
+    if (TP_UNLIKELY(atomic_load_explicit(&worker->late, memory_order_relaxed))) {
+        atomic_store_explicit(&worker->late, false, memory_order_relaxed);
+    }
+}
+
+bool tp__epoll_is_asleep(epoll_worker *worker) {
+    return atomic_load(&worker->posts) == ASLEEP;
+}
+
+bool tp__epoll_rouse(epoll_worker *worker) {
+    epoll_op *top = ASLEEP;
+    if (!atomic_compare_exchange_strong(&worker->posts, &top, NULL)) {
+        return false;
+    }
+    tp__epoll_sound_alarm(worker);
+    return true;
 }
 
 void tp__epoll_take_posts(epoll_worker *worker) {
@@ -101,32 +125,26 @@ void tp__epoll_take_posts(epoll_worker *worker) {
     }
 }
 
-/* Who runs a post: the socket's worker (whose name stays in the socket after its close, as `binds`
- * promises); else this thread's own; else each in turn. */
-static epoll_worker *choose_worker(epoll_port *port, const epoll_socket *socket) {
-    if (socket != NULL && socket->worker != NULL) {
-        return socket->worker;
-    }
-    if (current != NULL && current->head.port == &port->head) {
-        return current;
-    }
-    unsigned turn = atomic_fetch_add_explicit(&port->next_worker, 1, memory_order_relaxed);
-    return &port->workers[turn % port->head.workers];
-}
-
 /*
+ * A socket's worker runs its posts; its name stays in the socket after the close, as `binds`
+ * promises. What names no socket, or one that was never attached, is shared: the callee of this
+ * very call may block next, so not even this thread's worker keeps it for itself.
+ *
  * Within its own dispatch a worker's posts go straight to its ready list. Their order against this
  * thread's earlier posts from outside of dispatch holds too: dispatch takes the queue first.
  */
-tp_err tp__epoll_post(tp_port *port, tp_socket *socket, tp_op *tp) {
+tp_err tp__epoll_post(tp_port *port, tp_socket *tp_named, tp_op *tp) {
     epoll_op *op = (epoll_op *)tp;
-    epoll_worker *worker = choose_worker(epoll_port_of(port), (const epoll_socket *)socket);
+    const epoll_socket *named = (const epoll_socket *)tp_named;
+    epoll_worker *worker = named != NULL ? named->worker : NULL;
     op->socket = NULL;
     op->sent = 0;
     op->os_error = 0;
     op->error = TP_OK;
     op->kind = OP_RESULT;
-    if (worker == current) {
+    if (worker == NULL) {
+        tp__epoll_share(epoll_port_of(port), op);
+    } else if (worker == current) {
         epoll_list_push(&worker->ready, op);
     } else {
         tp__epoll_hand_over(worker, op);

@@ -3,7 +3,8 @@
  *
  * Attaching may happen on any thread: the socket is filled in before it is registered, and the
  * kernel orders the registration before the first event that carries its pointer. From then on only
- * the worker's thread touches it, but for `closing`.
+ * the worker's thread touches it, but for `closing`. Listeners are registered and closed elsewhere:
+ * epoll_listen.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -12,27 +13,13 @@
 #include "os/linux/epoll_port.h"
 #include "os/posix/handle.h"
 
-epoll_worker *tp__epoll_least_loaded(epoll_port *port) {
-    epoll_worker *least = &port->workers[0];
-    unsigned fewest = atomic_load_explicit(&least->sockets, memory_order_relaxed);
-    for (unsigned i = 1; i < port->head.workers; i++) {
-        unsigned sockets = atomic_load_explicit(&port->workers[i].sockets, memory_order_relaxed);
-        if (sockets < fewest) {
-            fewest = sockets;
-            least = &port->workers[i];
-        }
-    }
-    return least;
-}
-
-tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descriptor,
+void tp__epoll_fill(epoll_worker *worker, epoll_socket *socket, int descriptor,
     epoll_socket_kind kind, epoll_op *output) {
     socket->descriptor = descriptor;
     socket->broken = 0;
     socket->input = NULL;
     socket->output = output;
-    socket->next = NULL;
-    socket->rests_until = 0;
+    socket->listener = NULL;
     socket->kind = (uint8_t)kind;
     socket->readable = false;
     socket->ended = false;
@@ -40,6 +27,17 @@ tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descri
     socket->closed = false;
     atomic_init(&socket->closing, false);
     tp__socket_set_owner((tp_socket *)socket, worker);
+}
+
+tp_err tp__epoll_register_error(int os_error) {
+    /* ENOSPC is the system's limit of epoll registrations per user. */
+    tp_err error = tp_os_fail(os_error);
+    return os_error == ENOSPC || os_error == ENOMEM ? TP_ERR_NO_BUFFERS : error;
+}
+
+tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descriptor,
+    epoll_socket_kind kind, epoll_op *output) {
+    tp__epoll_fill(worker, socket, descriptor, kind, output);
     atomic_fetch_add_explicit(&worker->sockets, 1, memory_order_relaxed);
 
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
@@ -50,16 +48,17 @@ tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descri
     int os_error = errno;
     atomic_fetch_sub_explicit(&worker->sockets, 1, memory_order_relaxed);
     tp__socket_set_owner((tp_socket *)socket, NULL);
-    /* ENOSPC is the system's limit of epoll registrations per user. */
-    tp_err error = tp_os_fail(os_error);
-    return os_error == ENOSPC || os_error == ENOMEM ? TP_ERR_NO_BUFFERS : error;
+    return tp__epoll_register_error(os_error);
 }
 
+/* A worker keeps what it has accepted: it is awake, and has been chosen (epoll_shared.c). */
 tp_err tp__epoll_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options) {
     tp_err error = tp__handle_set_options((int)handle, options);
     if (error == TP_OK) {
-        error = tp__epoll_register(tp__epoll_least_loaded(epoll_port_of(port)),
+        epoll_worker *here = tp__epoll_current();
+        bool is_ours = here != NULL && here->head.port == port;
+        error = tp__epoll_register(is_ours ? here : tp__epoll_place(epoll_port_of(port)),
             (epoll_socket *)socket, (int)handle, SOCKET_STREAM, NULL);
     }
     return error == TP_OK || error == TP_ERR_NO_BUFFERS ? error : TP_ERR_OS;
@@ -92,9 +91,6 @@ void tp__epoll_close_now(epoll_worker *worker, epoll_op *op) {
     tp__handle_close(socket->descriptor, op->u.reset);
     socket->descriptor = -1;
     atomic_fetch_sub_explicit(&worker->sockets, 1, memory_order_relaxed);
-    if (socket->kind == SOCKET_LISTENER) {
-        tp__epoll_forget_rest(worker, socket);
-    }
 
     epoll_list *behind = &worker->ready;
     if (socket->output != NULL) {
@@ -127,7 +123,9 @@ void tp__epoll_close(tp_socket *tp, tp_op *close_op, bool reset) {
     bool twice = atomic_exchange_explicit(&socket->closing, true, memory_order_acq_rel);
     assert(!twice);
     (void)twice;
-    if (worker == tp__epoll_current()) {
+    if (socket->listener != NULL) {
+        tp__epoll_unlisten(socket->listener, op);
+    } else if (worker == tp__epoll_current()) {
         tp__epoll_close_now(worker, op);
     } else {
         tp__epoll_hand_over(worker, op);

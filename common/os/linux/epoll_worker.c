@@ -1,5 +1,6 @@
 /*
- * A worker's loop: wait fetches a batch of events, dispatch acts on it and runs the ready list.
+ * A worker's loop: wait fetches a batch of events, dispatch takes what is shared, acts on the batch
+ * and runs the ready list.
  *
  * Runs on the thread that sits at the worker; see epoll_port.h for why closing is safe.
  */
@@ -20,7 +21,42 @@ static const uint32_t output_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
 
 static bool has_work(epoll_worker *worker) {
     return worker->ready.first != NULL || worker->later.first != NULL ||
-           tp__epoll_has_posts(worker);
+           tp__epoll_has_posts(worker) || tp__epoll_may_take(worker);
+}
+
+/* What tells of listeners leaves the batch: whoever is free takes their connections, and not this
+ * worker when it comes to it. */
+static void note_listeners(epoll_worker *worker) {
+    bool told = false;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < worker->event_count; i++) {
+        if (TP_UNLIKELY(worker->events[i].data.ptr == &tp__epoll_listener_mark)) {
+            told = true;
+        } else if (kept++ != i) {
+            worker->events[kept - 1] = worker->events[i];
+        }
+    }
+    worker->event_count = kept;
+    if (TP_UNLIKELY(told)) {
+        tp__epoll_listeners_readable(worker);
+    }
+}
+
+/* *limit_ms: how long it may have slept, at most `timeout_ms`. */
+static int sleep_and_fetch(epoll_worker *worker, int timeout_ms, int *limit_ms) {
+    bool watches = false;
+    *limit_ms = timeout_ms;
+    if (has_work(worker) || (timeout_ms != 0 && !tp__epoll_fall_asleep(worker))) {
+        *limit_ms = 0;
+    } else if (timeout_ms != 0) {
+        *limit_ms = tp__epoll_watch(worker, timeout_ms, &watches);
+    }
+    int count = epoll_wait(worker->epoll, worker->events, EVENTS_AT_ONCE, *limit_ms);
+    tp__epoll_awake(worker);
+    if (TP_UNLIKELY(watches)) {
+        tp__epoll_watched(worker);
+    }
+    return count;
 }
 
 tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
@@ -29,30 +65,30 @@ tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
     if (TP_UNLIKELY(worker->event_count > 0)) {
         return TP_OK; /* the last batch has not been dispatched: an edge is never fetched twice */
     }
-    if (TP_UNLIKELY(worker->resting != NULL)) {
-        timeout_ms = tp__epoll_end_rests(worker, timeout_ms);
+    for (;;) {
+        int limit_ms;
+        int count = sleep_and_fetch(worker, timeout_ms, &limit_ms);
+        if (TP_LIKELY(count > 0)) {
+            worker->event_count = (unsigned)count;
+            note_listeners(worker);
+            return TP_OK;
+        }
+        if (count < 0) {
+            /* After a signal the caller looks round as after tp_port_wake(): how much of the time
+             * is left would cost every wait a look at the clock. */
+            return errno == EINTR ? TP_OK : tp_os_fail_last();
+        }
+        if (has_work(worker)) {
+            return TP_OK;
+        }
+        if (limit_ms == timeout_ms) {
+            (void)tp_os_fail(0);
+            return TP_ERR_TIMED_OUT;
+        }
+        if (timeout_ms > 0) { /* it watched, and somebody else has done what there was to do */
+            timeout_ms -= limit_ms;
+        }
     }
-    if (has_work(worker) || (timeout_ms != 0 && !tp__epoll_fall_asleep(worker))) {
-        timeout_ms = 0;
-    }
-    int count = epoll_wait(worker->epoll, worker->events, EVENTS_AT_ONCE, timeout_ms);
-    if (TP_LIKELY(count > 0)) {
-        worker->event_count = (unsigned)count;
-        return TP_OK;
-    }
-    if (count < 0) {
-        /* After a signal the caller looks round as after tp_port_wake(): how much of the time is
-         * left would cost every wait a look at the clock. */
-        return errno == EINTR ? TP_OK : tp_os_fail_last();
-    }
-    if (TP_UNLIKELY(worker->resting != NULL)) {
-        (void)tp__epoll_end_rests(worker, 0);
-    }
-    if (has_work(worker)) {
-        return TP_OK;
-    }
-    (void)tp_os_fail(0);
-    return TP_ERR_TIMED_OUT;
 }
 
 /* ---- dispatch ----------------------------------------------------------------------------- */
@@ -76,8 +112,7 @@ static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t even
     if (!socket->readable || socket->input == NULL || socket->input->queued || socket->paused) {
         return 0;
     }
-    return socket->kind == SOCKET_STREAM ? tp__epoll_receive_turn(worker, socket)
-                                         : tp__epoll_accept_turn(worker, socket);
+    return tp__epoll_receive_turn(worker, socket);
 }
 
 /* The more sockets have something, the less each reads in its turn: an answer waits for all of
@@ -110,7 +145,7 @@ static void deliver_result(epoll_worker *worker, epoll_op *op) {
     op->done((tp_op *)op, &completion);
 }
 
-static size_t run_op(epoll_worker *worker, epoll_op *op) {
+size_t tp__epoll_run_op(epoll_worker *worker, epoll_op *op) {
     switch ((epoll_op_kind)op->kind) {
     case OP_RESULT:
         deliver_result(worker, op);
@@ -118,9 +153,7 @@ static size_t run_op(epoll_worker *worker, epoll_op *op) {
     case OP_RECEIVE:
         return tp__epoll_receive_again(worker, op);
     case OP_ACCEPT:
-        return tp__epoll_accept_again(worker, op);
-    case OP_BEGIN:
-        return tp__epoll_accept_begin(worker, op);
+        return tp__epoll_accept_end(worker, op);
     case OP_CLOSE:
         tp__epoll_close_now(worker, op);
         return 0;
@@ -136,7 +169,7 @@ static size_t run_ready(epoll_worker *worker) {
         if (op == NULL) {
             break;
         }
-        ran += run_op(worker, op);
+        ran += tp__epoll_run_op(worker, op);
     }
     return ran;
 }
@@ -153,7 +186,9 @@ size_t tp__epoll_dispatch(tp_worker *head) {
         unsigned again = epoll_list_move(&worker->ready, &worker->later, EVENTS_AT_ONCE);
         share_batch(worker, again);
     }
-    size_t ran = run_events(worker);
+    /* What others could do as well comes first: what follows may block. */
+    size_t ran = tp__epoll_run_shared(worker);
+    ran += run_events(worker);
     ran += run_ready(worker);
     tp__epoll_set_current(NULL);
     return ran;

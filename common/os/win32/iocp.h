@@ -4,6 +4,7 @@
  *   iocp_port.c      the port, its seats, waking them
  *   iocp_wait.c      waiting for completions
  *   iocp_dispatch.c  running them
+ *   iocp_shared.c    what no worker may keep for itself
  *   iocp_post.c      posting; a socket's turn
  *   iocp_socket.c    a socket's life: attach, listen, close, and the word that decides it
  *   iocp_send.c  iocp_receive.c  iocp_accept.c  iocp_connect.c
@@ -16,6 +17,7 @@
  * a listener's own. It is in exactly one place at a time:
  *   kernel   started, or queued to the port: its OVERLAPPED is the kernel's
  *   ready    in a worker's list, which that worker's thread alone touches
+ *   shared   in the port's list of what any worker may take (iocp_shared.c)
  *   late     in the port's list of what the kernel had no memory to queue
  *   turn     behind others of its socket
  *   parked   a paused receive, in nobody's hands until resume or close take it
@@ -44,19 +46,21 @@ typedef enum iocp_kind {
     IOCP_SEND_FAILED,   /* WSASend has been refused */
     IOCP_RECEIVE,       /* WSARecv has ended */
     IOCP_RECEIVE_ENDED, /* a receive's last delivery, decided elsewhere than in its completion */
-    IOCP_ACCEPT,        /* AcceptEx has ended: a listener's slot */
+    IOCP_ACCEPT,        /* AcceptEx has ended: a listener's slot, which knows how */
+    IOCP_ACCEPT_FAILED, /* no AcceptEx could be started: tell it */
     /* The rest run in their socket's turn; the one that is queued stands for all behind it. */
-    IOCP_TURN_POSTED,   /* an op posted to the socket */
-    IOCP_TURN_ACCEPTED, /* a slot whose AcceptEx has ended */
-    IOCP_TURN_RETRY,    /* the pause after a failure is over */
-    IOCP_TURN_UNLISTEN, /* the listener is closing */
+    IOCP_TURN_POSTED,    /* an op posted to the socket */
+    IOCP_TURN_ACCEPTED,  /* a slot whose AcceptEx has ended */
+    IOCP_TURN_RETRY,     /* the pause after a failure is over */
+    IOCP_TURN_UNLISTEN,  /* the listener is closing */
+    IOCP_TURN_DELIVERED, /* ... and a delivery that ran beside that is over */
 } iocp_kind;
 
 typedef struct TP_MAY_ALIAS iocp_request {
     union {
         OVERLAPPED overlapped; /* kernel */
         struct {
-            struct iocp_request *next; /* ready, late */
+            struct iocp_request *next; /* ready, late, shared */
             tp_err error;              /* IOCP_SEND_FAILED, IOCP_RECEIVE_ENDED: what to say */
             int os_error;
         } waiting;
@@ -140,6 +144,11 @@ struct iocp_port {
     iocp_listener *retries;
     _Atomic uint64_t retry_due; /* when the first of them is due (tp_clock_ms); 0: none */
     SLIST_HEADER buffers;
+    SRWLOCK shared_lock; /* guards the list: iocp_shared.c */
+    iocp_request *shared_first;
+    iocp_request *shared_last;
+    atomic_uint shared_count;
+    atomic_bool called;
 };
 
 extern const tp__port_backend tp__iocp_backend;
@@ -158,6 +167,22 @@ void tp__iocp_done(iocp_worker *worker, iocp_request *request, tp_completion *co
 
 /* To be run by this worker's dispatch. On its thread. */
 void tp__iocp_ready(iocp_worker *worker, iocp_request *request);
+
+/* Runs a request by its kind. */
+void tp__iocp_run(iocp_worker *worker, iocp_request *request, size_t bytes);
+
+/* ---- iocp_shared.c ----------------------------------------------------------------------- */
+
+/* Is the request of a kind that any worker may take? */
+bool tp__iocp_is_shared(const iocp_request *request);
+/* Puts it on the list; tp__iocp_call() after that, unless this worker looks there itself. Any
+ * thread. */
+void tp__iocp_share(iocp_port *port, iocp_request *request);
+/* Makes a worker that is free look at the list. Any thread. */
+void tp__iocp_call(iocp_port *port);
+bool tp__iocp_has_shared(iocp_port *port);
+/* Takes what is shared, a turn's worth. */
+void tp__iocp_run_shared(iocp_worker *worker);
 
 /* ---- iocp_post.c ------------------------------------------------------------------------- */
 
@@ -232,7 +257,11 @@ void tp__iocp_receive_ended(iocp_worker *worker, iocp_request *request);
 void tp__iocp_end_parked_receive(iocp_socket *socket);
 
 tp_err tp__iocp_accept(tp_socket *listener, tp_op *op);
+/* An AcceptEx has ended, on whichever worker took the packet: notes how, before the request is put
+ * anywhere; and then delivers it, on whichever worker runs it. */
+void tp__iocp_note_accepted(iocp_request *request);
 void tp__iocp_accepted(iocp_worker *worker, iocp_request *request);
+void tp__iocp_accept_failed(iocp_worker *worker, iocp_request *request);
 /* What happens to a listener, in its turn. */
 void tp__iocp_accept_event(iocp_worker *worker, iocp_request *request);
 iocp_listener *tp__iocp_listener_new(iocp_socket *socket, int family);

@@ -1,57 +1,36 @@
 /*
- * Accepting: several AcceptEx in progress, deliveries one at a time.
+ * Accepting: several AcceptEx in progress, each of which is delivered by itself.
  *
  * A listener owns SLOTS, each with the OVERLAPPED, the socket that becomes the connection, and the
  * room for its addresses. Everything that happens to a listener (start, an AcceptEx that has ended,
  * a retry, the close) is an event in the socket's turn (iocp_post.c): the listener's fields have
- * one user at a time, whichever worker that is, and the op's deliveries never overlap.
+ * one user at a time, whichever worker that is. No callee runs in the turn but that of the last
+ * delivery: a worker that finds a connection takes it out of its slot, has the slot armed anew in
+ * the turn, and then delivers. So a callee that blocks keeps no other connection waiting, and the
+ * deliveries of one accept may run on several workers at once; `delivering` counts them.
  *
  * Who owns what: an armed slot's handle and OVERLAPPED are the kernel's; it holds a count of the
- * socket until its event has run. The handle is the callee's once it is delivered. The listener is
- * freed with the socket's last count.
+ * socket until its event has run, and so does each delivery. Between the packet and the event the
+ * slot is the worker's that has it. The handle is the callee's once it is delivered. The listener
+ * is freed with the socket's last count.
  *
  * FAILURES PASS. If a slot cannot be armed (no handles, no buffers), the failure is delivered once,
  * the slot stays idle, and the listener is put on the port's list of retries, which every wait
  * looks at: 100 ms later all idle slots are tried again. Slots that are armed go on meanwhile.
+ * Before a failure has been taken by a worker another one adds nothing to it.
  *
  * THE END. close sets CLOSING and adds IOCP_TURN_UNLISTEN; armed slots come back cancelled. The
- * last delivery is given when both have happened: the event has run and no slot is armed.
+ * last delivery is given when that event has run, no slot is armed and nothing is being delivered.
+ * Who ends the last delivery of a closing listener adds IOCP_TURN_DELIVERED, which looks again:
+ * `delivering` goes down before the look, or after it and then it is added (sequentially
+ * consistent, both it and `delivered_queued`).
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "os/clock.h"
 #include "os/error.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_listener.h"
 #include "os/win32/nt_error.h"
-
-#define SLOTS    16
-#define RETRY_MS 100
-
-/* AcceptEx wants 16 bytes more than the address. */
-#define ADDRESS_ROOM (sizeof(struct sockaddr_in6) + 16)
-
-typedef struct slot {
-    iocp_request request;
-    SOCKET handle; /* INVALID_SOCKET: idle */
-    int os_error;  /* how the AcceptEx ended */
-    uint8_t addresses[2 * ADDRESS_ROOM];
-} slot;
-
-struct iocp_listener {
-    iocp_socket *socket;
-    iocp_request *accept; /* the op of tp_socket_accept, from its start to its last delivery */
-    int family;
-    unsigned armed;
-    bool closing; /* IOCP_TURN_UNLISTEN has run */
-    iocp_request unlisten;
-    iocp_request retry;
-    slot slots[SLOTS];
-    bool retrying; /* from the failure until IOCP_TURN_RETRY has run */
-    /* Guarded by port->retries_lock. */
-    uint64_t retry_at;
-    iocp_listener *next_retry;
-};
 
 iocp_listener *tp__iocp_listener_new(iocp_socket *socket, int family) {
     iocp_listener *listener = calloc(1, sizeof *listener);
@@ -64,6 +43,10 @@ iocp_listener *tp__iocp_listener_new(iocp_socket *socket, int family) {
     listener->unlisten.kind = IOCP_TURN_UNLISTEN;
     listener->retry.socket = socket;
     listener->retry.kind = IOCP_TURN_RETRY;
+    listener->delivered.socket = socket;
+    listener->delivered.kind = IOCP_TURN_DELIVERED;
+    listener->failure.socket = socket;
+    listener->failure.kind = IOCP_ACCEPT_FAILED;
     for (size_t i = 0; i < SLOTS; i++) {
         listener->slots[i].request.socket = socket;
         listener->slots[i].handle = INVALID_SOCKET;
@@ -73,81 +56,6 @@ iocp_listener *tp__iocp_listener_new(iocp_socket *socket, int family) {
 
 void tp__iocp_listener_free(iocp_listener *listener) {
     free(listener);
-}
-
-/* ---- retries ----------------------------------------------------------------------------- */
-
-/* Under the lock. */
-static void note_first_due(iocp_port *port) {
-    uint64_t first = 0;
-    for (iocp_listener *it = port->retries; it != NULL; it = it->next_retry) {
-        first = first == 0 || it->retry_at < first ? it->retry_at : first;
-    }
-    atomic_store(&port->retry_due, first);
-}
-
-/* In turn. The entry in the list holds a count. */
-static void retry_later(iocp_listener *listener) {
-    iocp_port *port = listener->socket->port;
-    AcquireSRWLockExclusive(&port->retries_lock);
-    tp__iocp_enter_again(listener->socket);
-    listener->retrying = true;
-    listener->retry_at = tp_clock_ms() + RETRY_MS;
-    listener->next_retry = port->retries;
-    port->retries = listener;
-    note_first_due(port);
-    ReleaseSRWLockExclusive(&port->retries_lock);
-}
-
-/* Under the lock. */
-static void remove_retry(iocp_port *port, iocp_listener *listener) {
-    iocp_listener **link = &port->retries;
-    while (*link != listener) {
-        link = &(*link)->next_retry;
-    }
-    *link = listener->next_retry;
-}
-
-/* In turn, at the end: gives the entry's count back, if it is still there. */
-static void forget_retry(iocp_worker *worker, iocp_listener *listener) {
-    iocp_port *port = listener->socket->port;
-    bool found = false;
-    AcquireSRWLockExclusive(&port->retries_lock);
-    for (iocp_listener *it = port->retries; it != NULL && !found; it = it->next_retry) {
-        found = it == listener;
-    }
-    if (found) {
-        remove_retry(port, listener);
-        note_first_due(port);
-    }
-    ReleaseSRWLockExclusive(&port->retries_lock);
-    if (found) {
-        tp__iocp_leave(worker, listener->socket, 1);
-    }
-}
-
-void tp__iocp_run_retries(iocp_worker *worker, uint64_t now) {
-    iocp_port *port = iocp_port_of(worker);
-    iocp_listener *due = NULL;
-    AcquireSRWLockExclusive(&port->retries_lock);
-    for (iocp_listener *it = port->retries; it != NULL;) {
-        iocp_listener *next = it->next_retry;
-        if (it->retry_at <= now) {
-            remove_retry(port, it);
-            it->next_retry = due;
-            due = it;
-        }
-        it = next;
-    }
-    note_first_due(port);
-    ReleaseSRWLockExclusive(&port->retries_lock);
-    while (due != NULL) {
-        iocp_listener *next = due->next_retry;
-        if (tp__iocp_join_turn(due->socket, &due->retry)) { /* with the entry's count */
-            tp__iocp_ready(worker, &due->retry);
-        }
-        due = next;
-    }
 }
 
 /* ---- slots: all in turn ---------------------------------------------------------------------- */
@@ -190,7 +98,7 @@ static tp_err arm_idle(iocp_listener *listener) {
         tp_err error = arm(listener, &listener->slots[i]);
         if (error != TP_OK) {
             int code = tp_os_error();
-            retry_later(listener);
+            tp__iocp_retry_later(listener);
             (void)tp_os_fail(code);
             return error;
         }
@@ -198,15 +106,20 @@ static tp_err arm_idle(iocp_listener *listener) {
     return TP_OK;
 }
 
-/* Keeps slots armed and tells if that fails. */
-static void go_on(iocp_worker *worker, iocp_listener *listener) {
+/* Keeps slots armed and has it told if that fails. */
+static void go_on(iocp_listener *listener) {
     if (listener->accept == NULL) {
         return;
     }
     tp_err error = arm_idle(listener);
-    if (error != TP_OK) {
-        tp__iocp_done(worker, listener->accept,
-            &(tp_completion){.error = error, .os_error = tp_os_error(), .handle = TP_NO_HANDLE});
+    if (error != TP_OK && !atomic_exchange(&listener->failure_queued, true)) {
+        iocp_port *port = listener->socket->port;
+        listener->failure_error = error;
+        listener->failure_os_error = tp_os_error();
+        tp__iocp_enter_again(listener->socket);
+        atomic_fetch_add(&listener->delivering, 1);
+        tp__iocp_share(port, &listener->failure);
+        tp__iocp_call(port);
     }
 }
 
@@ -234,31 +147,24 @@ static bool take_connection(iocp_listener *listener, slot *taken, tp_completion 
     return true;
 }
 
-static void slot_ended(iocp_worker *worker, iocp_listener *listener, slot *ended) {
-    SOCKET handle = ended->handle;
-    tp_completion completion = {.os_error = ended->os_error, .handle = TP_NO_HANDLE};
+/* In turn: the connection has been taken out of the slot, or there was none. */
+static void slot_ended(iocp_listener *listener, slot *ended) {
     listener->armed--;
-    bool closing = tp__iocp_is_closing(listener->socket);
-    if (!closing && ended->os_error == 0 && !take_connection(listener, ended, &completion)) {
-        completion.os_error = WSAGetLastError();
-    }
     ended->handle = INVALID_SOCKET;
-    if (completion.handle == TP_NO_HANDLE) {
-        tp_handle_close((tp_handle)handle, true);
-    }
-    if (closing) {
+    if (tp__iocp_is_closing(listener->socket)) {
         return;
     }
-    completion.error = tp_os_translate(completion.os_error);
-    if (completion.error != TP_OK && completion.error != TP_ERR_RESET && !listener->retrying) {
-        retry_later(listener); /* what the system is out of now, it is out of at once again */
+    tp_err error = tp_os_translate(ended->os_error);
+    if (error != TP_OK && error != TP_ERR_RESET && !listener->retrying) {
+        tp__iocp_retry_later(
+            listener); /* what the system is out of now, it is out of at once again */
     }
-    tp__iocp_done(worker, listener->accept, &completion);
-    go_on(worker, listener);
+    go_on(listener);
 }
 
 static void end_if_over(iocp_worker *worker, iocp_listener *listener) {
-    if (!listener->closing || listener->accept == NULL || listener->armed > 0) {
+    if (!listener->closing || listener->accept == NULL || listener->armed > 0 ||
+        atomic_load(&listener->delivering) > 0) {
         return;
     }
     iocp_request *accept = listener->accept;
@@ -271,15 +177,18 @@ void tp__iocp_accept_event(iocp_worker *worker, iocp_request *request) {
     iocp_listener *listener = request->socket->listener;
     switch ((iocp_kind)request->kind) {
     case IOCP_TURN_ACCEPTED:
-        slot_ended(worker, listener, TP_CONTAINER_OF(request, slot, request));
+        slot_ended(listener, TP_CONTAINER_OF(request, slot, request));
         break;
     case IOCP_TURN_RETRY:
         listener->retrying = false;
-        go_on(worker, listener);
+        go_on(listener);
+        break;
+    case IOCP_TURN_DELIVERED:
+        atomic_store(&listener->delivered_queued, false); /* before `delivering` is looked at */
         break;
     case IOCP_TURN_UNLISTEN:
         listener->closing = true;
-        forget_retry(worker, listener);
+        tp__iocp_forget_retry(worker, listener);
         break;
     case IOCP_POSTED:
     case IOCP_CLOSED:
@@ -289,6 +198,7 @@ void tp__iocp_accept_event(iocp_worker *worker, iocp_request *request) {
     case IOCP_RECEIVE:
     case IOCP_RECEIVE_ENDED:
     case IOCP_ACCEPT:
+    case IOCP_ACCEPT_FAILED:
     case IOCP_TURN_POSTED:
         return; /* never in a listener's events */
     }
@@ -297,15 +207,66 @@ void tp__iocp_accept_event(iocp_worker *worker, iocp_request *request) {
 
 /* ---- from outside the turn --------------------------------------------------------------- */
 
-/* An AcceptEx has ended, on whichever worker took it. */
+/* Runs the callee, beside the turn. The caller has counted it in `delivering`, and holds a count of
+ * the socket for it, which goes here. */
+static void deliver(iocp_worker *worker, iocp_listener *listener, tp_completion *completion) {
+    iocp_socket *socket = listener->socket;
+    tp__iocp_done(worker, listener->accept, completion);
+    if (atomic_fetch_sub(&listener->delivering, 1) == 1 && tp__iocp_is_closing(socket) &&
+        !atomic_exchange(&listener->delivered_queued, true)) {
+        tp__iocp_enter_again(socket);
+        if (tp__iocp_join_turn(socket, &listener->delivered)) {
+            tp__iocp_run_turn(worker, socket);
+        }
+    }
+    tp__iocp_leave(worker, socket, 1);
+}
+
+void tp__iocp_note_accepted(iocp_request *request) {
+    slot *ended = TP_CONTAINER_OF(request, slot, request);
+    ended->os_error = tp__nt_error((uint32_t)request->overlapped.Internal);
+}
+
 void tp__iocp_accepted(iocp_worker *worker, iocp_request *request) {
     slot *ended = TP_CONTAINER_OF(request, slot, request);
     iocp_socket *socket = request->socket;
-    ended->os_error = tp__nt_error((uint32_t)request->overlapped.Internal);
+    iocp_listener *listener = socket->listener;
+    SOCKET handle = ended->handle;
+    /* Counted before the look: if the close comes behind it, its last delivery waits for this one.
+     * */
+    atomic_fetch_add(&listener->delivering, 1);
+    bool closing = tp__iocp_is_closing(socket);
+    tp_completion completion = {.handle = TP_NO_HANDLE};
+    if (!closing && ended->os_error == 0 && !take_connection(listener, ended, &completion)) {
+        ended->os_error = WSAGetLastError();
+    }
+    completion.os_error = ended->os_error;
+    completion.error = tp_os_translate(ended->os_error);
+    if (completion.handle == TP_NO_HANDLE) {
+        tp_handle_close((tp_handle)handle, true);
+    }
+    tp__iocp_enter_again(socket); /* the delivery's; the slot's goes with its event */
     request->kind = IOCP_TURN_ACCEPTED;
+    if (closing) {
+        atomic_fetch_sub(&listener->delivering, 1); /* before the event, which looks at it */
+    }
     if (tp__iocp_join_turn(socket, request)) {
         tp__iocp_run_turn(worker, socket);
     }
+    if (closing) {
+        tp__iocp_leave(worker, socket, 1);
+    } else {
+        deliver(worker, listener, &completion);
+    }
+}
+
+void tp__iocp_accept_failed(iocp_worker *worker, iocp_request *request) {
+    iocp_listener *listener = request->socket->listener;
+    tp_completion completion = {.error = listener->failure_error,
+        .os_error = listener->failure_os_error,
+        .handle = TP_NO_HANDLE};
+    atomic_store(&listener->failure_queued, false);
+    deliver(worker, listener, &completion);
 }
 
 /*
@@ -313,8 +274,8 @@ void tp__iocp_accepted(iocp_worker *worker, iocp_request *request) {
  * at once waits for a worker. The turn is idle unless the accept is in progress already or a close
  * is: nothing else joins a listener's turn.
  *
- * While the accept is in progress the close's event is still to come, or slots are armed, or a retry
- * is due: each of them holds a count, so the op needs none of its own.
+ * While the accept is in progress the close's event is still to come, or slots are armed, or a
+ * retry is due: each of them holds a count, so the op needs none of its own.
  */
 tp_err tp__iocp_accept(tp_socket *on, tp_op *op) {
     iocp_socket *socket = (iocp_socket *)(void *)on;

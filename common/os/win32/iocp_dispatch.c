@@ -2,7 +2,7 @@
  * Dispatching: running what the wait took, then what became ready meanwhile.
  *
  * Runs on the worker's thread and touches this worker only; every request here has been taken by it
- * and is nobody else's.
+ * and is nobody else's, until it is shared (iocp_shared.c): that comes first.
  *
  * The budget bounds what one dispatch runs beyond the completions it was given (ready requests, and
  * a long turn of one socket), so that it comes back to the kernel's queue, where everybody else is.
@@ -34,7 +34,7 @@ void tp__iocp_done(iocp_worker *worker, iocp_request *request, tp_completion *co
     op->done((tp_op *)(void *)op, completion);
 }
 
-static void run(iocp_worker *worker, iocp_request *request, size_t bytes) {
+void tp__iocp_run(iocp_worker *worker, iocp_request *request, size_t bytes) {
     switch ((iocp_kind)request->kind) {
     case IOCP_POSTED:
         tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
@@ -60,30 +60,59 @@ static void run(iocp_worker *worker, iocp_request *request, size_t bytes) {
     case IOCP_ACCEPT:
         tp__iocp_accepted(worker, request);
         return;
+    case IOCP_ACCEPT_FAILED:
+        tp__iocp_accept_failed(worker, request);
+        return;
     case IOCP_TURN_POSTED:
     case IOCP_TURN_ACCEPTED:
     case IOCP_TURN_RETRY:
     case IOCP_TURN_UNLISTEN:
+    case IOCP_TURN_DELIVERED:
         tp__iocp_run_turn(worker, request->socket);
         return;
     }
+}
+
+static iocp_request *request_of(const OVERLAPPED_ENTRY *entry) {
+    return TP_CONTAINER_OF(entry->lpOverlapped, iocp_request, overlapped);
+}
+
+/* Gives what others could do as well to all: what is left here may block. */
+static void share_entries(iocp_worker *worker) {
+    iocp_port *port = iocp_port_of(worker);
+    ULONG kept = 0;
+    for (ULONG i = 0; i < worker->taken; i++) {
+        const OVERLAPPED_ENTRY entry = worker->entries[i];
+        if (entry.lpOverlapped == NULL) {
+            atomic_store(&port->called, false); /* before the list is looked at */
+        } else if (tp__iocp_is_shared(request_of(&entry))) {
+            if (request_of(&entry)->kind == IOCP_ACCEPT) {
+                tp__iocp_note_accepted(request_of(&entry));
+            }
+            tp__iocp_share(port, request_of(&entry));
+        } else {
+            worker->entries[kept++] = entry;
+        }
+    }
+    worker->taken = kept;
 }
 
 size_t tp__iocp_dispatch(tp_worker *head) {
     iocp_worker *worker = (iocp_worker *)(void *)head;
     worker->ran = 0;
     worker->budget = BUDGET;
+    share_entries(worker);
     size_t share = IOCP_BATCH_BYTES / (worker->taken > 0 ? worker->taken : 1);
     worker->share = share > IOCP_SHARE_LEAST ? share : IOCP_SHARE_LEAST;
+    tp__iocp_run_shared(worker);
     for (ULONG i = 0; i < worker->taken; i++) {
-        const OVERLAPPED_ENTRY *entry = &worker->entries[i];
-        run(worker, TP_CONTAINER_OF(entry->lpOverlapped, iocp_request, overlapped),
-            entry->dwNumberOfBytesTransferred);
+        tp__iocp_run(
+            worker, request_of(&worker->entries[i]), worker->entries[i].dwNumberOfBytesTransferred);
     }
     worker->taken = 0;
     while (worker->ready_first != NULL && worker->budget > 0) {
         worker->budget--;
-        run(worker, take_ready(worker), 0);
+        tp__iocp_run(worker, take_ready(worker), 0);
     }
     return worker->ran;
 }

@@ -116,6 +116,7 @@ static tp_err fill_port(iocp_port *port, const tp_port_options *options) {
     port->post_receive_buffers = options->post_receive_buffers;
     port->most_per_send = most_per_send();
     InitializeSRWLock(&port->retries_lock);
+    InitializeSRWLock(&port->shared_lock);
     InitializeSListHead(&port->buffers);
     tp_err error = find_extensions(port);
     for (unsigned i = 0; error == TP_OK && i < options->workers; i++) {
@@ -146,6 +147,7 @@ static void destroy(tp_port *head) {
     iocp_port *port = (iocp_port *)(void *)head;
     assert(atomic_load(&port->sockets) == 0);
     assert(atomic_load(&port->late) == NULL);
+    assert(!tp__iocp_has_shared(port));
     for (unsigned i = 0; i < head->workers; i++) {
         assert(port->workers[i]->ready_first == NULL);
     }

@@ -50,7 +50,11 @@ void tp__iocp_take_late(iocp_worker *worker) {
     }
     while (oldest != NULL) {
         iocp_request *next = oldest->waiting.next;
-        tp__iocp_ready(worker, oldest);
+        if (tp__iocp_is_shared(oldest)) {
+            tp__iocp_share(iocp_port_of(worker), oldest);
+        } else {
+            tp__iocp_ready(worker, oldest);
+        }
         oldest = next;
     }
 }

@@ -58,7 +58,7 @@ tp_err tp__iocp_wait(tp_worker *head, int timeout_ms) {
     uint64_t now = begun;
     for (;;) {
         look_around(worker, now);
-        if (was_woken(worker)) {
+        if (was_woken(worker) || tp__iocp_has_shared(iocp_port_of(worker))) {
             return TP_OK;
         }
         uint64_t left = UINT64_MAX;
