@@ -180,6 +180,9 @@ tp_err tp__server_options_wrong(const char *what);
 
 void tp__worker_main(void *worker);
 
+/* latency.c: as the option low_latency asks; on the worker's thread, once. */
+void tp__worker_take_latency(const tp__worker *worker);
+
 /* ---- listener.c ------------------------------------------------------------------------------ */
 
 /* Binds and listens; nothing is taken yet. Nothing to do if the server does not listen. */

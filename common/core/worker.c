@@ -85,6 +85,7 @@ void tp__worker_main(void *argument) {
         return;
     }
     local->worker = worker;
+    tp__worker_take_latency(worker);
     atomic_store_explicit(&worker->now_ms, tp_clock_ms(), memory_order_relaxed);
     tell_seated(worker, TP__WORKER_SEATED);
     run(worker);

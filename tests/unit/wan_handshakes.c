@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include "core/memory.h"
+#include "os/clock.h"
 #include "os/thread.h"
 #include "wanserver/handshakes.h"
 
@@ -15,15 +16,16 @@ typedef struct job {
     unsigned together; /* how many those were */
 } job;
 
-static atomic_uint begun;   /* jobs that run or have run */
-static atomic_uint ended;   /* jobs that have run and are delivered */
-static atomic_bool blocked; /* while set, jobs do not end */
+static atomic_uint begun;         /* jobs that run or have run */
+static atomic_uint ended;         /* jobs that have run and are delivered */
+static atomic_bool blocked;       /* while set, jobs do not end ... */
+static atomic_bool blocked_alone; /* ... and while this is set too, only the first does not */
 
 static void run(void *context) {
     job *it = context;
     it->order = atomic_fetch_add(&begun, 1) + 1;
     it->thread = tp_thread_id();
-    while (atomic_load(&blocked)) {
+    while (atomic_load(&blocked) && (it->order == 1 || !atomic_load(&blocked_alone))) {
         tp_thread_yield();
     }
     atomic_fetch_add(&it->runs, 1);
@@ -45,15 +47,30 @@ static void drop(void *context) {
     atomic_fetch_add(&it->drops, 1);
 }
 
-static tp__handshakes *make(unsigned threads, unsigned queue) {
-    const tp__handshakes_options options = {
-        .threads = threads, .queue = queue, .run = run, .deliver = deliver, .drop = drop};
+#define LONG_MS 3600000u
+
+static tp__handshakes_options options_of(unsigned threads, unsigned queue) {
+    return (tp__handshakes_options){.threads = threads,
+        .queue = queue,
+        .priority = TP_HANDSHAKE_NORMAL,
+        .together_ms = LONG_MS,
+        .run = run,
+        .deliver = deliver,
+        .drop = drop};
+}
+
+static tp__handshakes *make_of(const tp__handshakes_options *options) {
     tp__handshakes *handshakes = NULL;
-    REQUIRE(tp__handshakes_create(&options, &handshakes) == TP_OK);
+    REQUIRE(tp__handshakes_create(options, &handshakes) == TP_OK);
     atomic_store(&begun, 0);
     atomic_store(&ended, 0);
     atomic_store(&blocked, false);
     return handshakes;
+}
+
+static tp__handshakes *make(unsigned threads, unsigned queue) {
+    tp__handshakes_options options = options_of(threads, queue);
+    return make_of(&options);
 }
 
 /* The test's own time-out is the limit. */
@@ -106,6 +123,61 @@ static void jobs_are_delivered_together(void) {
         CHECK_EQ(jobs[i].place, first ? i + 1 : i + 1 - TP__HANDSHAKES_TOGETHER);
     }
     tp__handshakes_stop(handshakes);
+    tp__handshakes_destroy(handshakes);
+}
+
+/* One that has taken long is not kept back for those behind it. */
+static void what_is_done_does_not_wait_for_long(void) {
+    static job jobs[2];
+    tp__handshakes_options options = options_of(1, 2);
+    options.together_ms = 1;
+    tp__handshakes *handshakes = make_of(&options);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    atomic_store(&blocked, true);
+    CHECK(tp__handshakes_offer(handshakes, &jobs[0]));
+    wait_until(&begun, 1);
+    CHECK(tp__handshakes_offer(handshakes, &jobs[1]));
+    uint64_t since_ms = tp_clock_ms();
+    while (tp_clock_ms() < since_ms + 2) {
+        tp_thread_yield();
+    }
+    atomic_store(&blocked, false);
+    wait_until(&ended, 2);
+    CHECK_EQ(jobs[0].together, 1);
+    CHECK_EQ(jobs[1].together, 1);
+    tp__handshakes_stop(handshakes);
+    tp__handshakes_destroy(handshakes);
+}
+
+/* The idle thread stands still, as it does while others use all processors: here in a job that does
+ * not end. What waits behind it is run all the same, by another thread. */
+static void what_waits_too_long_is_run_by_another_thread(void) {
+    enum { BEHIND = 5 };
+    static job first;
+    static job behind[BEHIND];
+    tp__handshakes_options options = options_of(1, 1 + BEHIND);
+    options.priority = TP_HANDSHAKE_IDLE;
+    options.overdue_ms = 20;
+    tp__handshakes *handshakes = make_of(&options);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    atomic_store(&blocked, true);
+    atomic_store(&blocked_alone, true);
+    CHECK(tp__handshakes_offer(handshakes, &first));
+    wait_until(&begun, 1);
+    for (unsigned i = 0; i < BEHIND; i++) {
+        CHECK(tp__handshakes_offer(handshakes, &behind[i]));
+    }
+    wait_until(&ended, BEHIND);
+    CHECK_EQ(atomic_load(&first.runs), 0);
+    CHECK_EQ(tp__handshakes_overdue(handshakes), BEHIND);
+    atomic_store(&blocked, false);
+    atomic_store(&blocked_alone, false);
+    tp__handshakes_stop(handshakes);
+    for (unsigned i = 0; i < BEHIND; i++) {
+        CHECK_NE(behind[i].thread, first.thread);
+        CHECK_EQ(behind[i].order, i + 2);
+    }
+    CHECK_EQ(atomic_load(&ended), 1 + BEHIND);
     tp__handshakes_destroy(handshakes);
 }
 
@@ -230,7 +302,10 @@ static void offer_all(void *argument) {
 
 static void each_job_once_through_stops_and_starts(void) {
     static offerer offerers[OFFERERS];
-    tp__handshakes *handshakes = make(2, 16);
+    tp__handshakes_options options = options_of(2, 16);
+    options.priority = TP_HANDSHAKE_IDLE;
+    options.overdue_ms = 1; /* the reserve thread takes its part */
+    tp__handshakes *handshakes = make_of(&options);
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     tp_thread threads[OFFERERS];
     atomic_store(&offering, OFFERERS);
@@ -240,6 +315,7 @@ static void each_job_once_through_stops_and_starts(void) {
     }
     while (atomic_load(&offering) > 0) {
         tp__handshakes_stop(handshakes);
+        CHECK_EQ(tp__handshakes_waiting(handshakes), 0); /* and nothing comes in behind it */
         REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
         for (unsigned i = 0; i < 20; i++) {
             tp_thread_yield();
@@ -270,8 +346,7 @@ static void each_job_once_through_stops_and_starts(void) {
 
 static void memory_is_taken_at_create_alone(void) {
     uint64_t live = tp__memory_live();
-    tp__handshakes_options options = {
-        .threads = 1, .queue = 2, .run = run, .deliver = deliver, .drop = drop};
+    tp__handshakes_options options = options_of(1, 2);
     tp__handshakes *handshakes = NULL;
     for (long i = 1; i <= 2; i++) {
         tp__memory_fail_after(i);
@@ -291,6 +366,15 @@ static void memory_is_taken_at_create_alone(void) {
     options.drop = NULL;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
     options.drop = drop;
+    options.together_ms = 0;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.together_ms = 1;
+    options.overdue_ms = 60001;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.overdue_ms = 0;
+    options.priority = (tp_handshake_priority)3;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.priority = TP_HANDSHAKE_IDLE;
     options.deliver = NULL;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
     CHECK(handshakes == NULL);
@@ -299,6 +383,7 @@ static void memory_is_taken_at_create_alone(void) {
 }
 
 CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(jobs_are_delivered_together),
+    CASE(what_is_done_does_not_wait_for_long), CASE(what_waits_too_long_is_run_by_another_thread),
     CASE(threads_work_at_the_same_time), CASE(the_queue_is_bounded),
     CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
     CASE(each_job_once_through_stops_and_starts), CASE(memory_is_taken_at_create_alone))
