@@ -6,15 +6,17 @@
  * processors. So it holds nothing that anybody waits for: no lock, one place in the queue for no
  * longer than one compare-and-swap, and jobs in its hands for `together_ms` and one job's work.
  * What waits too long is taken by the reserve thread, which is not idle: a thread cannot raise
- * itself from idle without a permission.
+ * itself from idle without a permission. If the idle threads have done nothing at all meanwhile, as
+ * when others use all processors, and not as in a flood, the reserve leads for a while: it takes
+ * all jobs as they come, and the idle threads none, so that none is stuck in their hands.
  *
  * Exactly once: a job is in the queue from offer until somebody takes it out, a thread while
  * `started`, the stopping one when `started` is false. After that nothing comes in: who offers
  * counts itself into `inside` before it looks at `started`, and the stopping one, which has written
  * it, waits until none is inside. So what stop takes out is all there was.
  *
- * NO LOST WAKE-UP. A thread that finds nothing counts itself into `sleeping`, looks again, and then
- * waits at the semaphore. Who offers puts the job in, then looks at `sleeping`, and if it is not 0
+ * NO LOST WAKE-UP. A thread that finds nothing counts itself into `sleepers`, looks again, and then
+ * waits at the semaphore. Who offers puts the job in, then looks at `sleepers`, and if it is not 0
  * takes one off and posts. All four steps are sequentially consistent: one of the two sees the
  * other. Each count that is taken off is one post, and each thread that is still counted when it
  * looks again takes its own count off instead, or, if somebody else has, takes that post: so none
@@ -28,6 +30,10 @@
 #include "os/thread.h"
 #include "twinport/log.h"
 #include "wanserver/jobs.h"
+
+/* How long the reserve leads, in times of overdue_ms: what an idle thread has taken before is stuck
+ * in its hands, so it is not tried again too soon. */
+#define LEAD 10u
 
 typedef struct sleepers {
     tp_semaphore permission;
@@ -44,6 +50,8 @@ struct tp__handshakes {
     sleepers reserve;
     tp_mutex mutex; /* the reserve thread's and the stopping one's */
     tp_condition stopped;
+    atomic_bool reserve_leads;
+    _Atomic uint64_t progress; /* jobs that idle threads have run */
     _Atomic uint64_t overdue;
     atomic_bool refused; /* the system's refusal of a priority has been said */
     unsigned threads;    /* that are to be joined; starter's and stopper's alone */
@@ -74,11 +82,16 @@ static bool wake_one(sleepers *those) {
     return sleeps;
 }
 
+static bool has_work(tp__handshakes *handshakes, const sleepers *of) {
+    bool allowed = of == &handshakes->reserve || !atomic_load(&handshakes->reserve_leads);
+    return allowed && tp__jobs_any(&handshakes->jobs);
+}
+
 /* False: it is time to end. */
 static bool wait_for_work(tp__handshakes *handshakes, sleepers *with) {
-    while (atomic_load(&handshakes->started) && !tp__jobs_any(&handshakes->jobs)) {
+    while (atomic_load(&handshakes->started) && !has_work(handshakes, with)) {
         atomic_fetch_add(&with->count, 1);
-        bool wanted = !atomic_load(&handshakes->started) || tp__jobs_any(&handshakes->jobs);
+        bool wanted = !atomic_load(&handshakes->started) || has_work(handshakes, with);
         if (!wanted || !take_off(with)) {
             tp_semaphore_wait(&with->permission);
         }
@@ -104,9 +117,7 @@ static bool run_some(tp__handshakes *handshakes, uint64_t until_ms) {
             goes_on = tp_clock_ms() - begin_ms < handshakes->options.together_ms;
         }
     }
-    if (until_ms != UINT64_MAX) {
-        atomic_fetch_add_explicit(&handshakes->overdue, count, memory_order_relaxed);
-    }
+    atomic_fetch_add(until_ms == UINT64_MAX ? &handshakes->progress : &handshakes->overdue, count);
     if (count > 0) {
         handshakes->options.deliver(done, count);
     }
@@ -155,13 +166,34 @@ static bool pause_for(tp__handshakes *handshakes, unsigned ms) {
     return atomic_load(&handshakes->started);
 }
 
+/* What comes in while the idle threads are not woken, and is still there at the end, is seen here:
+ * whoever has put it in has looked at reserve_leads afterwards. */
+static void lead(tp__handshakes *handshakes) {
+    uint64_t until_ms = tp_clock_ms() + LEAD * (uint64_t)handshakes->options.overdue_ms;
+    atomic_store(&handshakes->reserve_leads, true);
+    while (wait_for_work(handshakes, &handshakes->reserve) && tp_clock_ms() < until_ms) {
+        (void)run_some(handshakes, tp_clock_ms());
+    }
+    atomic_store(&handshakes->reserve_leads, false);
+    while (tp__jobs_any(&handshakes->jobs) && wake_one(&handshakes->idle)) {
+    }
+}
+
 static void run_overdue(void *argument) {
     tp__handshakes *handshakes = argument;
     unsigned overdue_ms = handshakes->options.overdue_ms;
     take_priority(handshakes, TP_HANDSHAKE_LOW);
-    while (wait_for_work(handshakes, &handshakes->reserve) &&
-           pause_for(handshakes, overdue_ms / 2 + 1)) {
+    while (wait_for_work(handshakes, &handshakes->reserve)) {
+        uint64_t progress = atomic_load(&handshakes->progress);
+        bool any = false;
+        if (!pause_for(handshakes, overdue_ms / 2 + 1)) {
+            return;
+        }
         while (run_some(handshakes, tp_clock_ms() - overdue_ms)) {
+            any = true;
+        }
+        if (any && progress == atomic_load(&handshakes->progress)) {
+            lead(handshakes);
         }
     }
 }
@@ -172,7 +204,9 @@ bool tp__handshakes_offer(tp__handshakes *handshakes, void *job) {
         atomic_load(&handshakes->started) && tp__jobs_put(&handshakes->jobs, job, tp_clock_ms());
     atomic_fetch_sub(&handshakes->inside, 1);
     if (taken) {
-        (void)wake_one(&handshakes->idle);
+        if (!atomic_load(&handshakes->reserve_leads)) {
+            (void)wake_one(&handshakes->idle);
+        }
         (void)wake_one(&handshakes->reserve);
     }
     return taken;

@@ -59,7 +59,7 @@ void tp__handshakes_stop(tp__handshakes *handshakes);
 /* Jobs that wait now. Any thread. */
 unsigned tp__handshakes_waiting(tp__handshakes *handshakes);
 
-/* Jobs taken for overdue since it was made. Any thread. */
+/* Jobs that the one thread more has run since it was made. Any thread. */
 uint64_t tp__handshakes_overdue(const tp__handshakes *handshakes);
 
 #endif

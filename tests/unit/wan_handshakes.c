@@ -181,6 +181,44 @@ static void what_waits_too_long_is_run_by_another_thread(void) {
     tp__handshakes_destroy(handshakes);
 }
 
+/* While the idle thread gets nothing done, jobs need not grow old first: each of these is offered when
+ * the one before it is done. Later the idle thread works again. */
+static void who_gets_nothing_done_is_passed_by_for_a_while(void) {
+    enum { TRIES = 40, OVERDUE_MS = 200 };
+    static job first;
+    static job tries[TRIES];
+    tp__handshakes_options options = options_of(1, 2);
+    options.priority = TP_HANDSHAKE_IDLE;
+    options.overdue_ms = OVERDUE_MS;
+    options.together_ms = 1;
+    tp__handshakes *handshakes = make_of(&options);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    atomic_store(&blocked, true);
+    atomic_store(&blocked_alone, true);
+    CHECK(tp__handshakes_offer(handshakes, &first));
+    wait_until(&begun, 1);
+    uint64_t took_ms = OVERDUE_MS;
+    for (unsigned i = 0; i < TRIES && took_ms >= OVERDUE_MS; i++) {
+        uint64_t since_ms = tp_clock_ms();
+        CHECK(tp__handshakes_offer(handshakes, &tries[i]));
+        wait_until(&ended, i + 1);
+        took_ms = tp_clock_ms() - since_ms;
+    }
+    CHECK_LT(took_ms, OVERDUE_MS);
+    CHECK_EQ(atomic_load(&first.runs), 0);
+    atomic_store(&blocked, false);
+    atomic_store(&blocked_alone, false);
+    wait_until((const atomic_uint *)&first.deliveries, 1);
+    job last = {.thread = first.thread + 1};
+    while (last.thread != first.thread) {
+        unsigned before = atomic_load(&ended);
+        CHECK(tp__handshakes_offer(handshakes, &last));
+        wait_until(&ended, before + 1);
+    }
+    tp__handshakes_stop(handshakes);
+    tp__handshakes_destroy(handshakes);
+}
+
 static void threads_work_at_the_same_time(void) {
     enum { THREADS = 3 };
     static job jobs[THREADS];
@@ -384,6 +422,6 @@ static void memory_is_taken_at_create_alone(void) {
 
 CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(jobs_are_delivered_together),
     CASE(what_is_done_does_not_wait_for_long), CASE(what_waits_too_long_is_run_by_another_thread),
-    CASE(threads_work_at_the_same_time), CASE(the_queue_is_bounded),
-    CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
+    CASE(who_gets_nothing_done_is_passed_by_for_a_while), CASE(threads_work_at_the_same_time),
+    CASE(the_queue_is_bounded), CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
     CASE(each_job_once_through_stops_and_starts), CASE(memory_is_taken_at_create_alone))

@@ -176,7 +176,7 @@ typedef struct tp_wanserver_stats {
     uint64_t busy;           /* HELLOs told to come again */
     uint64_t not_authentic;  /* ... whose Noise message did not open */
     uint64_t diffie_hellman; /* handshakes computed */
-    uint64_t overdue;        /* ... of which had waited too long for the idle threads */
+    uint64_t overdue;        /* ... of which the idle threads did not come to in time */
     uint64_t not_ready;      /* pending ones whose first record was not READY or did not open, or
                               * that came to the limit of byte_rate before it */
     uint64_t tampered;       /* sessions ended by a record that did not open */
