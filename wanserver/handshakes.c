@@ -60,8 +60,7 @@ struct tp__handshakes {
     tp_thread reserve_thread;
 };
 
-/* ---- sleeping ----------------------------------------------------------------------------------
- * */
+/* ---- sleeping -------------------------------------------------------------------------------- */
 
 /* Takes one off; false: there is none. */
 static bool take_off(sleepers *those) {
@@ -99,8 +98,7 @@ static bool wait_for_work(tp__handshakes *handshakes, sleepers *with) {
     return atomic_load(&handshakes->started);
 }
 
-/* ---- on the threads ----------------------------------------------------------------------------
- * */
+/* ---- on the threads -------------------------------------------------------------------------- */
 
 /* What is taken has been there since `until_ms` or before. False: there was nothing. */
 static bool run_some(tp__handshakes *handshakes, uint64_t until_ms) {
@@ -220,8 +218,7 @@ uint64_t tp__handshakes_overdue(const tp__handshakes *handshakes) {
     return atomic_load_explicit(&handshakes->overdue, memory_order_relaxed);
 }
 
-/* ---- life -------------------------------------------------------------------------------------
- * */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static tp_err start_threads(tp__handshakes *handshakes) {
     tp_err error = TP_OK;

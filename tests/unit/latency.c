@@ -185,8 +185,7 @@ static void what_is_overdue_is_not_run_idle(void) {
     tp__handshakes_destroy(handshakes);
 }
 
-/* ---- where the system refuses: last, for what is said once is not said again -------------------
- * */
+/* ---- where the system refuses: last, for what is said once is not said again ----------------- */
 
 static void serve_where_it_is_refused(void *argument) {
     (void)argument;

@@ -1,84 +1,6 @@
 /* The handshake threads: every job is handed on exactly once, whatever starts and stops meanwhile. */
-#include "check.h"
-
 #include "core/memory.h"
-#include "os/clock.h"
-#include "os/thread.h"
-#include "wanserver/handshakes.h"
-
-typedef struct job {
-    atomic_uint runs;
-    atomic_uint deliveries;
-    atomic_uint drops;
-    uint64_t thread;   /* that ran it */
-    unsigned order;    /* in which it ran, from 1 */
-    unsigned place;    /* among those that it was delivered with, from 1 */
-    unsigned together; /* how many those were */
-} job;
-
-static atomic_uint begun;         /* jobs that run or have run */
-static atomic_uint ended;         /* jobs that have run and are delivered */
-static atomic_bool blocked;       /* while set, jobs do not end ... */
-static atomic_bool blocked_alone; /* ... and while this is set too, only the first does not */
-
-static void run(void *context) {
-    job *it = context;
-    it->order = atomic_fetch_add(&begun, 1) + 1;
-    it->thread = tp_thread_id();
-    while (atomic_load(&blocked) && (it->order == 1 || !atomic_load(&blocked_alone))) {
-        tp_thread_yield();
-    }
-    atomic_fetch_add(&it->runs, 1);
-}
-
-static void deliver(void *const *contexts, unsigned count) {
-    for (unsigned i = 0; i < count; i++) {
-        job *it = contexts[i];
-        it->place = i + 1;
-        it->together = count;
-        CHECK_EQ(it->thread, tp_thread_id());
-        CHECK_EQ(atomic_fetch_add(&it->deliveries, 1) + 1, atomic_load(&it->runs));
-        atomic_fetch_add(&ended, 1);
-    }
-}
-
-static void drop(void *context) {
-    job *it = context;
-    atomic_fetch_add(&it->drops, 1);
-}
-
-#define LONG_MS 3600000u
-
-static tp__handshakes_options options_of(unsigned threads, unsigned queue) {
-    return (tp__handshakes_options){.threads = threads,
-        .queue = queue,
-        .priority = TP_HANDSHAKE_NORMAL,
-        .together_ms = LONG_MS,
-        .run = run,
-        .deliver = deliver,
-        .drop = drop};
-}
-
-static tp__handshakes *make_of(const tp__handshakes_options *options) {
-    tp__handshakes *handshakes = NULL;
-    REQUIRE(tp__handshakes_create(options, &handshakes) == TP_OK);
-    atomic_store(&begun, 0);
-    atomic_store(&ended, 0);
-    atomic_store(&blocked, false);
-    return handshakes;
-}
-
-static tp__handshakes *make(unsigned threads, unsigned queue) {
-    tp__handshakes_options options = options_of(threads, queue);
-    return make_of(&options);
-}
-
-/* The test's own time-out is the limit. */
-static void wait_until(const atomic_uint *count, unsigned value) {
-    while (atomic_load(count) < value) {
-        tp_thread_yield();
-    }
-}
+#include "handshakes_stage.h"
 
 static void jobs_run_elsewhere_in_order(void) {
     enum { JOBS = 50 };
@@ -145,76 +67,6 @@ static void what_is_done_does_not_wait_for_long(void) {
     wait_until(&ended, 2);
     CHECK_EQ(jobs[0].together, 1);
     CHECK_EQ(jobs[1].together, 1);
-    tp__handshakes_stop(handshakes);
-    tp__handshakes_destroy(handshakes);
-}
-
-/* The idle thread stands still, as it does while others use all processors: here in a job that does
- * not end. What waits behind it is run all the same, by another thread. */
-static void what_waits_too_long_is_run_by_another_thread(void) {
-    enum { BEHIND = 5 };
-    static job first;
-    static job behind[BEHIND];
-    tp__handshakes_options options = options_of(1, 1 + BEHIND);
-    options.priority = TP_HANDSHAKE_IDLE;
-    options.overdue_ms = 20;
-    tp__handshakes *handshakes = make_of(&options);
-    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
-    atomic_store(&blocked, true);
-    atomic_store(&blocked_alone, true);
-    CHECK(tp__handshakes_offer(handshakes, &first));
-    wait_until(&begun, 1);
-    for (unsigned i = 0; i < BEHIND; i++) {
-        CHECK(tp__handshakes_offer(handshakes, &behind[i]));
-    }
-    wait_until(&ended, BEHIND);
-    CHECK_EQ(atomic_load(&first.runs), 0);
-    CHECK_EQ(tp__handshakes_overdue(handshakes), BEHIND);
-    atomic_store(&blocked, false);
-    atomic_store(&blocked_alone, false);
-    tp__handshakes_stop(handshakes);
-    for (unsigned i = 0; i < BEHIND; i++) {
-        CHECK_NE(behind[i].thread, first.thread);
-        CHECK_EQ(behind[i].order, i + 2);
-    }
-    CHECK_EQ(atomic_load(&ended), 1 + BEHIND);
-    tp__handshakes_destroy(handshakes);
-}
-
-/* While the idle thread gets nothing done, jobs need not grow old first: each of these is offered when
- * the one before it is done. Later the idle thread works again. */
-static void who_gets_nothing_done_is_passed_by_for_a_while(void) {
-    enum { TRIES = 40, OVERDUE_MS = 200 };
-    static job first;
-    static job tries[TRIES];
-    tp__handshakes_options options = options_of(1, 2);
-    options.priority = TP_HANDSHAKE_IDLE;
-    options.overdue_ms = OVERDUE_MS;
-    options.together_ms = 1;
-    tp__handshakes *handshakes = make_of(&options);
-    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
-    atomic_store(&blocked, true);
-    atomic_store(&blocked_alone, true);
-    CHECK(tp__handshakes_offer(handshakes, &first));
-    wait_until(&begun, 1);
-    uint64_t took_ms = OVERDUE_MS;
-    for (unsigned i = 0; i < TRIES && took_ms >= OVERDUE_MS; i++) {
-        uint64_t since_ms = tp_clock_ms();
-        CHECK(tp__handshakes_offer(handshakes, &tries[i]));
-        wait_until(&ended, i + 1);
-        took_ms = tp_clock_ms() - since_ms;
-    }
-    CHECK_LT(took_ms, OVERDUE_MS);
-    CHECK_EQ(atomic_load(&first.runs), 0);
-    atomic_store(&blocked, false);
-    atomic_store(&blocked_alone, false);
-    wait_until((const atomic_uint *)&first.deliveries, 1);
-    job last = {.thread = first.thread + 1};
-    while (last.thread != first.thread) {
-        unsigned before = atomic_load(&ended);
-        CHECK(tp__handshakes_offer(handshakes, &last));
-        wait_until(&ended, before + 1);
-    }
     tp__handshakes_stop(handshakes);
     tp__handshakes_destroy(handshakes);
 }
@@ -421,7 +273,6 @@ static void memory_is_taken_at_create_alone(void) {
 }
 
 CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(jobs_are_delivered_together),
-    CASE(what_is_done_does_not_wait_for_long), CASE(what_waits_too_long_is_run_by_another_thread),
-    CASE(who_gets_nothing_done_is_passed_by_for_a_while), CASE(threads_work_at_the_same_time),
+    CASE(what_is_done_does_not_wait_for_long), CASE(threads_work_at_the_same_time),
     CASE(the_queue_is_bounded), CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
     CASE(each_job_once_through_stops_and_starts), CASE(memory_is_taken_at_create_alone))

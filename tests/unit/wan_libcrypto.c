@@ -29,7 +29,7 @@ static bool play_once(tp_suite suite) {
     return played;
 }
 
-/* ---- how much ---------------------------------------------------------------------------------- */
+/* ---- how much -------------------------------------------------------------------------------- */
 
 static void check_idle_players(tp_suite suite, const char *name) {
     enum { PLAYERS = 50 };
@@ -66,7 +66,7 @@ static void an_idle_player_is_small(void) {
     check_idle_players(TP_SUITE_CHACHA20_POLY1305, "ChaCha20-Poly1305");
 }
 
-/* ---- whose -------------------------------------------------------------------------------------- */
+/* ---- whose ----------------------------------------------------------------------------------- */
 
 /* What a handshake thread takes it gives back itself. It may lose the processor inside the allocator for
  * long, and who gives back a block of another thread's waits for the allocator's lock for that thread. */
@@ -86,7 +86,7 @@ static void the_handshake_threads_memory_is_theirs_alone(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- none left --------------------------------------------------------------------------------- */
+/* ---- none left ------------------------------------------------------------------------------- */
 
 /* Each allocation of a whole session fails, one after the other: that player is not served or is, nobody
  * else notices, and nothing is lost. */
