@@ -33,9 +33,9 @@ unsigned tp_processor_count(void);
 tp_err tp_thread_lower_priority(void);
 
 /* Leaves the calling thread, for the rest of its life, what no other thread wants of the processor:
- * SCHED_IDLE, which whoever wakes up displaces at once; on Windows THREAD_PRIORITY_LOWEST. It may
- * stand still for a second and more while others use all processors, with whatever lock it holds
- * then. Errors as above. */
+ * SCHED_IDLE, which whoever wakes up displaces at once, with the shortest slice where there are
+ * slices; on Windows THREAD_PRIORITY_LOWEST. It may stand still for a second and more while others
+ * use all processors, with whatever lock it holds then. Errors as above. */
 tp_err tp_thread_go_idle(void);
 
 /* Gives the processor away once: for the tests' threads and the rare spin on a lock-free hand-over.

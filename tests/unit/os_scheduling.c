@@ -52,17 +52,20 @@ static void low_latency_is_the_shortest_slice(void) {
 static void go_idle(void *argument) {
     (void)argument;
     scheduling other;
+    bool has_slices = scheduling_of(0).slice_ns != 0; /* since Linux 6.12 */
     CHECK_EQ(tp_thread_go_idle(), TP_OK);
     CHECK_EQ(scheduling_of(0).policy, SCHED_IDLE);
+    CHECK_EQ(scheduling_of(0).slice_ns, has_slices ? SHORTEST_SLICE_NS : 0);
     CHECK_EQ(tp_thread_go_idle(), TP_OK);
     CHECK_EQ(tp_thread_lower_priority(), TP_OK);
     CHECK_EQ(scheduling_of(0).policy, SCHED_IDLE);
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
     CHECK_EQ(scheduling_of(0).policy, SCHED_IDLE);
-    CHECK_EQ(tp_thread_ask_low_latency(), TP_ERR_UNSUPPORTED);
+    CHECK_EQ(tp_thread_ask_low_latency(), has_slices ? TP_OK : TP_ERR_UNSUPPORTED);
     CHECK_EQ(scheduling_of(0).policy, SCHED_IDLE);
     on_a_thread(keep_scheduling, &other);
     CHECK_EQ(other.policy, SCHED_IDLE);
+    CHECK_EQ(other.slice_ns, scheduling_of(0).slice_ns);
 }
 
 static void idle_stays_idle(void) {

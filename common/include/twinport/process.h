@@ -70,7 +70,8 @@ tp_err tp_process_set_priority(tp_priority priority);
  * the thread's priority is ABOVE_NORMAL within the process's class, which threads started from it
  * do not have.
  *
- * TP_ERR_UNSUPPORTED (an older kernel, or a thread of the idle policy), TP_ERR_ACCESS (a
+ * TP_ERR_UNSUPPORTED (an older kernel, or a thread that is idle
+ * already), TP_ERR_ACCESS (a
  * container's profile, say), TP_ERR_OS: then it goes on as it was, and that is no harm. Any thread.
  */
 tp_err tp_thread_ask_low_latency(void);

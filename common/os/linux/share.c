@@ -68,16 +68,8 @@ static tp_err write_scheduling(scheduling *wanted) {
     return unknown ? TP_ERR_UNSUPPORTED : error;
 }
 
-tp_err tp_thread_go_idle(void) {
-    scheduling now;
-    tp_err error = read_scheduling(&now);
-    if (error || now.policy == SCHED_IDLE) {
-        return error;
-    }
-    now.policy = SCHED_IDLE;
-    now.priority = 0;
-    now.runtime_ns = now.deadline_ns = now.period_ns = 0;
-    return write_scheduling(&now);
+static bool has_short_slice(const scheduling *now) {
+    return now->runtime_ns != 0 && now->runtime_ns <= SLICE_NS;
 }
 
 /* An older kernel takes the wish and does not keep it, so what is in force is read again. */
@@ -87,13 +79,13 @@ tp_err tp_thread_ask_low_latency(void) {
     if (error) {
         return error;
     }
-    if (now.policy == SCHED_IDLE) {
-        return TP_ERR_UNSUPPORTED;
-    }
     bool ordinary = now.policy == SCHED_OTHER || now.policy == SCHED_BATCH;
-    bool short_enough = now.runtime_ns != 0 && now.runtime_ns <= SLICE_NS;
-    if (!ordinary || short_enough) {
+    bool idle = now.policy == SCHED_IDLE;
+    if (has_short_slice(&now) || (!ordinary && !idle)) {
         return TP_OK;
+    }
+    if (idle) {
+        return TP_ERR_UNSUPPORTED; /* it keeps the slice that it had before */
     }
     now.runtime_ns = SLICE_NS;
     error = write_scheduling(&now);
@@ -103,7 +95,23 @@ tp_err tp_thread_ask_low_latency(void) {
     if (error) {
         return error;
     }
-    return now.runtime_ns != 0 && now.runtime_ns <= SLICE_NS ? TP_OK : TP_ERR_UNSUPPORTED;
+    return has_short_slice(&now) ? TP_OK : TP_ERR_UNSUPPORTED;
+}
+
+/* With the shortest slice, if there is one: an idle thread gets a three hundredth of what another
+ * gets that wants the processor too, and waits after each slice until that is so again. After 0.1
+ * ms that is 30 ms, after an ordinary slice a second. */
+tp_err tp_thread_go_idle(void) {
+    scheduling now;
+    (void)tp_thread_ask_low_latency(); /* without it, it is idle all the same */
+    tp_err error = read_scheduling(&now);
+    if (error || now.policy == SCHED_IDLE) {
+        return error;
+    }
+    now.policy = SCHED_IDLE;
+    now.priority = 0;
+    now.runtime_ns = now.deadline_ns = now.period_ns = 0;
+    return write_scheduling(&now);
 }
 
 /* ---- priorities ------------------------------------------------------------------------------ */
