@@ -27,6 +27,7 @@ void tp_lanclient_defaults(tp_lanclient_options *options) {
     options->size = sizeof *options;
     options->io = "auto";
     options->workers = 1;
+    options->low_latency = true;
     options->request_timeout_ms = 5000;
     options->max_requests = 65536;
     options->max_unconfirmed = 65536;
@@ -131,6 +132,7 @@ static tp_err create_network(tp_lanclient *client) {
     network.listen = false;
     network.io = client->io;
     network.workers = options->workers;
+    network.low_latency = options->low_latency;
     network.nodelay = options->nodelay;
     network.max_sessions = NETWORK_SESSIONS;
     network.max_frame = options->max_frame;

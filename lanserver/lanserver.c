@@ -14,6 +14,7 @@ void tp_lanserver_defaults(tp_server_options *options) {
     options->access.allow = tp_private_networks(&options->access.allow_count);
     options->max_sessions = 1024;
     options->max_frame = 1u << 20;
+    options->low_latency = true;
     options->nodelay = true;
     options->reserve_bytes = (size_t)4 << 20;
 }

@@ -89,7 +89,8 @@ static const tp__setting settings_table[] = {
         "Different services' names, in the life of the process."},
 
     {"priority", TP__SETTING_CHOICE, AT(server.priority), 0, 0, tp__priority_names, "normal", NULL,
-        "How it stands to other programs of this machine; high needs a permission of the system's.\n"
+        "How it stands to other programs of this machine. normal and high also ask to be run\n"
+        "soon; high needs a permission of the system's. idle: only what others leave over.\n"
         "wanserver runs at low, so that players do not hold up what goes over the bus.\n"
         "On Linux it counts within a scheduling group only: see docs/operations.md."},
     {"processors", TP__SETTING_PROCESSORS, AT(server.processors), 0, 0, NULL, "all", NULL,

@@ -128,6 +128,7 @@ static void say_stats(const tp_server *server) {
     SAY(busy)
     SAY(not_authentic)
     SAY(diffie_hellman)
+    SAY(overdue)
     SAY(not_ready)
     SAY(tampered)
     SAY(rate_limited)

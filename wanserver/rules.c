@@ -28,6 +28,7 @@ void tp_wanserver_defaults(tp_wanserver_options *options) {
     options->handshake_timeout_ms = 10000;
     options->max_pending = 1024;
     options->handshake_threads = 1;
+    options->handshake_priority = TP_HANDSHAKE_IDLE;
     options->handshake_queue = 512;
     options->busy_seconds = 5;
     options->accept_rate = 20;
@@ -115,6 +116,8 @@ tp_err tp__wan_check_options(const tp_wanserver_options *options) {
         {"handshake_timeout_ms", options->handshake_timeout_ms, 100, 600000},
         {"max_pending", options->max_pending, 16, 65536},
         {"handshake_threads", options->handshake_threads, 1, TP__HANDSHAKE_THREADS_MAX},
+        {"handshake_priority", (uint64_t)options->handshake_priority, TP_HANDSHAKE_IDLE,
+            TP_HANDSHAKE_NORMAL},
         {"handshake_queue", options->handshake_queue, 1, 65536},
         {"busy_seconds", options->busy_seconds, 0, UINT16_MAX},
         {"accept_rate", options->accept_rate, 0, 1000000},

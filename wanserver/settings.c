@@ -14,8 +14,9 @@
 #include "proto/record.h"
 #include "wanserver/pending.h"
 
-/* By tp_auth, tp_queue_policy, tp_close_reason. */
+/* By tp_auth, tp_handshake_priority, tp_queue_policy, tp_close_reason. */
 static const char *const auth_names[] = {"token", "open", NULL};
+static const char *const handshake_names[] = {"idle", "low", "normal", NULL};
 static const char *const policy_names[] = {"disconnect", "drop", "refuse", NULL};
 #define CLOSE_NAME(name, value, text) text,
 static const char *const close_names[] = {TP_CLOSE_REASONS(CLOSE_NAME) NULL};
@@ -76,7 +77,12 @@ static const tp__setting settings_table[] = {
     {"max_pending", TP__SETTING_COUNT, AT(max_pending), 16, 65536, NULL, "1024", NULL,
         "Connections in their handshake. At the limit the oldest that has said nothing makes room."},
     {"handshake_threads", TP__SETTING_COUNT, AT(handshake_threads), 1, 64, NULL, "1", NULL,
-        "Threads for handshakes, at a lower priority than those that serve the players."},
+        "Threads for handshakes."},
+    {"handshake_priority", TP__SETTING_CHOICE, AT(handshake_priority), 0, 0, handshake_names, "idle",
+        NULL,
+        "idle: they get what no other thread wants of the processors, and one thread more, at\n"
+        "low, takes what has waited for 0.2s. low: below the threads that serve the players.\n"
+        "normal: as those."},
     {"handshake_queue", TP__SETTING_COUNT, AT(handshake_queue), 1, 65536, NULL, "512", NULL,
         "Handshakes that may wait for them. Beyond it clients are told to come again, if\n"
         "max_pending has room for so many and for handshake_threads ..."},
@@ -139,7 +145,8 @@ static const tp__setting settings_table[] = {
 
     {"priority", TP__SETTING_CHOICE, AT(server.priority), 0, 0, tp__priority_names, "low", NULL,
         "How it stands to other programs of this machine; low, so that players do not hold up what goes\n"
-        "over the bus. high needs a permission of the system's.\n"
+        "over the bus. normal and high also ask to be run soon; high needs a permission of the\n"
+        "system's. idle: only what others leave over.\n"
         "On Linux it counts within a scheduling group only: see docs/operations.md."},
     {"processors", TP__SETTING_PROCESSORS, AT(server.processors), 0, 0, NULL, "all", NULL,
         "The processors it may use: the rest is left to others, to lanserver say."},
@@ -334,6 +341,7 @@ static void apply_to_wan(const tp__settings *settings, tp_wanserver_options *wan
     wan->handshake_timeout_ms = (unsigned)settings->handshake_timeout;
     wan->max_pending = (unsigned)settings->max_pending;
     wan->handshake_threads = (unsigned)settings->handshake_threads;
+    wan->handshake_priority = (tp_handshake_priority)settings->handshake_priority;
     wan->handshake_queue = (unsigned)settings->handshake_queue;
     wan->busy_seconds = (unsigned)(settings->busy_time / 1000);
     wan->accept_rate = (unsigned)settings->accept_rate;
@@ -351,6 +359,7 @@ static void apply_to_gate(const tp__settings *settings, tp__gate_options *gate) 
     gate->bus.address = settings->bus;
     gate->bus.max_frame = (size_t)settings->bus_max_frame;
     gate->bus.io = tp__io_names[settings->server.io];
+    gate->bus.low_latency = tp__server_settings_low_latency(&settings->server);
     gate->bus.nodelay = !settings->server.nagle;
     gate->bus.drain_timeout_ms = (unsigned)settings->server.drain_timeout;
     gate->service = settings->service;

@@ -30,6 +30,7 @@ typedef struct tp__settings {
     uint64_t handshake_timeout;
     uint64_t max_pending;
     uint64_t handshake_threads;
+    unsigned handshake_priority; /* tp_handshake_priority */
     uint64_t handshake_queue;
     uint64_t busy_time;
 

@@ -16,6 +16,7 @@ void tp_wanserver_get_stats(const tp_server *server, tp_wanserver_stats *stats) 
     }
     memset(stats, 0, sizeof *stats);
     stats->size = sizeof *stats;
+    stats->overdue = tp__handshakes_overdue(wan->handshakes);
     stats->pending = tp__pending_count(&wan->pending);
 #define TP__WAN_READ(name) stats->name = read_number(&wan->name);
     TP__WAN_COUNTERS(TP__WAN_READ)

@@ -165,6 +165,13 @@ static void destroy(void *context) {
     tp__free(wan);
 }
 
+/* What waits so long is taken by the reserve thread: more than a full queue of the standard size
+ * takes on a processor of its own, and little in a login. */
+#define OVERDUE_MS 200u
+/* Handshakes that are done and wait for others to go with them: no more than who logs in would
+ * notice. */
+#define TOGETHER_MS 10u
+
 static tp_err make_guards(tp__wan *wan) {
     const tp_wanserver_options *options = &wan->options;
     const tp__limiter_options limits = {
@@ -176,6 +183,9 @@ static tp_err make_guards(tp__wan *wan) {
     const tp__handshakes_options handshakes = {
         .threads = options->handshake_threads,
         .queue = options->handshake_queue + options->handshake_threads,
+        .priority = options->handshake_priority,
+        .overdue_ms = OVERDUE_MS,
+        .together_ms = TOGETHER_MS,
         .run = tp__welcome_run,
         .deliver = tp__welcome_deliver,
         .drop = tp__welcome_drop,

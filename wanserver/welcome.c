@@ -2,11 +2,13 @@
  * The handshake's work and its way back.
  *
  * A HELLO that is good goes to the handshake threads as a `welcome`, which holds its session. The
- * thread does the Diffie-Hellman work and makes the two directions' ciphers; then the welcome
- * travels through the port to a worker that serves the session, which queues REPLY. So the
- * session's state is touched by its workers alone, and errors are told on one of them. Those that
- * are done together and that one worker serves travel together, in the hands of the first. The hold
- * keeps slot, port and server: a stop waits for the welcomes that are out.
+ * thread does the Diffie-Hellman work; then the welcome travels through the port to a worker that
+ * serves the session, which makes the two directions' ciphers and queues REPLY. So the session's
+ * state is touched by its workers alone, and errors are told on one of them. The ciphers are the
+ * worker's to make because workers free them: memory of an idle thread's would be freed under the
+ * allocator's lock for that thread, which it may hold while it has lost the processor. Those
+ * handshakes that are done together and that one worker serves travel together, in the hands of the
+ * first. The hold keeps slot, port and server: a stop waits for the welcomes that are out.
  *
  * At most handshake_queue + handshake_threads of them are out (`welcomes`), each counted before its
  * token is used up. The threads' own queue has as many places: it is never full.
@@ -24,8 +26,7 @@ typedef struct tp__welcome {
     tp__session *session;            /* held */
     tp_err error;
     tp_hello hello;
-    tp_record_direction opening;
-    tp_record_direction sealing;
+    tp_session_keys keys;
     uint8_t reply[TP_REPLY_WELCOME];
 } tp__welcome;
 
@@ -42,10 +43,8 @@ void tp__welcome_unreserve(tp__wan *wan) {
     atomic_fetch_sub(&wan->welcomes, 1);
 }
 
-/* What has not become the player's goes with it. */
+/* The keys go with it. */
 static void free_welcome(tp__wan *wan, tp__welcome *welcome) {
-    tp_record_destroy(&welcome->opening);
-    tp_record_destroy(&welcome->sealing);
     tp_secure_wipe(welcome, sizeof *welcome);
     tp__free(welcome);
     tp__welcome_unreserve(wan);
@@ -89,17 +88,8 @@ static tp_err answer(tp__welcome *welcome) {
     tp__session *session = welcome->session;
     tp__wan *wan = tp__wan_of(session);
     const tp_reply_terms terms = terms_of(session);
-    tp_session_keys keys;
     TP__WAN_COUNT(wan, diffie_hellman);
-    tp_err error = tp_hello_answer(&welcome->hello, &wan->key, &terms, welcome->reply, &keys);
-    if (!error) {
-        error = tp_record_create_opening(&welcome->opening, keys.suite, keys.receive);
-    }
-    if (!error) {
-        error = tp_record_create_sealing(&welcome->sealing, keys.suite, keys.send);
-    }
-    tp_secure_wipe(&keys, sizeof keys);
-    return error;
+    return tp_hello_answer(&welcome->hello, &wan->key, &terms, welcome->reply, &welcome->keys);
 }
 
 static void come_back(tp_op *op, const tp_completion *completion);
@@ -183,14 +173,25 @@ bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *by
     return queued;
 }
 
+static tp_err make_ciphers(tp__player *player, const tp_session_keys *keys) {
+    tp_err error = tp_record_create_opening(&player->opening, keys->suite, keys->receive);
+    if (!error) {
+        error = tp_record_create_sealing(&player->sealing, keys->suite, keys->send);
+    }
+    if (error) {
+        tp_record_destroy(&player->opening);
+    }
+    return error;
+}
+
 /* The stage comes before REPLY: its answer may be here before this has returned. */
-static void welcome_player(tp__session *session, tp__worker *worker, tp__welcome *welcome) {
+static tp_err welcome_player(tp__session *session, tp__worker *worker, tp__welcome *welcome) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__player *player = tp__player_of(session);
-    player->opening = welcome->opening;
-    player->sealing = welcome->sealing;
-    welcome->opening = (tp_record_direction){0};
-    welcome->sealing = (tp_record_direction){0};
+    tp_err error = make_ciphers(player, &welcome->keys);
+    if (error) {
+        return error;
+    }
     player->messages = tp__bucket_full(options->message_burst, tp__worker_now_ms(worker));
     player->bytes = tp__bucket_full((uint32_t)options->byte_burst, tp__worker_now_ms(worker));
     if (welcome->hello.mode == TP_MODE_TOKEN) {
@@ -198,6 +199,7 @@ static void welcome_player(tp__session *session, tp__worker *worker, tp__welcome
     }
     atomic_store_explicit(&player->stage, TP__PLAYER_WELCOMED, memory_order_release);
     (void)tp__reply_queue(session, worker, welcome->reply, sizeof welcome->reply);
+    return TP_OK;
 }
 
 static void fail(tp__session *session, tp__worker *worker, tp_err error) {
@@ -235,10 +237,12 @@ static void come_back(tp_op *op, const tp_completion *completion) {
     part(welcome);
     tp__worker *worker = tp_worker_context(completion->worker);
     tp__session *session = welcome->session;
-    if (welcome->error) {
-        fail(session, worker, welcome->error);
-    } else if (tp__session_listens(session)) {
-        welcome_player(session, worker, welcome);
+    tp_err error = welcome->error;
+    if (!error && tp__session_listens(session)) {
+        error = welcome_player(session, worker, welcome);
+    }
+    if (error) {
+        fail(session, worker, error);
     }
     free_welcome(tp__wan_of(session), welcome);
     tp__session_drop(session, worker);

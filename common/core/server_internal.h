@@ -188,6 +188,9 @@ tp_err tp__server_options_wrong(const char *what);
 
 void tp__worker_main(void *worker);
 
+/* latency.c: as the option low_latency asks; on the worker's thread, once. */
+void tp__worker_take_latency(const tp__worker *worker);
+
 /* ---- served.c: by which clock whom ----------------------------------------------------------- */
 
 /* The worker begins; it waits for work at most wait_ms from now; it has come back from that. Its

@@ -9,7 +9,7 @@
 #include "proto/frame.h"
 
 const char *const tp__io_names[] = {"auto", "epoll", "iocp", NULL};
-const char *const tp__priority_names[] = {"low", "normal", "high", NULL};
+const char *const tp__priority_names[] = {"low", "normal", "high", "idle", NULL};
 const char *const tp__log_level_names[] = {"debug", "info", "warning", "error", "off", NULL};
 
 /* ---- what they ask of each other ------------------------------------------------------------- */
@@ -108,6 +108,10 @@ void tp__server_settings_check(const tp__relations *all, const tp__server_settin
 
 /* ---- what becomes of them -------------------------------------------------------------------- */
 
+bool tp__server_settings_low_latency(const tp__server_settings *settings) {
+    return settings->priority == TP_PRIORITY_NORMAL || settings->priority == TP_PRIORITY_HIGH;
+}
+
 void tp__server_settings_apply(const tp__server_settings *settings, tp_server_options *options) {
     options->address = settings->listen;
     options->access.allow = settings->allow.networks;
@@ -118,6 +122,7 @@ void tp__server_settings_apply(const tp__server_settings *settings, tp_server_op
     options->io = tp__io_names[settings->io];
     options->workers = (unsigned)settings->workers;
     options->running = (unsigned)settings->running;
+    options->low_latency = tp__server_settings_low_latency(settings);
     options->nodelay = !settings->nagle;
     options->send_buffer_zero = settings->send_buffer_zero;
     options->post_receive_buffers = settings->post_receive_buffers;

@@ -57,6 +57,9 @@ void tp__server_settings_check(const tp__relations *all, const tp__server_settin
 void tp__server_settings_check_log(const tp__relations *all, const tp__server_settings *settings,
     const char *other, const char *path);
 
+/* Whether threads that are part of it ask to be run soon: at priority normal and high. */
+bool tp__server_settings_low_latency(const tp__server_settings *settings);
+
 /* The options point into `settings`, which must live as long as they are used. */
 void tp__server_settings_apply(const tp__server_settings *settings, tp_server_options *options);
 tp_log_options tp__server_settings_log(const tp__server_settings *settings);

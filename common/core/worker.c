@@ -83,6 +83,7 @@ void tp__worker_main(void *argument) {
         return;
     }
     local->worker = worker;
+    tp__worker_take_latency(worker);
     tp__worker_begins(worker, tp_clock_ms());
     tell_seated(worker, TP__WORKER_SEATED);
     run(worker);

@@ -32,6 +32,12 @@ unsigned tp_processor_count(void);
  * that others must not wait for. TP_ERR_OS and the like; then it goes on as it was. */
 tp_err tp_thread_lower_priority(void);
 
+/* Leaves the calling thread, for the rest of its life, what no other thread wants of the processor:
+ * SCHED_IDLE, which whoever wakes up displaces at once, with the shortest slice where there are
+ * slices; on Windows THREAD_PRIORITY_LOWEST. It may stand still for a second and more while others
+ * use all processors, with whatever lock it holds then. Errors as above. */
+tp_err tp_thread_go_idle(void);
+
 /* Gives the processor away once: for the tests' threads and the rare spin on a lock-free hand-over.
  */
 void tp_thread_yield(void);
@@ -56,6 +62,22 @@ bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms)
 void tp_condition_wake_all(tp_condition *condition);
 /* One of those that wait, if there is one. */
 void tp_condition_wake_one(tp_condition *condition);
+
+/* A count of permissions to go on. To post one never waits, not even for a thread that has lost the
+ * processor in the middle of a wait: that is what it has before mutex and condition. */
+typedef struct tp_semaphore {
+    uint64_t os[6];
+} tp_semaphore;
+
+/* With no permission in it. TP_ERR_OS and the like (Windows: no handle is left). */
+tp_err tp_semaphore_init(tp_semaphore *semaphore);
+/* One that init has made, and that nobody waits at. */
+void tp_semaphore_destroy(tp_semaphore *semaphore);
+/* One permission more: 2^31-1 of them at most. What was written before is seen by whoever takes it.
+ * */
+void tp_semaphore_post(tp_semaphore *semaphore);
+/* Takes one; waits until there is one. */
+void tp_semaphore_wait(tp_semaphore *semaphore);
 
 /* Runs `initialise` exactly once in the process, whoever comes first; the others wait for it. */
 typedef struct tp_once {

@@ -27,6 +27,7 @@ static void print_account(const tp_server *server) {
     } numbers[] = {
         {"established", stats.established},
         {"diffie_hellman", stats.diffie_hellman},
+        {"overdue", stats.overdue},
         {"limited", stats.limited},
         {"evicted", stats.evicted},
         {"crowded", stats.crowded},

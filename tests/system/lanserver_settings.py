@@ -6,6 +6,7 @@ import struct
 
 from bus_client import SEND, BusClient, Closed
 from bus_hub import Hub
+from scheduling import IDLE, SHORTEST_NS, has_slices, policies, slices
 from stage import (PATIENCE, WINDOWS, Program, cases, expect, expect_equal, run, system_path, until,
                    write_file)
 
@@ -134,7 +135,7 @@ def share(hub, thread=""):
 
 def case_its_share_of_the_machine():
     if WINDOWS:
-        for lines in (["priority = low"], ["priority = high"], ["processors = 0"]):
+        for lines in (["priority = low"], ["priority = high"], ["priority = idle"], ["processors = 0"]):
             with Hub(*lines) as hub:
                 talk(hub)
                 hub.finish()
@@ -143,10 +144,17 @@ def case_its_share_of_the_machine():
     begin = os.nice(0)
     with Hub() as hub:
         expect_equal(share(hub)[0], begin, "nice, if nothing is said")
+        expect_equal(slices(hub.process, "^lan$") == {SHORTEST_NS}, has_slices(),
+                     "the workers have the shortest slice, where there are slices")
+        hub.finish()
+    with Hub("priority = idle") as hub:
+        talk(hub)
+        expect_equal(policies(hub.process), {IDLE}, "policy of all threads")
         hub.finish()
     with Hub("priority = low", f"processors = {first}") as hub:
         for thread in os.listdir(f"/proc/{hub.process.pid}/task"):
             expect_equal(share(hub, thread), (max(begin, 10), str(first)), f"share of thread {thread}")
+        expect(SHORTEST_NS not in slices(hub.process), "at low nothing is asked for")
         talk(hub)
         hub.finish()
     with Hub("processors = 1023") as hub:  # which is not there: a warning, and it runs

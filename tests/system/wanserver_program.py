@@ -6,6 +6,8 @@ import struct
 import subprocess
 import time
 
+from scheduling import (IDLE, OTHER, SHORTEST_NS, has_slices, nice_values, policies, slices,
+                        threads_of)
 from stage import (PATIENCE, WINDOWS, Program, cases, descriptors_limited_to, expect, expect_equal,
                    program_path, run, skip, system_path, until, write_file)
 from wan_noise import public_of
@@ -89,7 +91,8 @@ def case_bad_config_lines():
                          ("listen = nowhere", r"listen.*IP address and port"),
                          ("busy_time = 5", r"busy_time.*time with its unit"),
                          ("queue_policy = wait", r"queue_policy.*disconnect, drop, refuse"),
-                         ("priority = highest", r"priority.*low, normal, high"),
+                         ("priority = highest", r"priority.*low, normal, high, idle"),
+                         ("handshake_priority = high", r"handshake_priority.*idle, low, normal"),
                          ("processors = 4-", r"processors.*0-3,8"),
                          ("lost_close = never", r"lost_close.*shutdown"),
                          ("max_player = 4", r"max_players"),
@@ -508,18 +511,41 @@ def case_limits_are_those_of_the_file():
 
 def case_its_share_of_the_machine():
     if WINDOWS:
-        with Gate("processors = 0") as gate:
-            expect(gate.lets_in(gate.mint()), "it serves")
-            gate.finish()
+        for line in ("processors = 0", "priority = normal", "priority = idle", "handshake_priority = low",
+                     "handshake_priority = normal"):
+            with Gate(line) as gate:
+                expect(gate.lets_in(gate.mint()), f"it serves with {line}")
+                gate.finish()
         return
     begin = os.nice(0)
     first = min(os.sched_getaffinity(0))
     for lines, base in ((["priority = normal"], begin), ([f"processors = {first}"], max(begin, 10))):
-        with Gate(*lines) as gate:
+        with Gate(*lines, "handshake_threads = 2") as gate:
             expect(gate.lets_in(gate.mint()), "it serves")
-            expect_equal(gate.nice_of(r"wan"), base, "nice of the threads that serve players")
-            expect_equal(gate.nice_of(r"tp-handshake"), min(base + 5, 19), "nice of the handshake threads")
+            expect_equal(nice_values(gate.process, "^(wan|lanclient)$"), {base},
+                         "nice of the threads that serve players")
+            expect_equal(policies(gate.process, "^(wan|lanclient)$"), {OTHER}, "their policy")
+            expect_equal(policies(gate.process, "^tp-handshake$"), {IDLE}, "policy of the handshake threads")
+            expect_equal(policies(gate.process, "^tp-hs-overdue$"), {OTHER}, "policy of their reserve")
+            expect_equal(nice_values(gate.process, "^tp-hs-overdue$"), {min(base + 5, 19)}, "nice of their reserve")
+            shortest = has_slices() and base == begin
+            expect_equal(slices(gate.process, "^(wan|lanclient)$") == {SHORTEST_NS}, shortest,
+                         "the threads that serve players have the shortest slice at priority = normal alone")
             gate.finish()
+    with Gate("priority = normal", "handshake_priority = low") as gate:
+        expect(gate.lets_in(gate.mint()), "it serves")
+        expect_equal(policies(gate.process), {OTHER}, "policy of all threads")
+        expect_equal(nice_values(gate.process, "^tp-handshake$"), {min(begin + 5, 19)}, "nice of the handshake threads")
+        expect_equal(threads_of(gate.process, "^tp-hs-overdue$"), {}, "no reserve")
+        gate.finish()
+    with Gate("priority = normal", "handshake_priority = normal") as gate:
+        expect(gate.lets_in(gate.mint()), "it serves")
+        expect_equal(nice_values(gate.process), {begin}, "nice of all threads")
+        gate.finish()
+    with Gate("priority = idle") as gate:
+        expect(gate.lets_in(gate.mint()), "it serves")
+        expect_equal(policies(gate.process), {IDLE}, "policy of all threads")
+        gate.finish()
 
 
 def case_a_port_in_use():

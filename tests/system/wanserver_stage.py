@@ -80,18 +80,6 @@ class Gate(Program):
     def hang_up(self):
         self.process.send_signal(signal.SIGHUP)
 
-    def nice_of(self, name):
-        """That of its threads whose name `name` matches; they must agree."""
-        folder = f"/proc/{self.process.pid}/task"
-        found = set()
-        for thread in os.listdir(folder):
-            with open(f"{folder}/{thread}/stat", encoding="ascii") as file:
-                head, _, rest = file.read().rpartition(") ")
-            if re.search(name, head.partition("(")[2]):
-                found.add(int(rest.split()[16]))
-        expect_equal(len(found), 1, f"nice values of the threads {name}: {found}")
-        return found.pop()
-
     def connections(self):
         """The peers of its open connections on its listening port."""
         ours = f"{self.port:04X}"

@@ -26,6 +26,7 @@ static void the_profile_is_the_lans(void) {
     tp_lanserver_defaults(&options);
     CHECK_EQ(options.size, sizeof options);
     CHECK(options.listen);
+    CHECK(options.low_latency);
     CHECK(options.nodelay);
     CHECK(!options.allow_public_bind);
     CHECK_EQ(options.max_sessions, 1024);

@@ -16,16 +16,18 @@ static struct {
     atomic_size_t held[2];     /* bytes of others, and of the test's thread */
     atomic_long until_failure; /* 0: none fails; 1: the next one of others */
     atomic_uint failures;
+    atomic_uint strayed; /* blocks of others that another thread has given back than took them */
     uint64_t test_thread;
 } libcrypto;
 
 /* Blocks carry in front their size and whose they are. The allocator's own needs are reckoned as a word and
  * rounding to two. */
-#define LIBCRYPTO_FRONT 16u
+#define LIBCRYPTO_FRONT 32u
 
 typedef struct libcrypto_front {
     size_t size;
-    bool own; /* the test's thread's */
+    uint64_t thread; /* that took it */
+    bool own;        /* the test's thread's */
 } libcrypto_front;
 
 static inline size_t libcrypto_cost(size_t size) {
@@ -39,7 +41,8 @@ static inline bool libcrypto_fails(void) {
 
 static inline void *libcrypto_take(size_t size, const char *file, int line) {
     (void)file, (void)line;
-    libcrypto_front at_front = {size, tp_thread_id() == libcrypto.test_thread};
+    uint64_t thread = tp_thread_id();
+    libcrypto_front at_front = {size, thread, thread == libcrypto.test_thread};
     if (!at_front.own && libcrypto_fails()) {
         atomic_fetch_add(&libcrypto.failures, 1);
         return NULL;
@@ -56,6 +59,8 @@ static inline void libcrypto_give(void *memory, const char *file, int line) {
     if (memory) {
         libcrypto_front at_front;
         memcpy(&at_front, (uint8_t *)memory - LIBCRYPTO_FRONT, sizeof at_front);
+        bool strayed = !at_front.own && at_front.thread != tp_thread_id();
+        atomic_fetch_add(&libcrypto.strayed, strayed);
         atomic_fetch_sub(&libcrypto.held[at_front.own], libcrypto_cost(at_front.size));
         free((uint8_t *)memory - LIBCRYPTO_FRONT);
     }

@@ -38,7 +38,7 @@ static void a_process_keeps_to_its_processors(void) {
 
 static void ask_for_priorities(void *argument) {
     (void)argument;
-    CHECK_EQ(tp_process_set_priority((tp_priority)3), TP_ERR_INVALID);
+    CHECK_EQ(tp_process_set_priority((tp_priority)4), TP_ERR_INVALID);
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_NORMAL), TP_OK);
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
@@ -46,10 +46,25 @@ static void ask_for_priorities(void *argument) {
     CHECK_EQ(tp_thread_lower_priority(),
         TP_OK); /* below the lowest there is nothing, and that is no error */
     CHECK_EQ(tp_thread_lower_priority(), TP_OK);
+    CHECK_EQ(tp_thread_go_idle(), TP_OK);
+    CHECK_EQ(tp_thread_go_idle(), TP_OK);
+}
+
+/* What there is of it depends on the system; the thread goes on in any case. */
+static void ask_for_low_latency(void *argument) {
+    (void)argument;
+    tp_err error = tp_thread_ask_low_latency();
+    CHECK(error == TP_OK || error == TP_ERR_UNSUPPORTED || error == TP_ERR_ACCESS);
+    CHECK_EQ(tp_thread_ask_low_latency(), error);
+}
+
+static void low_latency_may_be_asked_for(void) {
+    on_a_thread(ask_for_low_latency);
 }
 
 static void priorities_are_taken(void) {
     on_a_thread(ask_for_priorities);
 }
 
-CHECK_MAIN(CASE(a_process_keeps_to_its_processors), CASE(priorities_are_taken))
+CHECK_MAIN(CASE(a_process_keeps_to_its_processors), CASE(priorities_are_taken),
+    CASE(low_latency_may_be_asked_for))

@@ -206,6 +206,43 @@ static void a_condition_times_out(void) {
     gate_destroy(&g);
 }
 
+/* ---- semaphore ------------------------------------------------------------------------------ */
+
+static tp_semaphore permission;
+static atomic_uint went_on;
+
+static void take_one(void *argument) {
+    (void)argument;
+    tp_semaphore_wait(&permission);
+    atomic_fetch_add(&went_on, 1);
+}
+
+static void a_semaphore_lets_as_many_on_as_are_posted(void) {
+    enum { TAKERS = 4 };
+    tp_thread threads[TAKERS];
+    REQUIRE(tp_semaphore_init(&permission) == TP_OK);
+    tp_semaphore_post(&permission); /* before anybody waits */
+    for (unsigned i = 0; i < TAKERS; i++) {
+        REQUIRE(tp_thread_start(&threads[i], "take", take_one, NULL) == TP_OK);
+    }
+    for (unsigned posted = 1; posted <= TAKERS; posted++) {
+        while (atomic_load(&went_on) < posted) {
+            tp_thread_yield();
+        }
+        for (unsigned i = 0; i < 100; i++) {
+            tp_thread_yield();
+        }
+        CHECK_EQ(atomic_load(&went_on), posted);
+        if (posted < TAKERS) {
+            tp_semaphore_post(&permission);
+        }
+    }
+    for (unsigned i = 0; i < TAKERS; i++) {
+        tp_thread_join(&threads[i]);
+    }
+    tp_semaphore_destroy(&permission);
+}
+
 /* ---- once --------------------------------------------------------------------------------- */
 
 static tp_once once;
@@ -298,5 +335,5 @@ static void records_belong_to_threads(void) {
 
 CHECK_MAIN(CASE(threads_run_and_have_ids_of_their_own), CASE(there_is_a_processor),
     CASE(a_mutex_excludes), CASE(a_condition_wakes_all), CASE(a_condition_wakes_one_at_a_time),
-    CASE(a_condition_times_out), CASE(once_runs_once_and_others_wait),
-    CASE(records_belong_to_threads))
+    CASE(a_condition_times_out), CASE(a_semaphore_lets_as_many_on_as_are_posted),
+    CASE(once_runs_once_and_others_wait), CASE(records_belong_to_threads))

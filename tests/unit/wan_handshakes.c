@@ -1,67 +1,6 @@
 /* The handshake threads: every job is handed on exactly once, whatever starts and stops meanwhile. */
-#include "check.h"
-
 #include "core/memory.h"
-#include "os/thread.h"
-#include "wanserver/handshakes.h"
-
-typedef struct job {
-    atomic_uint runs;
-    atomic_uint deliveries;
-    atomic_uint drops;
-    uint64_t thread;   /* that ran it */
-    unsigned order;    /* in which it ran, from 1 */
-    unsigned place;    /* among those that it was delivered with, from 1 */
-    unsigned together; /* how many those were */
-} job;
-
-static atomic_uint begun;   /* jobs that run or have run */
-static atomic_uint ended;   /* jobs that have run and are delivered */
-static atomic_bool blocked; /* while set, jobs do not end */
-
-static void run(void *context) {
-    job *it = context;
-    it->order = atomic_fetch_add(&begun, 1) + 1;
-    it->thread = tp_thread_id();
-    while (atomic_load(&blocked)) {
-        tp_thread_yield();
-    }
-    atomic_fetch_add(&it->runs, 1);
-}
-
-static void deliver(void *const *contexts, unsigned count) {
-    for (unsigned i = 0; i < count; i++) {
-        job *it = contexts[i];
-        it->place = i + 1;
-        it->together = count;
-        CHECK_EQ(it->thread, tp_thread_id());
-        CHECK_EQ(atomic_fetch_add(&it->deliveries, 1) + 1, atomic_load(&it->runs));
-        atomic_fetch_add(&ended, 1);
-    }
-}
-
-static void drop(void *context) {
-    job *it = context;
-    atomic_fetch_add(&it->drops, 1);
-}
-
-static tp__handshakes *make(unsigned threads, unsigned queue) {
-    const tp__handshakes_options options = {
-        .threads = threads, .queue = queue, .run = run, .deliver = deliver, .drop = drop};
-    tp__handshakes *handshakes = NULL;
-    REQUIRE(tp__handshakes_create(&options, &handshakes) == TP_OK);
-    atomic_store(&begun, 0);
-    atomic_store(&ended, 0);
-    atomic_store(&blocked, false);
-    return handshakes;
-}
-
-/* The test's own time-out is the limit. */
-static void wait_until(const atomic_uint *count, unsigned value) {
-    while (atomic_load(count) < value) {
-        tp_thread_yield();
-    }
-}
+#include "handshakes_stage.h"
 
 static void jobs_run_elsewhere_in_order(void) {
     enum { JOBS = 50 };
@@ -105,6 +44,29 @@ static void jobs_are_delivered_together(void) {
         CHECK_EQ(jobs[i].together, first ? TP__HANDSHAKES_TOGETHER : 3);
         CHECK_EQ(jobs[i].place, first ? i + 1 : i + 1 - TP__HANDSHAKES_TOGETHER);
     }
+    tp__handshakes_stop(handshakes);
+    tp__handshakes_destroy(handshakes);
+}
+
+/* One that has taken long is not kept back for those behind it. */
+static void what_is_done_does_not_wait_for_long(void) {
+    static job jobs[2];
+    tp__handshakes_options options = options_of(1, 2);
+    options.together_ms = 1;
+    tp__handshakes *handshakes = make_of(&options);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    atomic_store(&blocked, true);
+    CHECK(tp__handshakes_offer(handshakes, &jobs[0]));
+    wait_until(&begun, 1);
+    CHECK(tp__handshakes_offer(handshakes, &jobs[1]));
+    uint64_t since_ms = tp_clock_ms();
+    while (tp_clock_ms() < since_ms + 2) {
+        tp_thread_yield();
+    }
+    atomic_store(&blocked, false);
+    wait_until(&ended, 2);
+    CHECK_EQ(jobs[0].together, 1);
+    CHECK_EQ(jobs[1].together, 1);
     tp__handshakes_stop(handshakes);
     tp__handshakes_destroy(handshakes);
 }
@@ -230,7 +192,10 @@ static void offer_all(void *argument) {
 
 static void each_job_once_through_stops_and_starts(void) {
     static offerer offerers[OFFERERS];
-    tp__handshakes *handshakes = make(2, 16);
+    tp__handshakes_options options = options_of(2, 16);
+    options.priority = TP_HANDSHAKE_IDLE;
+    options.overdue_ms = 1; /* the reserve thread takes its part */
+    tp__handshakes *handshakes = make_of(&options);
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     tp_thread threads[OFFERERS];
     atomic_store(&offering, OFFERERS);
@@ -240,6 +205,7 @@ static void each_job_once_through_stops_and_starts(void) {
     }
     while (atomic_load(&offering) > 0) {
         tp__handshakes_stop(handshakes);
+        CHECK_EQ(tp__handshakes_waiting(handshakes), 0); /* and nothing comes in behind it */
         REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
         for (unsigned i = 0; i < 20; i++) {
             tp_thread_yield();
@@ -270,8 +236,7 @@ static void each_job_once_through_stops_and_starts(void) {
 
 static void memory_is_taken_at_create_alone(void) {
     uint64_t live = tp__memory_live();
-    tp__handshakes_options options = {
-        .threads = 1, .queue = 2, .run = run, .deliver = deliver, .drop = drop};
+    tp__handshakes_options options = options_of(1, 2);
     tp__handshakes *handshakes = NULL;
     for (long i = 1; i <= 2; i++) {
         tp__memory_fail_after(i);
@@ -291,6 +256,15 @@ static void memory_is_taken_at_create_alone(void) {
     options.drop = NULL;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
     options.drop = drop;
+    options.together_ms = 0;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.together_ms = 1;
+    options.overdue_ms = 60001;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.overdue_ms = 0;
+    options.priority = (tp_handshake_priority)3;
+    CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
+    options.priority = TP_HANDSHAKE_IDLE;
     options.deliver = NULL;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
     CHECK(handshakes == NULL);
@@ -299,6 +273,6 @@ static void memory_is_taken_at_create_alone(void) {
 }
 
 CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(jobs_are_delivered_together),
-    CASE(threads_work_at_the_same_time), CASE(the_queue_is_bounded),
-    CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
+    CASE(what_is_done_does_not_wait_for_long), CASE(threads_work_at_the_same_time),
+    CASE(the_queue_is_bounded), CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
     CASE(each_job_once_through_stops_and_starts), CASE(memory_is_taken_at_create_alone))

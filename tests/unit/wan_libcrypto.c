@@ -29,7 +29,7 @@ static bool play_once(tp_suite suite) {
     return played;
 }
 
-/* ---- how much ---------------------------------------------------------------------------------- */
+/* ---- how much -------------------------------------------------------------------------------- */
 
 static void check_idle_players(tp_suite suite, const char *name) {
     enum { PLAYERS = 50 };
@@ -66,7 +66,27 @@ static void an_idle_player_is_small(void) {
     check_idle_players(TP_SUITE_CHACHA20_POLY1305, "ChaCha20-Poly1305");
 }
 
-/* ---- none left --------------------------------------------------------------------------------- */
+/* ---- whose ----------------------------------------------------------------------------------- */
+
+/* What a handshake thread takes it gives back itself. It may lose the processor inside the allocator for
+ * long, and who gives back a block of another thread's waits for the allocator's lock for that thread. */
+static void the_handshake_threads_memory_is_theirs_alone(void) {
+    libcrypto_watch();
+    wan_stage_init(&stage, TP_AUTH_TOKEN);
+    stage.options.server.workers = 1;
+    wan_stage_open(&stage);
+    CHECK(play_once(TP_SUITE_AES_256_GCM));
+    STAGE_WAIT(atomic_load(&stage.base.server->slots_used) == 0);
+    unsigned before = atomic_load(&libcrypto.strayed);
+    for (unsigned i = 0; i < 10; i++) {
+        CHECK(play_once(i % 2 ? TP_SUITE_AES_256_GCM : TP_SUITE_CHACHA20_POLY1305));
+        STAGE_WAIT(atomic_load(&stage.base.server->slots_used) == 0);
+    }
+    CHECK_EQ(atomic_load(&libcrypto.strayed), before);
+    wan_stage_close(&stage);
+}
+
+/* ---- none left ------------------------------------------------------------------------------- */
 
 /* Each allocation of a whole session fails, one after the other: that player is not served or is, nobody
  * else notices, and nothing is lost. */
@@ -103,4 +123,5 @@ static void a_player_for_whom_there_is_none_is_not_served(void) {
     without_memory_in_libcrypto(TP_SUITE_CHACHA20_POLY1305);
 }
 
-CHECK_MAIN(CASE(an_idle_player_is_small), CASE(a_player_for_whom_there_is_none_is_not_served))
+CHECK_MAIN(CASE(an_idle_player_is_small), CASE(the_handshake_threads_memory_is_theirs_alone),
+    CASE(a_player_for_whom_there_is_none_is_not_served))

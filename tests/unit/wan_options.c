@@ -29,6 +29,7 @@ static void the_profile_is_as_it_says(void) {
     CHECK_EQ(profile.handshake_timeout_ms, 10000);
     CHECK_EQ(profile.max_pending, 1024);
     CHECK_EQ(profile.handshake_threads, 1);
+    CHECK_EQ(profile.handshake_priority, TP_HANDSHAKE_IDLE);
     CHECK_EQ(profile.handshake_queue, 512);
     CHECK_EQ(profile.busy_seconds, 5);
     CHECK_EQ(profile.accept_rate, 20);
@@ -67,6 +68,7 @@ static const struct option {
     OPTION(handshake_timeout_ms, {100, 600000}, {99, 600001}),
     OPTION(max_pending, {16, 65536}, {15, 65537}),
     OPTION(handshake_threads, {1, 64}, {0, 65}),
+    OPTION(handshake_priority, {TP_HANDSHAKE_IDLE, TP_HANDSHAKE_NORMAL}, {3, 99}),
     OPTION(handshake_queue, {1, 65536}, {0, 65537}),
     OPTION(busy_seconds, {0, 65535}, {65536, UINT32_MAX}),
     OPTION(accept_rate, {0, 1000000}, {1000001, UINT32_MAX}),

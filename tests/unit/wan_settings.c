@@ -77,6 +77,7 @@ static void standard_values_are_the_librarys(void) {
     SAME(handshake_timeout_ms);
     SAME(max_pending);
     SAME(handshake_threads);
+    SAME(handshake_priority);
     SAME(handshake_queue);
     SAME(busy_seconds);
     SAME(accept_rate);
@@ -91,6 +92,7 @@ static void standard_values_are_the_librarys(void) {
     SAME(server.backlog);
     SAME(server.workers);
     SAME(server.running);
+    SAME(server.low_latency);
     SAME(server.nodelay);
     SAME(server.send_buffer_zero);
     SAME(server.post_receive_buffers);
@@ -115,6 +117,7 @@ static void standard_values_are_the_librarys(void) {
     SAME(max_services);
     SAME(drain_ms);
 #undef SAME
+    CHECK_EQ(gate.bus.low_latency, of_gate.bus.low_latency);
     CHECK_EQ(gate.bus.max_frame, of_gate.bus.max_frame);
     CHECK(tp_address_equal(&gate.bus.address, &of_gate.bus.address));
     CHECK_EQ(settings.server.priority, TP_PRIORITY_LOW);
@@ -126,7 +129,8 @@ static void every_value_arrives(void) {
                  "allow = 10.0.0.0/8\ndeny = 10.1.0.0/16, ::1\nbans = b\nbacklog = 9\n"
                  "accept_rate = 11\naccept_burst = 12\nconnections_per_address = 13\n"
                  "max_addresses = 2000\nhandshake_timeout = 150ms\nmax_pending = 17\n"
-                 "handshake_threads = 3\nhandshake_queue = 19\nbusy_time = 20s\nmax_players = 21\n"
+                 "handshake_threads = 3\nhandshake_priority = low\n"
+                 "handshake_queue = 19\nbusy_time = 20s\nmax_players = 21\n"
                  "max_waiting = 22\nplace_interval = 230ms\nmessage_rate = 24\nmessage_burst = 25\n"
                  "byte_rate = 26k\nbyte_burst = 127k\nmax_frame = 28k\nqueue_bytes = 29k\n"
                  "queue_packets = 30\nqueue_policy = refuse\nidle_timeout = 31s\n"
@@ -150,6 +154,7 @@ static void every_value_arrives(void) {
     CHECK_EQ(wan.handshake_timeout_ms, 150);
     CHECK_EQ(wan.max_pending, 17);
     CHECK_EQ(wan.handshake_threads, 3);
+    CHECK_EQ(wan.handshake_priority, TP_HANDSHAKE_LOW);
     CHECK_EQ(wan.handshake_queue, 19);
     CHECK_EQ(wan.busy_seconds, 20);
     CHECK_EQ(wan.message_rate, 24);
@@ -172,6 +177,8 @@ static void every_value_arrives(void) {
     CHECK_EQ(server->drain_timeout_ms, 33000);
     CHECK_EQ(server->workers, 38);
     CHECK_EQ(server->running, 37);
+    CHECK_EQ(server->low_latency, true);
+    CHECK_EQ(gate.bus.low_latency, true);
     CHECK_EQ(server->nodelay, false);
     CHECK_EQ(server->send_buffer_zero, true);
     CHECK_EQ(server->post_receive_buffers, true);

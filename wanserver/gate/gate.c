@@ -32,6 +32,7 @@ void tp__gate_defaults(tp__gate_options *options) {
     (void)tp_address_parse("127.0.0.1", &options->bus.address);
     options->bus.address.port = DEFAULT_PORT;
     options->bus.service = TP_GATE_SERVICE;
+    options->bus.low_latency = false; /* players do not hold up what goes over the bus */
     options->max_players = 4096;
     options->tell_ms = 1000;
     options->keep_players = TP_MAX_SESSIONS;

@@ -51,12 +51,30 @@ typedef enum tp_priority {
     TP_PRIORITY_LOW = 0,    /* others go first: nice 10; BELOW_NORMAL_PRIORITY_CLASS */
     TP_PRIORITY_NORMAL = 1, /* as it was started */
     TP_PRIORITY_HIGH =
-        2 /* before others: nice -5, which needs a permission; ABOVE_NORMAL_PRIORITY_CLASS */
+        2, /* before others: nice -5, which needs a permission; ABOVE_NORMAL_PRIORITY_CLASS */
+    TP_PRIORITY_IDLE = 3 /* what others leave over: SCHED_IDLE; IDLE_PRIORITY_CLASS */
 } tp_priority;
 
-/* Sets the priority of the calling thread and of those started later from it: to be called before other
- * threads start (Windows: of the whole process). TP_ERR_INVALID, TP_ERR_ACCESS; then nothing has changed. */
+/* Sets the priority of the calling thread and of those started later from it: to be called before
+ * other threads start (Windows: of the whole process). From TP_PRIORITY_IDLE there may be no way
+ * back: on Linux that needs a permission. TP_ERR_INVALID, TP_ERR_ACCESS; then nothing has changed.
+ * */
 tp_err tp_process_set_priority(tp_priority priority);
+
+/*
+ * Has the calling thread run sooner when it wakes up, without a larger share of the processor: for
+ * threads that answer others and never compute for long.
+ *
+ * Linux, from 6.12 on: the shortest scheduling slice, 0.1 ms, which threads started later from this
+ * one inherit; a thread with a real-time policy stays as it is. Elsewhere: Windows has no slices;
+ * the thread's priority is ABOVE_NORMAL within the process's class, which threads started from it
+ * do not have.
+ *
+ * TP_ERR_UNSUPPORTED (an older kernel, or a thread that is idle
+ * already), TP_ERR_ACCESS (a
+ * container's profile, say), TP_ERR_OS: then it goes on as it was, and that is no harm. Any thread.
+ */
+tp_err tp_thread_ask_low_latency(void);
 
 /* Processors by their number: processor n is bit n % 64 of word n / 64. */
 #define TP_PROCESSORS_MAX 1024

@@ -113,6 +113,8 @@ typedef struct tp_server_options {
     const char *io;            /* "auto", "epoll", "iocp" */
     unsigned workers;          /* threads, 1..64; 0: one per processor it may use */
     unsigned running;          /* iocp: how many of them run at once, up to `workers`; 0: all */
+    bool low_latency;          /* the workers ask to be run soon: tp_thread_ask_low_latency() of
+                                  process.h; what the system refuses is said once in the log */
     bool nodelay;              /* true switches Nagle off */
     bool send_buffer_zero;     /* iocp: SO_SNDBUF = 0 */
     bool post_receive_buffers; /* iocp: a buffer per receive instead of a zero-byte wait */

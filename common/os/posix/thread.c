@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,10 @@ typedef struct TP_MAY_ALIAS condition_view {
     pthread_cond_t condition;
 } condition_view;
 
+typedef struct TP_MAY_ALIAS semaphore_view {
+    sem_t semaphore;
+} semaphore_view;
+
 typedef struct TP_MAY_ALIAS once_view {
     pthread_once_t once;
 } once_view;
@@ -36,6 +41,7 @@ typedef struct TP_MAY_ALIAS thread_view {
 
 _Static_assert(sizeof(mutex_view) <= sizeof(tp_mutex), "a mutex fits");
 _Static_assert(sizeof(condition_view) <= sizeof(tp_condition), "a condition fits");
+_Static_assert(sizeof(semaphore_view) <= sizeof(tp_semaphore), "a semaphore fits");
 _Static_assert(sizeof(once_view) <= sizeof(tp_once), "a once fits");
 _Static_assert(sizeof(thread_view) <= sizeof(tp_thread), "a thread fits");
 _Static_assert(PTHREAD_ONCE_INIT == 0, "all zero is a fresh once");
@@ -158,6 +164,27 @@ void tp_condition_wake_all(tp_condition *condition) {
 
 void tp_condition_wake_one(tp_condition *condition) {
     must(pthread_cond_signal(&((condition_view *)condition)->condition), "condition");
+}
+
+tp_err tp_semaphore_init(tp_semaphore *semaphore) {
+    return sem_init(&((semaphore_view *)semaphore)->semaphore, 0, 0) ? tp_os_fail_last() : TP_OK;
+}
+
+void tp_semaphore_destroy(tp_semaphore *semaphore) {
+    (void)sem_destroy(&((semaphore_view *)semaphore)->semaphore);
+}
+
+void tp_semaphore_post(tp_semaphore *semaphore) {
+    must(sem_post(&((semaphore_view *)semaphore)->semaphore) ? errno : 0, "semaphore");
+}
+
+void tp_semaphore_wait(tp_semaphore *semaphore) {
+    sem_t *s = &((semaphore_view *)semaphore)->semaphore;
+    int error;
+    do {
+        error = sem_wait(s) ? errno : 0;
+    } while (error == EINTR);
+    must(error, "a semaphore could not be waited for");
 }
 
 void tp_once_run(tp_once *once, void (*initialise)(void)) {

@@ -11,6 +11,18 @@ tp_err tp_thread_lower_priority(void) {
                                                                                : tp_os_fail_last();
 }
 
+/* Not THREAD_PRIORITY_IDLE: priorities are strict here, and what is below everything would wait for
+ * programs of the idle class as well. */
+tp_err tp_thread_go_idle(void) {
+    return SetThreadPriority(GetCurrentThread(), THREAD_PRIORITY_LOWEST) ? TP_OK
+                                                                         : tp_os_fail_last();
+}
+
+tp_err tp_thread_ask_low_latency(void) {
+    return SetThreadPriority(GetCurrentThread(), THREAD_PRIORITY_ABOVE_NORMAL) ? TP_OK
+                                                                               : tp_os_fail_last();
+}
+
 static tp_err set_class(DWORD wanted) {
     return SetPriorityClass(GetCurrentProcess(), wanted) ? TP_OK : tp_os_fail_last();
 }
@@ -26,6 +38,8 @@ tp_err tp_process_set_priority(tp_priority priority) {
         return TP_OK;
     case TP_PRIORITY_HIGH:
         return set_class(ABOVE_NORMAL_PRIORITY_CLASS);
+    case TP_PRIORITY_IDLE:
+        return set_class(IDLE_PRIORITY_CLASS);
     }
     return TP_ERR_INVALID;
 }

@@ -9,6 +9,7 @@
  */
 #include "os/thread.h"
 
+#include <limits.h>
 #include <process.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -153,6 +154,28 @@ void tp_condition_wake_all(tp_condition *condition) {
 
 void tp_condition_wake_one(tp_condition *condition) {
     WakeConditionVariable(variable_of(condition));
+}
+
+tp_err tp_semaphore_init(tp_semaphore *semaphore) {
+    HANDLE handle = CreateSemaphoreW(NULL, 0, LONG_MAX, NULL);
+    if (handle == NULL) {
+        return tp_os_fail_last();
+    }
+    semaphore->os[0] = (uint64_t)(uintptr_t)handle;
+    return TP_OK;
+}
+
+void tp_semaphore_destroy(tp_semaphore *semaphore) {
+    (void)CloseHandle((HANDLE)(uintptr_t)semaphore->os[0]);
+    semaphore->os[0] = 0;
+}
+
+void tp_semaphore_post(tp_semaphore *semaphore) {
+    (void)ReleaseSemaphore((HANDLE)(uintptr_t)semaphore->os[0], 1, NULL);
+}
+
+void tp_semaphore_wait(tp_semaphore *semaphore) {
+    (void)WaitForSingleObject((HANDLE)(uintptr_t)semaphore->os[0], INFINITE);
 }
 
 /* A function's address does not fit a void pointer in C: its holder's does. */

@@ -182,6 +182,13 @@ typedef struct tp_lanclient_options {
     const char *io;   /* "auto", "epoll", "iocp"; copied */
     unsigned workers; /* threads, 1..64 */
 
+    /* The workers, on which all handlers run, ask the system to be run soon: see
+     * tp_thread_ask_low_latency() in process.h, which threads of your own may call as well. For
+     * handlers that answer and return; set it to false if they compute for long and share their
+     * processors with others, for then they are interrupted more often. What the system refuses is
+     * said once in the log. */
+    bool low_latency;
+
     unsigned request_timeout_ms; /* of requests that give 0, 1..86,400,000 */
     unsigned max_requests;       /* open at once, 1..TP_LANCLIENT_MAX_REQUESTS */
     unsigned max_unconfirmed;    /* messages the hub has not confirmed yet, 1..16,777,216 */
@@ -203,9 +210,9 @@ typedef struct tp_lanclient_options {
 
 #define TP_LANCLIENT_MAX_REQUESTS 1048576u
 
-/* Fills in: one worker, request time-out 5 s, 65,536 requests and unconfirmed messages, back-off 50
- * ms to 5 s, 1 MiB frames, 16 MiB and 65,536 packets of queue, Nagle off, connect 5 s, idle 60 s,
- * drain 5 s, trim after 30 s. `address` and `service` are yours to set. */
+/* Fills in: one worker, low latency, request time-out 5 s, 65,536 requests and unconfirmed
+ * messages, back-off 50 ms to 5 s, 1 MiB frames, 16 MiB and 65,536 packets of queue, Nagle off,
+ * connect 5 s, idle 60 s, drain 5 s, trim after 30 s. `address` and `service` are yours to set. */
 void tp_lanclient_defaults(tp_lanclient_options *options);
 
 /* ---- life ---------------------------------------------------------------------------------- */

@@ -43,8 +43,8 @@ extern "C" {
 
 /* Fills `options` with the LAN's profile: the core's defaults, and 127.0.0.1 with a free port to
  * listen on, allowed are the private ranges (tp_private_networks()), 1,024 sessions, 1 MiB frames,
- * Nagle off, 4 MiB of memory for packets made ready. The access list points to memory that lives as
- * long as the process. Any thread. */
+ * low latency, Nagle off, 4 MiB of memory for packets made ready. The access list points to memory
+ * that lives as long as the process. Any thread. */
 void tp_lanserver_defaults(tp_server_options *options);
 
 /*

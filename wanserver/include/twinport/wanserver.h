@@ -54,6 +54,18 @@ typedef enum tp_auth {
 
 #define TP_TOKEN_KEYS_MAX 256u
 
+/* What the handshake threads are to the system. */
+typedef enum tp_handshake_priority {
+    /* What nobody else wants of the processors: SCHED_IDLE; THREAD_PRIORITY_LOWEST on Windows. One
+     * thread more, of TP_HANDSHAKE_LOW, takes what has waited for 0.2 s, so that players get in
+     * while other programs use all processors. */
+    TP_HANDSHAKE_IDLE = 0,
+    /* Below the process's others: nice 5 more; THREAD_PRIORITY_BELOW_NORMAL. */
+    TP_HANDSHAKE_LOW = 1,
+    /* As the process. */
+    TP_HANDSHAKE_NORMAL = 2
+} tp_handshake_priority;
+
 typedef struct tp_wanserver_options {
     size_t size; /* sizeof(tp_wanserver_options) */
     tp_server_options server;
@@ -75,10 +87,11 @@ typedef struct tp_wanserver_options {
     unsigned max_pending; /* connections before READY, 16..65,536; at the limit the oldest that has
                              not said HELLO makes room. 5/4 of them and max_sessions are at most
                              TP_MAX_SESSIONS together */
-    unsigned handshake_threads; /* threads of low priority for Diffie-Hellman work, 1..64 */
-    unsigned handshake_queue;   /* HELLOs waiting for them, 1..65,536; more get REPLY `busy`. With
+    unsigned handshake_threads; /* threads for Diffie-Hellman work, 1..64 */
+    tp_handshake_priority handshake_priority;
+    unsigned handshake_queue; /* HELLOs waiting for them, 1..65,536; more get REPLY `busy`. With
                                    less max_pending that comes first, and is silent */
-    unsigned busy_seconds;      /* what `busy` tells them to wait, 0..65,535 */
+    unsigned busy_seconds;    /* what `busy` tells them to wait, 0..65,535 */
 
     /* Per address (IPv6: per /64). 0: no limit. After a stall, what was earned in it comes to the
      * burst for a while, here and below: who waited meanwhile comes at once. */
@@ -101,12 +114,13 @@ typedef struct tp_wanserver_options {
  * opening it costs as much, and message_rate counts only frames. */
 #define TP_WANSERVER_RECORD_COST 256u
 
-/* Fills in the WAN's profile: the core's defaults, and 127.0.0.1 with a free port, everybody admitted, 4,096
- * players, frames of 64 KiB, 1 MiB and 4,096 packets of queue, idle 60 s, PING at half of it, tokens,
- * 262,144 of them remembered, an hour the longest life of one, 10 s for a handshake, 1,024 pending,
- * one handshake thread, 512 in its queue, busy 5 s, 20 connections per second and 50 at once and 64
- * in all per address, 65,536 addresses, 200 messages per second and 400 at once, 256 KiB per second
- * and 512 KiB at once. `private_key` and the ring are yours to set. Any thread. */
+/* Fills in the WAN's profile: the core's defaults, and 127.0.0.1 with a free port, everybody
+ * admitted, 4,096 players, frames of 64 KiB, 1 MiB and 4,096 packets of queue, idle 60 s, PING at
+ * half of it, tokens, 262,144 of them remembered, an hour the longest life of one, 10 s for a
+ * handshake, 1,024 pending, one handshake thread at idle priority, 512 in its queue, busy 5 s, 20
+ * connections per second and 50 at once and 64 in all per address, 65,536 addresses, 200 messages
+ * per second and 400 at once, 256 KiB per second and 512 KiB at once. `private_key` and the ring
+ * are yours to set. Any thread. */
 void tp_wanserver_defaults(tp_wanserver_options *options);
 
 /*
@@ -164,6 +178,7 @@ typedef struct tp_wanserver_stats {
     uint64_t busy;           /* HELLOs told to come again */
     uint64_t not_authentic;  /* ... whose Noise message did not open */
     uint64_t diffie_hellman; /* handshakes computed */
+    uint64_t overdue;        /* ... of which the idle threads did not come to in time */
     uint64_t not_ready;      /* pending ones whose first record was not READY or did not open, or
                               * that came to the limit of byte_rate before it */
     uint64_t tampered;       /* sessions ended by a record that did not open */
