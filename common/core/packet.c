@@ -220,9 +220,16 @@ size_t tp__packets_trim(void) {
     return tp__chunk_trim() + tp__large_trim() + tp__kept_trim();
 }
 
+static size_t chunks_for(size_t bytes) {
+    return bytes / TP__CHUNK_BYTES + (bytes % TP__CHUNK_BYTES > 0 ? 1 : 0);
+}
+
 tp_err tp__packets_reserve(size_t bytes) {
-    size_t chunks = bytes / TP__CHUNK_BYTES + (bytes % TP__CHUNK_BYTES > 0 ? 1 : 0);
-    return tp__chunk_reserve(chunks);
+    return tp__chunk_reserve(chunks_for(bytes));
+}
+
+void tp__packets_unreserve(size_t bytes) {
+    tp__chunk_unreserve(chunks_for(bytes));
 }
 
 /* ---- what a packet says of itself ------------------------------------------------------------ */

@@ -25,6 +25,7 @@
 #include "core/counters.h"
 #include "core/layer.h"
 #include "core/ledger.h"
+#include "core/local.h"
 #include "core/service_time.h"
 #include "core/session.h"
 #include "core/slots.h"
@@ -52,6 +53,7 @@ typedef enum tp__worker_up {
 typedef struct tp__worker {
     tp_server *server;
     tp_worker *seat;
+    tp__local *local; /* the thread's record */
     unsigned index;
     tp__worker_up up;
     _Atomic uint64_t now_ms;  /* read once per batch */
@@ -87,6 +89,7 @@ struct tp_server {
     char name[TP__NAME_SIZE];
     char io[TP__IO_SIZE];
     tp_network *networks; /* the access list's own copy */
+    bool reserved;        /* options.reserve_bytes are, and are to be given up */
 
     const char *io_in_use; /* the port's own word for its back end */
     tp_port *port;         /* from start to the end of wait */

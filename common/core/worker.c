@@ -7,6 +7,7 @@
  */
 #include "core/local.h"
 #include "core/server_internal.h"
+#include "core/trim.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 
@@ -56,6 +57,7 @@ static void run(tp__worker *worker) {
             work_through_batch(worker);
         }
         tp__sweep(worker);
+        tp__trim(worker);
     }
 }
 
@@ -83,6 +85,7 @@ void tp__worker_main(void *argument) {
         return;
     }
     local->worker = worker;
+    worker->local = local;
     tp__worker_begins(worker, tp_clock_ms());
     tell_seated(worker, TP__WORKER_SEATED);
     run(worker);
