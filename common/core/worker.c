@@ -5,6 +5,7 @@
  * say. The sends that complete at once come back within the same turn, so that a turn costs one
  * wait.
  */
+#include "core/budget.h"
 #include "core/local.h"
 #include "core/server_internal.h"
 #include "core/trim.h"
@@ -58,6 +59,7 @@ static void run(tp__worker *worker) {
         }
         tp__sweep(worker);
         tp__trim(worker);
+        tp__budget(worker);
     }
 }
 
