@@ -119,15 +119,15 @@ struct tp_server {
     _Atomic uint64_t sweep_due_ms;
     _Atomic unsigned keeper; /* the worker that wakes in time for what is due by the clock */
     _Atomic bool sweeping;
-    _Atomic bool hurry;      /* a stop does not drain */
+    _Atomic bool hurry;         /* a stop does not drain */
     _Atomic uint64_t cut_by_ms; /* the earliest that tp_server_stop_within() was asked for */
     uint64_t drain_until_ms;    /* in served time; the sweep's, like the next three */
     uint32_t sweep_from;
-    _Atomic bool budget_busy; /* budget.c: somebody looks; it has what follows */
-    uint64_t budget_due_ms;       /* when to look again */
-    uint64_t budget_until_ms;     /* how long the one that was ended last is waited for */
-    tp_session_id budget_ended;   /* that one */
-    _Atomic uint32_t cut_from; /* shortage.c: where the next look begins */
+    _Atomic bool budget_busy;   /* budget.c: somebody looks; it has what follows */
+    uint64_t budget_due_ms;     /* when to look again */
+    uint64_t budget_until_ms;   /* how long the one that was ended last is waited for */
+    tp_session_id budget_ended; /* that one */
+    _Atomic uint32_t cut_from;  /* shortage.c: where the next look begins */
     bool drain_begun;
     bool cut_begun;
 
