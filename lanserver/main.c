@@ -36,6 +36,10 @@ static void say_account(tp__hub *hub) {
     tp__program_print("lanserver: stopped: accepted %" PRIu64 " = delivered %" PRIu64
                       " + returned %" PRIu64 " + outstanding %" PRIu64 "\n",
         account.accepted, account.delivered, account.returned, account.outstanding);
+    tp_server_stats stats = {.size = sizeof stats};
+    tp_server_get_stats(tp__hub_server(hub), &stats);
+    tp__program_print("lanserver: memory held %" PRIu64 ", sessions ended for it %" PRIu64 "\n",
+        stats.memory_held, stats.memory_ended);
 }
 
 static void wait_for_stop(void) {

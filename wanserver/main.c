@@ -109,6 +109,8 @@ static void say_stats(const tp_server *server) {
     tp__program_print("%s: wan denied=%" PRIu64 "\n", name, core.denied);
     tp__program_print("%s: wan full=%" PRIu64 "\n", name, core.full);
     tp__program_print("%s: wan cut_short=%" PRIu64 "\n", name, core.cut_short);
+    tp__program_print("%s: wan memory_ended=%" PRIu64 "\n", name, core.memory_ended);
+    tp__program_print("%s: wan memory_held=%" PRIu64 "\n", name, core.memory_held);
 #define SAY(member) tp__program_print("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
     SAY(established)
     SAY(banned)

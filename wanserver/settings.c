@@ -171,6 +171,9 @@ static const tp__setting settings_table[] = {
         "Who comes when no others are left waits until somebody goes."},
     {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
         "Memory for messages that is made ready at start."},
+    {"memory_limit", TP__SETTING_BYTES, AT(server.memory_limit), 0, (uint64_t)1 << 40, NULL, "0", NULL,
+        "Memory that messages may take in all. Beyond it the player with the largest queue is\n"
+        "ended first. 0: no limit; else at least 1m, reserve and queue_bytes."},
 
     {"log_level", TP__SETTING_CHOICE, AT(server.log_level), 0, 0, tp__log_level_names, "info", NULL,
         "What is worth a line in the log."},

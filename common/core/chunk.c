@@ -43,11 +43,23 @@ tp_err tp__chunk_reserve(size_t count) {
     if (error != TP_OK) {
         return error;
     }
-    return tp__depot_reserve(pool, count) ? TP_OK : TP_ERR_NO_MEMORY;
+    if (!tp__depot_reserve(pool, count)) {
+        return TP_ERR_NO_MEMORY;
+    }
+    atomic_fetch_add_explicit(&pool->reserved, count, memory_order_relaxed);
+    return TP_OK;
+}
+
+void tp__chunk_unreserve(size_t count) {
+    atomic_fetch_sub_explicit(&tp__chunk_pool()->reserved, count, memory_order_relaxed);
+}
+
+tp_pool *tp__chunk_pool(void) {
+    return atomic_load_explicit(&chunk_pool, memory_order_acquire);
 }
 
 uint64_t tp__chunk_count(void) {
-    tp_pool *pool = atomic_load_explicit(&chunk_pool, memory_order_acquire);
+    tp_pool *pool = tp__chunk_pool();
     tp_pool_stats stats = {.size = sizeof stats};
     if (pool != NULL) {
         tp_pool_get_stats(pool, &stats);

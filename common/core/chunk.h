@@ -70,8 +70,13 @@ void tp__chunk_leave(tp__local *local);
  * uses back to the system; returns the bytes. Any thread. */
 size_t tp__chunk_trim(void);
 
-/* Makes `count` chunks ready. TP_ERR_NO_MEMORY, TP_ERR_FULL. */
+/* The chunk pool, or NULL before the first chunk. */
+tp_pool *tp__chunk_pool(void);
+
+/* Makes `count` chunks ready, which stay until tp__chunk_unreserve(), if they are not trimmed.
+ * TP_ERR_NO_MEMORY, TP_ERR_FULL. */
 tp_err tp__chunk_reserve(size_t count);
+void tp__chunk_unreserve(size_t count);
 
 /* Chunks that exist: in use, in magazines and in the pool. */
 uint64_t tp__chunk_count(void);

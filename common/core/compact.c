@@ -115,8 +115,7 @@ void tp__compact_slowly(tp__session *session) {
         tp__session_collect(session);
         compact_pending(session);
         if (!open_again(session)) {
-            atomic_store_explicit(
-                &session->pending_state, TP__PENDING_OWNED, memory_order_release);
+            atomic_store_explicit(&session->pending_state, TP__PENDING_OWNED, memory_order_release);
             tp__session_flush(session);
             return;
         }
@@ -181,9 +180,8 @@ static void copy_flight(tp__flight *flight, size_t left) {
         tp_packet *packet = flight->packets[i];
         tp_buffer *buffer = &flight->buffers[i];
         bool fresh = packet->chunk && (!block || tp__run_room(block) < buffer->size);
-        tp_packet *next = fresh ? tp__packet_run(buffer->bytes, buffer->size,
-                                      at_most(left, TP__RUN_MOST))
-                                : NULL;
+        tp_packet *next =
+            fresh ? tp__packet_run(buffer->bytes, buffer->size, at_most(left, TP__RUN_MOST)) : NULL;
         if (!packet->chunk || (fresh && !next)) {
             flight->packets[held++] = packet;
             continue;

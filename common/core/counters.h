@@ -30,6 +30,7 @@
     X(refused)                                                                                     \
     X(no_session)                                                                                  \
     X(no_memory)                                                                                   \
+    X(memory_ended)                                                                                \
     X(errors)
 
 typedef struct tp__counters {

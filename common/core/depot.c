@@ -36,6 +36,24 @@ static void push(tp_pool *pool, tp__stack *stack, tp__magazine *magazine) {
     tp__stack_push(stack, next_of, pool, magazine->index);
 }
 
+/* With the account of what is ready. Two who note a new low at the same moment may leave the
+ * higher: then a little more is given back than nobody has used. */
+static tp__magazine *pop_filled(tp_pool *pool) {
+    tp__magazine *magazine = pop(pool, &pool->filled);
+    uint64_t count = magazine != NULL ? magazine->count : 0;
+    uint64_t left = atomic_fetch_sub_explicit(&pool->ready, count, memory_order_relaxed) - count;
+    if (left < atomic_load_explicit(&pool->ready_low, memory_order_relaxed)) {
+        atomic_store_explicit(&pool->ready_low, left, memory_order_relaxed);
+    }
+    return magazine;
+}
+
+/* Counted first: what is ready is never taken for less than nothing. */
+static void push_filled(tp_pool *pool, tp__magazine *magazine) {
+    atomic_fetch_add_explicit(&pool->ready, magazine->count, memory_order_relaxed);
+    push(pool, &pool->filled, magazine);
+}
+
 /* Under the mutex. Allocates the next row of magazines, all of them empty. */
 static bool add_row(tp_pool *pool) {
     uint32_t row = 0;
@@ -84,7 +102,7 @@ tp__magazine *tp__depot_get_empty(tp_pool *pool) {
 void tp__depot_put(tp_pool *pool, tp__magazine *magazine) {
     if (magazine->count > 0) {
         tp__pool_raise(&pool->puts);
-        push(pool, &pool->filled, magazine);
+        push_filled(pool, magazine);
     } else {
         push(pool, &pool->empty, magazine);
     }
@@ -122,7 +140,7 @@ static bool stack_loose(tp_pool *pool) {
     while (pool->loose != NULL && magazine->count < pool->rounds) {
         tp__magazine_put(pool, magazine, get_loose(pool));
     }
-    push(pool, &pool->filled, magazine);
+    push_filled(pool, magazine);
     return true;
 }
 
@@ -142,7 +160,7 @@ static size_t grow(tp_pool *pool, size_t count) {
         }
         tp__magazine_put(pool, magazine, block);
         if (magazine->count == pool->rounds || i == 1) {
-            push(pool, &pool->filled, magazine);
+            push_filled(pool, magazine);
             magazine = NULL;
         }
     }
@@ -164,12 +182,12 @@ bool tp__depot_reserve(tp_pool *pool, size_t count) {
 }
 
 tp__magazine *tp__depot_get_filled(tp_pool *pool) {
-    tp__magazine *magazine = pop(pool, &pool->filled);
+    tp__magazine *magazine = pop_filled(pool);
     if (magazine == NULL) {
         tp_mutex_lock(&pool->mutex);
-        magazine = pop(pool, &pool->filled);
+        magazine = pop_filled(pool);
         while (magazine == NULL && (stack_loose(pool) || grow(pool, pool->slab_blocks) > 0)) {
-            magazine = pop(pool, &pool->filled);
+            magazine = pop_filled(pool);
         }
         tp_mutex_unlock(&pool->mutex);
     }
@@ -227,11 +245,11 @@ static void thin_out_loose(tp_pool *pool) {
 /* Every filled magazine is taken off the stack, at most as many as there are: what other threads
  * put meanwhile waits for the next trim. A thread that finds the stack empty meanwhile waits at the
  * mutex, and finds it filled again. */
-size_t tp__depot_trim(tp_pool *pool) {
+size_t tp__depot_trim(tp_pool *pool, uint64_t most) {
     tp_mutex_lock(&pool->mutex);
     tp__magazine *taken = NULL;
     for (uint32_t i = 0; i < pool->magazines; i++) {
-        tp__magazine *magazine = pop(pool, &pool->filled);
+        tp__magazine *magazine = pop_filled(pool);
         if (magazine == NULL) {
             break;
         }
@@ -245,11 +263,16 @@ size_t tp__depot_trim(tp_pool *pool) {
     for (void *block = pool->loose; block != NULL; block = *(void **)block) {
         tp__slabs_show(pool, block);
     }
+    tp__slabs_choose(pool, most);
     thin_out_loose(pool);
     while (taken != NULL) {
         uint32_t next = atomic_load_explicit(&taken->next, memory_order_relaxed);
         thin_out(pool, taken);
-        push(pool, taken->count > 0 ? &pool->filled : &pool->empty, taken);
+        if (taken->count > 0) {
+            push_filled(pool, taken);
+        } else {
+            push(pool, &pool->empty, taken);
+        }
         taken = next != 0 ? magazine_at(pool, next) : NULL;
     }
     size_t bytes = tp__slabs_let_go(pool);

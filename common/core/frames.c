@@ -89,8 +89,7 @@ static size_t begin_frame(tp__session *session, tp__worker *worker, const uint8_
         return SIZE_MAX;
     }
     bool whole = count >= header.length;
-    tp_packet *packet =
-        whole ? tp__packet_received(header.length) : tp__packet_kept(header.length);
+    tp_packet *packet = whole ? tp__packet_received(header.length) : tp__packet_kept(header.length);
     if (!packet) {
         tp__session_out_of_memory(session, worker);
         return SIZE_MAX;

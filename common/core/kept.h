@@ -13,12 +13,14 @@
 #include <stdint.h>
 
 #include "twinport/error.h"
+#include "twinport/packet.h"
 #include "twinport/pool.h"
 
-/* Payload classes: 128 << 0 to 128 << 7 = 16 KiB. */
+/* Payload classes: 128 << 0 to 128 << 7 = 16 KiB, and as much more as a packet's payload may have
+ * grown at its head. */
 #define TP__KEPT_CLASSES  8
 #define TP__KEPT_SMALLEST ((size_t)128)
-#define TP__KEPT_MOST     (TP__KEPT_SMALLEST << (TP__KEPT_CLASSES - 1))
+#define TP__KEPT_MOST     ((TP__KEPT_SMALLEST << (TP__KEPT_CLASSES - 1)) + TP_PACKET_HEAD)
 #define TP__KEPT_HEAD     ((size_t)64) /* in front of the payload */
 
 /* Makes the pools if they do not exist yet. Any thread. TP_ERR_NO_MEMORY, TP_ERR_FULL. */
@@ -28,7 +30,7 @@ tp_err tp__kept_open(void);
 unsigned tp__kept_class(size_t payload);
 
 static inline size_t tp__kept_bytes(unsigned class_index) {
-    return TP__KEPT_SMALLEST << class_index;
+    return (TP__KEPT_SMALLEST << class_index) + TP_PACKET_HEAD;
 }
 
 /* Memory for a packet of that class: TP__KEPT_HEAD bytes and its payload. NULL if memory is out, or

@@ -7,6 +7,7 @@
  */
 #include "core/large.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,6 +28,8 @@ typedef struct shelf {
     tp__stack full;
     tp__stack vacant;
     place *places;
+    _Atomic uint32_t ready;     /* pieces in `full`; a little off while somebody is at it */
+    _Atomic uint32_t ready_low; /* the least there were since tp__large_reap() looked */
     uint8_t apart[TP_CACHE_LINE];
 } shelf;
 
@@ -74,6 +77,10 @@ static void *fetch(shelf *from) {
     if (index == 0) {
         return NULL;
     }
+    uint32_t left = atomic_fetch_sub_explicit(&from->ready, 1, memory_order_relaxed) - 1;
+    if (left < atomic_load_explicit(&from->ready_low, memory_order_relaxed)) {
+        atomic_store_explicit(&from->ready_low, left, memory_order_relaxed);
+    }
     void *memory = from->places[index - 1].memory;
     tp__stack_push(&from->vacant, next_of, from->places, index);
     return memory;
@@ -93,17 +100,43 @@ void tp__large_give(unsigned class_index, void *memory) {
         return;
     }
     to->places[index - 1].memory = memory;
+    atomic_fetch_add_explicit(&to->ready, 1, memory_order_relaxed);
     tp__stack_push(&to->full, next_of, to->places, index);
+}
+
+/* Off the shelf and out of the process; the bytes, or 0 if there is nothing on it. */
+static size_t let_go(unsigned class_index) {
+    void *memory = fetch(&shelves[class_index]);
+    if (memory == NULL) {
+        return 0;
+    }
+    size_t bytes = TP__LARGE_HEAD + class_bytes(class_index);
+    tp__free_piece(memory, bytes);
+    return bytes;
+}
+
+size_t tp__large_reap(size_t most) {
+    size_t bytes = 0;
+    tp_once_run(&once, initialise);
+    for (unsigned i = 0; i < TP__LARGE_CLASSES; i++) {
+        shelf *from = &shelves[i];
+        uint32_t unused = atomic_load_explicit(&from->ready_low, memory_order_relaxed);
+        for (; unused > 0 && bytes < most; unused--) {
+            bytes += let_go(i);
+        }
+        atomic_store_explicit(&from->ready_low,
+            atomic_load_explicit(&from->ready, memory_order_relaxed), memory_order_relaxed);
+    }
+    return bytes;
 }
 
 size_t tp__large_trim(void) {
     size_t bytes = 0;
     tp_once_run(&once, initialise);
     for (unsigned i = 0; i < TP__LARGE_CLASSES; i++) {
-        void *memory;
-        while ((memory = fetch(&shelves[i])) != NULL) {
-            tp__free_piece(memory, TP__LARGE_HEAD + class_bytes(i));
-            bytes += TP__LARGE_HEAD + class_bytes(i);
+        size_t more;
+        while ((more = let_go(i)) > 0) {
+            bytes += more;
         }
     }
     return bytes;

@@ -21,6 +21,10 @@ void *tp__large_take(unsigned class_index);
 /* Back to the shelf, or to the system if that is full. Any thread. Never fails. */
 void tp__large_give(unsigned class_index, void *memory);
 
+/* Gives back what nobody has used since the last call, at most `most` bytes, or one piece; returns
+ * how much. Any thread, one at a time. */
+size_t tp__large_reap(size_t most);
+
 /* Gives everything on the shelves back to the system; returns the bytes. Any thread. */
 size_t tp__large_trim(void);
 

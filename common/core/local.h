@@ -28,12 +28,14 @@ typedef struct tp__pool_cache {
     uint64_t mark; /* 0: never used */
     struct tp__magazine *loaded;
     struct tp__magazine *previous;
+    uint64_t seen; /* what tp__pool_rest() found here last */
 } tp__pool_cache;
 
 /* Touched by its own thread alone. */
 typedef struct tp__local {
     struct tp__chunk *chunk; /* packets are cut from it; NULL before the first packet */
     void *worker; /* the core's worker that runs on this thread, or NULL; its owner sets it */
+    uint64_t rest_due_ms; /* trim.c: when the magazines are looked at next */
     tp__pool_cache pools[TP__POOL_SLOTS];
 } tp__local;
 

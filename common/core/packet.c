@@ -4,6 +4,7 @@
  * Who owns a packet: the holders of its references together. Every function here runs on any
  * thread.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/fatal.h"
@@ -16,7 +17,8 @@
 
 _Static_assert(TP__LARGE_HEAD == TP__PACKET_START, "large.h leaves the room a packet begins with");
 _Static_assert(TP__KEPT_HEAD == TP__PACKET_START, "kept.h leaves the room a packet begins with");
-_Static_assert(TP__KEPT_MOST == TP__PACKET_SMALL, "what a chunk holds can be kept");
+_Static_assert(TP__KEPT_MOST == TP__PACKET_SMALL + TP_PACKET_HEAD,
+    "what is cut from a chunk can be kept, whatever was pushed at its head");
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
@@ -88,6 +90,7 @@ tp_packet *tp__packet_kept(size_t payload_size) {
 }
 
 tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room) {
+    assert(count >= TP__FRAME_HEADER && count <= room && room <= TP__RUN_MOST);
     size_t capacity = tp__kept_bytes(tp__kept_class(room - TP__FRAME_HEADER));
     tp_packet *run = tp__packet_kept(capacity);
     if (run != NULL) {
@@ -101,6 +104,7 @@ tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room) {
 }
 
 void tp__run_append(tp_packet *run, const uint8_t *bytes, size_t count) {
+    assert(count <= tp__run_room(run));
     memcpy(tp__packet_payload(run) + run->size, bytes, count);
     run->size += (uint32_t)count;
 }
@@ -220,9 +224,16 @@ size_t tp__packets_trim(void) {
     return tp__chunk_trim() + tp__large_trim() + tp__kept_trim();
 }
 
+static size_t chunks_for(size_t bytes) {
+    return bytes / TP__CHUNK_BYTES + (bytes % TP__CHUNK_BYTES > 0 ? 1 : 0);
+}
+
 tp_err tp__packets_reserve(size_t bytes) {
-    size_t chunks = bytes / TP__CHUNK_BYTES + (bytes % TP__CHUNK_BYTES > 0 ? 1 : 0);
-    return tp__chunk_reserve(chunks);
+    return tp__chunk_reserve(chunks_for(bytes));
+}
+
+void tp__packets_unreserve(size_t bytes) {
+    tp__chunk_unreserve(chunks_for(bytes));
 }
 
 /* ---- what a packet says of itself ------------------------------------------------------------ */

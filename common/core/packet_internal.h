@@ -105,8 +105,11 @@ void tp__packets_release(tp_packet *const *packets, size_t count);
  * thread. */
 size_t tp__packets_trim(void);
 
-/* Makes memory for `bytes` of small packets ready. TP_ERR_NO_MEMORY, TP_ERR_FULL. */
+/* Makes memory for `bytes` (1 or more) of small packets ready, for good, or until as much is given
+ * up: what was ready is then given back like any that is not needed. TP_ERR_NO_MEMORY, TP_ERR_FULL:
+ * nothing to give up. */
 tp_err tp__packets_reserve(size_t bytes);
+void tp__packets_unreserve(size_t bytes);
 
 static inline uint8_t *tp__packet_payload(const tp_packet *packet) {
     return (uint8_t *)(uintptr_t)packet + packet->start;

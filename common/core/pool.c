@@ -22,6 +22,7 @@
 #define MAGAZINE_WORTH                                                                             \
     ((size_t)128 << 10) /* bytes of blocks that a thread may keep in a magazine */
 #define SLAB_BYTES ((size_t)64 << 10)
+#define REAP_LEAST ((size_t)256 << 10) /* less than that is not worth the trouble */
 
 /* ---- the register ------------------------------------------------------------------------- */
 
@@ -152,6 +153,30 @@ static void cache_load(tp__pool_cache *cache, tp_pool *pool, tp__magazine *fresh
     tp__depot_put(pool, cache->previous);
     cache->previous = cache->loaded;
     cache->loaded = fresh;
+}
+
+/* Not 0 if there is anything in it. */
+static uint64_t look_of(const tp__pool_cache *cache) {
+    uint64_t counts = (uint64_t)cache->loaded->count << 16 | cache->previous->count;
+    return counts > 0 ? (uint64_t)cache->loaded->index << 32 | counts : 0;
+}
+
+/* The core's pools stay for the life of the process: no lock is needed to find them. That a cache
+ * looks as it did does not say that it was not used; then it is only filled anew. */
+void tp__pool_rest(tp__local *local) {
+    for (uint32_t slot = TP_POOL_MAX; slot < TP__POOL_SLOTS; slot++) {
+        tp__pool_cache *cache = &local->pools[slot];
+        tp_pool *pool = cache->mark != 0 ? all.pools[slot] : NULL;
+        if (pool == NULL || !cache_is_open(cache, pool)) {
+            continue;
+        }
+        uint64_t look = look_of(cache);
+        if (look != 0 && look == cache->seen) {
+            cache_close(cache, pool);
+        } else {
+            cache->seen = look;
+        }
+    }
 }
 
 void tp__pool_leave(tp__local *local) {
@@ -332,7 +357,25 @@ size_t tp_pool_trim(tp_pool *pool) {
     if (local != NULL) {
         cache_close(&local->pools[pool->slot], pool);
     }
-    return tp__depot_trim(pool);
+    return tp__depot_trim(pool, UINT64_MAX);
+}
+
+/* What was in the depot all the time nobody has used. The look that follows begins with what is
+ * left: trimming takes all of it out for a moment. */
+size_t tp__pool_reap(tp_pool *pool, size_t most) {
+    uint64_t unused = atomic_load_explicit(&pool->ready_low, memory_order_relaxed);
+    uint64_t blocks = atomic_load_explicit(&pool->blocks, memory_order_relaxed);
+    uint64_t reserved = atomic_load_explicit(&pool->reserved, memory_order_relaxed);
+    uint64_t spare = blocks > reserved ? blocks - reserved : 0;
+    size_t bytes = 0;
+    unused = unused < spare ? unused : spare;
+    if (unused * pool->stride >= REAP_LEAST) {
+        uint64_t allowed = most / pool->stride;
+        bytes = tp__depot_trim(pool, unused < allowed ? unused : allowed);
+    }
+    atomic_store_explicit(&pool->ready_low,
+        atomic_load_explicit(&pool->ready, memory_order_relaxed), memory_order_relaxed);
+    return bytes;
 }
 
 void tp_pool_get_stats(const tp_pool *pool, tp_pool_stats *stats) {

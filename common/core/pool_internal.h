@@ -77,6 +77,9 @@ struct tp_pool {
     uint8_t filled_apart[TP_CACHE_LINE - sizeof(tp__stack)];
     tp__stack empty;
     uint8_t empty_apart[TP_CACHE_LINE - sizeof(tp__stack)];
+    _Atomic uint64_t ready;     /* blocks in `filled`; a little off while somebody is at it */
+    _Atomic uint64_t ready_low; /* the least there were since tp__pool_reap() looked */
+    _Atomic uint64_t reserved;  /* blocks that tp__pool_reap() leaves, used or not */
     _Atomic uint64_t gets;
     _Atomic uint64_t puts;
     _Atomic uint64_t failures;
@@ -113,6 +116,14 @@ tp_err tp__pool_create_own(const tp_pool_options *options, tp_pool **pool);
 void *tp__pool_allocate_on(tp__local *local, tp_pool *pool);
 void tp__pool_free_on(tp__local *local, tp_pool *pool, void *block);
 
+/* Gives the thread's magazines of the core's own pools to the depots, as far as they have not been
+ * used since the last call. */
+void tp__pool_rest(tp__local *local);
+
+/* Gives memory back that nobody has used since the last call, at most `most` bytes; returns how
+ * much. A little that is not worth the trouble stays. Any thread, one at a time for each pool. */
+size_t tp__pool_reap(tp_pool *pool, size_t most);
+
 /* The thread is ending: gives back all its magazines of pools that still exist. */
 void tp__pool_leave(tp__local *local);
 
@@ -133,8 +144,9 @@ void tp__depot_put(tp_pool *pool, tp__magazine *magazine);
 void *tp__depot_get_block(tp_pool *pool);
 void tp__depot_put_block(tp_pool *pool, void *block);
 
-/* Gives back the memory of the slabs all of whose blocks are in the depot; returns its bytes. */
-size_t tp__depot_trim(tp_pool *pool);
+/* Gives back the memory of slabs all of whose blocks are in the depot, at most `most` blocks;
+ * returns its bytes. */
+size_t tp__depot_trim(tp_pool *pool, uint64_t most);
 
 /* Allocates `count` more blocks, or fails. */
 bool tp__depot_reserve(tp_pool *pool, size_t count);
@@ -151,9 +163,11 @@ void tp__depot_free_all(tp_pool *pool);
  */
 uint8_t *tp__slabs_grow(tp_pool *pool, size_t count, size_t *cut);
 
-/* Trimming, in three steps: each free block is shown, then asked after, then the slabs go of which
- * every block was shown. Who asks and hears true must forget the block. */
+/* Trimming, in four steps: each free block is shown; of the slabs of which every block was shown
+ * some are chosen, at most `most` blocks; each free block is asked after; the chosen ones go. Who
+ * asks and hears true must forget the block. */
 void tp__slabs_show(tp_pool *pool, void *block);
+void tp__slabs_choose(tp_pool *pool, uint64_t most);
 bool tp__slabs_goes(const tp_pool *pool, void *block);
 size_t tp__slabs_let_go(tp_pool *pool);
 

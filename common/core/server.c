@@ -54,6 +54,7 @@ static tp_err allocate_parts(tp_server *server) {
     tp_err error = tp__pools_open();
     if (!error && options->reserve_bytes > 0) {
         error = tp__packets_reserve(options->reserve_bytes);
+        server->reserved = error == TP_OK;
     }
     if (!error) {
         error = copy_access(server);
@@ -76,6 +77,9 @@ static tp_err allocate_parts(tp_server *server) {
 }
 
 static void free_parts(tp_server *server) {
+    if (server->reserved) {
+        tp__packets_unreserve(server->options.reserve_bytes);
+    }
     tp__ledger_destroy(server->ledger);
     tp__free(server->workers);
     tp__free(server->layer_states);

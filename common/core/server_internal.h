@@ -25,6 +25,7 @@
 #include "core/counters.h"
 #include "core/layer.h"
 #include "core/ledger.h"
+#include "core/local.h"
 #include "core/service_time.h"
 #include "core/session.h"
 #include "core/slots.h"
@@ -52,6 +53,7 @@ typedef enum tp__worker_up {
 typedef struct tp__worker {
     tp_server *server;
     tp_worker *seat;
+    tp__local *local; /* the thread's record */
     unsigned index;
     tp__worker_up up;
     bool runs_tasks;          /* is inside tp__tasks_run() */
@@ -88,6 +90,7 @@ struct tp_server {
     char name[TP__NAME_SIZE];
     char io[TP__IO_SIZE];
     tp_network *networks; /* the access list's own copy */
+    bool reserved;        /* options.reserve_bytes are, and are to be given up */
 
     const char *io_in_use; /* the port's own word for its back end */
     tp_port *port;         /* from start to the end of wait */
@@ -117,11 +120,15 @@ struct tp_server {
     _Atomic uint64_t sweep_due_ms;
     _Atomic unsigned keeper; /* the worker that wakes in time for what is due by the clock */
     _Atomic bool sweeping;
-    _Atomic bool hurry;      /* a stop does not drain */
+    _Atomic bool hurry;         /* a stop does not drain */
     _Atomic uint64_t cut_by_ms; /* the earliest that tp_server_stop_within() was asked for */
     uint64_t drain_until_ms;    /* in served time; the sweep's, like the next three */
     uint32_t sweep_from;
-    _Atomic uint32_t cut_from; /* shortage.c: where the next look begins */
+    _Atomic bool budget_busy;   /* budget.c: somebody looks; it has what follows */
+    uint64_t budget_due_ms;     /* when to look again */
+    uint64_t budget_until_ms;   /* how long the one that was ended last is waited for */
+    tp_session_id budget_ended; /* that one */
+    _Atomic uint32_t cut_from;  /* shortage.c: where the next look begins */
     bool drain_begun;
     bool cut_begun;
 
@@ -176,6 +183,8 @@ void tp__server_leave_port(tp_server *server);
 
 /* ---- listener.c, for outgoing connections as well ---- */
 tp_socket_options tp__server_socket_options(const tp_server *server);
+
+#define TP__MEMORY_LIMIT_MOST ((uint64_t)1 << 40)
 
 /* ---- server_options.c ------------------------------------------------------------------------ */
 

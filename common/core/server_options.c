@@ -69,6 +69,13 @@ static bool fit_together(const tp_server_options *options) {
         return refuse("ping_interval_ms", ping, "idle_timeout_ms", idle,
             "a silent session would be ended before it is asked; 0 is never");
     }
+    if (options->memory_limit != 0 && options->memory_limit < options->reserve_bytes) {
+        TP_LOG(TP_LOG_ERROR,
+            "server options: memory_limit is %llu and reserve_bytes is %llu: what is made ready at "
+            "create would be too much; 0 is no limit",
+            (unsigned long long)options->memory_limit, (unsigned long long)options->reserve_bytes);
+        return false;
+    }
     if (options->workers != 0 && options->running > options->workers) {
         return refuse("running", options->running, "workers", options->workers,
             "no more can run than there are; 0 is all");
@@ -103,6 +110,7 @@ tp_err tp__server_options_complete(const tp_server_options *given, tp_server_opt
         {"queue_bytes", options->queue_bytes, 1024, UINT32_MAX, false},
         {"queue_packets", options->queue_packets, 1, 0xFFFFFF, false},
         {"queue_policy", (uint64_t)options->queue_policy, 0, TP_QUEUE_REFUSE, false},
+        {"memory_limit", options->memory_limit, (uint64_t)1 << 20, TP__MEMORY_LIMIT_MOST, true},
         {"reserve_bytes", options->reserve_bytes, 0, (uint64_t)1 << 30, true},
         {"idle_timeout_ms", options->idle_timeout_ms, 100, 86400000, true},
         {"ping_interval_ms", options->ping_interval_ms, 50, 86400000, true},

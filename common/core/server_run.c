@@ -138,6 +138,8 @@ static void reset_run(tp_server *server) {
     server->drain_begun = false;
     server->cut_begun = false;
     server->sweep_from = 0;
+    server->budget_due_ms = 0;
+    server->budget_ended = TP_NO_SESSION;
     atomic_store(&server->keeper, 0);
     uint64_t now_ms = tp_clock_ms();
     tp__service_time_start(&server->time, now_ms);

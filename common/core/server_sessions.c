@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/server_internal.h"
 #include "os/clock.h"
 
@@ -103,6 +104,7 @@ void tp_server_get_stats(const tp_server *server, tp_server_stats *stats) {
     }
     memset(stats, 0, sizeof *stats);
     stats->size = size;
+    stats->memory_held = tp__memory_held();
     add_row(stats, &server->outside);
     for (unsigned i = 0; i < server->options.workers; i++) {
         add_row(stats, &server->workers[i].counters);

@@ -25,6 +25,16 @@ static void check_sizes(const tp__relations *all, const tp__server_settings *set
         "running", "workers", "no more running than there are workers, or 0 for all");
 }
 
+static void check_memory(const tp__relations *all, const tp__server_settings *settings) {
+    uint64_t limit = settings->memory_limit;
+    tp__relation_must(all, limit == 0 || limit >= (uint64_t)1 << 20, "memory_limit", NULL,
+        "at least 1m, or 0 for none");
+    tp__relation_must(all, limit == 0 || limit >= settings->reserve, "memory_limit", "reserve",
+        "not less than reserve, which is made ready at start, or 0 for none");
+    tp__relation_must(all, limit == 0 || limit >= settings->queue_bytes, "memory_limit",
+        "queue_bytes", "not less than queue_bytes, which one session may have, or 0 for none");
+}
+
 #define LEAST_TIME_MS 100u
 
 static void check_silence(const tp__relations *all, const tp__server_settings *settings) {
@@ -100,6 +110,7 @@ void tp__server_settings_check_log(const tp__relations *all, const tp__server_se
 
 void tp__server_settings_check(const tp__relations *all, const tp__server_settings *settings) {
     check_sizes(all, settings);
+    check_memory(all, settings);
     check_silence(all, settings);
     check_io(all, settings);
     check_access(all, settings);
@@ -128,6 +139,7 @@ void tp__server_settings_apply(const tp__server_settings *settings, tp_server_op
     options->post_receive_buffers = settings->post_receive_buffers;
     options->receive_buffer = (size_t)settings->receive_buffer;
     options->reserve_bytes = (size_t)settings->reserve;
+    options->memory_limit = settings->memory_limit;
     options->reserve_descriptors = (unsigned)settings->reserve_descriptors;
     options->max_frame = (size_t)settings->max_frame;
     options->queue_bytes = (size_t)settings->queue_bytes;

@@ -27,6 +27,7 @@ typedef struct tp__server_settings {
     bool post_receive_buffers;
     uint64_t receive_buffer;
     uint64_t reserve;
+    uint64_t memory_limit;
     uint64_t reserve_descriptors;
 
     uint64_t max_frame;

@@ -82,6 +82,20 @@ void tp__slabs_show(tp_pool *pool, void *block) {
     pool->slabs[tp__block_of(block)->slab].seen++;
 }
 
+void tp__slabs_choose(tp_pool *pool, uint64_t most) {
+    for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
+        tp__slab *slab = &pool->slabs[entry];
+        if (slab->memory == NULL) {
+            continue;
+        }
+        if (slab->seen == slab->blocks && slab->blocks <= most) {
+            most -= slab->blocks;
+        } else {
+            slab->seen = 0;
+        }
+    }
+}
+
 bool tp__slabs_goes(const tp_pool *pool, void *block) {
     const tp__slab *slab = &pool->slabs[tp__block_of(block)->slab];
     return slab->seen == slab->blocks;

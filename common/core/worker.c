@@ -5,8 +5,10 @@
  * say. The sends that complete at once come back within the same turn, so that a turn costs one
  * wait.
  */
+#include "core/budget.h"
 #include "core/local.h"
 #include "core/server_internal.h"
+#include "core/trim.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 
@@ -56,6 +58,8 @@ static void run(tp__worker *worker) {
             work_through_batch(worker);
         }
         tp__sweep(worker);
+        tp__trim(worker);
+        tp__budget(worker);
     }
 }
 
@@ -83,6 +87,7 @@ void tp__worker_main(void *argument) {
         return;
     }
     local->worker = worker;
+    worker->local = local;
     tp__worker_take_latency(worker);
     tp__worker_begins(worker, tp_clock_ms());
     tell_seated(worker, TP__WORKER_SEATED);

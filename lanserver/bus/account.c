@@ -84,6 +84,8 @@ size_t tp__hub_report(tp__hub *hub, char *text, size_t room) {
     line(&out, "sessions", tp_server_session_count(hub->server));
     line(&out, "sessions.denied", stats.denied);
     line(&out, "sessions.full", stats.full);
+    line(&out, "memory.held", stats.memory_held);
+    line(&out, "memory.ended", stats.memory_ended);
     line(&out, "received.messages", stats.received_messages);
     line(&out, "received.bytes", stats.received_bytes);
     line(&out, "sent.messages", stats.sent_messages);

@@ -99,6 +99,12 @@ def case_values_that_do_not_fit_each_other():
              r"ping_interval is 30s and idle_timeout is 30s: expected ping_interval"),
             ("max_sessions = 70000", r"max_sessions is 70000 and queue_packets is 65536: expected"),
             (f"io = {io}", rf"io is {io}: expected auto"),
+            ("memory_limit = 8m",
+             r"memory_limit is 8m and queue_bytes is \S+: expected not less than queue_bytes"),
+            ("queue_bytes = 2m\nmemory_limit = 3m",
+             r"memory_limit is 3m and reserve is \S+: expected not less than reserve"),
+            ("reserve = 0\nqueue_bytes = 1m\nmax_frame = 64k\nmemory_limit = 1023k",
+             r"memory_limit is 1023k: expected at least 1m"),
             ("deny = any", r"allow is .* and deny is .*: expected deny to leave something"),
             ("listen = 127.0.0.1",
              r"listen cannot be .127\.0\.0\.1.: expected an IP address and port")):

@@ -118,9 +118,10 @@ static void whoever_is_full_is_passed_over(void) {
     party a, b, d;
     tp__hub *hub = open_with_holder(TP_QUEUE_REFUSE, &b);
     party_join(&a, hub, "chat", "a");
+    party_join(&d, hub, "slow", "d"); /* before: who cannot be told of a newcomer is ended */
+    AWAIT(b.peer_ups == 2);
     unsigned accepted = jam(&a, self(&b));
     CHECK_EQ(a.returned.bus_reason, TP_BUS_QUEUE_FULL);
-    party_join(&d, hub, "slow", "d");
     unsigned returns = seen(&a.returns);
     say_any_32(&a, false);
     settle(&a);

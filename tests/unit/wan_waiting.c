@@ -125,7 +125,10 @@ static void check_slow_player(size_t size) {
             STAGE_WAIT(queued_bytes(stage.base.server, id) == 0 || tp_clock_ms() > rests);
         }
         if (queued_bytes(stage.base.server, id) >= 200 * KIB) {
-            (void)settle(stage.base.server, id); /* and stands, or is filled on */
+            /* It stands, or its worker was held up: then it is filled on. */
+            (void)settle(stage.base.server, id);
+            uint64_t rests = tp_clock_ms() + 200;
+            STAGE_WAIT(tp_clock_ms() >= rests);
         }
     }
     uint32_t filled = said;

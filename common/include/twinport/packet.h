@@ -45,7 +45,8 @@ tp_packet *tp_packet_copy_of(const void *bytes, size_t count);
 
 /* Adds a reference; returns `packet`. Any thread, as long as there is a reference: several
  * threads may share one and retain and send the packet at once, if it is released after the last
- * of these calls has returned. */
+ * of these calls has returned. A packet of up to 16 KiB is cut from 64 KiB that go only with the
+ * last packet of them: what is to be kept for long is better copied to memory of your own. */
 tp_packet *tp_packet_retain(tp_packet *packet);
 
 /* Takes a reference away; the last one frees the packet. Any thread. NULL is ignored. */

@@ -131,6 +131,12 @@ typedef struct tp_server_options {
     unsigned queue_packets; /* per session: send queue, packets, 1..2^24-1 */
     tp_queue_policy queue_policy;
     size_t reserve_bytes; /* memory for packets made ready by create, 0..1,073,741,824 */
+    /* What the process may hold of the system's memory for messages and what carries them, of all
+     * its servers (tp_server_stats.memory_held). While it is more, first what is not in use is given
+     * back, and then this server's sessions are ended, one after the other, the one with the largest
+     * queue first, reason TP_END_OVERLOAD: looked at after each batch of a worker, at the latest
+     * after 0.3 s. 0: no limit; else 1,048,576..2^40, and not less than reserve_bytes. */
+    uint64_t memory_limit;
 
     /* The first four count the time in which the worker that serves the session could: not while a
      * handler holds it up, or the process stands still, nor while it catches up on that (iocp: not
@@ -288,6 +294,9 @@ typedef struct tp_server_stats {
     uint64_t no_session; /* sends and disconnects with a stale or wrong id */
     uint64_t no_memory;  /* allocations that failed */
     uint64_t errors;     /* calls of on_error */
+    uint64_t memory_ended; /* sessions ended because of memory_limit */
+    uint64_t memory_held;  /* bytes that messages and what carries them have of the system now, in
+                              use or ready, in the whole process */
     uint64_t ends[32];   /* sessions released, by tp_end_reason */
 } tp_server_stats;
 
