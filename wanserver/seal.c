@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "core/flight.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"
 #include "proto/frame.h"

@@ -7,6 +7,7 @@
  */
 #include "core/compact.h"
 
+#include "core/flight.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"
 #include "core/server_internal.h"

@@ -13,15 +13,11 @@
 #include <assert.h>
 
 #include "core/compact.h"
+#include "core/flight.h"
 #include "core/local.h"
-#include "core/packet_internal.h"
-#include "core/pools.h"
 #include "core/server_internal.h"
 #include "core/session.h"
-#include "os/clock.h"
 #include "twinport/log.h"
-
-#define FLIGHTS_AT_ONCE 4u /* that one call from inside a handler sends */
 
 /* ---- handing over to a serving worker -------------------------------------------------------- */
 
@@ -29,7 +25,7 @@ static void set_flusher(tp__session *session, tp__worker *worker) {
     atomic_store_explicit(&session->flusher, worker, memory_order_relaxed);
 }
 
-static void put_on_list(tp__worker *worker, tp__session *session) {
+void tp__session_await_flush(tp__session *session, tp__worker *worker) {
     set_flusher(session, worker);
     session->next = NULL;
     if (worker->flush_last) {
@@ -38,10 +34,6 @@ static void put_on_list(tp__worker *worker, tp__session *session) {
         worker->flush_first = session;
     }
     worker->flush_last = session;
-}
-
-static bool at_home(const tp__session *session, const tp__worker *worker) {
-    return atomic_load_explicit(&session->home, memory_order_relaxed) == worker;
 }
 
 static void append_list(tp__session *session, tp__send_node *first, tp__send_node *last) {
@@ -84,7 +76,7 @@ static void cut_behind_end(tp__session *session, tp__send_node *first) {
 
 /* What was pushed goes behind what is pending. FINISHING is set before the end node is pushed: the
  * one who takes that node sees the flag. */
-static void collect(tp__session *session) {
+void tp__session_collect(tp__session *session) {
     if (session->end_taken || !tp__send_queue_has_more(&session->queue)) {
         return;
     }
@@ -96,14 +88,10 @@ static void collect(tp__session *session) {
     }
 }
 
-void tp__session_collect(tp__session *session) {
-    collect(session);
-}
-
 /* The flush owner's role arrives at this worker. */
 static void own(tp__session *session, tp__worker *worker) {
-    session->owned_at_home = at_home(session, worker);
-    put_on_list(worker, session);
+    session->owned_at_home = tp__session_is_at_home(session, worker);
+    tp__session_await_flush(session, worker);
 }
 
 static void flush_posted(tp_op *op, const tp_completion *completion) {
@@ -127,14 +115,14 @@ void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *n
         }
         tp__life_hold(&session->life);
         session->owned_at_home = true;
-        put_on_list(home, session);
+        tp__session_await_flush(session, home);
     }
     if (!tp__pending_is_owned(session)) {
         tp__send_queue_push(&session->queue, node); /* there is an owner, whose send waits */
         tp__compact(session);
         return;
     }
-    collect(session);
+    tp__session_collect(session);
     node->next = NULL;
     if (TP_UNLIKELY(session->end_taken)) {
         put_back(session, node);
@@ -162,78 +150,6 @@ void tp__session_flush(tp__session *session) {
 
 /* ---- the gathered send ----------------------------------------------------------------------- */
 
-static void release_flight(tp__session *session) {
-    tp__flight *flight = session->flight;
-    if (!flight) {
-        return;
-    }
-    session->flight = NULL;
-    tp__packets_release(flight->packets, flight->held);
-    if (atomic_load_explicit(&session->home, memory_order_relaxed)) {
-        tp__queue_size_add_own(&session->queued, UINT64_C(0) - flight->unqueued); /* this is home */
-    } else {
-        tp__queue_size_take_off(&session->queued, flight->unqueued);
-    }
-    tp_pool_free(tp__flight_pool(), flight);
-}
-
-static inline tp_packet *next_packet(tp__session *session, bool *end) {
-    tp__send_node *node = session->pending;
-    tp_packet *packet = node->packet;
-    session->pending = node->next;
-    if (TP_UNLIKELY(session->compact_last == node)) {
-        session->compact_last = NULL;
-    }
-    *end = node == &session->end_node;
-    if (*end) {
-        assert(!session->pending);
-        node->packet = NULL;
-    } else {
-        tp_pool_free(tp__node_pool(), node);
-    }
-    return packet;
-}
-
-tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
-    return next_packet(session, end);
-}
-
-/* Moves packets from the pending list into the flight, up to its limits. Returns true if the
- * session's end node was reached. */
-static bool fill_flight(tp__session *session, tp__flight *flight) {
-    bool end = false;
-    size_t messages = 0;
-    while (session->pending && flight->count < TP_PORT_MAX_BUFFERS &&
-           flight->bytes < TP__SEND_BYTES) {
-        tp_packet *packet = next_packet(session, &end);
-        if (packet) {
-            tp_buffer *buffer = &flight->buffers[flight->count];
-            buffer->bytes = tp__packet_frame(packet, &buffer->size);
-            flight->packets[flight->count++] = packet;
-            flight->bytes += buffer->size;
-            messages += tp__packet_messages(packet);
-        }
-    }
-    flight->held = flight->count;
-    flight->messages = messages;
-    flight->unqueued = messages * TP__QUEUED_ONE + flight->bytes;
-    return end;
-}
-
-/* Nothing is in it yet. The arrays are long: they stay as they are. */
-static tp__flight *new_flight(void) {
-    tp__flight *flight = tp_pool_allocate(tp__flight_pool());
-    if (flight) {
-        flight->count = 0;
-        flight->first = 0;
-        flight->held = 0;
-        flight->bytes = 0;
-        flight->messages = 0;
-        flight->unqueued = 0;
-    }
-    return flight;
-}
-
 /*
  * Everything up to the end node is with the system. The stream is ended, unless the peer is to end
  * it (tp__session_turn_away), and what remains is to
@@ -257,34 +173,6 @@ static void reach_end(tp__session *session, tp__worker *worker) {
 static void give_up(tp__session *session, tp__worker *worker, tp_end_reason reason, int os_error) {
     tp__session_close(session, reason, os_error);
     tp__session_drop(session, worker);
-}
-
-/* The flight waits for the system, which has not taken all of it: by this it is told who is slow,
- * the peer or we (served.c). */
-static void note_waiting(tp__session *session, const tp__worker *worker) {
-    if (atomic_load_explicit(&session->sending_since_ms, memory_order_relaxed) == 0) {
-        atomic_store_explicit(&session->sending_since_ms, worker->served_ms, memory_order_relaxed);
-    }
-}
-
-/* The flight is with the system. on_send will hear of it (go_on). */
-static void flight_sent(tp__session *session, tp__worker *worker) {
-    const tp__flight *flight = session->flight;
-    atomic_store_explicit(&session->sending_since_ms, 0, memory_order_relaxed);
-    if (flight->told) {
-        session->owed_messages += flight->messages;
-        session->owed_bytes += flight->bytes;
-    }
-    tp__count_own(&session->numbers.sent_messages, flight->messages);
-    tp__count_own(&session->numbers.sent_bytes, flight->bytes);
-    tp__count_own(&worker->counters.sent_messages, flight->messages);
-    tp__count_own(&worker->counters.sent_bytes, flight->bytes);
-    tp__count_own(&worker->counters.sends, 1);
-    release_flight(session);
-}
-
-static tp_end_reason send_failure(tp_err error) {
-    return error == TP_ERR_RESET || error == TP_ERR_CLOSED ? TP_END_PEER_RESET : TP_END_OS;
 }
 
 static void tell_sent(tp__session *session) {
@@ -311,7 +199,7 @@ static void go_on(tp__session *session, tp__worker *worker) {
         return;
     }
     if (session->flight || session->pending) {
-        put_on_list(worker, session);
+        tp__session_await_flush(session, worker);
         return;
     }
     /* Before it retires: behind that the session's next owner may be at work on another worker. */
@@ -320,7 +208,7 @@ static void go_on(tp__session *session, tp__worker *worker) {
     set_flusher(session, NULL);
     if (!tp__send_queue_retire(&session->queue)) {
         session->owned_at_home = at_home;
-        put_on_list(worker, session);
+        tp__session_await_flush(session, worker);
     } else {
         tp__session_drop(session, worker);
     }
@@ -334,37 +222,15 @@ static void sent(tp_op *op, const tp_completion *completion) {
             tp__server_report(
                 session->server, worker, completion->error, completion->os_error, "send");
         }
-        give_up(session, worker, send_failure(completion->error), completion->os_error);
+        give_up(session, worker, tp__flight_failure(completion->error), completion->os_error);
         return;
     }
 
-    flight_sent(session, worker);
+    tp__flight_sent(session, worker);
     /* If it is not, a pusher passes the flush on, with what on_send is owed. */
     if (session->sending_end || tp__pending_own(session)) {
         go_on(session, worker);
     }
-}
-
-/* Takes what is pending into the session's flight. TP_END_NONE, or why the session must end. */
-static tp_end_reason fill(tp__session *session, tp__worker *worker) {
-    const tp__layer *layer = &session->server->layer;
-    tp__flight *flight = new_flight();
-    session->flight = flight;
-    assert(!session->sending_end); /* nothing follows the end */
-    if (TP_UNLIKELY(!flight)) {
-        session->failure = TP_ERR_NO_MEMORY;
-        return TP_END_NO_MEMORY;
-    }
-    flight->told = session->joined;
-    if (TP_UNLIKELY(layer->fill != NULL)) {
-        tp_end_reason failure = layer->fill(session, worker, flight, &session->sending_end);
-        if (TP_UNLIKELY(failure == TP_END_NO_MEMORY)) {
-            session->failure = TP_ERR_NO_MEMORY;
-        }
-        return failure;
-    }
-    session->sending_end = fill_flight(session, flight);
-    return TP_END_NONE;
 }
 
 /* Something failed inside fill(), or in a call of content's. Here, where no call of content's is
@@ -388,13 +254,13 @@ static void flush(tp__session *session, tp__worker *worker) {
         tp__session_drop(session, worker); /* still the owner: nobody flushes a closing session */
         return;
     }
-    collect(session);
+    tp__session_collect(session);
     if (TP_UNLIKELY(!session->pending && !session->flight)) {
         go_on(session, worker); /* all that waited has gone out meanwhile */
         return;
     }
     /* There is a flight already if the system has taken a part of it from inside a handler. */
-    tp_end_reason failure = session->flight ? TP_END_NONE : fill(session, worker);
+    tp_end_reason failure = session->flight ? TP_END_NONE : tp__flight_fill(session, worker);
     if (TP_UNLIKELY(failure != TP_END_NONE)) {
         if (session->failure != TP_OK) {
             report_failure(session, worker);
@@ -405,7 +271,7 @@ static void flush(tp__session *session, tp__worker *worker) {
     tp__flight *flight = session->flight;
     if (flight->count == 0) {
         /* An end node without a CLOSE and nothing before it, or all has gone out already. */
-        release_flight(session);
+        tp__flight_release(session);
         go_on(session, worker);
         return;
     }
@@ -415,12 +281,12 @@ static void flush(tp__session *session, tp__worker *worker) {
     if (lent) {
         tp__compact_waiting(session); /* behind the call it may be over, and all of this freed */
     }
-    note_waiting(session, worker);
+    tp__flight_waits(session, worker);
     tp_err error = tp_socket_send(
         worker->seat, &session->socket, &session->send_op, flight->buffers + flight->first,
         flight->count - flight->first);
     if (error) {
-        give_up(session, worker, send_failure(error), tp_os_error());
+        give_up(session, worker, tp__flight_failure(error), tp_os_error());
     } else if (!lent && TP_UNLIKELY(tp_socket_send_waits(worker->seat, &session->socket))) {
         tp__compact_waiting(session);
     }
@@ -436,148 +302,4 @@ void tp__worker_flush(tp__worker *worker) {
         flush(session, worker);
         session = next;
     }
-}
-
-/* ---- from inside a handler ------------------------------------------------------------------- */
-
-/* `sent` more bytes are with the system. True: nothing is left. */
-static bool advance(tp__flight *flight, size_t sent) {
-    while (flight->first < flight->count && sent >= flight->buffers[flight->first].size) {
-        sent -= flight->buffers[flight->first].size;
-        flight->first++;
-    }
-    if (flight->first == flight->count) {
-        return true;
-    }
-    flight->buffers[flight->first].bytes += sent;
-    flight->buffers[flight->first].size -= sent;
-    return false;
-}
-
-/* Gives the system one flight, as far as it takes it. False: not all of it. The owner's. What
- * fails ends the session; the flush, which comes, reports it. */
-static bool send_flight_now(tp__session *session, tp__worker *worker, bool *progress) {
-    tp_end_reason failure = session->flight ? TP_END_NONE : fill(session, worker);
-    if (TP_UNLIKELY(failure != TP_END_NONE)) {
-        tp__session_close(session, failure, 0);
-        return false;
-    }
-    tp__flight *flight = session->flight;
-    if (flight->count == 0) {
-        release_flight(session); /* nothing was pending */
-        return false;
-    }
-    size_t sent = 0;
-    tp_err error = tp_socket_send_now(worker->seat, &session->socket,
-        flight->buffers + flight->first, flight->count - flight->first, &sent);
-    *progress = *progress || sent > 0;
-    if (TP_UNLIKELY(error != TP_OK)) {
-        session->failure = error == TP_ERR_NO_BUFFERS ? (uint8_t)error : (uint8_t)TP_OK;
-        tp__session_close(session, send_failure(error), tp_os_error());
-        return false;
-    }
-    tp_trace(TP_TRACE_SEND, session->id, sent);
-    if (!advance(flight, sent)) {
-        session->blocked = true;
-        session->blocked_ms = tp_clock_ms();
-        note_waiting(session, worker);
-        return false;
-    }
-    flight_sent(session, worker);
-    return true;
-}
-
-/*
- * Sends until the system takes no more, or less waits than one send takes, or it has been enough
- * for one call: others may queue as fast as this sends. The rest goes with the flush, and so does
- * an end: what ends a session is done at the top level of a completion.
- */
-static bool send_what_waits(tp__session *session, tp__worker *worker) {
-    bool progress = false;
-    for (unsigned i = 0; i < FLIGHTS_AT_ONCE; i++) {
-        collect(session);
-        if (session->end_taken || tp__life_read(&session->life) & TP__LIFE_CLOSING ||
-            !send_flight_now(session, worker, &progress) ||
-            !tp__passes_one_send(session->server, tp__queue_size_now(&session->queued))) {
-            break;
-        }
-    }
-    return progress;
-}
-
-/* The system gave its buffers no room a moment ago. Asking again costs a call, and who waits for
- * room asks again at once: so it is asked once in a millisecond. */
-static bool is_blocked(const tp__session *session) {
-    return session->blocked && tp_clock_ms() == session->blocked_ms;
-}
-
-static bool is_flusher(const tp__session *session, const tp__worker *worker) {
-    return atomic_load_explicit(&session->flusher, memory_order_relaxed) == worker;
-}
-
-void tp__session_send_now(tp__session *session, tp__worker *worker) {
-    if (is_flusher(session, worker) && !session->blocked &&
-        !session->server->options.send_buffer_zero) {
-        (void)send_what_waits(session, worker);
-    }
-}
-
-/* A send is in progress, at home: stops it where it is. Not the last one, nor while a pusher has
- * what is pending. *done: it was done already. */
-static bool take_back(tp__session *session, tp__worker *worker, bool *done) {
-    size_t sent = 0;
-    if (!at_home(session, worker) || !session->owned_at_home || !session->flight ||
-        session->end_taken || !tp__pending_own_if_open(session) ||
-        !tp_socket_send_take_back(worker->seat, &session->socket, &session->send_op, &sent)) {
-        return false;
-    }
-    *done = advance(session->flight, sent);
-    if (*done) {
-        flight_sent(session, worker);
-    }
-    put_on_list(worker, session);
-    return true;
-}
-
-/*
- * A handler that waits for room waits for the peer to read, not for itself to return: each of its
- * sends goes on with what is under way. Without a home (iocp) a send in progress is the system's
- * until another worker takes its completion.
- */
-bool tp__session_make_room(tp__session *session, tp__worker *worker) {
-    bool done = false;
-    if (is_blocked(session) || session->server->options.send_buffer_zero ||
-        (!is_flusher(session, worker) && !take_back(session, worker, &done))) {
-        return false;
-    }
-    return send_what_waits(session, worker) || done;
-}
-
-/* ---- what was never sent --------------------------------------------------------------------- */
-
-static void discard_list(
-    tp__session *session, tp__send_node *node, uint64_t *packets, uint64_t *bytes) {
-    while (node) {
-        tp__send_node *next = node->next;
-        if (node->packet) {
-            *packets += tp__packet_messages(node->packet);
-            *bytes += tp__packet_frame_size(node->packet);
-            tp_packet_release(node->packet);
-        }
-        if (node != &session->end_node) {
-            tp_pool_free(tp__node_pool(), node);
-        }
-        node = next;
-    }
-}
-
-void tp__session_discard(tp__session *session, uint64_t *packets, uint64_t *bytes) {
-    uint64_t in_flight = session->flight ? session->flight->unqueued : 0;
-    *packets = in_flight >> TP__QUEUED_SHIFT;
-    *bytes = in_flight & TP__QUEUED_BYTES;
-    release_flight(session);
-    discard_list(session, session->pending, packets, bytes);
-    session->pending = NULL;
-    tp__send_node *last;
-    discard_list(session, tp__send_queue_take(&session->queue, &last), packets, bytes);
 }

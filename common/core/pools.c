@@ -5,6 +5,7 @@
  */
 #include "core/pools.h"
 
+#include "core/flight.h"
 #include "core/kept.h"
 #include "core/pool_internal.h"
 

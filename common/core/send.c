@@ -16,11 +16,6 @@
 
 #define TRIES 8u /* to make room in a full queue, in one call */
 
-/* Is the caller, on that worker's thread, the session's home? */
-static bool is_home(const tp__session *session, const tp__worker *worker) {
-    return worker && atomic_load_explicit(&session->home, memory_order_relaxed) == worker;
-}
-
 /* `times` the limits. */
 static bool within_limits(const tp_server_options *options, uint64_t times, uint64_t queued) {
     return (queued & TP__QUEUED_BYTES) <= times * options->queue_bytes &&
@@ -167,7 +162,7 @@ static tp__queued queue_from_elsewhere(
  */
 tp__queued tp__session_queue(tp__session *session, tp_packet *packet) {
     tp__worker *worker = tp__worker_here(session->server);
-    if (is_home(session, worker)) {
+    if (tp__session_is_at_home(session, worker)) {
         tp__queued verdict = tp__session_queue_at_home(session, worker, packet);
         tp__session_leave(session);
         return verdict;
@@ -214,7 +209,7 @@ static bool sendable(const tp_packet *packet) {
  */
 static tp__session *find_at_home(const tp_server *server, tp_session_id id, tp__worker *worker) {
     uint32_t index = (uint32_t)id & (TP_MAX_SESSIONS - 1);
-    if (index >= server->slots.count || !is_home(&server->sessions[index], worker)) {
+    if (index >= server->slots.count || !tp__session_is_at_home(&server->sessions[index], worker)) {
         return NULL;
     }
     return &server->sessions[index];

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/fatal.h"
+#include "core/flight.h"
 #include "core/memory.h"
 #include "core/packet_internal.h"
 #include "core/pools.h"

@@ -227,6 +227,15 @@ void tp__session_send_now(tp__session *session, struct tp__worker *worker);
  * with. True: something went out. */
 bool tp__session_make_room(tp__session *session, struct tp__worker *worker);
 
+/* Is the worker, whose thread this is, the session's home? */
+static inline bool tp__session_is_at_home(
+    const tp__session *session, const struct tp__worker *worker) {
+    return worker && atomic_load_explicit(&session->home, memory_order_relaxed) == worker;
+}
+
+/* The worker has the flush owner's role and flushes the session when its batch is done. */
+void tp__session_await_flush(tp__session *session, struct tp__worker *worker);
+
 /* Moves what was pushed behind what is pending, for who has that. */
 void tp__session_collect(tp__session *session);
 
