@@ -71,7 +71,7 @@ struct tp_lanclient {
     tp_ticket last_ticket;
     unsigned attempts;    /* since a link last lasted, or the start */
     uint64_t up_since_ms; /* UP: since when */
-    unsigned link_worker;    /* link_clock.c's: who serves the link, or served the last one */
+    unsigned link_worker; /* link_clock.c's: who serves the link, or served the last one */
     uint64_t clock_ahead_ms; /* ... and the link's clock less that worker's served time */
     tp__unconfirmed unconfirmed;
     uint64_t sent;

@@ -68,7 +68,8 @@ static const tp__setting settings_table[] = {
         "back to their senders."},
     {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
         "Memory for messages that is made ready at start."},
-    {"memory_limit", TP__SETTING_BYTES, AT(server.memory_limit), 0, (uint64_t)1 << 40, NULL, "0", NULL,
+    {"memory_limit", TP__SETTING_BYTES, AT(server.memory_limit), 0, (uint64_t)1 << 40, NULL, "0",
+        NULL,
         "Memory that messages may take in all. Beyond it the session with the largest queue is\n"
         "ended first. 0: no limit; else at least 1m, reserve and queue_bytes."},
     {"idle_timeout", TP__SETTING_TIME, AT(server.idle_timeout), 0, DAY_MS, NULL, "60s", NULL,

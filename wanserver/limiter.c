@@ -117,9 +117,8 @@ static uint32_t add(tp__limiter *limiter, const origin *from, uint32_t burst, ui
     uint32_t at = take_entry(limiter);
     if (at != 0) {
         uint32_t *chain = chain_of(limiter, from);
-        limiter->entries[at] = (entry){.origin = *from,
-            .next = *chain,
-            .bucket = tp__bucket_full(burst, now_ms)};
+        limiter->entries[at] =
+            (entry){.origin = *from, .next = *chain, .bucket = tp__bucket_full(burst, now_ms)};
         *chain = at;
         enter_ring(limiter->entries, at);
     }
@@ -139,8 +138,7 @@ static tp__admission judge(
     if (options->connections > 0 && one->connections >= options->connections) {
         return TP__TOO_MANY;
     }
-    if (options->rate > 0 &&
-        !tp__bucket_take(&one->bucket, 1, options->rate, burst, now_ms)) {
+    if (options->rate > 0 && !tp__bucket_take(&one->bucket, 1, options->rate, burst, now_ms)) {
         return TP__TOO_FAST;
     }
     return TP__ADMITTED;
@@ -149,9 +147,8 @@ static tp__admission judge(
 static tp__admission admit(
     tp__limiter *limiter, const origin *from, uint64_t now_ms, uint64_t stall_ms) {
     const tp__limiter_options *options = &limiter->options;
-    uint32_t burst = options->rate > 0
-                         ? tp__bucket_room(options->rate, options->burst, stall_ms)
-                         : options->burst;
+    uint32_t burst = options->rate > 0 ? tp__bucket_room(options->rate, options->burst, stall_ms)
+                                       : options->burst;
     uint32_t at = find(limiter, from);
     if (at == 0) {
         at = add(limiter, from, burst, now_ms);

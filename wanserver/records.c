@@ -1,10 +1,10 @@
 /*
  * From bytes to records to frames: the receiving half of a session that has its keys.
  *
- * Runs on the worker that has the session's receive delivery. A record that is whole in the lent bytes is
- * opened into the worker's own buffer; one that comes in pieces is assembled in a packet of just its size,
- * and in memory of its own, which exists from its two length bytes to its last one, and is opened in place. No byte of a record that
- * does not open is looked at.
+ * Runs on the worker that has the session's receive delivery. A record that is whole in the lent
+ * bytes is opened into the worker's own buffer; one that comes in pieces is assembled in a packet
+ * of just its size, in memory of its own, which exists from its two length bytes to its last
+ * one, and is opened in place. No byte of a record that does not open is looked at.
  */
 #include <string.h>
 

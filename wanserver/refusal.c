@@ -31,8 +31,8 @@ void tp__wan_refuse(tp__wan *wan, tp__refusal why, const tp_address *peer) {
     tp__refusal_say(&places[why], TP_LOG_INFO, wan->server->name, peer, texts[why]);
 }
 
-void tp__wan_refuse_with(tp__wan *wan, tp__refusal why, tp_log_level level, const tp_address *peer,
-    const char *detail) {
+void tp__wan_refuse_with(
+    tp__wan *wan, tp__refusal why, tp_log_level level, const tp_address *peer, const char *detail) {
     char reason[256];
     tp__count_shared(counter_of(wan, why), 1);
     (void)snprintf(reason, sizeof reason, "%s: %s", texts[why], detail);

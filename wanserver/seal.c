@@ -17,7 +17,8 @@
 #include "proto/frame.h"
 #include "wanserver/wan.h"
 
-_Static_assert(TP__SEAL_PLAIN_MOST <= TP_RECORD_PLAIN_MAX, "a record must not be larger than allowed");
+_Static_assert(
+    TP__SEAL_PLAIN_MOST <= TP_RECORD_PLAIN_MAX, "a record must not be larger than allowed");
 
 static void put(tp__flight *flight, tp_packet *packet) {
     tp_buffer *buffer = &flight->buffers[flight->count];

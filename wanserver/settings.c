@@ -78,7 +78,8 @@ static const tp__setting settings_table[] = {
         "Connections in their handshake. At the limit the oldest that has said nothing makes room."},
     {"handshake_threads", TP__SETTING_COUNT, AT(handshake_threads), 1, 64, NULL, "1", NULL,
         "Threads for handshakes."},
-    {"handshake_priority", TP__SETTING_CHOICE, AT(handshake_priority), 0, 0, handshake_names, "idle",
+    {"handshake_priority", TP__SETTING_CHOICE, AT(handshake_priority), 0, 0, handshake_names,
+        "idle",
         NULL,
         "idle: they get what no other thread wants of the processors, and one thread more, at\n"
         "low, takes what has waited for 0.2s. low: below the threads that serve the players.\n"
@@ -171,7 +172,8 @@ static const tp__setting settings_table[] = {
         "Who comes when no others are left waits until somebody goes."},
     {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
         "Memory for messages that is made ready at start."},
-    {"memory_limit", TP__SETTING_BYTES, AT(server.memory_limit), 0, (uint64_t)1 << 40, NULL, "0", NULL,
+    {"memory_limit", TP__SETTING_BYTES, AT(server.memory_limit), 0, (uint64_t)1 << 40, NULL, "0",
+        NULL,
         "Memory that messages may take in all. Beyond it the player with the largest queue is\n"
         "ended first. 0: no limit; else at least 1m, reserve and queue_bytes."},
 

@@ -40,8 +40,8 @@ tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
 static bool fill_flight(tp__session *session, tp__flight *flight) {
     bool end = false;
     size_t messages = 0;
-    while (session->pending && flight->count < TP_PORT_MAX_BUFFERS &&
-           flight->bytes < TP__SEND_BYTES) {
+    while (
+        session->pending && flight->count < TP_PORT_MAX_BUFFERS && flight->bytes < TP__SEND_BYTES) {
         tp_packet *packet = next_packet(session, &end);
         if (packet) {
             tp_buffer *buffer = &flight->buffers[flight->count];

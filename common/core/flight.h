@@ -16,11 +16,11 @@
  * is counted for is kept apart from what it holds.
  */
 typedef struct tp__flight {
-    size_t count;      /* buffers */
-    size_t first;      /* buffer that is not sent to its last byte; it begins with its first unsent */
-    size_t held;       /* packets that hold what is in them: as many, until copies hold it */
-    size_t bytes;      /* in the buffers, at first */
-    size_t messages;   /* frames whose last byte is in here */
+    size_t count;    /* buffers */
+    size_t first;    /* buffer that is not sent to its last byte; it begins with its first unsent */
+    size_t held;     /* packets that hold what is in them: as many, until copies hold it */
+    size_t bytes;    /* in the buffers, at first */
+    size_t messages; /* frames whose last byte is in here */
     uint64_t unqueued; /* what leaves the session's `queued` when it is over */
     bool told;         /* on_send hears of it: the session had joined when this was filled */
     tp_buffer buffers[TP_PORT_MAX_BUFFERS];

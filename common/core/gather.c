@@ -282,9 +282,8 @@ static void flush(tp__session *session, tp__worker *worker) {
         tp__compact_waiting(session); /* behind the call it may be over, and all of this freed */
     }
     tp__flight_waits(session, worker);
-    tp_err error = tp_socket_send(
-        worker->seat, &session->socket, &session->send_op, flight->buffers + flight->first,
-        flight->count - flight->first);
+    tp_err error = tp_socket_send(worker->seat, &session->socket, &session->send_op,
+        flight->buffers + flight->first, flight->count - flight->first);
     if (error) {
         give_up(session, worker, tp__flight_failure(error), tp_os_error());
     } else if (!lent && TP_UNLIKELY(tp_socket_send_waits(worker->seat, &session->socket))) {

@@ -15,10 +15,10 @@
  *
  * MEMORY ORDER. A reader loads `own` first, by acquire, and `others` after it. If it sees a
  * subtraction in `own`, then the addition of the same packet to `others` happened before that: it
- * was added, pushed (release), taken (acquire), sent and subtracted (release). So the reader's later
- * load of `others` sees the addition, and the sum is never too low by more than what was let in at
- * this very moment: it never falls below 0. It may be too high by what home has sent between the
- * two loads; whoever would turn a packet away for it looks again (tp__queue_size_surely).
+ * was added, pushed (release), taken (acquire), sent and subtracted (release). So the reader's
+ * later load of `others` sees the addition, and the sum is never too low by more than what was let
+ * in at this very moment: it never falls below 0. It may be too high by what home has sent between
+ * the two loads; whoever would turn a packet away for it looks again (tp__queue_size_surely).
  */
 #ifndef TWINPORT_CORE_QUEUE_SIZE_H
 #define TWINPORT_CORE_QUEUE_SIZE_H
@@ -77,8 +77,7 @@ static inline void tp__queue_size_add_own(tp__queue_size *size, uint64_t amount)
 /* Adds as any thread may; returns the sum with it. */
 static inline uint64_t tp__queue_size_add(tp__queue_size *size, uint64_t amount) {
     uint64_t own = atomic_load_explicit(&size->own, memory_order_acquire);
-    return own + amount +
-           atomic_fetch_add_explicit(&size->others, amount, memory_order_relaxed);
+    return own + amount + atomic_fetch_add_explicit(&size->others, amount, memory_order_relaxed);
 }
 
 /* Takes off what this thread has added, or, without a home, what was sent. Any thread. */

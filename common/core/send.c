@@ -29,8 +29,7 @@ static bool within_limits(const tp_server_options *options, uint64_t times, uint
  * otherwise, however long its sender waited. It is not added before that is known, so two threads
  * that try again and again with such packets do not keep each other out.
  */
-static bool count_in(
-    tp__session *session, uint64_t times, uint64_t amount, uint64_t *queued) {
+static bool count_in(tp__session *session, uint64_t times, uint64_t amount, uint64_t *queued) {
     const tp_server_options *options = &session->server->options;
     if (TP_UNLIKELY((amount & TP__QUEUED_BYTES) > times * options->queue_bytes)) {
         *queued = amount;

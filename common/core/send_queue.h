@@ -11,11 +11,11 @@
  * retire only by the exchange BUSY -> IDLE, which fails if somebody has pushed: so no packet is
  * ever left behind without an owner, and there are never two owners.
  *
- * MEMORY ORDER. A push is release and the take acquire: the nodes are seen whole. It is sequentially
- * consistent besides, as compact.h needs it, which costs the same instruction. Retiring is
- * release and the push that finds IDLE acquire: the next owner sees all that the last one did to
- * the session's part that belongs to the flush owner. tests/model/send_queue.pml explores push,
- * take and retire.
+ * MEMORY ORDER. A push is release and the take acquire: the nodes are seen whole. It is
+ * sequentially consistent besides, as compact.h needs it, which costs the same instruction.
+ * Retiring is release and the push that finds IDLE acquire: the next owner sees all that the last
+ * one did to the session's part that belongs to the flush owner. tests/model/send_queue.pml
+ * explores push, take and retire.
  */
 #ifndef TWINPORT_CORE_SEND_QUEUE_H
 #define TWINPORT_CORE_SEND_QUEUE_H

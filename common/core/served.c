@@ -77,9 +77,8 @@ bool tp__worker_looks_again(tp__worker *worker) {
 /* ---- the server ------------------------------------------------------------------------------ */
 
 uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t now_ms) {
-    return worker == TP__ANY_WORKER
-               ? tp__served_of(&server->time, served_until(server), now_ms)
-               : tp__served_ms(&server->workers[worker].time, now_ms);
+    return worker == TP__ANY_WORKER ? tp__served_of(&server->time, served_until(server), now_ms)
+                                    : tp__served_ms(&server->workers[worker].time, now_ms);
 }
 
 unsigned tp__server_worker_here(const tp_server *server) {

@@ -63,7 +63,7 @@ typedef struct tp__worker {
     uint64_t stall_ms;        /* how long it stood still of late, as of now_ms */
     tp__session *flush_first; /* sessions to flush when the batch in hand is done */
     tp__session *flush_last;
-    size_t unflushed_bytes;         /* received since the last flush */
+    size_t unflushed_bytes; /* received since the last flush */
     tp_thread thread;
     tp__counters counters;
 } tp__worker;

@@ -40,8 +40,7 @@ static void remember(tp__service_time *time, uint64_t stall, uint64_t now_ms) {
 }
 
 /* What is left of the last stall's catching up, if it is `served` when the next one begins. */
-static uint64_t still_to_catch_up(
-    const tp__service_time *time, uint64_t served, uint64_t from_ms) {
+static uint64_t still_to_catch_up(const tp__service_time *time, uint64_t served, uint64_t from_ms) {
     uint64_t goes_on_at = atomic_load_explicit(&time->behind_ms, memory_order_relaxed) + served;
     uint64_t at = from_ms + TP__HELD_UP_MS;
     return goes_on_at > at ? goes_on_at - at : 0;

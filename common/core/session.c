@@ -259,8 +259,7 @@ static uint64_t finish_by(const tp__session *session) {
     return pending && join_by_ms < by_ms ? join_by_ms : by_ms;
 }
 
-static bool finish(
-    tp__session *session, tp_end_reason reason, int close_code, bool turned_away) {
+static bool finish(tp__session *session, tp_end_reason reason, int close_code, bool turned_away) {
     if (tp__life_read(&session->life) & (TP__LIFE_FINISHING | TP__LIFE_CLOSING)) {
         return false;
     }

@@ -202,8 +202,8 @@ tp_err tp_socket_send(
     return worker->backend->send(worker, socket, op, buffers, count);
 }
 
-tp_err tp_socket_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
-    size_t count, size_t *sent) {
+tp_err tp_socket_send_now(
+    tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent) {
     *sent = 0;
     if (count < 1 || count > TP_PORT_MAX_BUFFERS) {
         return refuse(TP_ERR_INVALID);

@@ -230,9 +230,10 @@ void tp_socket_resume(tp_worker *worker, tp_socket *socket);
 
 /*
  * Sends all the buffers, in order, as one operation. `buffers` (1..TP_PORT_MAX_BUFFERS) and what
- * they point to stay untouched until `done`, but for tp_socket_send_waits(). `done`: TP_OK when all of it is with the kernel, or
- * why not (TP_ERR_RESET, TP_ERR_CLOSED, TP_ERR_CANCELLED, TP_ERR_NO_BUFFERS, TP_ERR_OS) and in
- * `count` how much was. Partial writes are the back end's business.
+ * they point to stay untouched until `done`, but for tp_socket_send_waits(). `done`: TP_OK when all
+ * of it is with the kernel, or why not (TP_ERR_RESET, TP_ERR_CLOSED, TP_ERR_CANCELLED,
+ * TP_ERR_NO_BUFFERS, TP_ERR_OS) and in `count` how much was. Partial writes are the back end's
+ * business.
  */
 #define TP_PORT_MAX_BUFFERS 64
 tp_err tp_socket_send(
@@ -244,8 +245,8 @@ tp_err tp_socket_send(
  * socket, with no send in progress. TP_OK, or why the connection takes no more (as `done` of a
  * send); *sent is right in any case.
  */
-tp_err tp_socket_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
-    size_t count, size_t *sent);
+tp_err tp_socket_send_now(
+    tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent);
 
 /*
  * Takes a send in progress back, on a worker that serves the socket. True: it is over, its `done`
@@ -257,9 +258,9 @@ bool tp_socket_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, s
 /*
  * Does the send in progress on the socket wait for the system to take more of it? Then the caller
  * may point `bytes` of its buffers to copies of what they point to, between calls of the port: the
- * back end reads them anew when it goes on. False if there is none, or it is over and only `done` is
- * still to run; and always false where sockets are not bound (tp_port_binds), for there the system
- * has the buffers. On the thread of a worker that serves the socket.
+ * back end reads them anew when it goes on. False if there is none, or it is over and only `done`
+ * is still to run; and always false where sockets are not bound (tp_port_binds), for there the
+ * system has the buffers. On the thread of a worker that serves the socket.
  */
 bool tp_socket_send_waits(const tp_worker *worker, const tp_socket *socket);
 

@@ -53,8 +53,8 @@ typedef struct tp__port_backend {
     void (*resume)(tp_worker *worker, tp_socket *socket);
     tp_err (*send)(
         tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
-    tp_err (*send_now)(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count,
-        size_t *sent);
+    tp_err (*send_now)(
+        tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent);
     bool (*send_take_back)(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
     bool (*send_waits)(const tp_worker *worker, const tp_socket *socket); /* NULL: never */
     void (*finish)(tp_worker *worker, tp_socket *socket);

@@ -60,8 +60,8 @@ static void say_refused(tp__hub *hub, tp_session_id session, tp_bus_reason reaso
     static tp_log_place places[TP_BUS_REASON_END];
     tp_address from = tp__hub_address_of(hub, session);
     atomic_fetch_add_explicit(&hub->refused[reason], 1, memory_order_relaxed);
-    tp__refusal_say(&places[reason], TP_LOG_WARNING, "bus", &from,
-        tp_bus_reason_name((uint16_t)reason));
+    tp__refusal_say(
+        &places[reason], TP_LOG_WARNING, "bus", &from, tp_bus_reason_name((uint16_t)reason));
 }
 
 /* ERROR with the reason, also as text; then CLOSE. */

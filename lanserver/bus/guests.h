@@ -17,7 +17,7 @@ struct tp__peer;
 typedef struct tp__guest {
     struct tp__peer *peer; /* NULL: it has not said HELLO */
     tp_session_id session;
-    uint64_t due_ms; /* when it is looked at */
+    uint64_t due_ms;   /* when it is looked at */
     uint64_t since_ms; /* served time: its worker must have heard HELLO timeout_ms later */
     struct tp__guest *earlier;
     struct tp__guest *later;

@@ -29,8 +29,7 @@ typedef struct both {
 
 static void check_bytes(stage_link *link, const tp_completion *completion) {
     both *b = link->context;
-    if (!stage_pattern_check(
-            link->name, completion->bytes, completion->count, b->checked, SEED)) {
+    if (!stage_pattern_check(link->name, completion->bytes, completion->count, b->checked, SEED)) {
         CHECK(false);
     }
     b->checked += completion->count;
@@ -125,8 +124,8 @@ static void take_back(tp_worker *worker, stage_link *link, void *argument) {
 static void send_the_rest(tp_worker *worker, stage_link *link, void *argument) {
     both *b = link->context;
     (void)argument;
-    CHECK_EQ(stage_send_bytes(worker, link, &b->buffers[0], b->bytes + b->given,
-                 (size_t)(BIG - b->given)),
+    CHECK_EQ(stage_send_bytes(
+                 worker, link, &b->buffers[0], b->bytes + b->given, (size_t)(BIG - b->given)),
         TP_OK);
 }
 

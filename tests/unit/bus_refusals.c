@@ -147,8 +147,8 @@ static void a_refused_connection_is_called_so(void) {
     party a, other;
     party_join(&other, hub, "chat", "other");
     tp_session_info info = {.size = sizeof info};
-    CHECK(tp_server_session_info(hub->server, hub_session_of(hub, tp_lanclient_self(other.client)),
-        &info));
+    CHECK(tp_server_session_info(
+        hub->server, hub_session_of(hub, tp_lanclient_self(other.client)), &info));
     party_init(&a, hub, "chat", "a");
     a.options.address = info.peer;
     party_start(&a);
@@ -174,5 +174,5 @@ static void a_hub_that_stops_has_refused_nobody(void) {
 
 CHECK_MAIN(CASE(a_refused_hello_is_said), CASE(who_says_something_else_is_said),
     CASE(who_says_nothing_is_said), CASE(there_is_room_beside_those_being_ended),
-    CASE(a_full_hub_is_no_refused_connection),
-    CASE(a_refused_connection_is_called_so), CASE(a_hub_that_stops_has_refused_nobody))
+    CASE(a_full_hub_is_no_refused_connection), CASE(a_refused_connection_is_called_so),
+    CASE(a_hub_that_stops_has_refused_nobody))

@@ -383,7 +383,7 @@ static void loses_no_word_of_who_is_in(void) {
 
 CHECK_MAIN(CASE(tells_places_and_admits_in_order), CASE(turns_away_who_finds_it_full),
     CASE(turns_away_where_nobody_can_wait), CASE(who_is_kicked_holds_no_place),
-    CASE(who_has_left_gives_no_place_again),
-    CASE(whom_the_server_ends_holds_no_place), CASE(who_is_being_ended_keeps_nobody_waiting),
-    CASE(closes_who_talks_while_he_waits), CASE(does_not_tell_more_often_than_it_may),
-    CASE(knows_all_places_whoever_goes), CASE(loses_no_word_of_who_is_in))
+    CASE(who_has_left_gives_no_place_again), CASE(whom_the_server_ends_holds_no_place),
+    CASE(who_is_being_ended_keeps_nobody_waiting), CASE(closes_who_talks_while_he_waits),
+    CASE(does_not_tell_more_often_than_it_may), CASE(knows_all_places_whoever_goes),
+    CASE(loses_no_word_of_who_is_in))

@@ -6,11 +6,11 @@
 
 enum {
     TALKERS = 20,
-    MESSAGE = 1020,            /* with its header 1 KiB */
-    TALK = 512 * 1024,         /* bytes that each talker has said; less, if the system buffers less */
-    TURN = 16 * 1024,          /* what each may have read before others have their turn */
-    BATCH = TALKERS * TURN,    /* so much is read at once of all of them */
-    FLUSH = 64 * 1024,         /* bytes received after which answers go out */
+    MESSAGE = 1020,         /* with its header 1 KiB */
+    TALK = 512 * 1024,      /* bytes that each talker has said; less, if the system buffers less */
+    TURN = 16 * 1024,       /* what each may have read before others have their turn */
+    BATCH = TALKERS * TURN, /* so much is read at once of all of them */
+    FLUSH = 64 * 1024,      /* bytes received after which answers go out */
 };
 
 static server_stage stage;
@@ -122,5 +122,4 @@ static void a_ping_before_talkers_is_answered_soon(void) {
     close_party();
 }
 
-CHECK_MAIN(
-    CASE(a_ping_behind_talkers_is_heard_soon), CASE(a_ping_before_talkers_is_answered_soon))
+CHECK_MAIN(CASE(a_ping_behind_talkers_is_heard_soon), CASE(a_ping_before_talkers_is_answered_soon))

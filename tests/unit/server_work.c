@@ -441,8 +441,8 @@ static void the_clock_goes_on_without_one_worker(void) {
         stage.options.drain_timeout_ms = 100;
         server_stage_open(&stage);
         atomic_store(&late_run, 0);
-        /* So many sessions that each worker has one, if workers have sessions: two, unless this machine
-         * is so slow that the one for whom the second was came too late. */
+        /* So many sessions that each worker has one, if workers have sessions: two, unless this
+         * machine is so slow that the one for whom the second was came too late. */
         raw_peer *peers[CLOCK_PEERS];
         unsigned count = 0;
         tp__worker *first = NULL, *last = NULL;

@@ -119,5 +119,5 @@ static void no_mixture_is_late_or_early(void) {
 
 CHECK_MAIN(CASE(it_goes_with_the_clock), CASE(who_waits_does_not_stand_still),
     CASE(it_stands_still_in_a_stall_and_while_catching_up), CASE(catching_up_has_a_bound),
-    CASE(a_stall_while_catching_up_is_one_more),
-    CASE(an_overloaded_one_goes_on), CASE(a_stall_lapses), CASE(no_mixture_is_late_or_early))
+    CASE(a_stall_while_catching_up_is_one_more), CASE(an_overloaded_one_goes_on),
+    CASE(a_stall_lapses), CASE(no_mixture_is_late_or_early))

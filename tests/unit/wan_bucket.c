@@ -150,6 +150,6 @@ static void random_histories_fit_the_model(void) {
 }
 
 CHECK_MAIN(CASE(it_is_small), CASE(a_burst_then_the_rate), CASE(a_stall_makes_room),
-    CASE(room_has_a_bound), CASE(what_is_refused_costs_nothing),
-    CASE(nothing_drifts), CASE(time_that_goes_back_changes_nothing), CASE(extremes_do_not_overflow),
+    CASE(room_has_a_bound), CASE(what_is_refused_costs_nothing), CASE(nothing_drifts),
+    CASE(time_that_goes_back_changes_nothing), CASE(extremes_do_not_overflow),
     CASE(random_histories_fit_the_model))

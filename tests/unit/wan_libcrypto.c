@@ -68,8 +68,9 @@ static void an_idle_player_is_small(void) {
 
 /* ---- whose ----------------------------------------------------------------------------------- */
 
-/* What a handshake thread takes it gives back itself. It may lose the processor inside the allocator for
- * long, and who gives back a block of another thread's waits for the allocator's lock for that thread. */
+/* What a handshake thread takes it gives back itself. It may lose the processor inside the
+ * allocator for long, and who gives back a block of another thread's waits for the allocator's
+ * lock for that thread. */
 static void the_handshake_threads_memory_is_theirs_alone(void) {
     libcrypto_watch();
     wan_stage_init(&stage, TP_AUTH_TOKEN);

@@ -301,7 +301,6 @@ static void options_out_of_range(void) {
 }
 
 CHECK_MAIN(CASE(connections_per_second), CASE(after_a_stall_those_who_waited),
-    CASE(connections_at_once), CASE(what_one_address_is),
-    CASE(without_limits_nothing_is_kept), CASE(the_one_seen_longest_ago_is_forgotten),
-    CASE(random_histories_fit_the_model), CASE(threads_share_it),
-    CASE(memory_is_taken_at_create_alone), CASE(options_out_of_range))
+    CASE(connections_at_once), CASE(what_one_address_is), CASE(without_limits_nothing_is_kept),
+    CASE(the_one_seen_longest_ago_is_forgotten), CASE(random_histories_fit_the_model),
+    CASE(threads_share_it), CASE(memory_is_taken_at_create_alone), CASE(options_out_of_range))

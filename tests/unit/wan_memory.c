@@ -69,8 +69,8 @@ static bool send_in_pieces(raw_peer *raw, const uint8_t *bytes, size_t count, si
     if (!raw_send(raw, bytes, first)) {
         return false;
     }
-    STAGE_WAIT(received_bytes() >= before + first ||
-               atomic_load(&stage.base.server->slots_used) == 0);
+    STAGE_WAIT(
+        received_bytes() >= before + first || atomic_load(&stage.base.server->slots_used) == 0);
     return raw_send(raw, bytes + first, count - first);
 }
 

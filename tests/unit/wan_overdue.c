@@ -1,5 +1,5 @@
-/* What becomes of handshakes while the idle threads get nothing done: the one that there is stands still
- * in a job, as it does while others use all processors. */
+/* What becomes of handshakes while the idle threads get nothing done: the one that there is stands
+ * still in a job, as it does while others use all processors. */
 #include "handshakes_stage.h"
 
 /* What waits behind it is run all the same, by another thread. */
@@ -33,8 +33,8 @@ static void what_waits_too_long_is_run_by_another_thread(void) {
     tp__handshakes_destroy(handshakes);
 }
 
-/* While the idle thread gets nothing done, jobs need not grow old first: each of these is offered when
- * the one before it is done. Later the idle thread works again. */
+/* While the idle thread gets nothing done, jobs need not grow old first: each of these is offered
+ * when the one before it is done. Later the idle thread works again. */
 static void who_gets_nothing_done_is_passed_by_for_a_while(void) {
     enum { TRIES = 40, OVERDUE_MS = 200 };
     static job first;

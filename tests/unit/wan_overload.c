@@ -177,8 +177,8 @@ static void a_slow_reader_is_ended(void) {
     wan_check_echo(peer, "x");
     CHECK_GT(send_until_refused(peer->terms.session, 60000), 10);
     /* What our own worker has not come to yet is only refused: again, until the peer is slow. */
-    STAGE_WAIT(send_until_refused(peer->terms.session, 60000) == 0 &&
-               atomic_load(&stage.base.leaves) > 0);
+    STAGE_WAIT(
+        send_until_refused(peer->terms.session, 60000) == 0 && atomic_load(&stage.base.leaves) > 0);
     wait_left(TP_END_OVERLOAD);
     tp_session_end end = {.size = sizeof end};
     REQUIRE(tp_server_read_ledger(stage.base.server, &end, 1) == 1);

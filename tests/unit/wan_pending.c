@@ -572,5 +572,5 @@ CHECK_MAIN(CASE(who_is_not_ready_in_time_is_gone), CASE(the_deadline_ends_with_r
     CASE(they_go_in_any_order), CASE(who_goes_does_not_change_the_order),
     CASE(addresses_have_as_many_connections_as_they_may), CASE(the_handler_is_asked_last),
     CASE(a_storm_is_limited_by_rate), CASE(a_ban_ends_who_is_there_and_keeps_out_who_comes),
-    CASE(bans_are_set_as_a_whole),
-    CASE(a_ban_meets_who_is_joining), CASE(who_finds_the_queue_full_is_told_to_come_again))
+    CASE(bans_are_set_as_a_whole), CASE(a_ban_meets_who_is_joining),
+    CASE(who_finds_the_queue_full_is_told_to_come_again))

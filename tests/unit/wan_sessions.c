@@ -500,7 +500,7 @@ static void players_do_not_get_called(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- sends from inside a handler --------------------------------------------------------------- */
+/* ---- sends from inside a handler ------------------------------------------------------------- */
 
 enum { MANY = 70000 };
 

@@ -131,11 +131,12 @@ typedef struct tp_server_options {
     unsigned queue_packets; /* per session: send queue, packets, 1..2^24-1 */
     tp_queue_policy queue_policy;
     size_t reserve_bytes; /* memory for packets made ready by create, 0..1,073,741,824 */
-    /* What the process may hold of the system's memory for messages and what carries them, of all
-     * its servers (tp_server_stats.memory_held). While it is more, first what is not in use is given
-     * back, and then this server's sessions are ended, one after the other, the one with the largest
-     * queue first, reason TP_END_OVERLOAD: looked at after each batch of a worker, at the latest
-     * after 0.3 s. 0: no limit; else 1,048,576..2^40, and not less than reserve_bytes. */
+    /* What the process may hold of the system's memory for messages and what carries them, of
+     * all its servers (tp_server_stats.memory_held). While it is more, first what is not in use
+     * is given back, and then this server's sessions are ended, one after the other, the one
+     * with the largest queue first, reason TP_END_OVERLOAD: looked at after each batch of a
+     * worker, at the latest after 0.3 s. 0: no limit; else 1,048,576..2^40, and not less than
+     * reserve_bytes. */
     uint64_t memory_limit;
 
     /* The first four count the time in which the worker that serves the session could: not while a
@@ -227,11 +228,11 @@ const char *tp_server_io(const tp_server *server);
  *
  * From inside a handler: packets leave together when the worker has worked through what it has in
  * hand, or at once when more waits than one send takes. A handler that finds the queue of its own
- * session full (TP_QUEUE_REFUSE) may go on trying: each further call sends what the system takes, so
- * it waits for the peer to read and for nothing else; all other sessions of its worker wait with it.
- * It must not wait for room in another session, whose worker may be in a handler that waits for
- * this one; nor on iocp with a single worker, where the end of a send that was in progress before is
- * seen only when the handler has returned.
+ * session full (TP_QUEUE_REFUSE) may go on trying: each further call sends what the system takes,
+ * so it waits for the peer to read and for nothing else; all other sessions of its worker wait with
+ * it. It must not wait for room in another session, whose worker may be in a handler that waits for
+ * this one; nor on iocp with a single worker, where the end of a send that was in progress before
+ * is seen only when the handler has returned.
  */
 bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet);
 

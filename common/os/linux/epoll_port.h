@@ -129,8 +129,8 @@ struct epoll_worker {
     bool took_newcomer; /* the last it took of what is shared */
     unsigned char *receive_buffer;
     size_t receive_size;
-    size_t turn_size;      /* what one socket reads in this batch, up to receive_size */
-    bool waited;           /* since the last dispatch: some of `later` may run */
+    size_t turn_size;       /* what one socket reads in this batch, up to receive_size */
+    bool waited;            /* since the last dispatch: some of `later` may run */
     unsigned char *scratch; /* SCRATCH_SIZE bytes: small buffers of one send, copied together */
     struct epoll_event events[EVENTS_AT_ONCE];
 
@@ -294,8 +294,8 @@ void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket);
 
 tp_err tp__epoll_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
-tp_err tp__epoll_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
-    size_t count, size_t *sent);
+tp_err tp__epoll_send_now(
+    tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent);
 bool tp__epoll_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
 bool tp__epoll_send_waits(const tp_worker *worker, const tp_socket *socket);
 

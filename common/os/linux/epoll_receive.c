@@ -4,8 +4,8 @@
  * Runs on the socket's worker. A turn is one recv(), whatever is there, of at most the worker's
  * turn_size: that is the budget in rounds and in bytes. A read that takes less than it might has
  * emptied the socket, and the next byte is a new edge: no second call only to be told EAGAIN. Two
- * things make `readable` stay and earn the op another turn: a full read, and an end that was flagged
- * and has not shown yet, for which no edge comes again.
+ * things make `readable` stay and earn the op another turn: a full read, and an end that was
+ * flagged and has not shown yet, for which no edge comes again.
  */
 #include <assert.h>
 #include <errno.h>

@@ -181,8 +181,8 @@ tp_err tp__epoll_send(
 
 /* If the kernel takes less than all, the output edge that it owes comes with no send in progress
  * and says nothing: the next send tries at once anyway. */
-tp_err tp__epoll_send_now(tp_worker *head, tp_socket *tp, const tp_buffer *buffers, size_t count,
-    size_t *sent) {
+tp_err tp__epoll_send_now(
+    tp_worker *head, tp_socket *tp, const tp_buffer *buffers, size_t count, size_t *sent) {
     epoll_worker *worker = epoll_worker_of(head);
     epoll_socket *socket = (epoll_socket *)tp;
     epoll_op op;

@@ -242,8 +242,8 @@ void tp__iocp_connected(iocp_worker *worker, iocp_request *request);
 
 tp_err tp__iocp_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
-tp_err tp__iocp_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
-    size_t count, size_t *sent);
+tp_err tp__iocp_send_now(
+    tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent);
 bool tp__iocp_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
 void tp__iocp_sent(iocp_worker *worker, iocp_request *request, size_t bytes);
 void tp__iocp_send_failed(iocp_worker *worker, iocp_request *request);

@@ -91,8 +91,8 @@ tp_err tp__iocp_send(
  * Without an OVERLAPPED the call is an ordinary one on a socket that does not block: it takes what
  * there is room for, and no completion follows.
  */
-tp_err tp__iocp_send_now(tp_worker *on, tp_socket *to, const tp_buffer *buffers, size_t count,
-    size_t *sent) {
+tp_err tp__iocp_send_now(
+    tp_worker *on, tp_socket *to, const tp_buffer *buffers, size_t count, size_t *sent) {
     iocp_worker *worker = (iocp_worker *)(void *)on;
     iocp_socket *socket = (iocp_socket *)(void *)to;
     WSABUF system[TP_PORT_MAX_BUFFERS];

@@ -205,7 +205,8 @@ typedef struct tp_lanclient_options {
     unsigned
         idle_timeout_ms; /* silence of the hub that counts as its loss, 0: never; else from 100 */
     unsigned drain_timeout_ms; /* tp_lanclient_stop(): time for confirmations to come, 0..600,000 */
-    unsigned idle_trim_ms; /* after this long without a message its tables are given back too, and all
+    unsigned
+        idle_trim_ms; /* after this long without a message its tables are given back too, and all
                               packets that are ready; 0: never. What a burst needed goes before */
 } tp_lanclient_options;
 
