@@ -122,13 +122,7 @@ static tp_err fuzz_receive(tp_worker *worker, tp_socket *socket, tp_op *op) {
     return TP_OK;
 }
 
-static tp_err fuzz_send(
-    tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count) {
-    fuzz_stream *stream = fuzz_stream_of(socket);
-    (void)worker;
-    if (stream->closing) {
-        return TP_ERR_CANCELLED;
-    }
+static size_t fuzz_take(fuzz_stream *stream, const tp_buffer *buffers, size_t count) {
     size_t sum = 0;
     for (size_t i = 0; i < count; i++) {
         REQUIRE(stream->out_size + buffers[i].size <= sizeof stream->out);
@@ -136,8 +130,35 @@ static tp_err fuzz_send(
         stream->out_size += buffers[i].size;
         sum += buffers[i].size;
     }
-    fuzz_enqueue(op, NULL, (tp_completion){.count = sum});
+    return sum;
+}
+
+static tp_err fuzz_send(
+    tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count) {
+    fuzz_stream *stream = fuzz_stream_of(socket);
+    (void)worker;
+    if (stream->closing) {
+        return TP_ERR_CANCELLED;
+    }
+    fuzz_enqueue(op, NULL, (tp_completion){.count = fuzz_take(stream, buffers, count)});
     return TP_OK;
+}
+
+static tp_err fuzz_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
+    size_t count, size_t *sent) {
+    fuzz_stream *stream = fuzz_stream_of(socket);
+    (void)worker;
+    if (stream->closing) {
+        return TP_ERR_CANCELLED;
+    }
+    *sent = fuzz_take(stream, buffers, count);
+    return TP_OK;
+}
+
+/* Every send has its result at once. */
+static bool fuzz_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent) {
+    (void)worker, (void)socket, (void)op, (void)sent;
+    return false;
 }
 
 static void fuzz_finish(tp_worker *worker, tp_socket *socket) {
@@ -171,6 +192,8 @@ static const tp__port_backend fuzz_backend = {
     .attach = fuzz_attach,
     .receive = fuzz_receive,
     .send = fuzz_send,
+    .send_now = fuzz_send_now,
+    .send_take_back = fuzz_send_take_back,
     .finish = fuzz_finish,
     .close = fuzz_close,
 };

@@ -125,6 +125,11 @@ static unsigned break_off_rounds(unsigned rounds, uint64_t until_ms) {
     return round;
 }
 
+/* A thread that computes its first handshake takes random number generators of its own from
+ * libcrypto, 3,600 bytes. Of the two, the idle one and its reserve, one may do so after the first
+ * rounds. */
+#define THREADS_OWN ((size_t)4096)
+
 static void nothing_stays_of_connections_broken_off(tp_auth auth) {
     libcrypto_watch();
     wan_stage_init(&stage, auth);
@@ -138,7 +143,7 @@ static void nothing_stays_of_connections_broken_off(tp_auth auth) {
     printf("    %u connections broken off in %u states\n", rounds * STATES, STATES);
     CHECK_LE(wan_live_but_chunks(), live + live / 100);
     CHECK_LE(tp__chunk_count(), chunks + BUSIER);
-    CHECK_LE(libcrypto_held(), ciphers + ciphers / 100);
+    CHECK_LE(libcrypto_held(), ciphers + THREADS_OWN);
     CHECK_LE(tp_process_open_descriptors(), handles + handles / 100);
     wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
     wan_check_echo(peer, "x");
