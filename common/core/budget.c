@@ -15,7 +15,11 @@
 #include "twinport/log.h"
 
 #define LOOK_MS     10u /* between two looks, while there is too much */
-#define PATIENCE_MS 500u
+#define PATIENCE_MS 2000u
+
+/* A queue below this is not what the memory is needed for: its session's end would bring nothing
+ * back, and the next one's neither. */
+#define MATTERS ((uint64_t)64 << 10)
 
 static uint64_t queued_bytes(const tp__session *session) {
     return tp__queue_size_now(&session->queued) & TP__QUEUED_BYTES;
@@ -26,10 +30,10 @@ static bool can_be_ended(uint64_t life) {
            !(life & (TP__LIFE_OPENING | TP__LIFE_CLOSING | TP__LIFE_RELEASED));
 }
 
-/* The session with the most bytes in its queue; 0 if nobody has any. */
+/* The session with the most bytes in its queue; 0 if nobody has as many as matter. */
 static tp_session_id find_largest(const tp_server *server) {
     uint32_t used = atomic_load_explicit(&server->slots.used, memory_order_acquire);
-    uint64_t most = 0;
+    uint64_t most = MATTERS - 1;
     tp_session_id found = TP_NO_SESSION;
     for (uint32_t index = 0; index < used; index++) {
         const tp__session *session = &server->sessions[index];
@@ -66,7 +70,7 @@ static void end_largest(tp_server *server, tp__worker *worker, uint64_t now_ms) 
     if (!session) {
         TP_LOG(TP_LOG_WARNING,
             "%s: memory_limit is %" PRIu64 " and %" PRIu64 " bytes are held, but no session has "
-            "anything in its queue",
+            "64 KiB in its queue",
             server->name, server->options.memory_limit, tp__memory_held());
         server->budget_due_ms = now_ms + PATIENCE_MS;
         return;

@@ -15,13 +15,18 @@
 /* ---- what is pending ------------------------------------------------------------------------- */
 
 /* Copies of what has memory of its own save nothing, unless it is so small that its struct and its
- * node weigh. */
+ * node weigh, or fills less than half of that memory. */
 #define SMALL_FRAME ((size_t)4 << 10)
+
+static bool is_a_waste(const tp_packet *packet) {
+    size_t size = tp__packet_frame_size(packet);
+    return size <= SMALL_FRAME || (size <= TP__RUN_MOST && packet->bytes > 2 * size);
+}
 
 static bool is_to_be_moved(const tp__session *session, const tp__send_node *node) {
     const tp_packet *packet = node->packet;
     return node != &session->end_node && tp__packet_is_sealed(packet) && !packet->run &&
-           (packet->chunk || tp__packet_frame_size(packet) <= SMALL_FRAME);
+           (packet->chunk || is_a_waste(packet));
 }
 
 static size_t at_most(size_t value, size_t most) {
@@ -145,8 +150,8 @@ bool tp__pending_own_again(tp__session *session) {
 
 /* ---- the flight ------------------------------------------------------------------------------ */
 
-/* Bytes in the flight that lie in chunks, and in *held how much these chunks are: as much if the
- * packets were cut one behind the other, up to a chunk for each if others were cut in between. */
+/* Unsent bytes of the flight that lie in chunks, and in *held how much these chunks are: as much if
+ * the packets were cut one behind the other, up to a chunk for each if others were cut in between. */
 static size_t in_chunks(const tp__flight *flight, size_t *held) {
     const tp__chunk *last = NULL;
     size_t bytes = 0;
@@ -154,7 +159,7 @@ static size_t in_chunks(const tp__flight *flight, size_t *held) {
     for (size_t i = 0; i < flight->count; i++) {
         const tp__chunk *chunk = flight->packets[i]->chunk;
         if (chunk) {
-            bytes += flight->buffers[i].size;
+            bytes += i >= flight->first ? flight->buffers[i].size : 0;
             *held += chunk != last ? TP__CHUNK_BYTES : 0;
             last = chunk;
         }
@@ -162,16 +167,25 @@ static size_t in_chunks(const tp__flight *flight, size_t *held) {
     return bytes;
 }
 
-/* A copy of the buffer behind what `block` has. */
-static void move_buffer(tp_buffer *buffer, tp_packet *block, bool fresh) {
-    if (!fresh) {
-        tp__run_append(block, buffer->bytes, buffer->size);
+/* Memory for the bytes of several buffers, and for this one in any case; NULL if it is out. Bytes
+ * they are, not frames: what is left of a buffer may be a single one. */
+static tp_packet *new_block(size_t left, size_t least) {
+    size_t room = at_most(left, TP__KEPT_MOST);
+    tp_packet *block = tp__packet_kept(room > least ? room : least);
+    if (block) {
+        block->size = 0;
     }
-    buffer->bytes = tp__packet_payload(block) + block->size - buffer->size;
+    return block;
 }
 
-/* The buffers keep their sizes: a send may be in the middle of one. `left` bytes of them lie in
- * chunks. */
+static void move_buffer(tp_buffer *buffer, tp_packet *block) {
+    const uint8_t *copy = tp__packet_payload(block) + block->size;
+    tp__run_append(block, buffer->bytes, buffer->size);
+    buffer->bytes = copy;
+}
+
+/* The buffers keep their sizes: a send may be in the middle of one. What comes before `first` is
+ * sent, and needs nothing to hold it. `left` bytes of the others lie in chunks. */
 static void copy_flight(tp__flight *flight, size_t left) {
     tp_packet *released[TP_PORT_MAX_BUFFERS];
     size_t releases = 0;
@@ -180,20 +194,24 @@ static void copy_flight(tp__flight *flight, size_t left) {
     for (size_t i = 0; i < flight->count; i++) {
         tp_packet *packet = flight->packets[i];
         tp_buffer *buffer = &flight->buffers[i];
-        bool fresh = packet->chunk && (!block || tp__run_room(block) < buffer->size);
-        tp_packet *next =
-            fresh ? tp__packet_run(buffer->bytes, buffer->size, at_most(left, TP__RUN_MOST)) : NULL;
-        if (!packet->chunk || (fresh && !next)) {
+        bool moves = packet->chunk && i >= flight->first;
+        if (moves && (!block || tp__run_room(block) < buffer->size)) {
+            tp_packet *next = new_block(left, buffer->size);
+            moves = next != NULL;
+            block = next ? next : block;
+            if (next) {
+                flight->packets[held++] = next;
+            }
+        }
+        if (moves) {
+            move_buffer(buffer, block);
+            left -= buffer->size;
+            released[releases++] = packet;
+        } else if (i < flight->first) {
+            released[releases++] = packet;
+        } else {
             flight->packets[held++] = packet;
-            continue;
         }
-        if (fresh) {
-            block = next;
-            flight->packets[held++] = block;
-        }
-        move_buffer(buffer, block, fresh);
-        released[releases++] = packet;
-        left -= buffer->size;
     }
     flight->held = held;
     tp__packets_release(released, releases);

@@ -89,6 +89,17 @@ tp_packet *tp__packet_kept(size_t payload_size) {
     return packet;
 }
 
+tp_packet *tp__packet_kept_copy(const tp_packet *packet) {
+    size_t bytes;
+    const uint8_t *frame = tp__packet_frame(packet, &bytes);
+    tp_packet *copy = tp__packet_kept(packet->size);
+    if (copy != NULL) {
+        copy->sealed = true;
+        memcpy(tp__packet_payload(copy) - TP__FRAME_HEADER, frame, bytes);
+    }
+    return copy;
+}
+
 tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room) {
     assert(count >= TP__FRAME_HEADER && count <= room && room <= TP__RUN_MOST);
     size_t capacity = tp__kept_bytes(tp__kept_class(room - TP__FRAME_HEADER));

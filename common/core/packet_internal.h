@@ -73,6 +73,10 @@ tp_packet *tp__packet_received(size_t payload_size);
  * (kept.h). */
 tp_packet *tp__packet_kept(size_t payload_size);
 
+/* A sealed packet's copy in memory of its own (kept.h): one frame, one reference. NULL if memory is
+ * out. Any thread. */
+tp_packet *tp__packet_kept_copy(const tp_packet *packet);
+
 /* A sealed run of these bytes (at least TP__FRAME_HEADER), with room for `room` (at most
  * TP__RUN_MOST) in all, and without a message. NULL if memory is out. */
 #define TP__RUN_MOST (TP__KEPT_MOST + TP__FRAME_HEADER)

@@ -16,6 +16,10 @@
 
 #define TRIES 8u /* to make room in a full queue, in one call */
 
+/* So many packets behind, the session's worker is held up: what waits for it is copied, so that
+ * none of them holds a chunk of 64 KiB. (What waits for its peer is seen to by compact.c.) */
+#define FAR_BEHIND 1024u
+
 /* `times` the limits. */
 static bool within_limits(const tp_server_options *options, uint64_t times, uint64_t queued) {
     return (queued & TP__QUEUED_BYTES) <= times * options->queue_bytes &&
@@ -89,13 +93,19 @@ static bool may_try_again(tp__session *session, tp__worker *worker, unsigned *tr
     return ++*tries <= TRIES && tp__session_make_room(session, worker);
 }
 
-static tp__send_node *new_node(tp__session *session, tp__worker *worker, tp_packet *packet) {
+/* A reference of the queue's own, to the packet or to a copy of it. */
+static tp_packet *take(tp_packet *packet, uint64_t queued) {
+    bool behind = (queued >> TP__QUEUED_SHIFT) > FAR_BEHIND;
+    tp_packet *copy =
+        TP_UNLIKELY(behind) && packet->chunk && packet->sealed ? tp__packet_kept_copy(packet) : NULL;
+    return copy ? copy : tp__packet_retain(packet);
+}
+
+static tp__send_node *new_node(tp__session *session, tp__worker *worker) {
     tp__send_node *node = tp_pool_allocate(tp__node_pool());
     if (TP_UNLIKELY(!node)) {
         TP__COUNT(session->server, worker, no_memory, 1);
-        return NULL;
     }
-    node->packet = tp__packet_retain(packet);
     return node;
 }
 
@@ -112,11 +122,12 @@ tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_
         }
         times = TP_QUEUE_STALL_FACTOR;
     }
-    tp__send_node *node = new_node(session, home, packet);
+    tp__send_node *node = new_node(session, home);
     if (TP_UNLIKELY(!node)) {
         tp__queue_size_add_own(&session->queued, UINT64_C(0) - amount);
         return TP__QUEUE_REFUSED;
     }
+    node->packet = tp__packet_retain(packet);
     tp__session_append(session, home, node);
     if (TP_UNLIKELY(tp__passes_one_send(session->server, queued))) {
         tp__session_send_now(session, home);
@@ -139,11 +150,12 @@ static tp__queued queue_from_elsewhere(
         }
         times = TP_QUEUE_STALL_FACTOR;
     }
-    tp__send_node *node = new_node(session, worker, packet);
+    tp__send_node *node = new_node(session, worker);
     if (TP_UNLIKELY(!node)) {
         tp__queue_size_take_off(&session->queued, amount);
         return TP__QUEUE_REFUSED;
     }
+    node->packet = take(packet, queued);
     *owner = tp__send_queue_push(&session->queue, node);
     if (*owner) {
         return TP__QUEUED;

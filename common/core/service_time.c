@@ -6,6 +6,7 @@
 #include "core/service_time.h"
 
 #define CATCH_UP_MOST_MS 2000u
+#define COUNTED_LEAST_MS 250u
 #define LAPSE_LEAST_MS   2000u
 #define LAPSE_MOST_MS    60000u
 #define SUM_MOST_MS      60000u /* of several stalls, unless the last one alone was longer */
@@ -31,8 +32,16 @@ static uint64_t remembered(const tp__service_time *time, uint64_t now_ms) {
     return now_ms < lapse ? atomic_load_explicit(&time->stall_ms, memory_order_relaxed) : 0;
 }
 
+/* Stalls that come one after another add up, each for as long as it is remembered itself: of an
+ * earlier one no more than the time for which it still would be. Short ones are not counted: a
+ * server whose every round is a little long gives nobody more for it. */
 static void remember(tp__service_time *time, uint64_t stall, uint64_t now_ms) {
-    uint64_t all = least(remembered(time, now_ms) + stall, SUM_MOST_MS);
+    if (stall < COUNTED_LEAST_MS) {
+        return;
+    }
+    uint64_t earlier = remembered(time, now_ms);
+    uint64_t left = atomic_load_explicit(&time->lapse_ms, memory_order_relaxed) - now_ms;
+    uint64_t all = least((earlier > 0 ? least(earlier, left) : 0) + stall, SUM_MOST_MS);
     uint64_t lapse = now_ms + least(most(stall, LAPSE_LEAST_MS), LAPSE_MOST_MS);
     lapse = most(lapse, atomic_load_explicit(&time->lapse_ms, memory_order_relaxed));
     atomic_store_explicit(&time->stall_ms, most(stall, all), memory_order_relaxed);

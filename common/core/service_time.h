@@ -8,12 +8,13 @@
  *   served time   goes with the monotonic clock while the worker waits for work, and for
  *                 TP__HELD_UP_MS of each round of work; beyond that it stands still. After a stall
  *                 it stands still for as long again, at most CATCH_UP_MOST_MS: the worker reads
- *                 meanwhile what has come before anybody is judged by the clock. It never stands
- *                 still for longer than it has gone since the last stall: so a server whose rounds
- *                 are all too long still ends who is silent, only later.
+ *                 meanwhile what has come before anybody is judged by the clock. Catching
+ *                 up never takes longer than it has gone since the last stall: so a server whose
+ *                 rounds are all too long still ends who is silent, only later. With rounds of 1 s,
+ *                 of which 50 ms count, a time-out takes 20 to 40 times as long.
  *   stall         how long it stood still of late: what peers may have said meanwhile comes at
  *                 once. It is remembered for as long as it was, at least for LAPSE_LEAST_MS and at
- *                 most for LAPSE_MOST_MS.
+ *                 most for LAPSE_MOST_MS, if it was COUNTED_LEAST_MS or longer.
  *
  * The owner writes, any thread reads. Reading never makes a time-out of a stall: see MEMORY ORDER.
  *

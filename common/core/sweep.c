@@ -166,10 +166,20 @@ static uint64_t tasks_due_ms(const tp_server *server) {
     return none ? UINT64_MAX : atomic_load(&server->tasks.next_due_ms);
 }
 
+/* Who goes to sleep while another runs tasks looks again when it may have ended: the next one may
+ * be due, and that other one in a handler. */
+static uint64_t tasks_look_ms(const tp_server *server, uint64_t now) {
+    if (!atomic_load(&server->tasks.running) || stopping(server)) {
+        return tasks_due_ms(server);
+    }
+    uint64_t due = atomic_load(&server->tasks.next_due_ms);
+    return due > now ? due : now + TASK_STAND_IN_MS;
+}
+
 int tp__sweep_wait_ms(const tp__worker *worker, uint64_t now) {
     tp_server *server = worker->server;
     uint64_t due = atomic_load_explicit(&server->sweep_due_ms, memory_order_relaxed);
-    uint64_t task = tasks_due_ms(server);
+    uint64_t task = tasks_look_ms(server, now);
     if (worker->index != atomic_load(&server->keeper)) {
         due += STAND_IN_MS;
         task = task < UINT64_MAX ? task + TASK_STAND_IN_MS : task;

@@ -25,6 +25,17 @@ def descriptors(program):
     return [int(name) for name in os.listdir(f"/proc/{program.process.pid}/fd")]
 
 
+def descriptors_of(program, below):
+    """What is behind the descriptors of lower numbers than this."""
+    found = set()
+    for number in descriptors(program):
+        try:
+            found |= {os.readlink(f"/proc/{program.process.pid}/fd/{number}")} if number < below else set()
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return found
+
+
 def inherited(program):
     """The descriptors that a program it starts would have, beside the standard streams."""
     found = []
@@ -122,6 +133,33 @@ def case_a_gate_at_its_limit_gets_back_to_its_bus():
             connection.close()
         gate.finish()
     hub.finish()
+
+
+def case_low_numbers_that_come_free_do_not_use_up_the_reserve():
+    """Near a large limit too: a connection that gets a low number says nothing about the next one."""
+    needs_linux()
+    many = 400  # more than the gate has numbers to spare before it looks (epoll_accept.c, LOOK_FROM)
+    with Hub() as hub:
+        with Gate(f"bus = 127.0.0.1:{hub.port}", f"reserve_descriptors = {RESERVE}",
+                  "connections_per_address = 0", "handshake_timeout = 10min", "accept_rate = 0",
+                  f"max_pending = {4 * many}") as gate:
+            gate.player(gate.mint()).is_answered()
+            limit = lower_limit(gate, many)
+            crowd = [socket.create_connection(gate.address, 20) for _ in range(many + MORE)]
+            until(lambda: len(descriptors(gate)) >= limit - RESERVE, "all but the reserve are open")
+            for leaver in crowd[:2 * RESERVE]:
+                known = descriptors_of(gate, below=limit - RESERVE)
+                leaver.close()
+                until(lambda: len(known - descriptors_of(gate, below=limit - RESERVE)) == 1 and
+                      len(descriptors_of(gate, below=limit - RESERVE)) == len(known),
+                      "another connection has the number of the one that left")
+            # One that came between the look and the accept, and a moment's.
+            until(lambda: sum(number >= limit - RESERVE for number in descriptors(gate)) <= 2,
+                  "the reserve is kept")
+            for connection in crowd:
+                connection.close()
+            gate.finish()
+        hub.finish()
 
 
 cases(globals())

@@ -3,6 +3,7 @@
  * messages' sizes, whoever sends them, and whatever else is sent in between.
  */
 #include "core/compact.h"
+#include "core/flight.h"
 #include "core/server_internal.h"
 #include "memory_stage.h"
 #include "server_stage.h"
@@ -211,6 +212,119 @@ static void what_is_on_its_way_costs_no_more(void) {
     server_stage_close(&stage);
 }
 
+/* ---- a worker that is held up ---------------------------------------------------------------- */
+
+/* Moves this thread on to another chunk. */
+static void use_up_a_chunk(void) {
+    for (unsigned i = 0; i < 4; i++) {
+        tp_packet *packet = tp_packet_new(16384);
+        REQUIRE(packet != NULL);
+        tp_packet_release(packet);
+    }
+}
+
+static void block_worker(server_stage *on, tp_session_id session, tp_packet *packet) {
+    (void)session, (void)packet;
+    stage_block(on);
+}
+
+/* Nothing of it is compacted while the worker does not come to it, so all but the first are copied:
+ * each of those may hold a chunk. */
+static void what_waits_for_a_worker_holds_few_chunks(void) {
+    enum { MESSAGES = 4000, CHUNKS = 1024 + 16 };
+    open_stage();
+    stage.on_message = block_worker;
+    raw_peer *peer = stage_connect_peer(&stage);
+    STAGE_WAIT(atomic_load(&stage.joins) == 1);
+    tp_session_id id = atomic_load(&stage.last_joined);
+    CHECK(raw_send_frame(peer, TP_FRAME_DATA, "b", 1));
+    STAGE_WAIT(atomic_load(&stage.blocked));
+    uint64_t before = tp__memory_held();
+    numbered = 0;
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        tp_packet *first = tp_packet_new(16384); /* so that the next packets do not begin it anew */
+        REQUIRE(first != NULL && say(id, 1));
+        use_up_a_chunk();
+        tp_packet_release(first);
+    }
+    uint64_t held = tp__memory_held() - before;
+    printf("    %u messages for a held-up worker hold %llu KiB\n", MESSAGES,
+        (unsigned long long)held / 1024);
+    CHECK_LE(held, CHUNKS * (uint64_t)(64 * KIB) + MESSAGES * 512u);
+    atomic_store(&stage.let_go, true);
+    const reader all = {.peer = peer, .id = id};
+    check_all_arrives(&all, 1);
+    raw_close(peer, false);
+    server_stage_close(&stage);
+}
+
+/* ---- a flight that the system has taken a part of -------------------------------------------- */
+
+enum { LEFT_COUNT = TP_PORT_MAX_BUFFERS };
+
+static uint8_t unsent[LEFT_COUNT * 64];
+
+/* A flight of tiny frames, of which the system has taken all of the first `first` and all but
+ * `left` bytes of the next. Returns how many bytes are left of it. */
+static size_t fill_partly_sent(tp__flight *flight, size_t first, size_t left) {
+    size_t total = 0;
+    memset(flight, 0, sizeof *flight);
+    for (size_t i = 0; i < LEFT_COUNT; i++) {
+        tp_packet *packet = tp_packet_new(32);
+        REQUIRE(packet != NULL);
+        memset(tp_packet_put_space(packet, i % 20), (int)i, i % 20);
+        tp__packet_seal(packet, TP_FRAME_DATA);
+        tp_buffer *buffer = &flight->buffers[i];
+        buffer->bytes = tp__packet_frame(packet, &buffer->size);
+        if (i == first) {
+            buffer->bytes += buffer->size - left;
+            buffer->size = left;
+        }
+        flight->packets[i] = packet;
+        if (i >= first) {
+            memcpy(unsent + total, buffer->bytes, buffer->size);
+            total += buffer->size;
+        }
+    }
+    flight->count = flight->held = LEFT_COUNT;
+    flight->first = first;
+    return total;
+}
+
+static void check_copied(const tp__flight *flight, size_t total) {
+    size_t at = 0;
+    for (size_t i = flight->first; i < flight->count; i++) {
+        CHECK(at + flight->buffers[i].size <= total);
+        CHECK_MEM(flight->buffers[i].bytes, unsent + at, flight->buffers[i].size);
+        at += flight->buffers[i].size;
+    }
+    CHECK_EQ(at, total);
+    CHECK_LT(flight->held, 3);
+    for (size_t i = 0; i < flight->held; i++) {
+        CHECK(flight->packets[i]->chunk == NULL);
+    }
+}
+
+/* A copy of a flight begins anywhere, with a single byte too. */
+static void what_is_left_of_a_flight_may_begin_with_a_byte(void) {
+    static tp__session session;
+    open_stage();
+    for (size_t first = 0; first < LEFT_COUNT; first += 21) {
+        for (size_t left = 1; left <= 4; left++) {
+            memset((void *)&session, 0, sizeof session);
+            session.server = stage.server;
+            session.flight = tp_pool_allocate(tp__flight_pool());
+            REQUIRE(session.flight != NULL);
+            size_t total = fill_partly_sent(session.flight, first, left);
+            tp__compact_waiting(&session);
+            check_copied(session.flight, total);
+            tp__packets_release(session.flight->packets, session.flight->held);
+            tp_pool_free(tp__flight_pool(), session.flight);
+        }
+    }
+    server_stage_close(&stage);
+}
+
 /* ---- many that stand ------------------------------------------------------------------------- */
 
 /* The same messages to all of them. Each has what waits for it, and its slack. */
@@ -387,5 +501,7 @@ CHECK_MAIN(CASE(messages_of_1_byte), CASE(messages_of_64_bytes), CASE(messages_o
     CASE(messages_of_half_a_run_and_more), CASE(messages_of_16_kib),
     CASE(messages_of_16_kib_and_a_head), CASE(messages_of_40_kib),
     CASE(a_handlers_sends_cost_no_more), CASE(what_is_on_its_way_costs_no_more),
+    CASE(what_waits_for_a_worker_holds_few_chunks),
+    CASE(what_is_left_of_a_flight_may_begin_with_a_byte),
     CASE(broadcasts_to_many), CASE(order_stays_whoever_sends), CASE(what_was_never_sent_is_counted),
     CASE(an_end_goes_behind_what_waits), CASE(without_memory_packets_stay_as_they_are))

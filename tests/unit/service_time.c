@@ -94,9 +94,26 @@ static void a_stall_lapses(void) {
     }
     come_back(now);
     CHECK_EQ(tp__stall_ms(&clock_, now), 0);
-    come_back(now + 60); /* a short one counts for two seconds */
-    CHECK_EQ(tp__stall_ms(&clock_, now + 60), 60);
-    CHECK_EQ(tp__stall_ms(&clock_, now + 60 + 2000), 2000); /* it stands still again */
+    come_back(now + 200); /* too short to count */
+    CHECK_EQ(tp__stall_ms(&clock_, now + 200), 0);
+    now += 200;
+    come_back(now + 260); /* a short one counts for two seconds */
+    CHECK_EQ(tp__stall_ms(&clock_, now + 260), 260);
+    CHECK_EQ(tp__stall_ms(&clock_, now + 260 + 2000), 2000); /* it stands still again */
+}
+
+/* A long stall does not last for ever because short ones follow it. */
+static void many_short_stalls_do_not_add_up(void) {
+    tp__service_time_start(&clock_, 100000);
+    come_back(160000);
+    CHECK_EQ(tp__stall_ms(&clock_, 160000), 60000);
+    for (uint64_t now = 160000; now < 400000; now += 2000) {
+        come_back(now + 300);
+        for (uint64_t at = now + 350; at <= now + 2000; at += 50) {
+            come_back(at);
+        }
+    }
+    CHECK_LE(tp__stall_ms(&clock_, 400000), 2300);
 }
 
 /* A reader has the old `until`, and then finds the rest as it is in the middle of the change, or
@@ -120,4 +137,4 @@ static void no_mixture_is_late_or_early(void) {
 CHECK_MAIN(CASE(it_goes_with_the_clock), CASE(who_waits_does_not_stand_still),
     CASE(it_stands_still_in_a_stall_and_while_catching_up), CASE(catching_up_has_a_bound),
     CASE(a_stall_while_catching_up_is_one_more), CASE(an_overloaded_one_goes_on),
-    CASE(a_stall_lapses), CASE(no_mixture_is_late_or_early))
+    CASE(a_stall_lapses), CASE(many_short_stalls_do_not_add_up), CASE(no_mixture_is_late_or_early))

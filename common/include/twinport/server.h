@@ -20,7 +20,8 @@
  * is ordered: on_connection_request too may run on several workers at once. A handler that blocks
  * holds up its worker and every session that worker serves (with iocp: those whose input that
  * worker had just taken), though none of them is ended for it, and nobody else. Who connects, and
- * tasks, go to another worker, within 100 ms, as long as one is free.
+ * tasks, go to another worker, within 100 ms, as long as one is free (within 0.3 s if it is a
+ * delayed task or on_worker_begin that blocks).
  */
 #ifndef TWINPORT_SERVER_H
 #define TWINPORT_SERVER_H

@@ -96,14 +96,15 @@ static int first_reserved(const epoll_port *port) {
     return (int)(limit.rlim_cur - reserve);
 }
 
-#define LOOK_FROM 256 /* numbers before the reserve; below that accepting looks at what it gets */
+#define LOOK_FROM 256 /* numbers before the reserve; a port that came so near looks from then on */
 
 /* Would a connection now take one of the reserve, or is not even that left? A connection gets the
- * lowest free number, so one far below the reserve says that there are many. Between two of them
- * the rest of the process does not open LOOK_FROM others; if it did, one connection would have one
- * of the reserve, and the next one would not. */
+ * lowest free number: at most one more than the highest that any connection had, and than what the
+ * rest of the process has opened besides, which is less than LOOK_FROM. So as long as all of them
+ * were further below, there is nothing to look at. That one has just got a low number says nothing:
+ * it may have been the only one. */
 static bool is_reserve_all(const epoll_listener *listener, int reserved) {
-    if (port_of(listener)->shared.last_accepted < reserved - LOOK_FROM) {
+    if (port_of(listener)->shared.highest_accepted < reserved - LOOK_FROM) {
         return false;
     }
     int lowest = fcntl(listener->socket->descriptor, F_DUPFD_CLOEXEC, 0);
@@ -166,7 +167,9 @@ static epoll_arrival fetch(epoll_listener *listener) {
             accept4(listener->socket->descriptor, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     } while (arrival.handle < 0 && errno == EINTR);
     if (arrival.handle >= 0) {
-        port->shared.last_accepted = arrival.handle;
+        if (arrival.handle > port->shared.highest_accepted) {
+            port->shared.highest_accepted = arrival.handle;
+        }
         tp__sockaddr_to_address(&peer, &arrival.peer);
         return arrival;
     }
@@ -174,8 +177,12 @@ static epoll_arrival fetch(epoll_listener *listener) {
         return nothing; /* who comes from now on makes a new edge */
     }
     arrival.os_error = errno;
-    /* An unknown error rests too: it may be there again at once. */
+    /* An unknown error rests too: it may be there again at once. The system takes a descriptor
+     * before it looks who waits: where nobody does, nothing has failed. */
     if (!is_of_one_connection(arrival.os_error)) {
+        if (!a_connection_waits(listener)) {
+            return nothing;
+        }
         rest(listener);
     }
     return arrival;
@@ -284,11 +291,12 @@ tp_err tp__epoll_accept(tp_socket *tp, tp_op *accept_op) {
         (void)tp_os_fail(0);
         return TP_ERR_CANCELLED;
     }
-    epoll_listener *listener = socket->listener;
-    epoll_port *port = port_of(listener);
+    epoll_port *port = epoll_port_of(socket->worker->head.port);
     tp_err error = TP_OK;
     tp_mutex_lock(&port->shared.mutex);
-    if (listener->close != NULL) {
+    /* With the mutex: who closes the socket at this moment frees its listener. */
+    epoll_listener *listener = socket->closed ? NULL : socket->listener;
+    if (listener == NULL || listener->close != NULL) {
         error = TP_ERR_CANCELLED;
     } else if (listener->accept != NULL) {
         error = TP_ERR_STATE;

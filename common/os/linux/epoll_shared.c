@@ -71,8 +71,10 @@ static bool has_watcher(epoll_port *port) {
 }
 
 /* The fewest sockets of those who come when they are called. */
+#define NO_WORKER (UINT32_MAX / 2) /* as a number of sockets: something may be added to it */
+
 static unsigned fewest_sockets(epoll_port *port) {
-    unsigned fewest = UINT32_MAX;
+    unsigned fewest = NO_WORKER;
     for (unsigned i = 0; i < port->head.workers; i++) {
         epoll_worker *worker = &port->workers[i];
         if (atomic_load_explicit(&worker->late, memory_order_relaxed) &&
@@ -245,6 +247,14 @@ size_t tp__epoll_run_shared(epoll_worker *worker) {
     epoll_port *port = epoll_port_of(worker->head.port);
     size_t ran = 0;
     unsigned taken = 0;
+    /* A worker that always has something to do does not come to look before it sleeps. */
+    uint64_t rest_due = atomic_load(&port->shared.rest_due);
+    if (TP_UNLIKELY(rest_due != 0)) {
+        uint64_t now = tp_clock_ms();
+        if (now >= rest_due) {
+            tp__epoll_end_rests(port, now);
+        }
+    }
     while (TP_UNLIKELY(atomic_load(&port->shared.waiting) > 0) && taken < SHARED_PER_TURN &&
            take_one(worker, &ran)) {
         taken++;

@@ -110,7 +110,7 @@ _Static_assert(offsetof(iocp_socket, port) == 0, "the first word is the owner");
 #define IOCP_ENTRIES 32 /* completions taken at once: more would keep them from idle workers */
 /* Of one batch all sockets together read about so much, and each at least IOCP_SHARE_LEAST. */
 #define IOCP_BATCH_BYTES ((size_t)256 * 1024)
-#define IOCP_SHARE_LEAST ((size_t)16 * 1024)
+#define IOCP_SHARE_LEAST ((size_t)20 * 1024)
 
 typedef struct iocp_worker {
     tp_worker head; /* first */

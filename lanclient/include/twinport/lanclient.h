@@ -45,7 +45,9 @@
  * HANDLERS run on the client's own worker threads, never from inside a call of yours and never with
  * a lock held: every function here may be called from every handler, except wait and destroy. They
  * come one after another, but for time-outs of requests, which with workers > 1 may run beside
- * them. A handler that blocks holds up everything behind it.
+ * them. A handler that blocks holds up everything behind it, and while it does the time of requests
+ * does not go on (their replies lie in the socket): so a handler must not wait for the end of a
+ * request.
  *
  * PACKETS are counted (packet.h). One that a handler is given is valid until the handler returns;
  * retain it to keep it, send it on to pass it on. One that you send stays yours to release, but its
