@@ -3,8 +3,11 @@
  * them out.
  *
  * A thread at idle priority may stand still for a second wherever it is, while others use all
- * processors. So it holds nothing that anybody waits for: no lock, one place in the queue for no
- * longer than one compare-and-swap, and jobs in its hands for `together_ms` and one job's work.
+ * processors. So it holds nothing of ours that anybody waits for: no lock, one place in the queue
+ * for no longer than one compare-and-swap, and jobs in its hands for `together_ms` and one job's
+ * work. What it cannot help is the C library's allocator, which libcrypto calls: with memory arenas
+ * of its own for each thread (glibc) nobody waits for it there, with one heap for all (Windows,
+ * musl) somebody may.
  * What waits too long is taken by the reserve thread, which is not idle: a thread cannot raise
  * itself from idle without a permission. If the idle threads have done nothing at all meanwhile, as
  * when others use all processors, and not as in a flood, the reserve leads for a while: it takes

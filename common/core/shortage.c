@@ -2,10 +2,10 @@
  * When slots run short: sessions that are being ended make room.
  *
  * A session that is being ended holds none of the max_sessions places, but has its slot until its
- * peer has hung up or its time is over. There are TP_SERVER_ENDING slots for that. When fewer than
- * a few are left, each connection that comes has one of them cut, the one whose time is over first
- * among those that are looked at: so there are slots however many peers refuse to hang up, and
- * memory is what it was at create.
+ * peer has hung up or its time is over. There are TP_SERVER_ENDING slots for that. When few are
+ * left, each connection that comes has one of them cut, the one whose time is over first among
+ * those that are looked at: so there are slots however many peers refuse to hang up, and memory is
+ * what it was at create.
  *
  * Any thread that opens a session. Without a lock: each is held while it is looked at, and looked
  * at again before it is cut.

@@ -194,7 +194,9 @@ void tp_server_stop(tp_server *server);
  * The same, but what is still there drain_ms from now is cut, if drain_timeout_ms does not come
  * first: for a program that must be gone by a time. 0: what is queued is not waited for. In a stop
  * that is under way it only brings the cut forward. Any thread, any handler. A call that comes
- * while another thread is just entering tp_server_start() may leave drain_timeout_ms in force.
+ * while another thread is just entering tp_server_start() may leave drain_timeout_ms in force. A
+ * wanserver's idle handshake threads end the job that they are in, which on a machine that others
+ * keep busy may take them a second more.
  */
 void tp_server_stop_within(tp_server *server, unsigned drain_ms);
 

@@ -95,7 +95,7 @@ struct TP_MAY_ALIAS epoll_socket {
     bool readable;            /* an input edge came that has not been read dry */
     bool ended;               /* the peer's end or a break was flagged: read until it shows */
     bool paused;              /* no deliveries now */
-    bool closed;              /* the worker has closed it: nothing may be started or delivered */
+    bool closed;              /* nothing may be started or delivered any more */
     atomic_bool closing;      /* tp_socket_close() was called: no fresh bytes. Any thread */
 };
 _Static_assert(sizeof(epoll_socket) <= sizeof(tp_socket), "our part of a socket fits");
@@ -174,7 +174,7 @@ static inline epoll_port *epoll_port_of(tp_port *port) {
     return (epoll_port *)(void *)port;
 }
 
-/* ---- the lists: the worker's own thread only --------------------------------------------- */
+/* ---- the lists: the worker's own thread only; those of `shared` with its mutex ------------ */
 
 static inline void epoll_list_push(epoll_list *list, epoll_op *op) {
     op->next = NULL;

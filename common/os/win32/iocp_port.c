@@ -5,7 +5,7 @@
  * the list of posted buffers.
  *
  * WAKING. Every worker has to be woken once, each of them; packets cannot do that, because a packet
- * is taken by whoever comes first, and with a running count of 1 by the same worker again and
+ * is taken by whoever comes first, and with a running count of 1 by the same worker again and again.
  * So a wake is a flag per worker and, for the one that is blocked in the kernel, an APC, which the
  * system delivers to that thread alone.
  *   Waker: sets the flag, reads who sits there, queues the APC. Worker: writes that it sits there,
