@@ -4,9 +4,10 @@
  *
  * While a send waits for the system the flush owner has nothing to do: it opens the session's
  * `pending`, and from then until its send is done whoever pushes may take it, moves what is queued
- * into runs (packet_internal.h) at its end, and opens it again. So the owner's send is
- * not held up by a pusher, but for the time that one moves what it has found; what is queued costs about its own size whoever pushes, and the owner finds it in the order of arrival
- * when it comes back. A session whose sends are done at once never opens.
+ * into runs (packet_internal.h) at its end, and opens it again. So the owner's send is not held up
+ * by a pusher, but for the time that one moves what it has found; what is queued costs about its
+ * own size whoever pushes, and the owner finds it in the order of arrival when it comes back. A
+ * session whose sends are done at once never opens.
  *
  *     OWNED ---owner---> OPEN ---pusher---> TAKEN ---pusher---> OPEN
  *                        OPEN ---owner----> OWNED

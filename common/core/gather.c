@@ -152,8 +152,7 @@ void tp__session_flush(tp__session *session) {
 
 /*
  * Everything up to the end node is with the system. The stream is ended, unless the peer is to end
- * it (tp__session_turn_away), and what remains is to
- * wait for the peer to end its own (or for the sweep to lose patience): closing now, with bytes of
+ * it (tp__session_turn_away), and what remains is to wait for the peer to end its own (or for the sweep to lose patience): closing now, with bytes of
  * the peer unread, would make the system send a reset that overtakes our last words. Whoever comes
  * second, this or the peer's end (peer_closed in receive.c), closes. The owner never retires: the
  * queue takes nothing more.

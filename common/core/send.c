@@ -87,10 +87,24 @@ static tp__queued over_limit(tp__session *session, tp__worker *worker) {
     return TP__QUEUE_REFUSED;
 }
 
-/* The queue is full. True: something of it has gone out, so that it may not be so any more. Another
- * thread may fill it as fast as this makes room: so not for ever. */
-static bool may_try_again(tp__session *session, tp__worker *worker, unsigned *tries) {
-    return ++*tries <= TRIES && tp__session_make_room(session, worker);
+/* Counts the packet in, at home or from elsewhere. If the queue is full it makes room, as often as
+ * something of it goes out, but not for ever: another thread may fill it as fast. Then, if we are
+ * what it waits for, the queue may hold more. */
+static inline bool let_in(
+    tp__session *session, tp__worker *worker, bool home, uint64_t amount, uint64_t *queued) {
+    uint64_t times = 1;
+    unsigned tries = 0;
+    while (TP_UNLIKELY(!(home ? count_in_at_home(session, times, amount, queued)
+                              : count_in(session, times, amount, queued)))) {
+        if (worker && ++tries <= TRIES && tp__session_make_room(session, worker)) {
+            continue;
+        }
+        if (times > 1 || !may_grow(session)) {
+            return false;
+        }
+        times = TP_QUEUE_STALL_FACTOR;
+    }
+    return true;
 }
 
 /* A reference of the queue's own, to the packet or to a copy of it. */
@@ -111,16 +125,9 @@ static tp__send_node *new_node(tp__session *session, tp__worker *worker) {
 
 tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_packet *packet) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued, times = 1;
-    unsigned tries = 0;
-    while (TP_UNLIKELY(!count_in_at_home(session, times, amount, &queued))) {
-        if (may_try_again(session, home, &tries)) {
-            continue;
-        }
-        if (times > 1 || !may_grow(session)) {
-            return over_limit(session, home);
-        }
-        times = TP_QUEUE_STALL_FACTOR;
+    uint64_t queued;
+    if (TP_UNLIKELY(!let_in(session, home, true, amount, &queued))) {
+        return over_limit(session, home);
     }
     tp__send_node *node = new_node(session, home);
     if (TP_UNLIKELY(!node)) {
@@ -139,16 +146,9 @@ tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_
 static tp__queued queue_from_elsewhere(
     tp__session *session, tp__worker *worker, tp_packet *packet, bool *owner) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued, times = 1;
-    unsigned tries = 0;
-    while (TP_UNLIKELY(!count_in(session, times, amount, &queued))) {
-        if (worker && may_try_again(session, worker, &tries)) {
-            continue;
-        }
-        if (times > 1 || !may_grow(session)) {
-            return over_limit(session, worker);
-        }
-        times = TP_QUEUE_STALL_FACTOR;
+    uint64_t queued;
+    if (TP_UNLIKELY(!let_in(session, worker, false, amount, &queued))) {
+        return over_limit(session, worker);
     }
     tp__send_node *node = new_node(session, worker);
     if (TP_UNLIKELY(!node)) {

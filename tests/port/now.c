@@ -35,8 +35,12 @@ static void check_bytes(stage_link *link, const tp_completion *completion) {
     b->checked += completion->count;
 }
 
-static void both_open(both *b) {
+/* With so many bytes of the pattern to send. */
+static void both_open(both *b, size_t size) {
     memset(b, 0, sizeof *b);
+    b->bytes = malloc(size);
+    REQUIRE(b->bytes != NULL);
+    stage_pattern_fill(b->bytes, size, 0, SEED);
     stage_open(&b->stage);
     stage_listener_open(&b->listener, &b->stage);
     stage_link_init(&b->sender, &b->stage, "sender");
@@ -85,9 +89,7 @@ static void send_pieces(tp_worker *worker, stage_link *link, void *argument) {
 
 static void what_is_given_arrives_before_what_is_sent(void) {
     static both b;
-    both_open(&b);
-    b.bytes = malloc((size_t)PIECES * PIECE);
-    REQUIRE(b.bytes != NULL);
+    both_open(&b, (size_t)PIECES * PIECE);
     stage_run(&b.sender, give_until_full, NULL);
     CHECK_EQ(b.error, TP_OK);
     CHECK_GT(b.given, 0);
@@ -132,10 +134,7 @@ static void send_the_rest(tp_worker *worker, stage_link *link, void *argument) {
 /* A back end that cannot take it back says so, and the send goes on. */
 static void a_send_that_waits_is_taken_back_where_it_is(void) {
     static both b;
-    both_open(&b);
-    b.bytes = malloc(BIG);
-    REQUIRE(b.bytes != NULL);
-    stage_pattern_fill(b.bytes, BIG, 0, SEED);
+    both_open(&b, BIG);
     stage_run(&b.sender, send_big, NULL);
     stage_run(&b.sender, take_back, NULL);
     CHECK_EQ(b.taken_back, tp_port_binds(b.stage.port));
@@ -161,10 +160,7 @@ static void send_small_and_take_back(tp_worker *worker, stage_link *link, void *
 /* Its result is there already, and has not been delivered. */
 static void a_send_that_is_done_is_taken_back_whole(void) {
     static both b;
-    both_open(&b);
-    b.bytes = malloc(PIECE);
-    REQUIRE(b.bytes != NULL);
-    stage_pattern_fill(b.bytes, PIECE, 0, SEED);
+    both_open(&b, PIECE);
     stage_run(&b.sender, send_small_and_take_back, NULL);
     if (b.taken_back) {
         CHECK_EQ(b.given, PIECE);
@@ -187,9 +183,7 @@ static void give_and_close(tp_worker *worker, stage_link *link, void *argument) 
 
 static void nothing_is_given_to_a_closing_socket(void) {
     static both b;
-    both_open(&b);
-    b.bytes = malloc((size_t)PIECES * PIECE);
-    REQUIRE(b.bytes != NULL);
+    both_open(&b, (size_t)PIECES * PIECE);
     fill_pieces(&b);
     stage_run(&b.sender, give_and_close, NULL);
     CHECK_EQ(b.error, TP_ERR_CANCELLED);
@@ -207,9 +201,7 @@ static bool given_to_nobody(both *b) {
 
 static void a_reset_is_told(void) {
     static both b;
-    both_open(&b);
-    b.bytes = malloc((size_t)PIECES * PIECE);
-    REQUIRE(b.bytes != NULL);
+    both_open(&b, (size_t)PIECES * PIECE);
     stage_shut_and_wait(&b.receiver, true);
     STAGE_UNTIL(given_to_nobody(&b));
     CHECK(b.error == TP_ERR_RESET || b.error == TP_ERR_CLOSED);

@@ -111,13 +111,18 @@ def wait_until_back(program, start, since, what):
           f"{time.monotonic() - since:.1f} s")
 
 
+def warm_up(program):
+    """A talk through the hub, and the hub's memory when it has begun."""
+    talk = Talk(program.port)
+    for _ in range(20):
+        talk.round()
+    talk.settle()
+    return talk, resident(program)
+
+
 def case_a_service_that_is_stopped():
     with hub() as program:
-        talk = Talk(program.port)
-        for _ in range(20):
-            talk.round()
-        talk.settle()
-        start = resident(program)
+        talk, start = warm_up(program)
         service = subprocess.Popen(
             [sys.executable, "-c", SERVICE, str(program.port), os.path.dirname(__file__)],
             stdout=subprocess.PIPE, text=True)
@@ -153,11 +158,7 @@ def case_a_service_that_is_stopped():
 
 def case_half_frames_of_a_thousand():
     with hub() as program:
-        talk = Talk(program.port)
-        for _ in range(20):
-            talk.round()
-        talk.settle()
-        start = resident(program)
+        talk, start = warm_up(program)
         half = struct.pack("<I", 100 | DATA << 24) + bytes(50)
         peers = []
         for _ in range(1000):

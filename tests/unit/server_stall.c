@@ -273,13 +273,18 @@ static void check_is_ended(tp_session_id session) {
     CHECK_EQ(atomic_load(&stage.last_reason), TP_END_OVERLOAD);
 }
 
-static void who_does_not_read_is_ended(void) {
+static raw_peer *join_and_not_read(tp_session_id *id) {
     server_stage_init(&stage);
     stage.options.queue_bytes = LIMIT;
     open_stage(1);
+    raw_peer *reader = join(id);
+    (void)send_until_it_waits(*id);
+    return reader;
+}
+
+static void who_does_not_read_is_ended(void) {
     tp_session_id id;
-    raw_peer *reader = join(&id);
-    (void)send_until_it_waits(id);
+    raw_peer *reader = join_and_not_read(&id);
     check_is_ended(id);
     raw_close(reader, true);
     close_stage();
@@ -287,12 +292,8 @@ static void who_does_not_read_is_ended(void) {
 
 /* However often we stand still meanwhile: he has had two seconds in which we served. */
 static void who_does_not_read_is_ended_between_stalls_too(void) {
-    server_stage_init(&stage);
-    stage.options.queue_bytes = LIMIT;
-    open_stage(1);
     tp_session_id id;
-    raw_peer *reader = join(&id);
-    (void)send_until_it_waits(id);
+    raw_peer *reader = join_and_not_read(&id);
     clock_jump(STALL_MS);
     let_sweep(stage.server);
     while (send_one(id)) {

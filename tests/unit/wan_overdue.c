@@ -2,6 +2,17 @@
  * still in a job, as it does while others use all processors. */
 #include "handshakes_stage.h"
 
+/* The idle thread is in this job, and stays there. */
+static tp__handshakes *start_held_up(const tp__handshakes_options *options, job *first) {
+    tp__handshakes *handshakes = make_of(options);
+    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
+    atomic_store(&blocked, true);
+    atomic_store(&blocked_alone, true);
+    CHECK(tp__handshakes_offer(handshakes, first));
+    wait_until(&begun, 1);
+    return handshakes;
+}
+
 /* What waits behind it is run all the same, by another thread. */
 static void what_waits_too_long_is_run_by_another_thread(void) {
     enum { BEHIND = 5 };
@@ -10,12 +21,7 @@ static void what_waits_too_long_is_run_by_another_thread(void) {
     tp__handshakes_options options = options_of(1, 1 + BEHIND);
     options.priority = TP_HANDSHAKE_IDLE;
     options.overdue_ms = 20;
-    tp__handshakes *handshakes = make_of(&options);
-    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
-    atomic_store(&blocked, true);
-    atomic_store(&blocked_alone, true);
-    CHECK(tp__handshakes_offer(handshakes, &first));
-    wait_until(&begun, 1);
+    tp__handshakes *handshakes = start_held_up(&options, &first);
     for (unsigned i = 0; i < BEHIND; i++) {
         CHECK(tp__handshakes_offer(handshakes, &behind[i]));
     }
@@ -43,12 +49,7 @@ static void who_gets_nothing_done_is_passed_by_for_a_while(void) {
     options.priority = TP_HANDSHAKE_IDLE;
     options.overdue_ms = OVERDUE_MS;
     options.together_ms = 1;
-    tp__handshakes *handshakes = make_of(&options);
-    REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
-    atomic_store(&blocked, true);
-    atomic_store(&blocked_alone, true);
-    CHECK(tp__handshakes_offer(handshakes, &first));
-    wait_until(&begun, 1);
+    tp__handshakes *handshakes = start_held_up(&options, &first);
     uint64_t took_ms = OVERDUE_MS;
     for (unsigned i = 0; i < TRIES && took_ms >= OVERDUE_MS; i++) {
         uint64_t since_ms = tp_clock_ms();
