@@ -58,7 +58,7 @@ static void who_was_told_may_hang_up_after_a_handler_held_us_up(void) {
     raw_peer *busy = join(&busy_id);
     raw_peer *told = join_and_be_told(&told_id);
     hold_worker_of(stage.server, busy_id);
-    worker_has_stood_still(STALL_MS);
+    worker_has_stood_still(stage.server, STALL_MS);
     pass(stage.server, DRAIN_MS / 2);
     check_may_hang_up(told);
     raw_close(told, false);

@@ -46,12 +46,32 @@ static inline void clock_jump(unsigned ms) {
         REQUIRE(holds_);                                                                           \
     } while (0)
 
+static struct {
+    tp_op op;
+    tp__session *session;
+    _Atomic(tp__worker *) worker; /* NULL: none is held up */
+    atomic_bool begun, over, done;
+} held;
+
+/* Each worker that is not held up has read the clock as it is now: so none sees several steps as
+ * one, which it would take for a stall. */
+static inline bool all_read_the_clock(tp_server *server, uint64_t now_ms) {
+    for (unsigned i = 0; i < server->options.workers; i++) {
+        tp__worker *worker = &server->workers[i];
+        if (tp__worker_now_ms(worker) < now_ms && worker != atomic_load(&held.worker)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static inline bool has_swept(tp_server *server) {
     tp_port_wake(server->port);
     uint64_t now_ms = stall_clock_ms();
     return atomic_load(&server->sweep_due_ms) > now_ms &&
            (atomic_load(&server->tasks.next_due_ms) > now_ms) &&
-           !atomic_load(&server->tasks.running) && !atomic_load(&server->sweeping);
+           !atomic_load(&server->tasks.running) && !atomic_load(&server->sweeping) &&
+           all_read_the_clock(server, now_ms);
 }
 
 /* Somebody has done what is due by the clock, as it is now. */
@@ -78,14 +98,9 @@ static inline void pass(tp_server *server, unsigned ms) {
 
 /* ---- a worker is held up --------------------------------------------------------------------- */
 
-static struct {
-    tp_op op;
-    tp__session *session;
-    atomic_bool begun, over, done;
-} held;
-
 static void hold_up(tp_op *op, const tp_completion *completion) {
     (void)op;
+    atomic_store(&held.worker, tp_worker_context(completion->worker));
     atomic_store(&held.begun, true);
     while (!atomic_load(&held.over)) {
         tp_thread_yield();
@@ -109,12 +124,14 @@ static inline void hold_worker_of(tp_server *server, tp_session_id session) {
 static inline void let_worker_go(void) {
     atomic_store(&held.over, true);
     STALL_WAIT(atomic_load(&held.done));
+    atomic_store(&held.worker, NULL);
 }
 
-/* The same, and time passes meanwhile, all at once. */
-static inline void worker_has_stood_still(unsigned ms) {
+/* The same, and time passes meanwhile, all at once; and the worker has seen it before more does. */
+static inline void worker_has_stood_still(tp_server *server, unsigned ms) {
     clock_jump(ms);
     let_worker_go();
+    STALL_WAIT(all_read_the_clock(server, stall_clock_ms()));
 }
 
 /* NULL: sessions have no workers of their own here. */

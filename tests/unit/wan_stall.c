@@ -29,6 +29,10 @@ static void hold_the_worker(void) {
     hold_worker_of(stage.base.server, busy->terms.session);
 }
 
+static void worker_stood_still(void) {
+    worker_has_stood_still(stage.base.server, STALL_MS);
+}
+
 static void pass_here(unsigned ms) {
     pass(stage.base.server, ms);
 }
@@ -67,7 +71,7 @@ static void who_says_half_of_what_he_may_is_not_limited(void) {
     for (unsigned round = 0; round < 3; round++) {
         hold_the_worker();
         say(peer, RATE / 2 * STALL_MS / 1000);
-        worker_has_stood_still(STALL_MS);
+        worker_stood_still();
         hear(peer, RATE / 2 * STALL_MS / 1000);
         pass_here(500);
     }
@@ -105,7 +109,7 @@ static void who_says_more_than_he_may_is_limited(void) {
     wan_peer *peer = join_limited();
     hold_the_worker();
     say(peer, RATE * STALL_MS / 1000 + 2 * BURST);
-    worker_has_stood_still(STALL_MS);
+    worker_stood_still();
     CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
     wan_close(peer, false);
     STAGE_WAIT(wan_stats(&stage).rate_limited == 1);
@@ -116,7 +120,7 @@ static void who_says_more_than_he_may_is_limited(void) {
 static void what_a_stall_leaves_lapses(void) {
     wan_peer *peer = join_limited();
     hold_the_worker();
-    worker_has_stood_still(STALL_MS);
+    worker_stood_still();
     pass_here(STALL_MS);
     say(peer, 2 * BURST);
     CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
@@ -141,7 +145,7 @@ static void bytes_are_counted_likewise(void) {
     for (unsigned i = 0; i < 2 * BYTES / PIECE; i++) { /* what a socket holds */
         CHECK(wan_send_frame(peer, TP_FRAME_DATA, piece, sizeof piece));
     }
-    worker_has_stood_still(STALL_MS);
+    worker_stood_still();
     STAGE_WAIT(atomic_load(&stage.base.messages) == 2 * BYTES / PIECE);
     CHECK_EQ(wan_stats(&stage).rate_limited, 0);
     wan_leave(peer);
@@ -170,7 +174,7 @@ static void a_hello_that_lies_in_the_socket_is_not_late(void) {
     for (unsigned i = 0; i < NEWCOMERS; i++) {
         CHECK(wan_send_hello(peers[i]));
     }
-    worker_has_stood_still(STALL_MS);
+    worker_stood_still();
     for (unsigned i = 0; i < NEWCOMERS; i++) {
         REQUIRE(wan_take_reply(peers[i]));
         CHECK(wan_send_ready(peers[i]));
@@ -189,7 +193,7 @@ static void who_says_no_hello_is_late(void) {
     wan_peer *peer = wan_stage_connect(&stage, &login);
     STAGE_WAIT(wan_stats(&stage).pending == 1);
     hold_the_worker();
-    worker_has_stood_still(STALL_MS);
+    worker_stood_still();
     pass_here(CATCH_UP_MS + HANDSHAKE_MS / 2);
     CHECK_EQ(wan_stats(&stage).late, 0);
     PASS_UNTIL(stage.base.server, wan_stats(&stage).late == 1);
@@ -212,7 +216,7 @@ static void who_waits_to_be_accepted_is_not_too_fast(void) {
         peers[i] = raw_connect(&address);
         REQUIRE(peers[i] != NULL);
     }
-    worker_has_stood_still(STALL_MS);
+    worker_stood_still();
     STAGE_WAIT(wan_stats(&stage).pending + wan_stats(&stage).limited == WAITING);
     CHECK_EQ(wan_stats(&stage).limited, 0);
     /* And who comes faster than he may is not let in. */
