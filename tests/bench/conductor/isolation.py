@@ -13,9 +13,14 @@ processors (SCHED_IDLE, which whoever wakes up displaces at once), so that it is
 LAN. Whatever the servers leave idle they take, so the machine has nothing left: `machine busy` says how
 true that is.
 
-A third row has the talking players' service on a bus of its own, which nobody else is on: what is left there
-is the contest for processors alone, without the wait behind players' messages in lanserver. It is shown and
-not judged.
+Two more rows are shown and not judged; they say where the ratios come from:
+
+    on a bus of its own        the talking players' service is on a bus that nobody else is on: what is left is
+                               the contest for processors, without the wait behind players' messages
+    beside talk and computing  instead of the storm, one program for each processor that only computes, with
+                               SCHED_IDLE: no connections, no handshakes, no work of ours. What the LAN feels of
+                               it is the kernel's: a processor that runs idle-class work is not idle, so it
+                               takes over nobody who waits for the other one, and has to be interrupted first
 
 The documented setting is `processors`: lanserver on the second core, and the services likewise by taskset;
 wanserver, and with it the programs that play its players, on the first.
@@ -32,15 +37,17 @@ PLAYERS, WINDOW, SOURCES = 500, 1, 250
 CROWD = 64
 ALONE = "LAN alone"
 APART = "beside talk on a bus of its own"
+COMPUTING = "beside talk and computing"
 ROWS = {  # what keeps wanserver busy, and whether the documented setting is made
     ALONE: (None, False),
     "beside talk": ("talk", False),
     APART: ("talk", False),
+    COMPUTING: ("computing", False),
     "beside storm": ("storm", False),
     "beside talk, processors": ("talk", True),
     "beside storm, processors": ("storm", True),
 }
-JUDGED = [name for name in ROWS if name not in (ALONE, APART)]
+JUDGED = [name for name in ROWS if name not in (ALONE, APART, COMPUTING)]
 
 
 def sourced(where):
@@ -71,7 +78,16 @@ def storm(settings, where, core):
         yield
 
 
-KINDS = {"talk": talk, "storm": storm}
+@contextlib.contextmanager
+def computing(settings, where, core):
+    with talk(settings, where, core), contextlib.ExitStack() as programs:
+        for _ in settings.cores:
+            argv = ["sh", "-c", "echo computing; while :; do :; done"]
+            programs.enter_context(Child(argv, core, idle=True)).expect("computing")
+        yield
+
+
+KINDS = {"talk": talk, "storm": storm, "computing": computing}
 
 
 def measure_lan(settings, server, port, core):

@@ -110,11 +110,15 @@ def _path(tables):
 
 def _isolation(tables):
     rows = tables.get("isolation", {})
-    apart = rows.get(isolation.APART, {}).get("ratio")
+    beside = {  # what is shown for comparison
+        "beside talk": ("players on a bus of their own", isolation.APART),
+        "beside storm": ("idle-class computing instead", isolation.COMPUTING),
+    }
     for name in isolation.JUDGED:
         what = f"isolation, {name}: p99 of the LAN / alone"
-        if name == "beside talk" and apart is not None:
-            what += f" (players on a bus of their own: {apart:.2f} x)"
+        note, other = beside.get(name, (None, None))
+        if rows.get(other, {}).get("ratio") is not None:
+            what += f" ({note}: {rows[other]['ratio']:.2f} x)"
         limit = 2.0 if isolation.ROWS[name][1] else 3.0
         yield "isolation", what, rows.get(name, {}).get("ratio"), limit, True, "x"
 
