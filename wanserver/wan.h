@@ -5,26 +5,26 @@
  *              wanserver.c        hello.c     welcome.c   records.c     records.c, seal.c
  *
  * One tp__wan per server, made by tp_wanserver_create() and freed with the server; it is the context of the
- * core's layer (core/layer.h). What belongs to one connection is its tp__player, beside its session.
+ * core's layer (core/engine/layer.h). What belongs to one connection is its tp__player, beside its session.
  */
 #ifndef TWINPORT_WANSERVER_WAN_H
 #define TWINPORT_WANSERVER_WAN_H
 
 #include <stdatomic.h>
 
-#include "core/packet_internal.h"
-#include "core/server_internal.h"
+#include "core/packet/packet_internal.h"
+#include "core/engine/server_state.h"
 #include "proto/handshake.h"
 #include "proto/record.h"
 #include "twinport/wanserver.h"
-#include "wanserver/bans.h"
-#include "wanserver/handshakes.h"
-#include "wanserver/limiter.h"
-#include "wanserver/pending.h"
-#include "wanserver/player.h"
-#include "wanserver/refusal.h"
-#include "wanserver/replay.h"
-#include "wanserver/ring.h"
+#include "wanserver/guard/bans.h"
+#include "wanserver/handshake/handshakes.h"
+#include "wanserver/guard/limiter.h"
+#include "wanserver/handshake/pending.h"
+#include "wanserver/handshake/player.h"
+#include "wanserver/wan_refusal.h"
+#include "wanserver/guard/replay.h"
+#include "wanserver/handshake/token_keys.h"
 
 /* What is counted once per connection at most: shared by all workers. X(name), as in tp_wanserver_stats. */
 #define TP__WAN_COUNTERS(X)                                                                        \

@@ -2,12 +2,12 @@
  * A WAN server: create and destroy, and the layer that it is to the core.
  *
  * Create and destroy run on the content's threads; the layer's functions on the server's workers
- * (core/layer.h). The handshake threads live from the one to the other: between two runs they have nothing
+ * (core/engine/layer.h). The handshake threads live from the one to the other: between two runs they have nothing
  * to do, for what they work on holds a session.
  */
 #include <string.h>
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/wan.h"

@@ -12,7 +12,7 @@
  */
 #include <string.h>
 
-#include "core/refusal.h"
+#include "core/log/refusal.h"
 #include "lanserver/bus/hub_internal.h"
 #include "proto/frame.h"
 #include "twinport/log.h"

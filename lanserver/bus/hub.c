@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-#include "core/deadline.h"
+#include "core/base/deadline.h"
 #include "os/clock.h"
 #include "os/random.h"
 #include "proto/frame.h"

@@ -35,7 +35,7 @@ tp_err tp__hub_start(tp__hub *hub);
 
 /* Begins to stop, any thread. From here on new messages are returned (`shutdown`); replies still
  * pass. When all that was forwarded is confirmed, or after drain_timeout_ms, the server stops; both
- * together take drain_timeout_ms + TP__STOP_REST_MS at most (core/deadline.h). */
+ * together take drain_timeout_ms + TP__STOP_REST_MS at most (core/base/deadline.h). */
 void tp__hub_stop(tp__hub *hub);
 
 /* Waits until the stop has finished, at most timeout_ms (-1: for ever). TP_OK, TP_ERR_TIMED_OUT,

@@ -31,7 +31,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "core/unconfirmed.h"
+#include "bus/unacked.h"
 #include "lanserver/bus/guests.h"
 #include "lanserver/bus/hub.h"
 #include "lanserver/bus/services.h"

@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "core/packet_internal.h"
+#include "core/packet/packet_internal.h"
 #include "lanserver/bus/hub_internal.h"
 #include "os/random.h"
 

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 
 #define FIRST_MEMBERS 4u
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "wanserver/ban_list.h"
+#include "wanserver/files/ban_list.h"
 
 static tp__ban_list list;
 

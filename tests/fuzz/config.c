@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "core/config.h"
+#include "core/config/config.h"
 
 typedef struct target {
     bool flag;

@@ -13,7 +13,7 @@
  */
 #include "gate_bus.h"
 
-#include "lanclient/backend_internal.h"
+#include "lanclient/backend/backend_internal.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
 

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "lanclient/link_clock.h"
+#include "lanclient/client/link_clock.h"
 #include "os/clock.h"
 #include "twinport/lanclient.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "proto/keys.h"
-#include "wanserver/key_ring.h"
+#include "wanserver/files/key_ring_file.h"
 
 static tp__key_ring ring;
 

@@ -10,7 +10,7 @@
  */
 #include "fuzz_port.h"
 
-#include "lanclient/client.h"
+#include "lanclient/client/client.h"
 
 #define REQUESTS 64u
 

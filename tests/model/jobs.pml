@@ -1,5 +1,5 @@
 /*
- * A model of the queue of the handshake threads (wanserver/jobs.h): places with turns, a head that anybody
+ * A model of the queue of the handshake threads (wanserver/handshake/jobs.h): places with turns, a head that anybody
  * moves, and a taker that may stop for good anywhere in a take.
  *
  * Two putters put two jobs each into two places. One taker takes until nothing is left; the other takes as

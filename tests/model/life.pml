@@ -1,5 +1,5 @@
 /*
- * A model of common/core/life.h: one slot, two lives, and everybody who races for it.
+ * A model of common/core/engine/life.h: one slot, two lives, and everybody who races for it.
  *
  * Every step that the code does with one atomic instruction is one atomic step here; everything between
  * such steps may be interleaved. The model checks, over all interleavings:

@@ -1,6 +1,6 @@
 /* A backend beside a gate that is a plain peer of the bus and says what it is told: the same twice, too late,
  * in the wrong order, and what is no message of a gate's at all. */
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "gate_stage.h"
 #include "twinport/log.h"
 

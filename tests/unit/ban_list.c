@@ -1,10 +1,10 @@
 /* The ban list's file: networks in order, and what is said about what is none. */
 #include "check.h"
 
-#include "core/config.h"
-#include "core/memory.h"
+#include "core/config/config.h"
+#include "core/memory/memory.h"
 #include "os/process.h"
-#include "wanserver/ban_list.h"
+#include "wanserver/files/ban_list.h"
 
 static tp__ban_list list;
 static char report[TP__CONFIG_REPORT];

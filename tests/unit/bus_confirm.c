@@ -6,7 +6,7 @@
  */
 #undef tp_server_post
 #include "bus_stage.h"
-#include "core/server_internal.h"
+#include "core/engine/server_state.h"
 
 static atomic_bool memory_is_out; /* there is room for a task only where there was some before */
 

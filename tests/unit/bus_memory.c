@@ -4,9 +4,9 @@
  */
 #include "bus_stage.h"
 
-#include "core/memory.h"
-#include "core/packet_internal.h"
-#include "core/pools.h"
+#include "core/memory/memory.h"
+#include "core/packet/packet_internal.h"
+#include "core/session/pools.h"
 #include "proto/bus.h"
 #include "proto/frame.h"
 #include "raw_peer.h"

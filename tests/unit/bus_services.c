@@ -1,6 +1,6 @@
 /* The services of the bus: names, members, and who is chosen. */
 #include "check.h"
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "lanserver/bus/services.h"
 #include "os/thread.h"
 

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "core/server_internal.h"
-#include "core/session.h"
-#include "lanclient/client.h"
+#include "core/engine/server_state.h"
+#include "core/engine/session_state.h"
+#include "lanclient/client/client.h"
 #include "lanserver/bus/hub_internal.h"
 #include "os/thread.h"
 #include "twinport/lanclient.h"

@@ -1,8 +1,8 @@
 /* Chunks: cutting, beginning anew, retiring, and the last packet's way back from another thread. */
 #include "check.h"
 
-#include "core/chunk.h"
-#include "core/memory.h"
+#include "core/memory/chunk.h"
+#include "core/memory/memory.h"
 
 enum { piece = 1024, per_chunk = 63 }; /* 64 KiB less the chunk's header, in KiB pieces */
 

@@ -1,7 +1,7 @@
 /* The configuration: its text, its file, its example. */
-#include "core/config.h"
+#include "core/config/config.h"
 #include "check.h"
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/process.h"
 
 typedef struct target {

@@ -11,7 +11,7 @@
 #include "proto/gate.h"
 #include "twinport/backend.h"
 #include "twinport/lanserver.h"
-#include "wanserver/gate/gate.h"
+#include "wanserver/gate/gate_api.h"
 
 #define STAGE_PLAYERS 2048u
 #define STAGE_SLOTS   (STAGE_PLAYERS + 128u)

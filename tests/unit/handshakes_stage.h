@@ -6,10 +6,10 @@
 
 #include "check.h"
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/clock.h"
 #include "os/thread.h"
-#include "wanserver/handshakes.h"
+#include "wanserver/handshake/handshakes.h"
 
 typedef struct job {
     atomic_uint runs;

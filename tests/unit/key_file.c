@@ -1,9 +1,9 @@
 /* The private key's file: made once, read again, and told from what is none. */
 #include "check.h"
 
-#include "core/config.h"
+#include "core/config/config.h"
 #include "os/process.h"
-#include "wanserver/key_file.h"
+#include "wanserver/files/key_file.h"
 
 static char report[TP__CONFIG_REPORT];
 

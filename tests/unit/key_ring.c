@@ -2,12 +2,12 @@
  * drawn: none stands here. */
 #include "check.h"
 
-#include "core/config.h"
-#include "core/memory.h"
+#include "core/config/config.h"
+#include "core/memory/memory.h"
 #include "os/process.h"
 #include "os/random.h"
 #include "proto/keys.h"
-#include "wanserver/key_ring.h"
+#include "wanserver/files/key_ring_file.h"
 
 static tp__key_ring ring;
 static char report[TP__CONFIG_REPORT];

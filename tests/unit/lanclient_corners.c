@@ -3,10 +3,10 @@
  * they should not, answers that find no room, memory that runs out in a client's life.
  */
 #include "bus_stage.h"
-#include "core/memory.h"
-#include "core/packet_internal.h"
-#include "core/pools.h"
-#include "lanclient/client.h"
+#include "core/memory/memory.h"
+#include "core/packet/packet_internal.h"
+#include "core/session/pools.h"
+#include "lanclient/client/client.h"
 #include "proto/frame.h"
 #include "raw_peer.h"
 

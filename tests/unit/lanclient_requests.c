@@ -1,7 +1,7 @@
 /* The table of open requests: found, timed out, taken once. */
 #include "check.h"
-#include "core/memory.h"
-#include "lanclient/requests.h"
+#include "core/memory/memory.h"
+#include "lanclient/client/requests.h"
 
 static tp__request request(tp_ticket ticket, tp_peer_id peer) {
     return (tp__request){.ticket = ticket, .peer = peer};

@@ -6,7 +6,7 @@
 #include "twinport/lanclient.h"
 #include "twinport/lanserver.h"
 #include "twinport/process.h"
-#include "wanserver/handshakes.h"
+#include "wanserver/handshake/handshakes.h"
 
 enum { THREADS_MOST = 32 };
 

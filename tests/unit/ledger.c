@@ -1,7 +1,7 @@
 /* The ledger of session ends. */
-#include "core/ledger.h"
+#include "core/engine/ledger.h"
 #include "check.h"
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
 #include "twinport/server.h"
 

@@ -1,7 +1,7 @@
 /* The life word: what each step answers, and threads that race for the last hold. The model in
  * tests/model explores the interleavings; here the real instructions run, under the sanitizers too.
  */
-#include "core/life.h"
+#include "core/engine/life.h"
 
 #include "check.h"
 #include "os/thread.h"

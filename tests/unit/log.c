@@ -1,7 +1,7 @@
 /* The log as its users see it: lines, batches, limits, loss that is told. */
 #include "twinport/log.h"
 #include "check.h"
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/clock.h"
 #include "os/process.h"
 #include "os/thread.h"

@@ -1,7 +1,7 @@
 /* The rate limit of a place, and the list of noisy places. */
-#include "core/log_place.h"
+#include "core/log/log_place.h"
 #include "check.h"
-#include "core/log_noisy.h"
+#include "core/log/log_noisy.h"
 #include "os/thread.h"
 
 static tp__log_verdict ask(tp_log_place *place, uint32_t second, uint32_t *held) {

@@ -1,7 +1,7 @@
 /* The core's allocator: counts, and fails when told to. */
 #include "check.h"
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/compiler.h"
 
 static void gives_aligned_memory(void) {

@@ -1,5 +1,5 @@
 /* The command line. */
-#include "core/options.h"
+#include "core/config/options.h"
 #include "check.h"
 #include "os/process.h"
 

@@ -4,9 +4,9 @@
 
 #include <float.h>
 
-#include "core/large.h"
-#include "core/memory.h"
-#include "core/packet_internal.h"
+#include "core/memory/large.h"
+#include "core/memory/memory.h"
+#include "core/packet/packet_internal.h"
 #include "os/thread.h"
 
 static tp_packet *make(size_t capacity) {

@@ -2,8 +2,8 @@
  * end. */
 #include "check.h"
 
-#include "core/memory.h"
-#include "core/packet_internal.h"
+#include "core/memory/memory.h"
+#include "core/packet/packet_internal.h"
 #include "os/thread.h"
 
 enum { makers = 2, readers = 2, lives = 4, packets_each = 15000, slots = 256 };

@@ -1,7 +1,7 @@
 /* The ring of the most recent entries: order, overwriting, and many threads at once. */
-#include "core/recent.h"
+#include "core/log/recent.h"
 #include "check.h"
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
 
 static void an_empty_ring_has_nothing(void) {

@@ -1,5 +1,5 @@
 /* The send queue: ownership, order, and nothing left behind, alone and under threads. */
-#include "core/send_queue.h"
+#include "core/engine/send_queue.h"
 
 #include "check.h"
 #include "os/thread.h"

@@ -3,7 +3,7 @@
  * things happen at the worst moment. What must hold: nobody is forgotten, an error is told, the
  * server goes on, and a stop ends.
  */
-#include "core/server_internal.h"
+#include "core/engine/server_state.h"
 #include "faulty_port.h"
 #include "server_stage.h"
 

@@ -1,7 +1,7 @@
 /*
  * A server gives memory back by itself when it is not needed any more, and does not when it is.
  */
-#include "core/large.h"
+#include "core/memory/large.h"
 #include "memory_stage.h"
 #include "server_stage.h"
 

@@ -2,8 +2,8 @@
  * What is sent from inside a handler leaves before the handler returns, once it is more than one
  * send takes: a handler that sends much, or waits for room, does not wait for itself.
  */
-#include "core/queue_size.h"
-#include "core/server_internal.h"
+#include "core/engine/queue_size.h"
+#include "core/engine/server_state.h"
 #include "server_stage.h"
 
 static server_stage stage;

@@ -7,7 +7,7 @@
 #undef tp_clock_ms
 #include "server_stage.h"
 
-#include "core/server_internal.h"
+#include "core/engine/server_state.h"
 
 /* A step is less than TP__HELD_UP_MS: a larger one would be a stall. A sweep comes each TICK_MS. */
 enum { PEERS = 9, IDLE_MS = 1000, STEP_MS = 25, STEPS = 100, TICK_MS = 100 };

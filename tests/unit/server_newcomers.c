@@ -4,7 +4,7 @@
  */
 #include "server_stage.h"
 
-#include "core/server_internal.h"
+#include "core/engine/server_state.h"
 
 enum { WORKERS = 4, NEWCOMERS = 8, PEERS_MAX = 64, TASKS = 5 };
 

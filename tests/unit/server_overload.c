@@ -1,5 +1,5 @@
 /* A peer that does not read: its queue is bounded, and the others do not notice. */
-#include "core/server_internal.h"
+#include "core/engine/server_state.h"
 #include "server_stage.h"
 
 static server_stage stage;

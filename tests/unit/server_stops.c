@@ -5,7 +5,7 @@
  */
 #include "server_stage.h"
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 
 typedef enum place {
     IN_REQUEST,

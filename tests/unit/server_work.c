@@ -4,7 +4,7 @@
  */
 #include "server_stage.h"
 
-#include "core/server_internal.h"
+#include "core/engine/server_state.h"
 
 static server_stage stage;
 static server_stage other;

@@ -1,7 +1,7 @@
 /* Served time: what it counts, and what a reader sees in the middle of its change. */
 #include "check.h"
 
-#include "core/service_time.h"
+#include "core/engine/service_time.h"
 
 static tp__service_time clock_;
 

@@ -1,7 +1,7 @@
 /* Values of settings: what is read, and what is said about what is not. */
-#include "core/setting.h"
+#include "core/config/setting.h"
 #include "check.h"
-#include "core/report.h"
+#include "core/config/config_report.h"
 
 typedef struct target {
     bool flag;

@@ -1,9 +1,9 @@
 /* The stack of free slots: every index once, the warm one first, and no index given twice by
  * threads. */
-#include "core/slots.h"
+#include "core/engine/slots.h"
 
 #include "check.h"
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
 
 static void gives_every_index_once(void) {

@@ -1,7 +1,7 @@
 /* The lock-free stack of indexes: order, and many threads on few nodes. */
 #include "check.h"
 
-#include "core/stack.h"
+#include "core/memory/stack.h"
 #include "os/thread.h"
 
 enum { nodes = 8, threads = 4, rounds = 300000 };

@@ -11,7 +11,7 @@
 
 #undef tp_clock_ms
 #include "check.h"
-#include "core/server_internal.h"
+#include "core/engine/server_state.h"
 #include "os/clock.h"
 #include "raw_peer.h"
 

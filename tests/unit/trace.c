@@ -1,6 +1,6 @@
 /* The trace ring of the process. */
 #include "check.h"
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/process.h"
 #include "os/thread.h"
 #include "twinport/log.h"

@@ -1,9 +1,9 @@
 /* Bans: which networks, until when, and how many. */
 #include "check.h"
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
-#include "wanserver/bans.h"
+#include "wanserver/guard/bans.h"
 
 static tp__bans *make(void) {
     tp__bans *bans = NULL;

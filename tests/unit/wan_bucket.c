@@ -1,7 +1,7 @@
 /* The token bucket: burst, rate, no drift, no overflow. */
 #include "check.h"
 
-#include "wanserver/bucket.h"
+#include "wanserver/guard/token_bucket.h"
 
 static void it_is_small(void) {
     CHECK_EQ(sizeof(tp__bucket), 12);

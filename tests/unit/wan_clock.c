@@ -5,10 +5,10 @@
  * The build has hello.c and files.c ask told_wall_ms() for the time, so that nothing here depends
  * on the real one; what they count down by the steady clock is hours.
  */
-#include "core/config.h"
+#include "core/config/config.h"
 #include "os/process.h"
 #include "wan_stage.h"
-#include "wanserver/files.h"
+#include "wanserver/program/program_files.h"
 
 #define T     UINT64_C(1800000000)
 #define HOUR  UINT64_C(3600)

@@ -1,5 +1,5 @@
 /* The handshake threads: every job is handed on exactly once, whatever starts and stops meanwhile. */
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "handshakes_stage.h"
 
 static void jobs_run_elsewhere_in_order(void) {

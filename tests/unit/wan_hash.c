@@ -1,7 +1,7 @@
 /* SipHash-2-4 against its authors' vectors, and the size of tables. */
 #include "check.h"
 
-#include "wanserver/hash.h"
+#include "wanserver/guard/siphash.h"
 
 /* Key and message are 00 01 02 ...; one result for each length. */
 static void it_is_siphash(void) {

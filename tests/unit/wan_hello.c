@@ -3,9 +3,9 @@
  * fails is let in, and only who passes all of them costs Diffie-Hellman work.
  */
 #undef tp__handshakes_offer
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "wan_stage.h"
-#include "wanserver/handshakes.h"
+#include "wanserver/handshake/handshakes.h"
 
 static wan_stage stage;
 

@@ -3,7 +3,7 @@
  */
 #include "check.h"
 #include "os/thread.h"
-#include "wanserver/identity.h"
+#include "wanserver/handshake/identity.h"
 
 static tp_identity identity_of(uint64_t account) {
     tp_identity identity = {

@@ -2,9 +2,9 @@
  * who stands still with a job in his hands. */
 #include "check.h"
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
-#include "wanserver/jobs.h"
+#include "wanserver/handshake/jobs.h"
 
 static tp__jobs make(size_t size) {
     tp__jobs jobs;

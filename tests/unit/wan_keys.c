@@ -4,7 +4,7 @@
  *
  * The server's port fails when it is told to (faulty_port.h).
  */
-#include "core/pools.h"
+#include "core/session/pools.h"
 #include "faulty_port.h"
 #include "secret_search.h"
 #include "wan_stage.h"

@@ -1,10 +1,10 @@
 /* The limits per address: rate, connections, and a table that is bounded. */
 #include "check.h"
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
-#include "wanserver/bucket.h"
-#include "wanserver/limiter.h"
+#include "wanserver/guard/token_bucket.h"
+#include "wanserver/guard/limiter.h"
 
 static tp__limiter *make(unsigned rate, unsigned burst, unsigned connections, unsigned addresses) {
     const tp__limiter_options options = {

@@ -2,9 +2,9 @@
  * Memory that runs out, at every allocation from the first connection to the last message: what was begun is
  * undone, an error is told, and the server goes on.
  */
-#include "core/memory.h"
-#include "core/packet_internal.h"
-#include "core/pools.h"
+#include "core/memory/memory.h"
+#include "core/packet/packet_internal.h"
+#include "core/session/pools.h"
 #include "wan_stage.h"
 
 static wan_stage stage;

@@ -3,7 +3,7 @@
  * impossible lengths. Each ends the session at once and in silence, and none of its plaintext reaches a
  * handler. And records that are right in whatever pieces they come.
  */
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "wan_stage.h"
 
 static wan_stage stage;

@@ -1,10 +1,10 @@
 /* Used tokens: each once, until it expires, in memory that is bounded. */
 #include "check.h"
 
-#include "core/memory.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
 #include "twinport/log.h"
-#include "wanserver/replay.h"
+#include "wanserver/guard/replay.h"
 
 enum { LIFE = 3600 };
 

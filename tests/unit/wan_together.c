@@ -2,7 +2,7 @@
 #undef tp__handshakes_offer
 #include "check.h"
 #include "wan_stage.h"
-#include "wanserver/handshakes.h"
+#include "wanserver/handshake/handshakes.h"
 #include "wanserver/wan.h"
 
 #define PEERS 8

@@ -2,7 +2,7 @@
  * What waits on the WAN costs about its own size: HELLOs and records of which a part has come, and
  * what is queued for a player who does not read.
  */
-#include "core/compact.h"
+#include "core/session/compact.h"
 #include "memory_stage.h"
 #include "wan_stage.h"
 

@@ -7,14 +7,14 @@
  * A stop has three parts. The server closes its players; the services are told of each, and the gate waits
  * for their word, now on the owner's thread, since the server's tasks have ended; then lanclient stops.
  */
-#include "wanserver/gate/gate.h"
+#include "wanserver/gate/gate_api.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "core/deadline.h"
-#include "core/memory.h"
-#include "lanclient/link_clock.h"
+#include "core/base/deadline.h"
+#include "core/memory/memory.h"
+#include "lanclient/client/link_clock.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"

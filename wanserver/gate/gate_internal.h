@@ -42,7 +42,7 @@
 #include "os/thread.h"
 #include "proto/frame.h"
 #include "proto/gate.h"
-#include "wanserver/gate/gate.h"
+#include "wanserver/gate/gate_api.h"
 
 #define TP__GATE_PAGE     1024u
 #define TP__GATE_PAGES    (TP_MAX_SESSIONS / TP__GATE_PAGE)
@@ -82,7 +82,7 @@ typedef struct tp__gate_player {
     uint16_t flags;    /* of his next JOIN: TP_GATE_RETURN, TP_GATE_MOVED */
     uint32_t told;     /* the place in the waiting room he was told last */
     uint64_t number;   /* WAITING: rises along the queue */
-    uint64_t since_ms; /* KEPT; on the link's clock (lanclient/link_clock.h) */
+    uint64_t since_ms; /* KEPT; on the link's clock (lanclient/client/link_clock.h) */
     struct tp__gate_visit *visit;
     struct tp__gate_service *service;
     struct tp__gate_player *earlier; /* in the waiting room, or among the service's kept ones */

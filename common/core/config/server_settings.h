@@ -1,0 +1,68 @@
+/*
+ * What a program can be told about the server that it runs, whoever its sessions are: the fields, and what becomes of
+ * them. Each program has them among its own settings, and the rows in its own table, with its own standard values
+ * and words. One thread, at start.
+ */
+#ifndef TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H
+#define TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H
+
+#include "core/config/relations.h"
+#include "core/config/setting.h"
+#include "twinport/log.h"
+#include "twinport/server.h"
+
+#define TP__LOG_FILE_MAX 255
+
+typedef struct tp__server_settings {
+    tp_address listen;
+    tp__networks allow;
+    tp__networks deny;
+    uint64_t backlog;
+
+    unsigned io; /* of tp__io_names */
+    uint64_t workers;
+    uint64_t running;
+    bool nagle;
+    bool send_buffer_zero;
+    bool post_receive_buffers;
+    uint64_t receive_buffer;
+    uint64_t reserve;
+    uint64_t memory_limit;
+    uint64_t reserve_descriptors;
+
+    uint64_t max_frame;
+    uint64_t queue_bytes;
+    uint64_t queue_packets;
+    uint64_t idle_timeout;
+    uint64_t ping_interval;
+    uint64_t drain_timeout;
+
+    unsigned priority; /* tp_priority */
+    tp_processors processors;
+
+    unsigned log_level; /* tp_log_level */
+    char log_file[TP__LOG_FILE_MAX + 1];
+} tp__server_settings;
+
+/* The words of the choices, NULL at the end. */
+extern const char *const tp__io_names[];
+extern const char *const tp__priority_names[];
+extern const char *const tp__log_level_names[];
+
+/* What they ask of each other, and of this machine. They are part of what `all` looks at, under the
+ * names that both programs give them. */
+void tp__server_settings_check(const tp__relations *all, const tp__server_settings *settings);
+
+/* The second of two files must not be what is written to as the log: `other` names a setting whose
+ * value is `path`. */
+void tp__server_settings_check_log(const tp__relations *all, const tp__server_settings *settings,
+    const char *other, const char *path);
+
+/* Whether threads that are part of it ask to be run soon: at priority normal and high. */
+bool tp__server_settings_low_latency(const tp__server_settings *settings);
+
+/* The options point into `settings`, which must live as long as they are used. */
+void tp__server_settings_apply(const tp__server_settings *settings, tp_server_options *options);
+tp_log_options tp__server_settings_log(const tp__server_settings *settings);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * A server's counters: a row for each worker, written by it alone, and one row for all other
+ * threads. A cache line's width of nothing ends each row, so that no two rows share a line,
+ * wherever the allocator puts the table: calloc() promises 16 bytes, and a type that promises the
+ * compiler more than that lets it use instructions that fault.
+ */
+#ifndef TWINPORT_CORE_ENGINE_COUNTERS_H
+#define TWINPORT_CORE_ENGINE_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "os/compiler.h"
+#include "twinport/session.h"
+
+#define TP__COUNTERS(X)                                                                            \
+    X(accepted)                                                                                    \
+    X(denied)                                                                                      \
+    X(full)                                                                                        \
+    X(cut_short)                                                                                   \
+    X(accept_failures)                                                                             \
+    X(joined)                                                                                      \
+    X(left)                                                                                        \
+    X(received_messages)                                                                           \
+    X(received_bytes)                                                                              \
+    X(sent_messages)                                                                               \
+    X(sent_bytes)                                                                                  \
+    X(sends)                                                                                       \
+    X(dropped)                                                                                     \
+    X(refused)                                                                                     \
+    X(no_session)                                                                                  \
+    X(no_memory)                                                                                   \
+    X(memory_ended)                                                                                \
+    X(errors)
+
+typedef struct tp__counters {
+#define TP__COUNTER_FIELD(name) _Atomic uint64_t name;
+    TP__COUNTERS(TP__COUNTER_FIELD)
+#undef TP__COUNTER_FIELD
+    _Atomic uint64_t ends[TP_END_REASON_COUNT];
+    uint8_t apart[TP_CACHE_LINE];
+} tp__counters;
+
+/* For the row's only writer: no locked instruction. Readers see whole values, if slightly old ones.
+ */
+static inline void tp__count_own(_Atomic uint64_t *counter, uint64_t n) {
+    atomic_store_explicit(
+        counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* For the row that all other threads share. */
+static inline void tp__count_shared(_Atomic uint64_t *counter, uint64_t n) {
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * The free indexes of a table of slots. Any thread; the table that the indexes name belongs to
+ * others.
+ *
+ * Indexes that were never taken are not on the stack: `used` counts them off, so that a server of a
+ * million slots touches only the memory of those it needs.
+ */
+#include "core/engine/slots.h"
+
+#include "core/memory/memory.h"
+
+static _Atomic uint32_t *next_of(void *nodes, uint32_t index) {
+    return (_Atomic uint32_t *)nodes + (index - 1);
+}
+
+tp_err tp__slots_create(tp__slots *slots, uint32_t count) {
+    slots->next = tp__allocate_zeroed(count, sizeof *slots->next);
+    if (!slots->next) {
+        return TP_ERR_NO_MEMORY;
+    }
+    slots->count = count;
+    atomic_init(&slots->free.head, 0);
+    atomic_init(&slots->used, 0);
+    return TP_OK;
+}
+
+void tp__slots_destroy(tp__slots *slots) {
+    tp__free(slots->next);
+    slots->next = NULL;
+}
+
+static uint32_t take_fresh(tp__slots *slots) {
+    uint32_t used = atomic_load_explicit(&slots->used, memory_order_relaxed);
+    while (used < slots->count) {
+        if (atomic_compare_exchange_weak_explicit(
+                &slots->used, &used, used + 1, memory_order_acq_rel, memory_order_relaxed)) {
+            return used;
+        }
+    }
+    return TP__NO_SLOT;
+}
+
+uint32_t tp__slots_take(tp__slots *slots) {
+    uint32_t index = tp__stack_pop(&slots->free, next_of, slots->next);
+    return index ? index - 1 : take_fresh(slots);
+}
+
+void tp__slots_give(tp__slots *slots, uint32_t index) {
+    tp__stack_push(&slots->free, next_of, slots->next, index + 1);
+}

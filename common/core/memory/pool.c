@@ -1,0 +1,390 @@
+/*
+ * tp_pool: what runs per block, and the register of pools.
+ *
+ * Allocating and freeing run on any thread and touch, as a rule, only that thread's two magazines
+ * and the block itself. Two, and not one, so that a thread which goes to and fro around the end of
+ * a magazine does not visit the depot each time: between two visits lie at least a magazine's worth
+ * of calls in one direction.
+ *
+ * The register gives each living pool a slot, by which every thread finds its magazines of that
+ * pool without a search. A slot is used again after a pool's end; what other threads still have in
+ * that slot is told by the mark, which no two pools ever share.
+ */
+#include <string.h>
+
+#include "core/base/fatal.h"
+#include "core/memory/memory.h"
+#include "core/memory/block.h"
+
+#define BLOCK_MAX  ((size_t)16 << 20)
+#define ROUNDS_MAX ((size_t)128)
+#define ROUNDS_MIN ((size_t)2)
+#define MAGAZINE_WORTH                                                                             \
+    ((size_t)128 << 10) /* bytes of blocks that a thread may keep in a magazine */
+#define SLAB_BYTES ((size_t)64 << 10)
+#define REAP_LEAST ((size_t)256 << 10) /* less than that is not worth the trouble */
+
+/* ---- the register ------------------------------------------------------------------------- */
+
+/* Under the lock, which also keeps a pool's end apart from the end of threads that used it. */
+static struct {
+    tp_pool *pools[TP__POOL_SLOTS];
+    uint64_t created; /* pools that ever were */
+} all;
+static tp_mutex all_lock;
+static tp_once all_once;
+
+static void all_initialise(void) {
+    tp_mutex_init(&all_lock);
+}
+
+static void all_enter(void) {
+    tp_once_run(&all_once, all_initialise);
+    tp_mutex_lock(&all_lock);
+}
+
+static void all_leave(void) {
+    tp_mutex_unlock(&all_lock);
+}
+
+/* An odd factor maps the numbers of pools to as many marks, none of them 0, that differ in many
+ * bits. */
+static uint64_t mark_of(uint64_t number) {
+    return number * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+static tp_err all_add(tp_pool *pool, uint32_t first, uint32_t end) {
+    tp_err error = TP_ERR_FULL;
+    all_enter();
+    for (uint32_t slot = first; slot < end; slot++) {
+        if (all.pools[slot] == NULL) {
+            pool->slot = slot;
+            pool->mark = mark_of(++all.created);
+            all.pools[slot] = pool;
+            error = TP_OK;
+            break;
+        }
+    }
+    all_leave();
+    return error;
+}
+
+static void all_remove(const tp_pool *pool) {
+    all_enter();
+    all.pools[pool->slot] = NULL;
+    all_leave();
+}
+
+/* The living pool whose block this is, or NULL. */
+static const tp_pool *all_find(const void *block) {
+    const tp_pool *found = NULL;
+    uint64_t mark = ((const tp__block *)block - 1)->mark ^ (uint64_t)(uintptr_t)block;
+    all_enter();
+    for (uint32_t slot = 0; slot < TP__POOL_SLOTS; slot++) {
+        if (all.pools[slot] != NULL && all.pools[slot]->mark == mark) {
+            found = all.pools[slot];
+        }
+    }
+    all_leave();
+    return found;
+}
+
+/* ---- faults -------------------------------------------------------------------------------- */
+
+static bool is_aligned(const void *block) {
+    return ((uintptr_t)block & 15) == 0;
+}
+
+static bool is_ours(const tp_pool *pool, const void *block) {
+    return TP_LIKELY(is_aligned(block)) &&
+           (((const tp__block *)block - 1)->mark ^ (uint64_t)(uintptr_t)block) == pool->mark;
+}
+
+void tp__pool_stop(const tp_pool *pool, const void *block) {
+    if (is_ours(pool, block)) {
+        tp__fatal("pool \"%s\": block %p was freed twice", pool->name, block);
+    }
+    const tp_pool *owner = is_aligned(block) ? all_find(block) : NULL;
+    if (owner != NULL) {
+        tp__fatal("pool \"%s\": block %p belongs to pool \"%s\"", pool->name, block, owner->name);
+    }
+    tp__fatal("pool \"%s\": %p was never a block of a pool, or is overwritten", pool->name, block);
+}
+
+/* ---- a thread's two magazines ---------------------------------------------------------------- */
+
+static bool cache_is_open(const tp__pool_cache *cache, const tp_pool *pool) {
+    return TP_LIKELY(cache->mark == pool->mark);
+}
+
+/* The first use of the pool on this thread. Whatever an earlier pool left in the slot is gone. */
+static bool cache_open(tp__pool_cache *cache, tp_pool *pool) {
+    if (cache_is_open(cache, pool)) {
+        return true;
+    }
+    tp__magazine *loaded = tp__depot_get_empty(pool);
+    tp__magazine *previous = loaded != NULL ? tp__depot_get_empty(pool) : NULL;
+    if (previous == NULL) {
+        if (loaded != NULL) {
+            tp__depot_put(pool, loaded);
+        }
+        return false;
+    }
+    *cache = (tp__pool_cache){.mark = pool->mark, .loaded = loaded, .previous = previous};
+    return true;
+}
+
+static void cache_close(tp__pool_cache *cache, tp_pool *pool) {
+    if (cache_is_open(cache, pool)) {
+        tp__depot_put(pool, cache->loaded);
+        tp__depot_put(pool, cache->previous);
+        cache->mark = 0;
+    }
+}
+
+static void cache_swap(tp__pool_cache *cache) {
+    tp__magazine *loaded = cache->loaded;
+    cache->loaded = cache->previous;
+    cache->previous = loaded;
+}
+
+/* Puts a fresh magazine in front; the one behind goes to the depot. */
+static void cache_load(tp__pool_cache *cache, tp_pool *pool, tp__magazine *fresh) {
+    tp__depot_put(pool, cache->previous);
+    cache->previous = cache->loaded;
+    cache->loaded = fresh;
+}
+
+/* Not 0 if there is anything in it. */
+static uint64_t look_of(const tp__pool_cache *cache) {
+    uint64_t counts = (uint64_t)cache->loaded->count << 16 | cache->previous->count;
+    return counts > 0 ? (uint64_t)cache->loaded->index << 32 | counts : 0;
+}
+
+/* The core's pools stay for the life of the process: no lock is needed to find them. That a cache
+ * looks as it did does not say that it was not used; then it is only filled anew. */
+void tp__pool_rest(tp__local *local) {
+    for (uint32_t slot = TP_POOL_MAX; slot < TP__POOL_SLOTS; slot++) {
+        tp__pool_cache *cache = &local->pools[slot];
+        tp_pool *pool = cache->mark != 0 ? all.pools[slot] : NULL;
+        if (pool == NULL || !cache_is_open(cache, pool)) {
+            continue;
+        }
+        uint64_t look = look_of(cache);
+        if (look != 0 && look == cache->seen) {
+            cache_close(cache, pool);
+        } else {
+            cache->seen = look;
+        }
+    }
+}
+
+void tp__pool_leave(tp__local *local) {
+    all_enter();
+    for (uint32_t slot = 0; slot < TP__POOL_SLOTS; slot++) {
+        if (all.pools[slot] != NULL) {
+            cache_close(&local->pools[slot], all.pools[slot]);
+        }
+    }
+    all_leave();
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+static void *allocate_slowly(tp__local *local, tp_pool *pool) {
+    tp__pool_cache *cache = local != NULL ? &local->pools[pool->slot] : NULL;
+    if (cache != NULL && cache_open(cache, pool)) {
+        if (cache->loaded->count == 0 && cache->previous->count > 0) {
+            cache_swap(cache);
+        }
+        tp__magazine *filled = cache->loaded->count > 0 ? NULL : tp__depot_get_filled(pool);
+        if (filled != NULL) {
+            cache_load(cache, pool, filled);
+        }
+        if (cache->loaded->count > 0) {
+            return tp__magazine_take(pool, cache->loaded);
+        }
+    }
+    void *block = tp__depot_get_block(pool);
+    if (block == NULL) {
+        tp__pool_raise(&pool->failures);
+    }
+    return block;
+}
+
+void *tp__pool_allocate_on(tp__local *local, tp_pool *pool) {
+    if (TP_LIKELY(local != NULL)) {
+        tp__pool_cache *cache = &local->pools[pool->slot];
+        if (cache_is_open(cache, pool) && TP_LIKELY(cache->loaded->count > 0)) {
+            return tp__magazine_take(pool, cache->loaded);
+        }
+    }
+    return allocate_slowly(local, pool);
+}
+
+void *tp_pool_allocate(tp_pool *pool) {
+    return tp__pool_allocate_on(tp__local_get(), pool);
+}
+
+static void free_slowly(tp__local *local, tp_pool *pool, void *block) {
+    tp__pool_cache *cache = local != NULL ? &local->pools[pool->slot] : NULL;
+    if (cache != NULL && cache_open(cache, pool)) {
+        if (cache->loaded->count == pool->rounds && cache->previous->count < pool->rounds) {
+            cache_swap(cache);
+        }
+        tp__magazine *empty =
+            cache->loaded->count < pool->rounds ? NULL : tp__depot_get_empty(pool);
+        if (empty != NULL) {
+            cache_load(cache, pool, empty);
+        }
+        if (cache->loaded->count < pool->rounds) {
+            tp__magazine_put(pool, cache->loaded, block);
+            return;
+        }
+    }
+    tp__depot_put_block(pool, block);
+}
+
+void tp__pool_free_on(tp__local *local, tp_pool *pool, void *block) {
+    if (TP_UNLIKELY(!is_ours(pool, block)) ||
+        TP_UNLIKELY(atomic_load_explicit(&tp__block_of(block)->holder, memory_order_relaxed) !=
+                    TP__HELD_BY_USER)) {
+        tp__pool_stop(pool, block);
+    }
+    if (TP_LIKELY(local != NULL)) {
+        tp__pool_cache *cache = &local->pools[pool->slot];
+        if (cache_is_open(cache, pool) && TP_LIKELY(cache->loaded->count < pool->rounds)) {
+            tp__magazine_put(pool, cache->loaded, block);
+            return;
+        }
+    }
+    free_slowly(local, pool, block);
+}
+
+void tp_pool_free(tp_pool *pool, void *block) {
+    if (TP_LIKELY(block != NULL)) {
+        tp__pool_free_on(tp__local_get(), pool, block);
+    }
+}
+
+/* ---- pools ----------------------------------------------------------------------------------- */
+
+static size_t at_least(size_t value, size_t least) {
+    return value < least ? least : value;
+}
+
+static size_t at_most(size_t value, size_t most) {
+    return value > most ? most : value;
+}
+
+static size_t rounded_up(size_t value, size_t to) {
+    return (value + to - 1) / to * to;
+}
+
+static bool are_valid(const tp_pool_options *options) {
+    return options != NULL && options->size >= sizeof *options && options->name != NULL &&
+           options->block_size >= 1 && options->block_size <= BLOCK_MAX &&
+           (options->limit == 0 || options->reserve <= options->limit);
+}
+
+static void shape(tp_pool *pool, const tp_pool_options *options) {
+    pool->name = options->name;
+    pool->block_size = rounded_up(options->block_size, 16);
+    pool->stride = sizeof(tp__block) + pool->block_size;
+    pool->limit = options->limit > 0 ? options->limit : SIZE_MAX;
+    pool->slab_blocks = at_least(SLAB_BYTES / pool->stride, 1);
+    pool->rounds =
+        (uint32_t)at_most(at_least(MAGAZINE_WORTH / pool->stride, ROUNDS_MIN), ROUNDS_MAX);
+    pool->magazine_bytes =
+        rounded_up(sizeof(tp__magazine) + pool->rounds * sizeof(void *), TP_CACHE_LINE);
+}
+
+static tp_err create(
+    const tp_pool_options *options, uint32_t first_slot, uint32_t end_slot, tp_pool **created) {
+    *created = NULL;
+    if (!are_valid(options)) {
+        return TP_ERR_INVALID;
+    }
+    tp_pool *pool = tp__allocate_zeroed(1, sizeof *pool);
+    if (pool == NULL) {
+        return TP_ERR_NO_MEMORY;
+    }
+    shape(pool, options);
+    tp_mutex_init(&pool->mutex);
+    tp_err error = all_add(pool, first_slot, end_slot);
+    if (error != TP_OK) {
+        tp_mutex_destroy(&pool->mutex);
+        tp__free(pool);
+        return error;
+    }
+    if (!tp__depot_reserve(pool, options->reserve)) {
+        tp_pool_destroy(pool);
+        return TP_ERR_NO_MEMORY;
+    }
+    *created = pool;
+    return TP_OK;
+}
+
+tp_err tp_pool_create(const tp_pool_options *options, tp_pool **pool) {
+    return create(options, 0, TP_POOL_MAX, pool);
+}
+
+tp_err tp__pool_create_own(const tp_pool_options *options, tp_pool **pool) {
+    return create(options, TP_POOL_MAX, TP__POOL_SLOTS, pool);
+}
+
+/* Once the pool is off the register no ending thread looks for its magazines, and by the caller's
+ * promise no thread uses it: the magazines that threads still have are counted and freed with all
+ * the others. */
+void tp_pool_destroy(tp_pool *pool) {
+    if (pool == NULL) {
+        return;
+    }
+    all_remove(pool);
+    uint64_t blocks = atomic_load_explicit(&pool->blocks, memory_order_relaxed);
+    uint64_t out = blocks - tp__depot_count_free(pool);
+    if (out != 0) {
+        tp__fatal("pool \"%s\": destroyed while %llu of its blocks are in use", pool->name,
+            (unsigned long long)out);
+    }
+    tp__depot_free_all(pool);
+    tp_mutex_destroy(&pool->mutex);
+    tp__free(pool);
+}
+
+size_t tp_pool_trim(tp_pool *pool) {
+    tp__local *local = tp_thread_record();
+    if (local != NULL) {
+        cache_close(&local->pools[pool->slot], pool);
+    }
+    return tp__depot_trim(pool, UINT64_MAX);
+}
+
+/* What was in the depot all the time nobody has used. The look that follows begins with what is
+ * left: trimming takes all of it out for a moment. */
+size_t tp__pool_reap(tp_pool *pool, size_t most) {
+    uint64_t unused = atomic_load_explicit(&pool->ready_low, memory_order_relaxed);
+    uint64_t blocks = atomic_load_explicit(&pool->blocks, memory_order_relaxed);
+    uint64_t reserved = atomic_load_explicit(&pool->reserved, memory_order_relaxed);
+    uint64_t spare = blocks > reserved ? blocks - reserved : 0;
+    size_t bytes = 0;
+    unused = unused < spare ? unused : spare;
+    if (unused * pool->stride >= REAP_LEAST) {
+        uint64_t allowed = most / pool->stride;
+        bytes = tp__depot_trim(pool, unused < allowed ? unused : allowed);
+    }
+    atomic_store_explicit(&pool->ready_low,
+        atomic_load_explicit(&pool->ready, memory_order_relaxed), memory_order_relaxed);
+    return bytes;
+}
+
+void tp_pool_get_stats(const tp_pool *pool, tp_pool_stats *stats) {
+    tp_pool_stats now = {
+        .size = stats->size,
+        .blocks = atomic_load_explicit(&pool->blocks, memory_order_relaxed),
+        .main_gets = atomic_load_explicit(&pool->gets, memory_order_relaxed),
+        .main_puts = atomic_load_explicit(&pool->puts, memory_order_relaxed),
+        .failures = atomic_load_explicit(&pool->failures, memory_order_relaxed),
+    };
+    memcpy(stats, &now, at_most(stats->size, sizeof now));
+}

@@ -1,0 +1,141 @@
+/*
+ * The memory that a pool's blocks are cut from. Everything here runs under the pool's mutex.
+ *
+ * A slab is one allocation of about 64 KiB, or of one block where blocks are large, so that
+ * trimming can give large blocks back one by one.
+ */
+#include <string.h>
+
+#include "core/memory/memory.h"
+#include "core/memory/block.h"
+
+static uint64_t blocks_now(const tp_pool *pool) {
+    return atomic_load_explicit(&pool->blocks, memory_order_relaxed);
+}
+
+static void set_blocks(tp_pool *pool, uint64_t blocks) {
+    atomic_store_explicit(&pool->blocks, blocks, memory_order_relaxed);
+}
+
+/* Index of a free entry of the table, or UINT32_MAX. */
+static uint32_t take_entry(tp_pool *pool) {
+    if (pool->slab_free != 0) {
+        uint32_t entry = pool->slab_free - 1;
+        pool->slab_free = pool->slabs[entry].seen;
+        return entry;
+    }
+    if (pool->slab_count == pool->slab_room) {
+        uint32_t room = pool->slab_room > 0 ? pool->slab_room * 2 : 16;
+        tp__slab *slabs = tp__allocate((size_t)room * sizeof *slabs);
+        if (slabs == NULL) {
+            return UINT32_MAX;
+        }
+        if (pool->slab_count > 0) {
+            memcpy(slabs, pool->slabs, pool->slab_count * sizeof *slabs);
+        }
+        tp__free(pool->slabs);
+        pool->slabs = slabs;
+        pool->slab_room = room;
+    }
+    return pool->slab_count++;
+}
+
+static void give_entry(tp_pool *pool, uint32_t entry) {
+    pool->slabs[entry] = (tp__slab){.memory = NULL, .blocks = 0, .seen = pool->slab_free};
+    pool->slab_free = entry + 1;
+}
+
+static void write_header(const tp_pool *pool, uint8_t *at, uint32_t entry) {
+    tp__block *header = (tp__block *)(void *)at;
+    atomic_init(&header->holder, TP__HELD_BY_USER);
+    header->slab = entry;
+    header->mark = pool->mark ^ (uint64_t)(uintptr_t)(header + 1);
+}
+
+uint8_t *tp__slabs_grow(tp_pool *pool, size_t count, size_t *cut) {
+    uint64_t room = pool->limit - blocks_now(pool);
+    count = count > pool->slab_blocks ? pool->slab_blocks : count;
+    count = count > room ? (size_t)room : count;
+    *cut = 0;
+    if (count == 0) {
+        return NULL;
+    }
+    uint32_t entry = take_entry(pool);
+    if (entry == UINT32_MAX) {
+        return NULL;
+    }
+    uint8_t *memory = tp__allocate_piece(count * pool->stride);
+    if (memory == NULL) {
+        give_entry(pool, entry);
+        return NULL;
+    }
+    pool->slabs[entry] = (tp__slab){.memory = memory, .blocks = (uint32_t)count, .seen = 0};
+    for (size_t i = 0; i < count; i++) {
+        write_header(pool, memory + i * pool->stride, entry);
+    }
+    set_blocks(pool, blocks_now(pool) + count);
+    *cut = count;
+    return memory;
+}
+
+void tp__slabs_show(tp_pool *pool, void *block) {
+    pool->slabs[tp__block_of(block)->slab].seen++;
+}
+
+void tp__slabs_choose(tp_pool *pool, uint64_t most) {
+    for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
+        tp__slab *slab = &pool->slabs[entry];
+        if (slab->memory == NULL) {
+            continue;
+        }
+        if (slab->seen == slab->blocks && slab->blocks <= most) {
+            most -= slab->blocks;
+        } else {
+            slab->seen = 0;
+        }
+    }
+}
+
+bool tp__slabs_goes(const tp_pool *pool, void *block) {
+    const tp__slab *slab = &pool->slabs[tp__block_of(block)->slab];
+    return slab->seen == slab->blocks;
+}
+
+/* The headers are wiped, so that a block which is freed again after its slab went is not taken for
+ * one of the pool's as long as nobody else has written there. */
+static size_t free_slab(tp_pool *pool, tp__slab *slab) {
+    size_t bytes = slab->blocks * pool->stride;
+    TP_UNPOISON(slab->memory, bytes);
+    for (uint32_t i = 0; i < slab->blocks; i++) {
+        memset(slab->memory + i * pool->stride, 0, sizeof(tp__block));
+    }
+    tp__free_piece(slab->memory, bytes);
+    return bytes;
+}
+
+size_t tp__slabs_let_go(tp_pool *pool) {
+    size_t bytes = 0;
+    for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
+        tp__slab *slab = &pool->slabs[entry];
+        if (slab->memory == NULL) {
+            continue;
+        }
+        if (slab->seen == slab->blocks) {
+            set_blocks(pool, blocks_now(pool) - slab->blocks);
+            bytes += free_slab(pool, slab);
+            give_entry(pool, entry);
+        } else {
+            slab->seen = 0;
+        }
+    }
+    return bytes;
+}
+
+void tp__slabs_free_all(tp_pool *pool) {
+    for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
+        if (pool->slabs[entry].memory != NULL) {
+            (void)free_slab(pool, &pool->slabs[entry]);
+        }
+    }
+    tp__free(pool->slabs);
+}

@@ -1,0 +1,53 @@
+/*
+ * Memory of packets that wait: one pool for each size. Any thread; the pools are made when the
+ * first server is, and stay for the life of the process, as packets may.
+ */
+#include "core/packet/kept.h"
+
+#include "core/session/pools.h"
+
+#include <stdatomic.h>
+
+static _Atomic(tp_pool *) pools[TP__KEPT_CLASSES];
+
+static const char *const names[TP__KEPT_CLASSES] = {"kept packets, 128 bytes",
+    "kept packets, 256 bytes", "kept packets, 512 bytes", "kept packets, 1 KiB",
+    "kept packets, 2 KiB", "kept packets, 4 KiB", "kept packets, 8 KiB", "kept packets, 16 KiB"};
+
+tp_err tp__kept_open(void) {
+    tp_err error = TP_OK;
+    for (unsigned i = 0; i < TP__KEPT_CLASSES && !error; i++) {
+        error = tp__pools_open_one(&pools[i], names[i], TP__KEPT_HEAD + tp__kept_bytes(i));
+    }
+    return error;
+}
+
+tp_pool *tp__kept_pool(unsigned class_index) {
+    return atomic_load_explicit(&pools[class_index], memory_order_acquire);
+}
+
+unsigned tp__kept_class(size_t payload) {
+    unsigned class_index = 0;
+    while (tp__kept_bytes(class_index) < payload) {
+        class_index++;
+    }
+    return class_index;
+}
+
+void *tp__kept_take(unsigned class_index) {
+    tp_pool *pool = tp__kept_pool(class_index);
+    return pool ? tp_pool_allocate(pool) : NULL;
+}
+
+void tp__kept_give(unsigned class_index, void *memory) {
+    tp_pool_free(tp__kept_pool(class_index), memory);
+}
+
+size_t tp__kept_trim(void) {
+    size_t bytes = 0;
+    for (unsigned i = 0; i < TP__KEPT_CLASSES; i++) {
+        tp_pool *pool = tp__kept_pool(i);
+        bytes += pool ? tp_pool_trim(pool) : 0;
+    }
+    return bytes;
+}

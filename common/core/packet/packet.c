@@ -1,0 +1,266 @@
+/*
+ * Packets: their memory, their references, their seal. See packet_internal.h for the layout.
+ *
+ * Who owns a packet: the holders of its references together. Every function here runs on any
+ * thread.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "core/base/fatal.h"
+#include "core/memory/large.h"
+#include "core/packet/packet_internal.h"
+
+#ifndef NDEBUG
+#define DEAD_BYTE 0xDD /* debug builds: what a released payload is overwritten with */
+#endif
+
+_Static_assert(TP__LARGE_HEAD == TP__PACKET_START, "large.h leaves the room a packet begins with");
+_Static_assert(TP__KEPT_HEAD == TP__PACKET_START, "kept.h leaves the room a packet begins with");
+_Static_assert(TP__KEPT_MOST == TP__PACKET_SMALL + TP_PACKET_HEAD,
+    "what is cut from a chunk can be kept, whatever was pushed at its head");
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static size_t piece_bytes(size_t end) {
+    return (end + TP__CHUNK_ALIGN - 1) & ~(TP__CHUNK_ALIGN - 1);
+}
+
+static void initialise(tp_packet *packet, size_t capacity, size_t size, size_t bytes) {
+    atomic_init(&packet->references, 1);
+    packet->sealed = false;
+    packet->run = false;
+    atomic_init(&packet->error, TP_OK);
+    packet->start = TP__PACKET_START;
+    packet->size = (uint32_t)size;
+    packet->end = (uint32_t)(TP__PACKET_START + capacity);
+    packet->cursor = 0;
+    packet->bytes = (uint32_t)bytes;
+}
+
+static tp_packet *make_large(size_t capacity, size_t size) {
+    unsigned class_index = tp__large_class(capacity);
+    tp_packet *packet = tp__large_take(class_index);
+    if (packet == NULL) {
+        return NULL;
+    }
+    TP_UNPOISON(packet, TP__PACKET_START + capacity);
+    initialise(packet, capacity, size, TP__PACKET_START + capacity);
+    packet->class_index = (uint8_t)class_index;
+    packet->chunk = NULL;
+    return packet;
+}
+
+static inline tp_packet *make(size_t capacity, size_t size) {
+    if (TP_UNLIKELY(capacity > TP__PACKET_SMALL)) {
+        return capacity <= TP_PACKET_MAX ? make_large(capacity, size) : NULL;
+    }
+    tp__local *local = tp__local_get();
+    size_t bytes = piece_bytes(TP__PACKET_START + capacity);
+    tp_packet *packet = TP_LIKELY(local != NULL) ? tp__chunk_cut(local, bytes) : NULL;
+    if (TP_UNLIKELY(packet == NULL)) {
+        return NULL;
+    }
+    initialise(packet, capacity, size, bytes);
+    packet->chunk = local->chunk;
+    return packet;
+}
+
+tp_packet *tp_packet_new(size_t capacity) {
+    return make(capacity, 0);
+}
+
+tp_packet *tp__packet_received(size_t payload_size) {
+    return make(payload_size, payload_size);
+}
+
+tp_packet *tp__packet_kept(size_t payload_size) {
+    if (payload_size > TP__KEPT_MOST) {
+        return make(payload_size, payload_size); /* has memory of its own */
+    }
+    unsigned class_index = tp__kept_class(payload_size);
+    tp_packet *packet = tp__kept_take(class_index);
+    if (packet == NULL) {
+        return NULL;
+    }
+    initialise(packet, payload_size, payload_size, TP__PACKET_START + payload_size);
+    packet->class_index = (uint8_t)(TP__PACKET_KEPT | class_index);
+    packet->chunk = NULL;
+    return packet;
+}
+
+tp_packet *tp__packet_kept_copy(const tp_packet *packet) {
+    size_t bytes;
+    const uint8_t *frame = tp__packet_frame(packet, &bytes);
+    tp_packet *copy = tp__packet_kept(packet->size);
+    if (copy != NULL) {
+        copy->sealed = true;
+        memcpy(tp__packet_payload(copy) - TP__FRAME_HEADER, frame, bytes);
+    }
+    return copy;
+}
+
+tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room) {
+    assert(count >= TP__FRAME_HEADER && count <= room && room <= TP__RUN_MOST);
+    size_t capacity = tp__kept_bytes(tp__kept_class(room - TP__FRAME_HEADER));
+    tp_packet *run = tp__packet_kept(capacity);
+    if (run != NULL) {
+        run->size = (uint32_t)(count - TP__FRAME_HEADER);
+        run->sealed = true;
+        run->run = true;
+        run->messages = 0;
+        memcpy(tp__packet_payload(run) - TP__FRAME_HEADER, bytes, count);
+    }
+    return run;
+}
+
+void tp__run_append(tp_packet *run, const uint8_t *bytes, size_t count) {
+    assert(count <= tp__run_room(run));
+    memcpy(tp__packet_payload(run) + run->size, bytes, count);
+    run->size += (uint32_t)count;
+}
+
+tp_packet *tp_packet_copy_of(const void *bytes, size_t count) {
+    tp_packet *packet = make(count, count);
+    if (packet != NULL && count > 0) {
+        memcpy(tp__packet_payload(packet), bytes, count);
+    }
+    return packet;
+}
+
+/* ---- references ------------------------------------------------------------------------------ */
+
+tp_packet *tp_packet_retain(tp_packet *packet) {
+    return tp__packet_retain(packet);
+}
+
+static void overwrite(tp_packet *packet) {
+#ifdef DEAD_BYTE
+    memset((uint8_t *)packet + sizeof *packet, DEAD_BYTE,
+        packet->start + packet->size - sizeof *packet);
+#else
+    (void)packet;
+#endif
+}
+
+static inline void free_memory(const tp__local *local, tp_packet *packet) {
+    overwrite(packet);
+    if (TP_LIKELY(packet->chunk != NULL)) {
+        tp__chunk_release(local, packet->chunk, (uint8_t *)packet, packet->bytes);
+        return;
+    }
+    unsigned class_index = packet->class_index;
+    if (class_index & TP__PACKET_KEPT) {
+        tp__kept_give(class_index & ~TP__PACKET_KEPT, packet);
+        return;
+    }
+    TP_POISON(packet, packet->bytes);
+    tp__large_give(class_index, packet);
+}
+
+TP_NORETURN static void stop_dead(const tp_packet *packet) {
+    tp__fatal(
+        "packet %p is released although it is dead: one release too many", (const void *)packet);
+}
+
+/*
+ * True: the caller had the last reference, and the packet is his to free.
+ *
+ * A load that finds 1 finds the reference that the caller gives away to be the only one. No
+ * thread can add one meanwhile: there is no other reference, and the contract forbids to use this
+ * one during its release. So the decrement needs no read-modify-write. Acquire pairs with the
+ * release of the decrements before: what earlier holders did with the packet comes before its
+ * memory is used again. The 0 is for who releases once too often; while the memory waits for its
+ * next use, he is certain to be found.
+ */
+static inline bool is_last(tp_packet *packet) {
+    uint32_t held = atomic_load_explicit(&packet->references, memory_order_acquire);
+    if (held == 1) {
+        atomic_store_explicit(&packet->references, 0, memory_order_relaxed);
+        return true;
+    }
+    if (TP_LIKELY(held != 0)) {
+        held = atomic_fetch_sub_explicit(&packet->references, 1, memory_order_acq_rel);
+    }
+    if (TP_UNLIKELY(held == 0)) {
+        stop_dead(packet);
+    }
+    return held == 1;
+}
+
+void tp_packet_release(tp_packet *packet) {
+    if (packet != NULL && is_last(packet)) {
+        free_memory(tp_thread_record(), packet);
+    }
+}
+
+void tp__packets_release(tp_packet *const *packets, size_t count) {
+    const tp__local *local = tp_thread_record();
+    for (size_t i = 0; i < count; i++) {
+        if (is_last(packets[i])) {
+            free_memory(local, packets[i]);
+        }
+    }
+}
+
+/* ---- the seal -------------------------------------------------------------------------------- */
+
+static void write_frame_header(tp_packet *packet, uint8_t frame_type) {
+    uint8_t *header = tp__packet_payload(packet) - TP__FRAME_HEADER;
+    header[0] = (uint8_t)packet->size;
+    header[1] = (uint8_t)(packet->size >> 8);
+    header[2] = (uint8_t)(packet->size >> 16);
+    header[3] = frame_type;
+}
+
+static void give_tail_back(tp_packet *packet) {
+    size_t used = piece_bytes(packet->start + packet->size);
+    if (used < packet->bytes && packet->chunk != NULL &&
+        tp__chunk_cut_back(
+            tp_thread_record(), packet->chunk, (uint8_t *)packet, packet->bytes, used)) {
+        packet->bytes = (uint32_t)used;
+        packet->end = packet->start + packet->size;
+    }
+}
+
+void tp__packet_seal_first(tp_packet *packet, uint8_t frame_type) {
+    write_frame_header(packet, frame_type);
+    packet->sealed = true;
+    give_tail_back(packet);
+}
+
+/* ---- the process's packets ------------------------------------------------------------------- */
+
+size_t tp__packets_trim(void) {
+    return tp__chunk_trim() + tp__large_trim() + tp__kept_trim();
+}
+
+static size_t chunks_for(size_t bytes) {
+    return bytes / TP__CHUNK_BYTES + (bytes % TP__CHUNK_BYTES > 0 ? 1 : 0);
+}
+
+tp_err tp__packets_reserve(size_t bytes) {
+    return tp__chunk_reserve(chunks_for(bytes));
+}
+
+void tp__packets_unreserve(size_t bytes) {
+    tp__chunk_unreserve(chunks_for(bytes));
+}
+
+/* ---- what a packet says of itself ------------------------------------------------------------ */
+
+const uint8_t *tp_packet_bytes(const tp_packet *packet) {
+    return tp__packet_payload(packet);
+}
+
+size_t tp_packet_size(const tp_packet *packet) {
+    return packet->size;
+}
+
+size_t tp_packet_capacity(const tp_packet *packet) {
+    return tp__packet_capacity(packet);
+}
+
+tp_err tp_packet_error(const tp_packet *packet) {
+    return tp__packet_error(packet);
+}

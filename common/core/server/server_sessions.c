@@ -1,0 +1,117 @@
+/*
+ * The public calls about sessions and numbers. Any thread; each takes a hold of the session it is
+ * about for as long as it looks.
+ */
+#include <string.h>
+
+#include "core/memory/memory.h"
+#include "core/engine/server_state.h"
+#include "os/clock.h"
+
+static tp__session *enter_counted(tp_server *server, tp_session_id id, uint64_t barred) {
+    tp__session *session = tp__session_enter(server, id, barred);
+    if (!session) {
+        TP__COUNT(server, tp__worker_here(server), no_session, 1);
+    }
+    return session;
+}
+
+bool tp_server_disconnect(tp_server *server, tp_session_id id) {
+    tp__session *session = enter_counted(server, id, TP__LIFE_OPENING | TP__LIFE_CLOSING);
+    if (!session) {
+        return false;
+    }
+    bool first = tp__session_close(session, TP_END_KICKED, 0);
+    tp__session_leave(session);
+    return first;
+}
+
+static bool end_after_send(tp_server *server, tp_session_id id, unsigned close_code,
+    bool (*end)(tp__session *session, tp_end_reason reason, int close_code)) {
+    if (close_code > UINT16_MAX) {
+        return false;
+    }
+    tp__session *session = enter_counted(server, id, TP__LIFE_OPENING | TP__LIFE_ENDING);
+    if (!session) {
+        return false;
+    }
+    bool first = end(session, TP_END_KICKED, (int)close_code);
+    tp__session_leave(session);
+    return first;
+}
+
+bool tp_server_disconnect_after_send(tp_server *server, tp_session_id id, unsigned close_code) {
+    return end_after_send(server, id, close_code, tp__session_finish);
+}
+
+bool tp_server_turn_away(tp_server *server, tp_session_id id, unsigned close_code) {
+    return end_after_send(server, id, close_code, tp__session_turn_away);
+}
+
+static uint64_t read_number(const _Atomic uint64_t *number) {
+    return atomic_load_explicit(number, memory_order_relaxed);
+}
+
+bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info *info) {
+    if (info->size != sizeof *info) {
+        return false;
+    }
+    tp__session *session = tp__session_enter(server, id, TP__LIFE_OPENING | TP__LIFE_CLOSING);
+    if (!session) {
+        return false;
+    }
+    uint64_t now = tp_clock_ms();
+    uint64_t heard = read_number(&session->heard_ms);
+    uint64_t served = tp__session_served_ms(session, now);
+    uint64_t queued = tp__queue_size_now(&session->queued);
+    *info = (tp_session_info){
+        .size = sizeof *info,
+        .session = id,
+        .peer = session->peer,
+        .age_ms = now - session->joined_ms,
+        .silent_ms = served > heard ? served - heard : 0,
+        .received_messages = read_number(&session->numbers.received_messages),
+        .received_bytes = read_number(&session->numbers.received_bytes),
+        .sent_messages = read_number(&session->numbers.sent_messages),
+        .sent_bytes = read_number(&session->numbers.sent_bytes),
+        .queued_bytes = queued & TP__QUEUED_BYTES,
+        .queued_packets = (uint32_t)(queued >> TP__QUEUED_SHIFT),
+        .ending = (tp__life_read(&session->life) & TP__LIFE_FINISHING) != 0,
+    };
+    tp__session_leave(session);
+    return true;
+}
+
+unsigned tp_server_session_count(const tp_server *server) {
+    return atomic_load_explicit(&server->session_count, memory_order_relaxed);
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+static void add_row(tp_server_stats *stats, const tp__counters *row) {
+#define TP__ADD(name) stats->name += read_number(&row->name);
+    TP__COUNTERS(TP__ADD)
+#undef TP__ADD
+    for (size_t i = 0; i < TP_END_REASON_COUNT; i++) {
+        stats->ends[i] += read_number(&row->ends[i]);
+    }
+}
+
+void tp_server_get_stats(const tp_server *server, tp_server_stats *stats) {
+    size_t size = stats->size;
+    if (size != sizeof *stats) {
+        return;
+    }
+    memset(stats, 0, sizeof *stats);
+    stats->size = size;
+    stats->memory_held = tp__memory_held();
+    add_row(stats, &server->outside);
+    for (unsigned i = 0; i < server->options.workers; i++) {
+        add_row(stats, &server->workers[i].counters);
+    }
+}
+
+size_t tp_server_read_ledger(const tp_server *server, tp_session_end *ends, size_t room) {
+    return room > 0 && ends[0].size == sizeof *ends ? tp__ledger_read(server->ledger, ends, room)
+                                                    : 0;
+}

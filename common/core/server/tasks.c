@@ -1,0 +1,182 @@
+/*
+ * Tasks of the content's. Posted from any thread; run on workers: those without delay on whichever
+ * is free, each by itself (os/port.h). The delayed ones are a binary
+ * heap under a mutex that is never held while a task runs.
+ */
+#include "core/engine/tasks.h"
+
+#include <string.h>
+
+#include "core/memory/memory.h"
+#include "core/engine/server_state.h"
+#include "os/clock.h"
+
+#define DELAY_MAX_MS 86400000u
+
+/* ---- at once: through the port --------------------------------------------------------------- */
+
+typedef struct immediate {
+    tp_op op;
+    tp_server *server;
+    void (*run)(void *context);
+    void *context;
+} immediate;
+
+static void run_immediate(tp_op *op, const tp_completion *completion) {
+    immediate *task = TP_CONTAINER_OF(op, immediate, op);
+    tp_server *server = task->server;
+    (void)completion;
+    task->run(task->context);
+    tp__free(task);
+    atomic_fetch_sub(&server->tasks.in_port, 1);
+}
+
+static tp_err post_now(tp_server *server, void (*run)(void *), void *context) {
+    if (atomic_fetch_add(&server->tasks.in_port, 1) >= TP_SERVER_MAX_TASKS) {
+        atomic_fetch_sub(&server->tasks.in_port, 1);
+        return TP_ERR_FULL;
+    }
+    tp_err error = TP_ERR_NO_MEMORY;
+    immediate *task = tp__allocate(sizeof *task);
+    if (task) {
+        *task =
+            (immediate){.op.done = run_immediate, .server = server, .run = run, .context = context};
+        error = tp_port_post(server->port, NULL, &task->op);
+    }
+    if (error) {
+        tp__free(task);
+        atomic_fetch_sub(&server->tasks.in_port, 1);
+    }
+    return error;
+}
+
+/* ---- later: the heap ------------------------------------------------------------------------- */
+
+static bool before(const tp__delayed *a, const tp__delayed *b) {
+    return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->order < b->order;
+}
+
+static void publish_next_due(tp__tasks *tasks) {
+    atomic_store(&tasks->next_due_ms, tasks->count ? tasks->heap[0].due_ms : UINT64_MAX);
+}
+
+static tp_err make_room(tp__tasks *tasks) {
+    if (tasks->count < tasks->room) {
+        return TP_OK;
+    }
+    if (tasks->count >= TP_SERVER_MAX_TASKS) {
+        return TP_ERR_FULL;
+    }
+    unsigned room = tasks->room ? tasks->room * 2 : 16;
+    tp__delayed *heap = tp__allocate(room * sizeof *heap);
+    if (!heap) {
+        return TP_ERR_NO_MEMORY;
+    }
+    if (tasks->heap) {
+        memcpy(heap, tasks->heap, tasks->count * sizeof *heap);
+    }
+    tp__free(tasks->heap);
+    tasks->heap = heap;
+    tasks->room = room;
+    return TP_OK;
+}
+
+static void insert(tp__tasks *tasks, tp__delayed task) {
+    unsigned at = tasks->count++;
+    while (at > 0 && before(&task, &tasks->heap[(at - 1) / 2])) {
+        tasks->heap[at] = tasks->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    tasks->heap[at] = task;
+}
+
+static tp__delayed remove_first(tp__tasks *tasks) {
+    tp__delayed first = tasks->heap[0];
+    tp__delayed last = tasks->heap[--tasks->count];
+    unsigned at = 0;
+    for (;;) {
+        unsigned child = 2 * at + 1;
+        if (child >= tasks->count) {
+            break;
+        }
+        if (child + 1 < tasks->count && before(&tasks->heap[child + 1], &tasks->heap[child])) {
+            child++;
+        }
+        if (!before(&tasks->heap[child], &last)) {
+            break;
+        }
+        tasks->heap[at] = tasks->heap[child];
+        at = child;
+    }
+    tasks->heap[at] = last;
+    return first;
+}
+
+static tp_err post_delayed(
+    tp_server *server, unsigned delay_ms, void (*run)(void *), void *context) {
+    tp__tasks *tasks = &server->tasks;
+    uint64_t due_ms = tp_clock_ms() + delay_ms;
+    tp_mutex_lock(&tasks->mutex);
+    tp_err error = make_room(tasks);
+    bool earliest = false;
+    if (!error) {
+        insert(tasks, (tp__delayed){due_ms, tasks->posted++, run, context});
+        earliest = tasks->heap[0].due_ms == due_ms;
+        publish_next_due(tasks);
+    }
+    tp_mutex_unlock(&tasks->mutex);
+    /* All may be waiting for something later; and a keeper that posts this in a handler may block
+     * there before it waits again. Published before they are woken, so whoever computes its wait
+     * after that sees it. Who runs the delayed tasks looks by itself when this one is over. */
+    tp__worker *here = tp__worker_here(server);
+    if (earliest && !(here && here->runs_tasks)) {
+        tp_port_wake(server->port);
+    }
+    return error;
+}
+
+void tp__tasks_run(tp__tasks *tasks, uint64_t now_ms) {
+    tp_mutex_lock(&tasks->mutex);
+    while (tasks->count > 0 && tasks->heap[0].due_ms <= now_ms) {
+        tp__delayed task = remove_first(tasks);
+        publish_next_due(tasks);
+        tp_mutex_unlock(&tasks->mutex);
+        task.run(task.context);
+        tp_mutex_lock(&tasks->mutex);
+    }
+    tp_mutex_unlock(&tasks->mutex);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+void tp__tasks_init(tp__tasks *tasks) {
+    memset(tasks, 0, sizeof *tasks);
+    tp_mutex_init(&tasks->mutex);
+    atomic_init(&tasks->next_due_ms, UINT64_MAX);
+}
+
+void tp__tasks_clear(tp__tasks *tasks) {
+    tp_mutex_lock(&tasks->mutex);
+    tasks->count = 0;
+    publish_next_due(tasks);
+    tp_mutex_unlock(&tasks->mutex);
+}
+
+void tp__tasks_destroy(tp__tasks *tasks) {
+    tp__free(tasks->heap);
+    tp_mutex_destroy(&tasks->mutex);
+}
+
+tp_err tp_server_post(
+    tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context) {
+    if (!task || delay_ms > DELAY_MAX_MS) {
+        return TP_ERR_INVALID;
+    }
+    if (!tp__server_enter_port(server)) {
+        return TP_ERR_STATE;
+    }
+    tp_err error =
+        delay_ms ? post_delayed(server, delay_ms, task, context) : post_now(server, task, context);
+    tp__server_leave_port(server);
+    return error;
+}

@@ -1,0 +1,141 @@
+/*
+ * From bytes to messages.
+ *
+ * Runs on the worker that has the session's receive delivery. The bytes are somebody else's until this
+ * returns: whole frames are copied into packets cut from this thread's chunk, and a frame that
+ * comes in pieces is assembled straight in its packet, which exists as soon as its header is known
+ * and allowed. It may wait long for the rest, and has memory of its own.
+ */
+#include <string.h>
+
+#include "core/packet/packet_internal.h"
+#include "core/engine/server_state.h"
+#include "core/engine/session_state.h"
+#include "proto/frame.h"
+
+static void broke_protocol(tp__session *session) {
+    tp__session_turn_away(session, TP_END_PROTOCOL, TP_CLOSE_PROTOCOL);
+}
+
+/* The peer says it closes, and why. Nothing follows a CLOSE. */
+static void peer_closes(tp__session *session, const uint8_t *payload) {
+    uint16_t code = tp_frame_close_reason(payload);
+    session->close_code = code;
+    tp__session_finish(session, code == TP_CLOSE_NORMAL ? TP_END_PEER_CLOSED : TP_END_REFUSED, -1);
+}
+
+static void deliver_data(tp__session *session, tp__worker *worker, tp_packet *packet) {
+    tp_server *server = session->server;
+    tp__count_own(&session->numbers.received_messages, 1);
+    tp__count_own(&worker->counters.received_messages, 1);
+    if (server->handlers.on_recv) {
+        server->handlers.on_recv(server, session->id, packet);
+    }
+}
+
+/* A whole frame. Consumes the packet. */
+static void deliver(tp__session *session, tp__worker *worker, uint8_t type, tp_packet *packet) {
+    const tp__layer *layer = &session->server->layer;
+    if (TP_UNLIKELY(layer->permit != NULL) && !layer->permit(session, worker)) {
+        tp_packet_release(packet);
+        return;
+    }
+    switch (type) {
+    case TP_FRAME_DATA:
+        deliver_data(session, worker, packet);
+        break;
+    case TP_FRAME_PING:
+        tp__session_control(
+            session, TP_FRAME_PONG, tp_packet_bytes(packet), tp_packet_size(packet));
+        break;
+    case TP_FRAME_CLOSE:
+        peer_closes(session, tp_packet_bytes(packet));
+        break;
+    default: /* PONG, PAD: that they came is all they say */
+        break;
+    }
+    tp_packet_release(packet);
+}
+
+void tp__session_out_of_memory(tp__session *session, tp__worker *worker) {
+    TP__COUNT(session->server, worker, no_memory, 1);
+    tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "receive");
+    tp__session_close(session, TP_END_NO_MEMORY, 0);
+}
+
+/* Takes bytes into the frame that is arriving; returns how many. */
+static size_t continue_frame(
+    tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
+    tp__receive_state *receive = &session->receive;
+    size_t missing = tp_packet_size(receive->partial) - receive->partial_filled;
+    size_t taken = count < missing ? count : missing;
+    memcpy(tp__packet_payload(receive->partial) + receive->partial_filled, bytes, taken);
+    receive->partial_filled += (uint32_t)taken;
+    if (taken == missing) {
+        tp_packet *packet = receive->partial;
+        receive->partial = NULL;
+        deliver(session, worker, receive->partial_type, packet);
+    }
+    return taken;
+}
+
+/* A header is there: what of the payload is there too is delivered or begun. Returns the payload
+ * bytes taken, or SIZE_MAX if the session ends here. */
+static size_t begin_frame(tp__session *session, tp__worker *worker, const uint8_t *header_bytes,
+    const uint8_t *bytes, size_t count) {
+    tp_frame_header header = tp_frame_read(header_bytes);
+    if (!tp_frame_allowed(header, (uint32_t)session->server->options.max_frame)) {
+        broke_protocol(session);
+        return SIZE_MAX;
+    }
+    bool whole = count >= header.length;
+    tp_packet *packet = whole ? tp__packet_received(header.length) : tp__packet_kept(header.length);
+    if (!packet) {
+        tp__session_out_of_memory(session, worker);
+        return SIZE_MAX;
+    }
+    if (whole) {
+        memcpy(tp__packet_payload(packet), bytes, header.length);
+        deliver(session, worker, header.type, packet);
+        return header.length;
+    }
+    memcpy(tp__packet_payload(packet), bytes, count);
+    session->receive.partial = packet;
+    session->receive.partial_filled = (uint32_t)count;
+    session->receive.partial_type = header.type;
+    return count;
+}
+
+/* Completes a header that comes in pieces; returns the bytes taken. */
+static size_t continue_header(tp__receive_state *receive, const uint8_t *bytes, size_t count) {
+    size_t missing = TP_FRAME_HEADER - receive->header_filled;
+    size_t taken = count < missing ? count : missing;
+    memcpy(receive->header + receive->header_filled, bytes, taken);
+    receive->header_filled = (uint8_t)(receive->header_filled + taken);
+    return taken;
+}
+
+void tp__session_take_frames(
+    tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
+    tp__receive_state *receive = &session->receive;
+    while (count > 0 && tp__session_listens(session)) {
+        size_t taken;
+        if (receive->partial) {
+            taken = continue_frame(session, worker, bytes, count);
+        } else if (receive->header_filled == 0 && count >= TP_FRAME_HEADER) {
+            size_t payload = begin_frame(
+                session, worker, bytes, bytes + TP_FRAME_HEADER, count - TP_FRAME_HEADER);
+            taken = payload == SIZE_MAX ? count : TP_FRAME_HEADER + payload;
+        } else {
+            taken = continue_header(receive, bytes, count);
+            if (receive->header_filled == TP_FRAME_HEADER) {
+                receive->header_filled = 0;
+                size_t payload =
+                    begin_frame(session, worker, receive->header, bytes + taken, count - taken);
+                taken = payload == SIZE_MAX ? count : taken + payload;
+            }
+        }
+        bytes += taken;
+        count -= taken;
+    }
+}

@@ -1,0 +1,276 @@
+/*
+ * What comes from the hub. Runs in the network's on_recv, one message after another, on any worker.
+ *
+ * A delivery counts as handled when the user's handler has returned: the count is raised after it.
+ */
+#include <string.h>
+
+#include "lanclient/client/client.h"
+#include "proto/frame.h"
+#include "twinport/log.h"
+
+static void protocol_error(tp_lanclient *client, tp_session_id session, const char *what) {
+    TP_LOG(TP_LOG_ERROR, "lanclient %s: the hub broke the protocol: %s", client->service, what);
+    tp_server_disconnect_after_send(client->network, session, TP_CLOSE_PROTOCOL);
+}
+
+static tp_err error_of(uint16_t reason) {
+    switch (reason) {
+    case TP_BUS_NO_PEER:
+    case TP_BUS_NO_SERVICE:
+        return TP_ERR_NO_ROUTE;
+    case TP_BUS_QUEUE_FULL:
+    case TP_BUS_UNCONFIRMED_FULL:
+        return TP_ERR_FULL;
+    case TP_BUS_TOO_LARGE:
+        return TP_ERR_TOO_LARGE;
+    case TP_BUS_PEER_LOST:
+        return TP_ERR_PEER_LOST;
+    case TP_BUS_NO_MEMORY:
+        return TP_ERR_NO_MEMORY;
+    case TP_BUS_SHUTDOWN:
+        return TP_ERR_CANCELLED;
+    case TP_BUS_NO_HANDLER:
+        return TP_ERR_UNSUPPORTED;
+    default:
+        return TP_ERR_PROTOCOL;
+    }
+}
+
+static tp_delivery delivery_of(const tp_lanclient *client, const tp_bus_header *header) {
+    tp_delivery from = {.size = sizeof from,
+        .hub = client->hub, /* of this link: it changes only between two */
+        .peer = header->source,
+        .ticket = header->correlation,
+        .kind = (tp_message_kind)header->kind,
+        .key = header->flags & TP_BUS_KEYED ? header->key : TP_NO_KEY};
+    return from;
+}
+
+/* ---- joining -------------------------------------------------------------------------------- */
+
+static void on_welcome(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
+    const uint8_t *bytes = tp_packet_bytes(packet) + TP_BUS_HEADER;
+    if (tp_packet_size(packet) < TP_BUS_HEADER + TP_BUS_WELCOME_SIZE) {
+        protocol_error(client, session, "a short WELCOME");
+        return;
+    }
+    tp_bus_welcome welcome = tp_bus_read_welcome(bytes);
+    if (welcome.version != TP_BUS_VERSION || welcome.peer == TP_NO_PEER) {
+        protocol_error(client, session, "a WELCOME of another version");
+        return;
+    }
+    tp__link_welcomed(client, &welcome);
+}
+
+static void on_refusal(tp_lanclient *client, tp_session_id session, const tp_bus_header *header) {
+    TP_LOG(TP_LOG_ERROR, "lanclient %s: the hub refuses it: %s", client->service,
+        tp_bus_reason_name(header->key));
+    tp_server_disconnect(client->network, session);
+}
+
+/* GREETING: WELCOME, or why not. */
+static void on_answer(
+    tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
+    if (header->kind == TP_BUS_WELCOME) {
+        on_welcome(client, session, packet);
+    } else if (header->kind == TP_BUS_ERROR) {
+        on_refusal(client, session, header);
+    } else {
+        protocol_error(client, session, "neither WELCOME nor ERROR");
+    }
+}
+
+static void on_peer_up(
+    tp_lanclient *client, tp_session_id session, bool arriving, tp_packet *packet) {
+    tp_peer peer;
+    memset(&peer, 0, sizeof peer);
+    peer.size = sizeof peer;
+    tp_packet_seek(packet, TP_BUS_HEADER);
+    peer.id = tp_packet_get_u32(packet);
+    tp_packet_get_string(packet, peer.service, sizeof peer.service);
+    tp_packet_get_string(packet, peer.instance, sizeof peer.instance);
+    if (tp_packet_error(packet) != TP_OK || peer.id == TP_NO_PEER) {
+        protocol_error(client, session, "a bad PEER_UP");
+        return;
+    }
+    if (tp__known_add(&client->known, &peer) != TP_OK) {
+        TP_LOG(TP_LOG_ERROR, "lanclient %s: no memory to know another peer", client->service);
+        tp_server_disconnect(
+            client->network, session); /* it comes back, and learns them all anew */
+        return;
+    }
+    if (arriving) {
+        tp__link_arrived(client);
+    } else if (client->handlers.on_peer_up) {
+        client->handlers.on_peer_up(client, &peer);
+    }
+}
+
+/* Who was asked and is gone will not answer any more. */
+static void on_peer_down(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
+    if (tp_packet_size(packet) < TP_BUS_HEADER + TP_BUS_PEER_DOWN_SIZE) {
+        protocol_error(client, session, "a short PEER_DOWN");
+        return;
+    }
+    tp_peer_id id = tp_bus_get_u32(tp_packet_bytes(packet) + TP_BUS_HEADER);
+    uint32_t from = 0;
+    tp__request request;
+    while (id != TP_NO_PEER && tp__requests_take_next(&client->requests, id, &from, &request)) {
+        tp__lanclient_count(&client->peers_gone);
+        tp__request_answer(client, &request, TP_ERR_PEER_LOST, NULL, NULL);
+    }
+    tp_peer peer;
+    if (tp__known_remove(&client->known, id, &peer) && client->handlers.on_peer_down) {
+        client->handlers.on_peer_down(client, &peer);
+    }
+}
+
+/* ---- messages ------------------------------------------------------------------------------- */
+
+void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err error,
+    const tp_delivery *from, tp_packet *packet) {
+    if (error == TP_OK) {
+        tp__lanclient_count(&client->replies);
+    } else if (error == TP_ERR_TIMED_OUT) {
+        tp__lanclient_count(&client->timed_out);
+    }
+    request->on_reply(client, error, from, packet, request->context);
+}
+
+static void on_message(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
+    bool request = header->kind == TP_BUS_REQUEST;
+    void (*handler)(tp_lanclient *, const tp_delivery *, tp_packet *) =
+        request ? client->handlers.on_request : client->handlers.on_message;
+    tp_delivery from = delivery_of(client, header);
+    if (!handler) {
+        tp_lanclient_decline(client, &from, TP_ERR_UNSUPPORTED);
+        return;
+    }
+    tp_packet_pull_head(packet, TP_BUS_HEADER);
+    handler(client, &from, packet);
+}
+
+static void on_reply(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
+    tp__request request;
+    if (!tp__requests_take(&client->requests, header->correlation, &request)) {
+        tp__lanclient_count(&client->late);
+        return;
+    }
+    tp_delivery from = delivery_of(client, header);
+    tp_packet_pull_head(packet, TP_BUS_HEADER);
+    tp__request_answer(client, &request, TP_OK, &from, packet);
+}
+
+static void on_error(tp_lanclient *client, tp_session_id session, const tp_bus_header *header,
+    const tp_packet *packet) {
+    if (tp_packet_size(packet) < TP_BUS_HEADER + TP_BUS_ERROR_FIXED) {
+        protocol_error(client, session, "a short ERROR");
+        return;
+    }
+    tp_bus_error error = tp_bus_read_error(tp_packet_bytes(packet) + TP_BUS_HEADER);
+    tp__request request;
+    tp__lanclient_count(&client->returned);
+    if (error.kind == TP_BUS_REQUEST) {
+        if (tp__requests_take(&client->requests, header->correlation, &request)) {
+            tp__request_answer(client, &request, error_of(header->key), NULL, NULL);
+        } else {
+            tp__lanclient_count(&client->late);
+        }
+    } else if (error.kind != TP_BUS_ERROR && client->handlers.on_returned) {
+        tp_returned returned = {.size = sizeof returned,
+            .ticket = header->correlation,
+            .kind = (tp_message_kind)error.kind,
+            .reason = error_of(header->key),
+            .peer = error.peer,
+            .bus_reason = header->key};
+        client->handlers.on_returned(client, &returned);
+    }
+}
+
+/* ARRIVING: nothing comes before the peers that were announced, unless the hub has run out of what it
+ * takes to say them all. */
+static void on_arrival(
+    tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
+    switch (header->kind) {
+    case TP_BUS_PEER_UP:
+        on_peer_up(client, session, true, packet);
+        break;
+    case TP_BUS_ACK:
+        break;
+    case TP_BUS_ERROR:
+        on_refusal(client, session, header);
+        break;
+    default:
+        protocol_error(client, session, "a message before its peers");
+        break;
+    }
+}
+
+static void dispatch(
+    tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
+    switch (header->kind) {
+    case TP_BUS_SEND:
+    case TP_BUS_ANY:
+    case TP_BUS_ALL:
+    case TP_BUS_REQUEST:
+        on_message(client, header, packet);
+        break;
+    case TP_BUS_REPLY:
+        on_reply(client, header, packet);
+        break;
+    case TP_BUS_ERROR:
+        on_error(client, session, header, packet);
+        break;
+    case TP_BUS_PEER_UP:
+        on_peer_up(client, session, false, packet);
+        break;
+    case TP_BUS_PEER_DOWN:
+        on_peer_down(client, session, packet);
+        break;
+    case TP_BUS_ACK:
+        break;
+    default:
+        protocol_error(client, session, "a kind of message that is not a hub's");
+        break;
+    }
+}
+
+/* Only the link's handlers leave GREETING and ARRIVING, so what is read here stays true. */
+static tp__link_state state_of(tp_lanclient *client) {
+    if (TP_LIKELY(tp_lanclient_self(client) != TP_NO_PEER)) {
+        return TP__LINK_UP;
+    }
+    tp_mutex_lock(&client->mutex);
+    tp__link_state state = client->state;
+    tp_mutex_unlock(&client->mutex);
+    return state;
+}
+
+void tp__link_on_recv(tp_server *network, tp_session_id session, tp_packet *packet) {
+    tp_lanclient *client = tp_server_context(network);
+    if (TP_UNLIKELY(tp_packet_size(packet) < TP_BUS_HEADER)) {
+        protocol_error(client, session, "a message shorter than its header");
+        return;
+    }
+    tp_bus_header header = tp_bus_read(tp_packet_bytes(packet));
+    if (header.flags & TP_BUS_ACK_VALID &&
+        !tp__unconfirmed_confirm(&client->unconfirmed, header.destination)) {
+        protocol_error(client, session, "it confirms messages that it was not sent");
+        return;
+    }
+    tp__link_state state = state_of(client);
+    if (TP_UNLIKELY(state == TP__LINK_GREETING)) {
+        on_answer(client, session, &header, packet);
+        return;
+    }
+    if (TP_UNLIKELY(state == TP__LINK_ARRIVING)) {
+        on_arrival(client, session, &header, packet);
+        return;
+    }
+    dispatch(client, session, &header, packet);
+    if (tp_bus_is_message(header.kind) && header.source != TP_BUS_HUB) {
+        tp__lanclient_count(&client->received);
+        tp__tick_handled(client);
+    }
+}

@@ -1,0 +1,334 @@
+/*
+ * The link to the hub: connecting, greeting, being up, being lost, and waiting to try again.
+ *
+ * Runs in the network's handlers and tasks, on any worker, one connection at a time: the next
+ * attempt is scheduled only by the end of the last, so there is never more than one under way.
+ */
+#include <string.h>
+
+#include "lanclient/client/client.h"
+#include "os/clock.h"
+#include "os/compiler.h"
+#include "os/error.h"
+#include "os/random.h"
+#include "proto/frame.h"
+#include "twinport/log.h"
+
+/* ---- attempts ------------------------------------------------------------------------------- */
+
+/* Exponential back-off with full jitter: anything between 0 and a bound that doubles up to its
+ * limit. */
+static unsigned backoff_ms(const tp_lanclient_options *options, unsigned attempts) {
+    uint64_t bound = options->backoff_min_ms;
+    for (unsigned i = 1; i < attempts && bound < options->backoff_max_ms; i++) {
+        bound *= 2;
+    }
+    if (bound > options->backoff_max_ms) {
+        bound = options->backoff_max_ms;
+    }
+    uint32_t random;
+    tp_random_bytes(&random, sizeof random);
+    return (unsigned)(random % (bound + 1));
+}
+
+static void connect_now(void *context) {
+    tp_lanclient *client = context;
+    tp_mutex_lock(&client->mutex);
+    bool stopping = client->stopping;
+    client->state = TP__LINK_CONNECTING;
+    tp_mutex_unlock(&client->mutex);
+    if (stopping) {
+        return;
+    }
+    tp_session_id session;
+    tp_err error = tp_server_connect(client->network, &client->options.address, &session);
+    if (error && error != TP_ERR_STATE) {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: cannot connect: %s", client->service,
+            tp_err_text(error));
+        tp__lanclient_count(&client->connect_failures);
+        tp__link_schedule(client, false);
+    }
+}
+
+void tp__link_schedule(tp_lanclient *client, bool first) {
+    tp_mutex_lock(&client->mutex);
+    bool stopping = client->stopping;
+    client->state = TP__LINK_WAITING;
+    unsigned attempts = first ? 0 : ++client->attempts;
+    tp_mutex_unlock(&client->mutex);
+    if (stopping) {
+        return;
+    }
+    /* Never at once: tasks with a delay have their room already. */
+    unsigned delay = first ? 1 : 1 + backoff_ms(&client->options, attempts);
+    tp_err error = tp_server_post(client->network, delay, connect_now, client);
+    if (error && error != TP_ERR_STATE) {
+        TP_LOG(TP_LOG_ERROR, "lanclient %s: cannot schedule a connection: %s", client->service,
+            tp_err_text(error));
+        tp_mutex_lock(&client->mutex);
+        client->state = TP__LINK_STRANDED;
+        tp_mutex_unlock(&client->mutex);
+    }
+}
+
+/* ---- greeting ------------------------------------------------------------------------------- */
+
+static tp_packet *hello_packet(const tp_lanclient *client) {
+    tp_bus_header header = {.kind = TP_BUS_HELLO};
+    tp_packet *packet = tp_packet_new(TP_BUS_HEADER + TP_BUS_HELLO_FIXED + 4 +
+                                      strlen(client->service) + strlen(client->instance));
+    if (packet) {
+        tp_bus_write(tp_packet_put_space(packet, TP_BUS_HEADER), &header);
+        tp_packet_put_u16(packet, TP_BUS_VERSION);
+        tp_packet_put_u16(packet, 0);
+        tp_packet_put_u32(packet, (uint32_t)client->options.max_frame);
+        tp_packet_put_string(packet, client->service);
+        tp_packet_put_string(packet, client->instance);
+    }
+    return packet;
+}
+
+void tp__link_on_join(tp_server *network, tp_session_id session) {
+    tp_lanclient *client = tp_server_context(network);
+    tp_packet *hello = hello_packet(client);
+    tp_mutex_lock(&client->mutex);
+    client->session = session;
+    client->state = TP__LINK_GREETING;
+    tp__link_clock_follow(client);
+    client->greet_by_ms = tp__lanclient_now_locked(client) + client->options.connect_timeout_ms;
+    tp_mutex_unlock(&client->mutex);
+    if (!hello || !tp_server_send(network, session, hello)) {
+        tp_server_disconnect(network, session);
+    }
+    tp_packet_release(hello);
+    tp__tick_arm(client);
+}
+
+bool tp__link_watch(tp_lanclient *client) {
+    tp_mutex_lock(&client->mutex);
+    uint64_t now_ms = tp__lanclient_now_locked(client);
+    bool greeting = client->state == TP__LINK_GREETING || client->state == TP__LINK_ARRIVING;
+    bool late = greeting && now_ms >= client->greet_by_ms;
+    tp_session_id session = client->session;
+    tp_mutex_unlock(&client->mutex);
+    if (late) {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: the hub does not say WELCOME", client->service);
+        tp_server_disconnect(client->network, session);
+    }
+    return greeting && !late;
+}
+
+/* ---- up ------------------------------------------------------------------------------------- */
+
+static void go_up(tp_lanclient *client) {
+    uint32_t self = client->self_given;
+    tp_mutex_lock(&client->mutex);
+    client->state = TP__LINK_UP;
+    client->up_since_ms = tp_clock_ms();
+    atomic_store_explicit(&client->self, self, memory_order_release);
+    tp_mutex_unlock(&client->mutex);
+    tp__lanclient_count(&client->connections);
+    if (client->handlers.on_up) {
+        client->handlers.on_up(client, self);
+    }
+    tp_peer peer;
+    for (size_t i = 0; client->handlers.on_peer_up && tp__known_at(&client->known, i, &peer); i++) {
+        client->handlers.on_peer_up(client, &peer);
+    }
+}
+
+/*
+ * What the hub's settings and this client's promise each other only together is found here, since
+ * only now they meet: a client takes and sends messages up to sizes that the hub does not, or the
+ * hub ends who is silent while neither of the two asks in time.
+ */
+static void compare_with_hub(const tp_lanclient *client, const tp_bus_welcome *hub) {
+    unsigned long long taken = client->options.max_frame;
+    if (hub->max_payload < taken) {
+        TP_LOG(TP_LOG_WARNING,
+            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same, for larger "
+            "messages than the hub's are not taken from here, nor do any come",
+            client->service, taken, (unsigned)hub->max_payload);
+    } else if (hub->max_payload > taken) {
+        TP_LOG(TP_LOG_WARNING,
+            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same, for what "
+            "others send here goes back to them if it is larger",
+            client->service, taken, (unsigned)hub->max_payload);
+    }
+    unsigned ping = client->options.idle_timeout_ms / 2;
+    bool asked = hub->heartbeat_ms > 0 && hub->heartbeat_ms < hub->idle_ms;
+    bool asks = ping > 0 && ping < hub->idle_ms;
+    if (hub->idle_ms > 0 && !asked && !asks) {
+        TP_LOG(TP_LOG_WARNING,
+            "lanclient %s: the hub ends a silent session after %u ms without asking, and "
+            "idle_timeout_ms is %u, so half of it asks too late or never: expected a hub with a "
+            "ping_interval, or less than twice its time here",
+            client->service, (unsigned)hub->idle_ms, client->options.idle_timeout_ms);
+    }
+}
+
+void tp__link_welcomed(tp_lanclient *client, const tp_bus_welcome *welcome) {
+    tp_mutex_lock(&client->mutex);
+    client->state = TP__LINK_ARRIVING;
+    client->hub = welcome->hub;
+    client->max_payload = welcome->max_payload;
+    tp_mutex_unlock(&client->mutex);
+    compare_with_hub(client, welcome);
+    client->self_given = welcome->peer;
+    client->ack_messages = welcome->ack_messages ? welcome->ack_messages : TP_BUS_ACK_MESSAGES;
+    client->awaited = welcome->peers;
+    if (client->awaited == 0) {
+        go_up(client);
+    }
+}
+
+void tp__link_arrived(tp_lanclient *client) {
+    if (--client->awaited == 0) {
+        go_up(client);
+    }
+}
+
+/* ---- lost ----------------------------------------------------------------------------------- */
+
+static tp_err error_of(tp_end_reason reason) {
+    switch (reason) {
+    case TP_END_PEER_RESET:
+        return TP_ERR_RESET;
+    case TP_END_PROTOCOL:
+        return TP_ERR_PROTOCOL;
+    case TP_END_IDLE:
+        return TP_ERR_TIMED_OUT;
+    case TP_END_NO_MEMORY:
+        return TP_ERR_NO_MEMORY;
+    case TP_END_OS:
+        return TP_ERR_OS;
+    default:
+        return TP_ERR_CLOSED;
+    }
+}
+
+/*
+ * The attempts that led to a link are forgotten only when it has lasted as long as the longest wait
+ * between two: a hub that welcomes and hangs up at once, time and again, is a hub that cannot be
+ * reached, and all its clients together would be what keeps it from getting up. Under the mutex.
+ */
+static void forget_attempts_if_it_lasted(tp_lanclient *client) {
+    bool lasted = client->state == TP__LINK_UP &&
+                  tp_clock_ms() - client->up_since_ms >= client->options.backoff_max_ms;
+    client->attempts = lasted ? 0 : client->attempts;
+}
+
+/* Takes the link down: from here on nothing is sent, so what is unconfirmed is ours alone. */
+static tp__unconfirmed take_down(tp_lanclient *client, bool *stopping) {
+    tp_mutex_lock(&client->mutex);
+    *stopping = client->stopping;
+    forget_attempts_if_it_lasted(client);
+    client->state = TP__LINK_WAITING;
+    client->session = TP_NO_SESSION;
+    atomic_store_explicit(&client->self, TP_NO_PEER, memory_order_release);
+
+    tp__unconfirmed taken;
+    uint64_t head = tp__unconfirmed_head(&client->unconfirmed);
+    uint64_t tail = tp__unconfirmed_tail(&client->unconfirmed);
+    tp__unconfirmed_init(&taken, client->unconfirmed.limit);
+    atomic_init(&taken.head, head);
+    atomic_init(&taken.tail, tail);
+    taken.ring = client->unconfirmed.ring;
+    taken.room = client->unconfirmed.room;
+    client->confirmed_before += head;
+    client->lost += tail - head;
+    tp__unconfirmed_init(&client->unconfirmed, taken.limit);
+    atomic_store_explicit(&client->told, 0, memory_order_relaxed);
+    atomic_store_explicit(&client->handled, 0, memory_order_relaxed);
+    client->swept = 0;
+    tp_mutex_unlock(&client->mutex);
+    return taken;
+}
+
+/* Requests come back to their own callbacks, refusals to nobody: the one refused will hear of the
+ * loss. */
+static void return_unconfirmed(tp_lanclient *client, const tp__unconfirmed *lost) {
+    uint64_t tail = tp__unconfirmed_tail(lost);
+    for (uint64_t n = tp__unconfirmed_head(lost); n < tail; n++) {
+        tp__sent entry = tp__unconfirmed_at(lost, n);
+        bool returnable = entry.kind != TP_BUS_REQUEST && entry.kind != TP_BUS_ERROR;
+        if (returnable && client->handlers.on_returned) {
+            bool to_peer = entry.kind == TP_BUS_SEND || entry.kind == TP_BUS_REPLY;
+            tp_returned returned = {.size = sizeof returned,
+                .ticket = entry.correlation,
+                .kind = (tp_message_kind)entry.kind,
+                .reason = TP_ERR_PEER_LOST,
+                .peer = to_peer ? entry.destination : TP_NO_PEER};
+            client->handlers.on_returned(client, &returned);
+        }
+    }
+}
+
+static void fail_requests(tp_lanclient *client, tp_err error) {
+    uint32_t from = 0;
+    tp__request request;
+    while (tp__requests_take_next(&client->requests, TP_NO_PEER, &from, &request)) {
+        tp__request_answer(client, &request, error, NULL, NULL);
+    }
+}
+
+static void forget_peers(tp_lanclient *client, bool was_up) {
+    tp_peer peer;
+    while (tp__known_at(&client->known, 0, &peer)) {
+        tp__known_remove(&client->known, peer.id, &peer);
+        if (was_up && client->handlers.on_peer_down) {
+            client->handlers.on_peer_down(client, &peer);
+        }
+    }
+}
+
+/* The session's line in the network's ledger. Another connection may have ended since: not many
+ * have. */
+static tp_session_end end_of(tp_server *network, tp_session_id session) {
+    tp_session_end ends[4] = {{.size = sizeof ends[0]}};
+    size_t count = tp_server_read_ledger(network, ends, TP_COUNT_OF(ends));
+    for (size_t i = 0; i < count; i++) {
+        if (ends[i].session == session) {
+            return ends[i];
+        }
+    }
+    return (tp_session_end){.reason = TP_END_NONE};
+}
+
+/* Each kind of end has a line of its own. Only the system says that a connection was refused; a hub
+ * that takes it and then says CLOSE has refused the service. */
+static void say_why_not(tp_lanclient *client, tp_session_id session, tp_end_reason reason) {
+    const tp_session_end end = end_of(client->network, session);
+    if (reason == TP_END_REFUSED) {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: the hub closes: %s", client->service,
+            tp_close_reason_name((uint16_t)end.close_code));
+    } else if (reason == TP_END_CONNECT_FAILED && end.os_error != 0) {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: %s", client->service,
+            tp_err_text(tp_os_translate(end.os_error)));
+    } else {
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: %s", client->service,
+            tp_end_reason_text(reason));
+    }
+}
+
+void tp__link_on_leave(tp_server *network, tp_session_id session, tp_end_reason reason) {
+    tp_lanclient *client = tp_server_context(network);
+    bool was_up = tp_lanclient_self(client) != TP_NO_PEER;
+    bool stopping;
+    tp__unconfirmed lost = take_down(client, &stopping);
+    if (was_up) {
+        return_unconfirmed(client, &lost);
+        fail_requests(client, stopping ? TP_ERR_CANCELLED : TP_ERR_PEER_LOST);
+    } else if (!stopping) {
+        tp__lanclient_count(&client->connect_failures);
+        say_why_not(client, session, reason);
+    }
+    tp__unconfirmed_clear(&lost);
+    forget_peers(client, was_up);
+    if (was_up && client->handlers.on_down) {
+        client->handlers.on_down(client, stopping ? TP_OK : error_of(reason));
+    }
+    if (!stopping) {
+        tp__link_schedule(client, false);
+    }
+}

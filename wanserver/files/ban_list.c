@@ -1,0 +1,130 @@
+/*
+ * The ban list's lines. One thread at a time; the list is the caller's.
+ */
+#include "wanserver/files/ban_list.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/config/config_report.h"
+#include "wanserver/files/words.h"
+#include "wanserver/files/text_file.h"
+
+#define WARNINGS_ROOM 4096u
+
+typedef struct reader {
+    const char *name;
+    tp__ban_list *list; /* in order at any time */
+    tp__report errors;
+    tp__report warnings;
+} reader;
+
+static bool read_ban(const tp__word *words, size_t count, tp__listed_ban *ban) {
+    char text[TP_ADDRESS_TEXT];
+    unsigned long long until = 0;
+    bool right = count <= 2 && tp__word_copy(words[0], text, sizeof text) &&
+                 tp_network_parse(text, &ban->network) == TP_OK &&
+                 (count == 1 || tp__word_number(words[1], UINT64_MAX, &until));
+    ban->until = until;
+    return right;
+}
+
+int tp__ban_compare(const tp_network *a, const tp_network *b) {
+    int order = memcmp(a->ip, b->ip, sizeof a->ip);
+    return order != 0 ? order : (int)a->bits - (int)b->bits;
+}
+
+/* Where the network is in the list, or would be. */
+static size_t find(const tp__ban_list *list, const tp_network *network) {
+    size_t from = 0;
+    size_t to = list->count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (tp__ban_compare(&list->bans[middle].network, network) < 0) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    return from;
+}
+
+/* The longer one counts: no ban ends earlier because a line was added. */
+static void take_again(reader *in, tp__listed_ban *had, const tp__listed_ban *ban) {
+    tp__report_error(&in->warnings, "%s:%u: is given again: line %u has it; the longer ban counts",
+        in->name, ban->line, had->line);
+    if (had->until != 0 && (ban->until == 0 || ban->until > had->until)) {
+        had->until = ban->until;
+    }
+}
+
+/* False: there is no room, nor is any line behind it looked at. */
+static bool take_ban(reader *in, const tp__listed_ban *ban) {
+    tp__ban_list *list = in->list;
+    size_t at = find(list, &ban->network);
+    tp__listed_ban *place = &list->bans[at];
+    if (at < list->count && tp__ban_compare(&place->network, &ban->network) == 0) {
+        take_again(in, place, ban);
+        return true;
+    }
+    if (list->count == TP__BAN_LIST_MAX) {
+        tp__report_error(&in->errors, "%s:%u: is one too many: expected at most %u networks",
+            in->name, ban->line, TP__BAN_LIST_MAX);
+        return false;
+    }
+    memmove(place + 1, place, (list->count - at) * sizeof *place);
+    *place = *ban;
+    list->count++;
+    return true;
+}
+
+static void take_lines(reader *in, const char *text, size_t size) {
+    tp__lines lines = tp__lines_of(text, size);
+    tp__word words[2];
+    size_t count;
+    bool room = true;
+    while (room && (count = tp__lines_next(&lines, words, 2)) > 0) {
+        tp__listed_ban ban = {.line = lines.number};
+        char quoted[TP__QUOTED_TEXT];
+        if (read_ban(words, count, &ban)) {
+            room = take_ban(in, &ban);
+        } else {
+            tp__report_error(&in->errors,
+                "%s:%u: '%s': expected a network such as 203.0.113.7 or 2001:db8::/32, and perhaps "
+                "the seconds since 1970 until when it is banned",
+                in->name, lines.number, tp__word_quoted(lines.line, quoted));
+        }
+    }
+}
+
+/* The report is that of the errors, or, if there are none, that of the warnings. */
+tp_err tp__ban_list_parse(const char *name, const char *text, size_t size, tp__ban_list *list,
+    char *report, size_t room) {
+    char warnings[WARNINGS_ROOM];
+    reader in = {.name = name,
+        .list = list,
+        .errors = tp__report_begin(report, room),
+        .warnings = tp__report_begin(warnings, sizeof warnings)};
+    list->count = 0;
+    take_lines(&in, text, size);
+    if (in.errors.errors > 0) {
+        list->count = 0;
+        return tp__report_end(&in.errors);
+    }
+    tp__report_end_warnings(&in.warnings);
+    (void)snprintf(report, room, "%s", warnings);
+    return TP_OK;
+}
+
+tp_err tp__ban_list_load(const char *path, tp__ban_list *list, char *report, size_t room) {
+    tp__report wrong = tp__report_begin(report, room);
+    tp__text_file file;
+    list->count = 0;
+    tp_err error = tp__text_file_load(path, TP__BAN_LIST_MAX_FILE, &file, &wrong);
+    if (error) {
+        return error;
+    }
+    error = tp__ban_list_parse(path, file.text, file.size, list, report, room);
+    tp__text_file_free(&file);
+    return error;
+}

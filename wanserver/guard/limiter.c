@@ -1,0 +1,250 @@
+/*
+ * The limits per address. Any thread, under the limiter's mutex: connections come and end on
+ * whatever worker it happens.
+ *
+ * An entry, once taken, belongs to an address until it is taken for another one: so there is no
+ * list of free ones. Entries are numbered from 1; 0 ends a chain, and entry 0 is the ring of those
+ * without connections, from the one seen longest ago (its `newer`) to the one seen last (its
+ * `older`):
+ *
+ *     an entry is in the ring  <=>  its connections == 0
+ */
+#include "wanserver/guard/limiter.h"
+
+#include <string.h>
+
+#include "core/memory/memory.h"
+#include "os/random.h"
+#include "os/thread.h"
+#include "wanserver/guard/token_bucket.h"
+#include "wanserver/guard/siphash.h"
+
+typedef struct origin {
+    uint8_t network[8]; /* IPv6: its first 64 bits; IPv4: the address and zeros */
+    bool ipv4;
+} origin;
+
+typedef struct entry {
+    origin origin;
+    uint32_t next; /* of its chain */
+    uint32_t older;
+    uint32_t newer;
+    uint32_t connections;
+    tp__bucket bucket;
+} entry;
+
+struct tp__limiter {
+    tp_mutex mutex;
+    tp__limiter_options options;
+    tp__hash_seed seed;
+    uint32_t mask; /* of `chains` */
+    uint32_t used; /* entries 1..used belong to an address */
+    uint32_t *chains;
+    entry *entries;
+};
+
+/* ---- the ring ---------------------------------------------------------------------------------
+ * */
+
+static void leave_ring(entry *entries, uint32_t at) {
+    entries[entries[at].older].newer = entries[at].newer;
+    entries[entries[at].newer].older = entries[at].older;
+}
+
+static void enter_ring(entry *entries, uint32_t at) {
+    entries[at].older = entries[0].older;
+    entries[at].newer = 0;
+    entries[entries[0].older].newer = at;
+    entries[0].older = at;
+}
+
+/* ---- the table --------------------------------------------------------------------------------
+ * */
+
+static origin origin_of(const tp_address *address) {
+    origin from = {.ipv4 = tp_address_is_ipv4(address)};
+    if (from.ipv4) {
+        memcpy(from.network, address->ip + 12, 4);
+    } else {
+        memcpy(from.network, address->ip, 8);
+    }
+    return from;
+}
+
+static bool same_origin(const origin *a, const origin *b) {
+    return a->ipv4 == b->ipv4 && memcmp(a->network, b->network, sizeof a->network) == 0;
+}
+
+static uint32_t *chain_of(tp__limiter *limiter, const origin *from) {
+    uint8_t key[9];
+    memcpy(key, from->network, 8);
+    key[8] = from->ipv4;
+    return &limiter->chains[tp__hash(&limiter->seed, key, sizeof key) & limiter->mask];
+}
+
+/* 0 if it has none. */
+static uint32_t find(tp__limiter *limiter, const origin *from) {
+    uint32_t at = *chain_of(limiter, from);
+    while (at != 0 && !same_origin(&limiter->entries[at].origin, from)) {
+        at = limiter->entries[at].next;
+    }
+    return at;
+}
+
+static void leave_chain(tp__limiter *limiter, uint32_t gone) {
+    uint32_t *link = chain_of(limiter, &limiter->entries[gone].origin);
+    while (*link != gone) {
+        link = &limiter->entries[*link].next;
+    }
+    *link = limiter->entries[gone].next;
+}
+
+/* An entry in no chain and not in the ring: one never used, or the one seen longest ago that has no
+ * connection. 0 if all have one. */
+static uint32_t take_entry(tp__limiter *limiter) {
+    if (limiter->used < limiter->options.addresses) {
+        return ++limiter->used;
+    }
+    uint32_t oldest = limiter->entries[0].newer;
+    if (oldest != 0) {
+        leave_ring(limiter->entries, oldest);
+        leave_chain(limiter, oldest);
+    }
+    return oldest;
+}
+
+static uint32_t add(tp__limiter *limiter, const origin *from, uint32_t burst, uint64_t now_ms) {
+    uint32_t at = take_entry(limiter);
+    if (at != 0) {
+        uint32_t *chain = chain_of(limiter, from);
+        limiter->entries[at] =
+            (entry){.origin = *from, .next = *chain, .bucket = tp__bucket_full(burst, now_ms)};
+        *chain = at;
+        enter_ring(limiter->entries, at);
+    }
+    return at;
+}
+
+/* ---- calls ------------------------------------------------------------------------------------
+ * */
+
+static bool is_limited(const tp__limiter *limiter) {
+    return limiter->options.rate > 0 || limiter->options.connections > 0;
+}
+
+static tp__admission judge(
+    const tp__limiter *limiter, entry *one, uint32_t burst, uint64_t now_ms) {
+    const tp__limiter_options *options = &limiter->options;
+    if (options->connections > 0 && one->connections >= options->connections) {
+        return TP__TOO_MANY;
+    }
+    if (options->rate > 0 && !tp__bucket_take(&one->bucket, 1, options->rate, burst, now_ms)) {
+        return TP__TOO_FAST;
+    }
+    return TP__ADMITTED;
+}
+
+static tp__admission admit(
+    tp__limiter *limiter, const origin *from, uint64_t now_ms, uint64_t stall_ms) {
+    const tp__limiter_options *options = &limiter->options;
+    uint32_t burst = options->rate > 0 ? tp__bucket_room(options->rate, options->burst, stall_ms)
+                                       : options->burst;
+    uint32_t at = find(limiter, from);
+    if (at == 0) {
+        at = add(limiter, from, burst, now_ms);
+    }
+    if (at == 0) {
+        return TP__TOO_MANY_ADDRESSES;
+    }
+    entry *one = &limiter->entries[at];
+    tp__admission admission = judge(limiter, one, burst, now_ms);
+    if (one->connections == 0) {
+        leave_ring(limiter->entries, at);
+        if (admission != TP__ADMITTED) {
+            enter_ring(limiter->entries, at); /* seen just now */
+        }
+    }
+    one->connections += admission == TP__ADMITTED;
+    return admission;
+}
+
+tp__admission tp__limiter_admit(
+    tp__limiter *limiter, const tp_address *address, uint64_t now_ms, uint64_t stall_ms) {
+    if (!is_limited(limiter)) {
+        return TP__ADMITTED;
+    }
+    const origin from = origin_of(address);
+    tp_mutex_lock(&limiter->mutex);
+    tp__admission admission = admit(limiter, &from, now_ms, stall_ms);
+    tp_mutex_unlock(&limiter->mutex);
+    return admission;
+}
+
+void tp__limiter_leave(tp__limiter *limiter, const tp_address *address) {
+    if (!is_limited(limiter)) {
+        return;
+    }
+    const origin from = origin_of(address);
+    tp_mutex_lock(&limiter->mutex);
+    uint32_t at = find(limiter, &from);
+    if (at != 0 && limiter->entries[at].connections > 0 &&
+        --limiter->entries[at].connections == 0) {
+        enter_ring(limiter->entries, at);
+    }
+    tp_mutex_unlock(&limiter->mutex);
+}
+
+unsigned tp__limiter_connections(tp__limiter *limiter, const tp_address *address) {
+    const origin from = origin_of(address);
+    tp_mutex_lock(&limiter->mutex);
+    uint32_t at = find(limiter, &from);
+    unsigned connections = at == 0 ? 0 : limiter->entries[at].connections;
+    tp_mutex_unlock(&limiter->mutex);
+    return connections;
+}
+
+unsigned tp__limiter_addresses(tp__limiter *limiter) {
+    tp_mutex_lock(&limiter->mutex);
+    unsigned addresses = limiter->used;
+    tp_mutex_unlock(&limiter->mutex);
+    return addresses;
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ * */
+
+tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limiter) {
+    *limiter = NULL;
+    if ((options->rate > 0 && options->burst == 0) || options->addresses == 0 ||
+        options->addresses >= (uint32_t)1 << 31) {
+        return TP_ERR_INVALID;
+    }
+    tp__limiter *made = tp__allocate_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return TP_ERR_NO_MEMORY;
+    }
+    uint32_t chains = tp__hash_chains(options->addresses);
+    made->options = *options;
+    made->mask = chains - 1;
+    made->chains = tp__allocate_zeroed(chains, sizeof *made->chains);
+    made->entries = tp__allocate_zeroed((size_t)options->addresses + 1, sizeof *made->entries);
+    if (made->chains == NULL || made->entries == NULL) {
+        tp__free(made->entries);
+        tp__free(made->chains);
+        tp__free(made);
+        return TP_ERR_NO_MEMORY;
+    }
+    tp_random_bytes(&made->seed, sizeof made->seed);
+    tp_mutex_init(&made->mutex);
+    *limiter = made;
+    return TP_OK;
+}
+
+void tp__limiter_destroy(tp__limiter *limiter) {
+    if (limiter != NULL) {
+        tp_mutex_destroy(&limiter->mutex);
+        tp__free(limiter->entries);
+        tp__free(limiter->chains);
+        tp__free(limiter);
+    }
+}

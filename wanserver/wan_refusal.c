@@ -1,0 +1,40 @@
+/*
+ * Counting and saying what is turned away. Any thread; the log's places are the process's, so that
+ * several servers in it share a reason's rate limit.
+ */
+#include "wanserver/wan_refusal.h"
+
+#include <stdio.h>
+
+#include "core/log/refusal.h"
+#include "wanserver/wan.h"
+
+static const char *const texts[] = {
+#define TEXT(name, counter, text) [TP__REFUSAL_##name] = text,
+    TP__REFUSALS(TEXT)
+#undef TEXT
+};
+
+static _Atomic uint64_t *counter_of(tp__wan *wan, tp__refusal why) {
+    _Atomic uint64_t *const counters[] = {
+#define COUNTER(name, counter, text) [TP__REFUSAL_##name] = &wan->counter,
+        TP__REFUSALS(COUNTER)
+#undef COUNTER
+    };
+    return counters[why];
+}
+
+static tp_log_place places[TP__REFUSAL_COUNT];
+
+void tp__wan_refuse(tp__wan *wan, tp__refusal why, const tp_address *peer) {
+    tp__count_shared(counter_of(wan, why), 1);
+    tp__refusal_say(&places[why], TP_LOG_INFO, wan->server->name, peer, texts[why]);
+}
+
+void tp__wan_refuse_with(
+    tp__wan *wan, tp__refusal why, tp_log_level level, const tp_address *peer, const char *detail) {
+    char reason[256];
+    tp__count_shared(counter_of(wan, why), 1);
+    (void)snprintf(reason, sizeof reason, "%s: %s", texts[why], detail);
+    tp__refusal_say(&places[why], level, wan->server->name, peer, reason);
+}
