@@ -12,19 +12,19 @@
 
 #include <stdatomic.h>
 
-#include "core/packet/packet_internal.h"
 #include "core/engine/server_state.h"
+#include "core/packet/packet_internal.h"
 #include "proto/handshake.h"
 #include "proto/record.h"
 #include "twinport/wanserver.h"
 #include "wanserver/guard/bans.h"
-#include "wanserver/handshake/handshakes.h"
 #include "wanserver/guard/limiter.h"
+#include "wanserver/guard/replay.h"
+#include "wanserver/handshake/handshakes.h"
 #include "wanserver/handshake/pending.h"
 #include "wanserver/handshake/player.h"
-#include "wanserver/wan_refusal.h"
-#include "wanserver/guard/replay.h"
 #include "wanserver/handshake/token_keys.h"
+#include "wanserver/wan_refusal.h"
 
 /* What is counted once per connection at most: shared by all workers. X(name), as in tp_wanserver_stats. */
 #define TP__WAN_COUNTERS(X)                                                                        \

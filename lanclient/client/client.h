@@ -29,8 +29,8 @@
 #include <stdbool.h>
 
 #include "bus/unacked.h"
-#include "lanclient/client/peer_table.h"
 #include "lanclient/client/link_clock.h"
+#include "lanclient/client/peer_table.h"
 #include "lanclient/client/requests.h"
 #include "os/thread.h"
 #include "proto/bus.h"
@@ -61,17 +61,17 @@ struct tp_lanclient {
     bool started;
     bool starting; /* a thread is inside tp_lanclient_start() */
     bool stopping;
-    bool network_told; /* to stop */
-    uint64_t stop_by_ms; /* confirmations are not waited for any more */
-    uint64_t end_by_ms;  /* the network has stopped too; UINT64_MAX: as its own time-out says */
+    bool network_told;    /* to stop */
+    uint64_t stop_by_ms;  /* confirmations are not waited for any more */
+    uint64_t end_by_ms;   /* the network has stopped too; UINT64_MAX: as its own time-out says */
     uint64_t greet_by_ms; /* on the link's clock: GREETING and ARRIVING end here */
     tp_session_id session;
     uint64_t hub;         /* the hub's instance, of this link or the last */
     uint32_t max_payload; /* what the hub takes */
     tp_ticket last_ticket;
-    unsigned attempts;    /* since a link last lasted, or the start */
-    uint64_t up_since_ms; /* UP: since when */
-    unsigned link_worker; /* link_clock.c's: who serves the link, or served the last one */
+    unsigned attempts;       /* since a link last lasted, or the start */
+    uint64_t up_since_ms;    /* UP: since when */
+    unsigned link_worker;    /* link_clock.c's: who serves the link, or served the last one */
     uint64_t clock_ahead_ms; /* ... and the link's clock less that worker's served time */
     tp__unconfirmed unconfirmed;
     uint64_t sent;

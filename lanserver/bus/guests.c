@@ -8,8 +8,8 @@
  */
 #include "lanserver/bus/guests.h"
 
-#include "core/memory/memory.h"
 #include "core/engine/server_state.h"
+#include "core/memory/memory.h"
 #include "os/clock.h"
 #include "proto/frame.h"
 #include "twinport/log.h"

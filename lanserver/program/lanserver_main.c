@@ -91,8 +91,7 @@ static int run(const tp__settings *settings, const tp__hub_options *options) {
 
 /* What the settings ask of each other was looked at when they were read; what is left shows when
  * the hub is made, and when the log is to be written. */
-static int check(
-    const char *path, const tp__settings *settings, const tp__hub_options *options) {
+static int check(const char *path, const tp__settings *settings, const tp__hub_options *options) {
     bool can_log = tp__program_can_log(name, settings->server.log_file);
     tp__hub *hub = NULL;
     tp_err error = tp__hub_create(options, &hub);

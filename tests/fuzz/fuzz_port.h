@@ -9,9 +9,9 @@
 
 #include <string.h>
 
-#include "core/memory/thread_cache.h"
-#include "core/memory/memory.h"
 #include "core/engine/server_state.h"
+#include "core/memory/memory.h"
+#include "core/memory/thread_cache.h"
 #include "fuzz.h"
 #include "os/error.h"
 #include "os/port_backend.h"

@@ -1,6 +1,6 @@
 /* The ring of what was sent and is not confirmed. */
-#include "check.h"
 #include "bus/unacked.h"
+#include "check.h"
 #include "os/thread.h"
 
 static tp__sent entry(uint32_t n) {

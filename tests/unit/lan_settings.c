@@ -1,6 +1,6 @@
 /* lanserver's settings: what each becomes, and what they ask of each other. */
-#include "core/config/config.h"
 #include "lanserver/program/lan_settings.h"
+#include "core/config/config.h"
 #include "os/process.h"
 #include "relations_stage.h"
 

@@ -9,8 +9,8 @@
 #ifndef TWINPORT_TESTS_LATE_SENDERS_H
 #define TWINPORT_TESTS_LATE_SENDERS_H
 
-#include "core/packet/packet_internal.h"
 #include "core/engine/server_state.h"
+#include "core/packet/packet_internal.h"
 #include "server_stage.h"
 
 #define LATE_LARGE 9000u /* bytes: a few of these do not fit into one record of the WAN */

@@ -8,10 +8,10 @@
 #include <stdio.h>
 
 #include "check.h"
+#include "core/engine/server_state.h"
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
-#include "core/engine/server_state.h"
 #include "os/clock.h"
 
 #if defined(__SANITIZE_THREAD__)

@@ -2,8 +2,8 @@
  */
 #include "check.h"
 
-#include "core/memory/memory.h"
 #include "core/memory/block.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
 
 enum { many = 3000 };

@@ -2,8 +2,8 @@
  */
 #include "check.h"
 
-#include "core/memory/memory.h"
 #include "core/memory/block.h"
+#include "core/memory/memory.h"
 #include "os/thread.h"
 
 enum { threads = 4, lives = 4, rounds = 100000, boxes = 512, words = 12 };

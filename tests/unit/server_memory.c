@@ -4,10 +4,10 @@
  */
 #include "server_stage.h"
 
+#include "core/engine/server_state.h"
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
-#include "core/engine/server_state.h"
 
 static server_stage stage;
 static uint8_t in[40000];

@@ -2,9 +2,9 @@
  * What waits for a peer that does not read costs about its own size, and comes back: whatever its
  * messages' sizes, whoever sends them, and whatever else is sent in between.
  */
+#include "core/engine/server_state.h"
 #include "core/session/compact.h"
 #include "core/session/send_batch.h"
-#include "core/engine/server_state.h"
 #include "memory_stage.h"
 #include "server_stage.h"
 

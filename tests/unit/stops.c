@@ -6,8 +6,8 @@
 
 #include <signal.h>
 
-#include "core/packet/packet_internal.h"
 #include "core/memory/block.h"
+#include "core/packet/packet_internal.h"
 #include "os/thread.h"
 
 /* ctest calls every end by a signal a failure: the abort becomes an exit. */

@@ -3,8 +3,8 @@
 
 #include "core/memory/memory.h"
 #include "os/thread.h"
-#include "wanserver/guard/token_bucket.h"
 #include "wanserver/guard/limiter.h"
+#include "wanserver/guard/token_bucket.h"
 
 static tp__limiter *make(unsigned rate, unsigned burst, unsigned connections, unsigned addresses) {
     const tp__limiter_options options = {

@@ -1,9 +1,9 @@
 /* The program's settings: what each becomes, and that their standard values are the library's. */
+#include "wanserver/program/wan_settings.h"
 #include "core/config/config.h"
 #include "os/process.h"
 #include "proto/frame.h"
 #include "relations_stage.h"
-#include "wanserver/program/wan_settings.h"
 
 static tp__settings settings;
 static tp_wanserver_options wan;

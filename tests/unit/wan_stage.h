@@ -5,9 +5,9 @@
 #ifndef TWINPORT_TESTS_WAN_STAGE_H
 #define TWINPORT_TESTS_WAN_STAGE_H
 
+#include "core/engine/server_state.h"
 #include "core/memory/chunk.h"
 #include "core/memory/memory.h"
-#include "core/engine/server_state.h"
 #include "os/random.h"
 #include "server_stage.h"
 #include "twinport/log.h"

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "core/config/config_report.h"
-#include "wanserver/files/words.h"
 #include "wanserver/files/text_file.h"
+#include "wanserver/files/words.h"
 
 #define WARNINGS_ROOM 4096u
 

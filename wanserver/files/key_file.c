@@ -7,8 +7,8 @@
 
 #include "core/config/config_report.h"
 #include "os/file.h"
-#include "wanserver/files/words.h"
 #include "wanserver/files/text_file.h"
+#include "wanserver/files/words.h"
 
 #define MOST_BYTES 4096u
 

@@ -9,8 +9,8 @@
 
 #include "core/config/config_report.h"
 #include "proto/keys.h"
-#include "wanserver/files/words.h"
 #include "wanserver/files/text_file.h"
+#include "wanserver/files/words.h"
 
 #define WARNINGS_ROOM 4096u
 

@@ -52,15 +52,15 @@ typedef struct tp__gate_options {
 
     size_t largest_message; /* of a player: the server's max_frame; said in the log when the hub has
                                no room for it. 0: it is not looked at */
-    unsigned max_players;  /* who play at once, 1..TP_MAX_SESSIONS */
-    unsigned max_waiting;  /* ... and wait for a place; 0: no waiting room. Both together are at
+    unsigned max_players;   /* who play at once, 1..TP_MAX_SESSIONS */
+    unsigned max_waiting;   /* ... and wait for a place; 0: no waiting room. Both together are at
                               most TP_MAX_SESSIONS */
-    unsigned tell_ms;      /* how often one who waits is told a new place at most, 10..3,600,000 */
-    unsigned keep_players; /* kept while no peer of their service is there, 0..TP_MAX_SESSIONS */
-    unsigned keep_ms;      /* ... and for how long, 0..86,400,000 */
-    uint16_t lost_close;   /* the close code of those who are not, or no longer */
-    unsigned max_services; /* that players may be moved to, the first one included, 1..1,024 */
-    unsigned drain_ms;     /* a stop: for services to confirm that players have left, 0..600,000 */
+    unsigned tell_ms;       /* how often one who waits is told a new place at most, 10..3,600,000 */
+    unsigned keep_players;  /* kept while no peer of their service is there, 0..TP_MAX_SESSIONS */
+    unsigned keep_ms;       /* ... and for how long, 0..86,400,000 */
+    uint16_t lost_close;    /* the close code of those who are not, or no longer */
+    unsigned max_services;  /* that players may be moved to, the first one included, 1..1,024 */
+    unsigned drain_ms;      /* a stop: for services to confirm that players have left, 0..600,000 */
 } tp__gate_options;
 
 /* lanclient's defaults with the service "gate" and port 7400; 4,096 players, nobody waits, places told

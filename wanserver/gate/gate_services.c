@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/memory/memory.h"
 #include "core/log/refusal.h"
+#include "core/memory/memory.h"
 #include "lanclient/client/link_clock.h"
 #include "proto/bus.h"
 #include "twinport/log.h"

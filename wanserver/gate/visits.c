@@ -11,8 +11,8 @@
  */
 #include <string.h>
 
-#include "core/memory/memory.h"
 #include "core/log/refusal.h"
+#include "core/memory/memory.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"

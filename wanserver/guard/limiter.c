@@ -16,8 +16,8 @@
 #include "core/memory/memory.h"
 #include "os/random.h"
 #include "os/thread.h"
-#include "wanserver/guard/token_bucket.h"
 #include "wanserver/guard/siphash.h"
+#include "wanserver/guard/token_bucket.h"
 
 typedef struct origin {
     uint8_t network[8]; /* IPv6: its first 64 bits; IPv4: the address and zeros */

@@ -29,7 +29,7 @@ typedef enum tp__player_stage {
     TP__PLAYER_HANDSHAKE, /* its HELLO is good and with the handshake threads: now it is its turn to wait */
     TP__PLAYER_WELCOMED, /* REPLY is being queued; what comes is records, and READY must be the
                           * first frame in them */
-    TP__PLAYER_READY /* it has its keys: it has joined, or was told that there is no place */
+    TP__PLAYER_READY     /* it has its keys: it has joined, or was told that there is no place */
 } tp__player_stage;
 
 typedef struct tp__player {

@@ -15,8 +15,8 @@
 #include "os/thread.h"
 #include "proto/keys.h"
 #include "twinport/version.h"
-#include "wanserver/program/program_files.h"
 #include "wanserver/files/key_file.h"
+#include "wanserver/program/program_files.h"
 #include "wanserver/program/wan_settings.h"
 
 static const char name[] = "wanserver";

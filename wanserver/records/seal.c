@@ -11,9 +11,9 @@
 #include <assert.h>
 #include <string.h>
 
-#include "core/session/send_batch.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
+#include "core/session/send_batch.h"
 #include "proto/frame.h"
 #include "wanserver/wan.h"
 

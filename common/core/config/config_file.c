@@ -4,8 +4,8 @@
  */
 #include "core/config/config.h"
 
-#include "core/memory/memory.h"
 #include "core/config/config_report.h"
+#include "core/memory/memory.h"
 #include "os/error.h"
 #include "os/file.h"
 

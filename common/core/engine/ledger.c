@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-#include "core/memory/memory.h"
 #include "core/log/recent.h"
+#include "core/memory/memory.h"
 #include "twinport/server.h"
 
 #define END_WORDS ((sizeof(tp_session_end) + sizeof(uint64_t) - 1) / sizeof(uint64_t))

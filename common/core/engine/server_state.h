@@ -25,11 +25,11 @@
 #include "core/engine/counters.h"
 #include "core/engine/layer.h"
 #include "core/engine/ledger.h"
-#include "core/memory/thread_cache.h"
 #include "core/engine/service_time.h"
 #include "core/engine/session_state.h"
 #include "core/engine/slots.h"
 #include "core/engine/tasks.h"
+#include "core/memory/thread_cache.h"
 #include "os/thread.h"
 
 typedef enum tp__server_state {
@@ -106,7 +106,7 @@ struct tp_server {
     tp__slots slots;
     tp__ledger *ledger;
     tp__tasks tasks;
-    tp__counters outside; /* counters of threads that are not this server's workers */
+    tp__counters outside;  /* counters of threads that are not this server's workers */
     tp__service_time time; /* in which any worker has served; written under `mutex` (served.c) */
 
     _Atomic int state; /* tp__server_state */

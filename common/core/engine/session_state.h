@@ -84,7 +84,7 @@ typedef struct tp__session {
     uint64_t blocked_ms;  /* when it became `blocked` */
     size_t owed_messages; /* sent from inside a handler: on_send has not heard of them yet */
     size_t owed_bytes;
-    tp__send_node end_node;      /* pushed by the one who finishes the session */
+    tp__send_node end_node; /* pushed by the one who finishes the session */
     /* Since when, in served time, the flight waits for the system to take all of it; 0: it does
      * not. The flush owner's; anybody reads it. */
     _Atomic uint64_t sending_since_ms;

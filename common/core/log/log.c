@@ -29,9 +29,9 @@
 #include "os/thread.h"
 #include "twinport/log.h"
 
-#define BATCH_MS       50   /* how long the writer lets lines gather */
-#define CLOSE_MS       700  /* what a close gives the writer for the last lines */
-#define CANCEL_MS      300  /* ... and to come back once its write was cancelled */
+#define BATCH_MS       50  /* how long the writer lets lines gather */
+#define CLOSE_MS       700 /* what a close gives the writer for the last lines */
+#define CANCEL_MS      300 /* ... and to come back once its write was cancelled */
 #define DEFAULT_BUFFER (1024u * 1024u)
 #define MIN_BUFFER     4096u
 #define MAX_BUFFER     (64u * 1024u * 1024u)

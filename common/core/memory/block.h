@@ -22,8 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/memory/thread_cache.h"
 #include "core/memory/stack.h"
+#include "core/memory/thread_cache.h"
 #include "os/compiler.h"
 #include "os/thread.h"
 #include "twinport/pool.h"

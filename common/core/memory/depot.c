@@ -5,8 +5,8 @@
  * A block cannot always find a magazine: when memory is out there may be none to put it into. Such
  * blocks wait on the loose list, so that freeing never fails.
  */
-#include "core/memory/memory.h"
 #include "core/memory/block.h"
+#include "core/memory/memory.h"
 
 /* ---- magazines ---------------------------------------------------------------------------- */
 

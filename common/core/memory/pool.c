@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "core/base/fatal.h"
-#include "core/memory/memory.h"
 #include "core/memory/block.h"
+#include "core/memory/memory.h"
 
 #define BLOCK_MAX  ((size_t)16 << 20)
 #define ROUNDS_MAX ((size_t)128)

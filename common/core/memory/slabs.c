@@ -6,8 +6,8 @@
  */
 #include <string.h>
 
-#include "core/memory/memory.h"
 #include "core/memory/block.h"
+#include "core/memory/memory.h"
 
 static uint64_t blocks_now(const tp_pool *pool) {
     return atomic_load_explicit(&pool->blocks, memory_order_relaxed);

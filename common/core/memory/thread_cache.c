@@ -4,9 +4,9 @@
  */
 #include "core/memory/thread_cache.h"
 
+#include "core/memory/block.h"
 #include "core/memory/chunk.h"
 #include "core/memory/memory.h"
-#include "core/memory/block.h"
 
 /* The chunk first: retiring it may put it into a magazine. Everything here is told which record,
  * and none asks for the thread's: that it is still there at this moment is not promised. */

@@ -32,8 +32,8 @@
 #include <stdint.h>
 
 #include "core/memory/chunk.h"
-#include "core/packet/kept.h"
 #include "core/memory/thread_cache.h"
+#include "core/packet/kept.h"
 #include "twinport/packet.h"
 
 #define TP__FRAME_HEADER  4u

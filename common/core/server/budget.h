@@ -4,8 +4,8 @@
 #ifndef TWINPORT_CORE_SERVER_BUDGET_H
 #define TWINPORT_CORE_SERVER_BUDGET_H
 
-#include "core/memory/memory.h"
 #include "core/engine/server_state.h"
+#include "core/memory/memory.h"
 #include "os/compiler.h"
 
 /* The process holds more than the server's memory_limit: what can be spared is given back, and if

@@ -10,8 +10,8 @@
  * A connection that is turned away here is reset: nothing has been said to it that could be lost,
  * and the side that ends a connection first keeps it in TIME_WAIT: a flood would fill the table.
  */
-#include "core/log/refusal.h"
 #include "core/engine/server_state.h"
+#include "core/log/refusal.h"
 
 static void dismiss(tp_server *server, const tp_address *peer) {
     if (server->layer.dismiss) {
@@ -113,8 +113,8 @@ tp_err tp__listener_open(tp_server *server) {
         return TP_OK;
     }
     tp_address bound;
-    tp_err error = tp_socket_listen(server->port, &listener->socket, &server->options.address,
-        server->options.backlog, &bound);
+    tp_err error = tp_socket_listen(
+        server->port, &listener->socket, &server->options.address, server->options.backlog, &bound);
     if (error) {
         return error;
     }

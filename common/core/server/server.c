@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "core/base/fatal.h"
-#include "core/session/send_batch.h"
+#include "core/engine/server_state.h"
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
-#include "core/engine/server_state.h"
+#include "core/session/send_batch.h"
 #include "twinport/log.h"
 
 /* ---- create and destroy ---------------------------------------------------------------------- */

@@ -128,8 +128,7 @@ tp_err tp__server_options_complete(const tp_server_options *given, tp_server_opt
         }
     }
     const tp_access *access = &options->access;
-    if (!fit_together(options) ||
-        !are_whole("access.allow", access->allow, access->allow_count) ||
+    if (!fit_together(options) || !are_whole("access.allow", access->allow, access->allow_count) ||
         !are_whole("access.deny", access->deny, access->deny_count)) {
         return TP_ERR_INVALID;
     }

@@ -279,8 +279,8 @@ void tp_server_stop(tp_server *server) {
 void tp_server_stop_within(tp_server *server, unsigned drain_ms) {
     uint64_t asked = tp_clock_ms() + drain_ms;
     uint64_t earliest = atomic_load(&server->cut_by_ms);
-    while (asked < earliest &&
-           !atomic_compare_exchange_weak(&server->cut_by_ms, &earliest, asked)) {
+    while (
+        asked < earliest && !atomic_compare_exchange_weak(&server->cut_by_ms, &earliest, asked)) {
     }
     tp_server_stop(server);
 }

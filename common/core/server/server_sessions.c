@@ -4,8 +4,8 @@
  */
 #include <string.h>
 
-#include "core/memory/memory.h"
 #include "core/engine/server_state.h"
+#include "core/memory/memory.h"
 #include "os/clock.h"
 
 static tp__session *enter_counted(tp_server *server, tp_session_id id, uint64_t barred) {

@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-#include "core/memory/memory.h"
 #include "core/engine/server_state.h"
+#include "core/memory/memory.h"
 #include "os/clock.h"
 
 #define DELAY_MAX_MS 86400000u

@@ -4,13 +4,13 @@
  */
 #include "core/server/trim.h"
 
-#include "core/memory/chunk.h"
-#include "core/packet/kept.h"
-#include "core/memory/large.h"
-#include "core/packet/packet_internal.h"
-#include "core/memory/block.h"
-#include "core/session/pools.h"
 #include "core/engine/server_state.h"
+#include "core/memory/block.h"
+#include "core/memory/chunk.h"
+#include "core/memory/large.h"
+#include "core/packet/kept.h"
+#include "core/packet/packet_internal.h"
+#include "core/session/pools.h"
 
 #define LOOK_MS    500u
 #define MOST_BYTES ((size_t)64 << 20) /* of a pool in one look: some ms of the system's work */

@@ -5,9 +5,9 @@
  * say. The sends that complete at once come back within the same turn, so that a turn costs one
  * wait.
  */
-#include "core/server/budget.h"
-#include "core/memory/thread_cache.h"
 #include "core/engine/server_state.h"
+#include "core/memory/thread_cache.h"
+#include "core/server/budget.h"
 #include "core/server/trim.h"
 #include "os/clock.h"
 #include "twinport/log.h"

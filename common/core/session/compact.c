@@ -7,10 +7,10 @@
  */
 #include "core/session/compact.h"
 
-#include "core/session/send_batch.h"
+#include "core/engine/server_state.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
-#include "core/engine/server_state.h"
+#include "core/session/send_batch.h"
 
 /* ---- what is pending ------------------------------------------------------------------------- */
 

@@ -12,11 +12,11 @@
  */
 #include <assert.h>
 
-#include "core/session/compact.h"
-#include "core/session/send_batch.h"
-#include "core/memory/thread_cache.h"
 #include "core/engine/server_state.h"
 #include "core/engine/session_state.h"
+#include "core/memory/thread_cache.h"
+#include "core/session/compact.h"
+#include "core/session/send_batch.h"
 #include "twinport/log.h"
 
 /* ---- handing over to a serving worker -------------------------------------------------------- */

@@ -8,9 +8,9 @@
  */
 #include <string.h>
 
-#include "core/packet/packet_internal.h"
 #include "core/engine/server_state.h"
 #include "core/engine/session_state.h"
+#include "core/packet/packet_internal.h"
 #include "proto/frame.h"
 
 static void broke_protocol(tp__session *session) {

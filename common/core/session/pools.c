@@ -5,9 +5,9 @@
  */
 #include "core/session/pools.h"
 
-#include "core/session/send_batch.h"
-#include "core/packet/kept.h"
 #include "core/memory/block.h"
+#include "core/packet/kept.h"
+#include "core/session/send_batch.h"
 
 static _Atomic(tp_pool *) nodes;
 static _Atomic(tp_pool *) flights;

@@ -7,11 +7,11 @@
  * another does: a queue holds at most its limits and those, or one packet that is larger; with
  * TP_QUEUE_DISCONNECT TP_QUEUE_STALL_FACTOR times the limits while we are what it waits for.
  */
-#include "core/session/compact.h"
-#include "core/packet/packet_internal.h"
-#include "core/session/pools.h"
 #include "core/engine/server_state.h"
 #include "core/engine/session_state.h"
+#include "core/packet/packet_internal.h"
+#include "core/session/compact.h"
+#include "core/session/pools.h"
 #include "proto/frame.h"
 
 #define TRIES 8u /* to make room in a full queue, in one call */
@@ -110,8 +110,9 @@ static inline bool let_in(
 /* A reference of the queue's own, to the packet or to a copy of it. */
 static tp_packet *take(tp_packet *packet, uint64_t queued) {
     bool behind = (queued >> TP__QUEUED_SHIFT) > FAR_BEHIND;
-    tp_packet *copy =
-        TP_UNLIKELY(behind) && packet->chunk && packet->sealed ? tp__packet_kept_copy(packet) : NULL;
+    tp_packet *copy = TP_UNLIKELY(behind) && packet->chunk && packet->sealed
+                          ? tp__packet_kept_copy(packet)
+                          : NULL;
     return copy ? copy : tp__packet_retain(packet);
 }
 

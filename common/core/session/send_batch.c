@@ -8,9 +8,9 @@
 
 #include <assert.h>
 
+#include "core/engine/server_state.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
-#include "core/engine/server_state.h"
 
 /* ---- filling --------------------------------------------------------------------------------- */
 

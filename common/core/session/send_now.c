@@ -5,9 +5,9 @@
  * Runs on the worker that has the session's flush owner's role, or can take it back, inside a call
  * of content's: so no handler is called here, and what ends a session is left to the flush.
  */
+#include "core/engine/server_state.h"
 #include "core/session/compact.h"
 #include "core/session/send_batch.h"
-#include "core/engine/server_state.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 

@@ -11,9 +11,9 @@
 
 #include <string.h>
 
-#include "core/packet/packet_internal.h"
-#include "core/log/refusal.h"
 #include "core/engine/server_state.h"
+#include "core/log/refusal.h"
+#include "core/packet/packet_internal.h"
 #include "os/clock.h"
 #include "proto/frame.h"
 #include "twinport/log.h"

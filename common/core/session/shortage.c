@@ -10,8 +10,8 @@
  * Any thread that opens a session. Without a lock: each is held while it is looked at, and looked
  * at again before it is cut.
  */
-#include "core/log/refusal.h"
 #include "core/engine/server_state.h"
+#include "core/log/refusal.h"
 #include "os/clock.h"
 
 /* More than a turn of accepting of each worker takes, for what is cut is free only behind that turn;
