@@ -13,7 +13,7 @@
 
 static atomic_uint_fast64_t agreements;
 
-/* ---- contexts that make keys ----------------------------------------------------------------------- */
+/* ---- contexts that make keys ----------------------------------------------------------------- */
 
 /* As many as threads may reasonably want at the same time; more are made when they are wanted, and freed. */
 #define CONTEXTS 16u
@@ -104,7 +104,7 @@ static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key)
     return key;
 }
 
-/* ---- X25519 ----------------------------------------------------------------------------------------- */
+/* ---- X25519 ---------------------------------------------------------------------------------- */
 
 /* An agreement about to be computed; NULL on failure. Any 32 bytes are a public key on this curve or its
  * twin, so there is nothing to validate but the result. */

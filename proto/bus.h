@@ -96,7 +96,7 @@ static inline const char *tp_bus_reason_name(uint16_t reason) {
     }
 }
 
-/* ---- the header --------------------------------------------------------------------------- */
+/* ---- the header ------------------------------------------------------------------------------ */
 
 typedef struct tp_bus_header {
     uint8_t kind; /* as it came: it may be no tp_bus_kind at all */
@@ -165,7 +165,7 @@ static inline bool tp_bus_is_message(uint8_t kind) {
     return kind >= TP_BUS_SEND && kind <= TP_BUS_ERROR;
 }
 
-/* ---- names -------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* 1 to TP_BUS_NAME_MAX bytes out of a-z 0-9 . _ - */
 static inline bool tp_bus_name_valid(const char *name, size_t size) {
@@ -193,7 +193,7 @@ static inline uint32_t tp_bus_service_hash(const char *name, size_t size) {
     return hash;
 }
 
-/* ---- payloads behind the header ------------------------------------------------------------ */
+/* ---- payloads behind the header -------------------------------------------------------------- */
 
 /* HELLO: u16 version, u16 zero, u32 largest payload taken, service, instance (each u16 length,
  * bytes). */

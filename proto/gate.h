@@ -97,7 +97,7 @@ typedef enum tp_gate_status {
 #define TP_GATE_DONE_SIZE  4u
 #define TP_GATE_PLACE_SIZE 8u /* what one who waits is told: u32 place, u32 waiting */
 
-/* ---- gate to service ------------------------------------------------------------------------ */
+/* ---- gate to service ------------------------------------------------------------------------- */
 
 typedef struct tp_gate_join {
     uint16_t flags;
@@ -194,7 +194,7 @@ static inline bool tp_gate_read_data(const uint8_t *bytes, size_t size, uint64_t
     return true;
 }
 
-/* ---- service to gate ------------------------------------------------------------------------ */
+/* ---- service to gate ------------------------------------------------------------------------- */
 
 /* The bytes in front of what is told to `count` players. */
 static inline size_t tp_gate_send_size(size_t count) {
@@ -297,7 +297,7 @@ static inline bool tp_gate_read_move(const uint8_t *bytes, size_t size, tp_gate_
     return tp_bus_name_valid(move->name, move->name_size);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 typedef struct tp_gate_done {
     uint8_t status; /* as it came: it may be no tp_gate_status at all */

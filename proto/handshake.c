@@ -46,7 +46,7 @@ static tp_err compute_mac(const uint8_t secret[TP_KEY_SIZE], const uint8_t hello
     return error;
 }
 
-/* ---- a client's side ----------------------------------------------------------------------------- */
+/* ---- a client's side ------------------------------------------------------------------------- */
 
 static bool options_good(const tp_client_hello *options) {
     return options->size == sizeof *options && tp__suite_exists(options->suite) &&
@@ -153,7 +153,7 @@ tp_err tp_reply_read(tp_noise *noise, const uint8_t *bytes, size_t size, tp_repl
     return error;
 }
 
-/* ---- a server's side ----------------------------------------------------------------------------- */
+/* ---- a server's side ------------------------------------------------------------------------- */
 
 tp_err tp_gateway_key_from_private(const uint8_t private_key[TP_KEY_SIZE], tp_gateway_key *key) {
     tp_err error = tp_key_pair_from_private(private_key, &key->pair);

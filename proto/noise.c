@@ -17,7 +17,7 @@
 
 #include "proto/secure_internal.h"
 
-/* ---- the symmetric state ------------------------------------------------------------------------ */
+/* ---- the symmetric state --------------------------------------------------------------------- */
 
 /* HKDF of the specification's 4.3: `count` keys, 2 or 3, out of the chaining key and this input. */
 static tp_err derive(EVP_MD_CTX *context, const uint8_t chaining_key[TP_KEY_SIZE], tp__piece input,
@@ -87,7 +87,7 @@ static tp__aead payload_cipher(const tp_noise *noise) {
         .bound_size = TP_KEY_SIZE};
 }
 
-/* ---- begin --------------------------------------------------------------------------------------- */
+/* ---- begin ----------------------------------------------------------------------------------- */
 
 static tp_err mix_protocol_name(tp_noise *noise, EVP_MD_CTX *context) {
     char name[48] = "Noise_NK";
@@ -156,7 +156,7 @@ tp_err tp_noise_set_ephemeral(tp_noise *noise, const uint8_t private_key[TP_KEY_
     return error;
 }
 
-/* ---- the messages -------------------------------------------------------------------------------- */
+/* ---- the messages ---------------------------------------------------------------------------- */
 
 /* e, then es or ee, then the payload. */
 static tp_err write_message(

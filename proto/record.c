@@ -24,7 +24,7 @@ static _Atomic(uint64_t) rekey_interval = TP_RECORD_REKEY;
 static _Atomic(tp_record_observer *) observer;
 static _Atomic(void *) observer_context;
 
-/* ---- the life of a direction ---------------------------------------------------------------------- */
+/* ---- the life of a direction ----------------------------------------------------------------- */
 
 static tp_err create(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE], bool sealing) {
@@ -67,7 +67,7 @@ void tp_record_destroy(tp_record_direction *direction) {
     memset(direction, 0, sizeof *direction);
 }
 
-/* ---- the key's life -------------------------------------------------------------------------------- */
+/* ---- the key's life -------------------------------------------------------------------------- */
 
 /* `tag`: of the record that is to be opened, else NULL. One call sets both: libcrypto's calls cost as
  * much as the ciphers do on small records. */
@@ -156,7 +156,7 @@ static tp_err take_counter(tp_record_direction *direction, const OSSL_PARAM *tag
     return ready ? TP_OK : fail(direction, TP_ERR_CRYPTO);
 }
 
-/* ---- records ---------------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 /* ChaCha20 leaves its key in frames below; AES-256-GCM works on a schedule that is on the heap.
  * After each record, and not when the direction ends: that may be on another thread, or further
@@ -211,7 +211,7 @@ tp_err tp_record_open(
     return TP_OK;
 }
 
-/* ---- for tests --------------------------------------------------------------------------------------- */
+/* ---- for tests ------------------------------------------------------------------------------- */
 
 void tp_record_test_rekey_interval(uint64_t interval) {
     atomic_store_explicit(

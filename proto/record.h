@@ -79,7 +79,7 @@ static inline bool tp_record_near_end(const tp_record_direction *direction) {
     return direction->counter >= TP_RECORD_COUNTER_END - TP_RECORD_COUNTER_RESERVE;
 }
 
-/* ---- for tests: the whole process, in every build, before any direction is used ---------------- */
+/* ---- for tests: the whole process, in every build, before any direction is used -------------- */
 
 /* Another interval of REKEY than 2^20 (a power of two); 0: back to it. */
 void tp_record_test_rekey_interval(uint64_t interval);

@@ -15,7 +15,7 @@
 
 #define TP__NONCE_SIZE 12u
 
-/* ---- suite.c ---------------------------------------------------------------------------------- */
+/* ---- suite.c --------------------------------------------------------------------------------- */
 
 /* agree.c's contexts that make X25519 keys. To find the algorithm by its name takes longer than to make a key,
  * so they are kept for the next; nothing of a key stays in them. */
@@ -66,7 +66,7 @@ tp_err tp__draw_secret(uint8_t secret[TP_KEY_SIZE]);
  * user of OpenSSL on this thread would mistake them for its own. Returns `error`. */
 tp_err tp__crypto_failed(tp_err error);
 
-/* ---- hash.c: SHA-256 and HMAC-SHA-256 of a few pieces ------------------------------------------ */
+/* ---- hash.c: SHA-256 and HMAC-SHA-256 of a few pieces ---------------------------------------- */
 
 typedef struct tp__piece {
     const void *bytes;
@@ -87,7 +87,7 @@ tp_err tp__sha256_once(const void *bytes, size_t size, uint8_t digest[TP_KEY_SIZ
 tp_err tp__hmac_once(const uint8_t key[TP_KEY_SIZE], const tp__piece *pieces, size_t count,
     uint8_t mac[TP_KEY_SIZE]);
 
-/* ---- aead.c: one message under a key of its own ------------------------------------------------- */
+/* ---- aead.c: one message under a key of its own ---------------------------------------------- */
 
 /* What goes with the message: its key, the counter in its nonce, and the data that is bound to it. */
 typedef struct tp__aead {
@@ -103,7 +103,7 @@ tp_err tp__aead_seal(const tp__aead *aead, const uint8_t *plain, size_t size, ui
 /* `size` counts the tag; size - TP_SECRET_TAG bytes at `plain`. TP_ERR_AUTH: they are zero. */
 tp_err tp__aead_open(const tp__aead *aead, const uint8_t *sealed, size_t size, uint8_t *plain);
 
-/* ---- agree.c: X25519 ---------------------------------------------------------------------------- */
+/* ---- agree.c: X25519 ------------------------------------------------------------------------- */
 
 /* Draws a private key and computes its public one. */
 tp_err tp__agree_generate(uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]);

@@ -63,7 +63,7 @@
         return check_run(argc, argv, cases, sizeof cases / sizeof cases[0]);                       \
     }
 
-/* ---- what the macros stand on ---------------------------------------------------------- */
+/* ---- what the macros stand on ---------------------------------------------------------------- */
 
 struct check_case {
     const char *name;

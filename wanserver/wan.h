@@ -2,7 +2,7 @@
  * The inside of a WAN server: what its files share.
  *
  *     accept ─ admit ─▶ pending: HELLO ─▶ handshake ─▶ welcomed ─▶ joined: records
- *              wanserver.c        hello.c     welcome.c   records.c     records.c, seal.c
+ *              wanserver.c        hello.c     welcome.c   unseal.c     unseal.c, seal.c
  *
  * One tp__wan per server, made by tp_wanserver_create() and freed with the server; it is the context of the
  * core's layer (core/engine/layer.h). What belongs to one connection is its tp__player, beside its session.
@@ -90,7 +90,7 @@ tp__wan *tp__wan_of_server(const tp_server *server);
 /* What is no refusal (refusal.h) but is counted. */
 #define TP__WAN_COUNT(wan, counter) tp__count_shared(&(wan)->counter, 1)
 
-/* ---- rules.c --------------------------------------------------------------------------------- */
+/* ---- wan_options.c --------------------------------------------------------------------------- */
 
 /* Are the options that are the WAN's in their ranges? TP_ERR_INVALID: logged which. */
 tp_err tp__wan_check_options(const tp_wanserver_options *options);
@@ -118,7 +118,7 @@ void tp__welcome_drop(void *welcome);
  * session. False: memory is out; the session ends. */
 bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t size);
 
-/* ---- records.c: take, from the welcome on ------------------------------------------------------ */
+/* ---- unseal.c: take, from the welcome on ----------------------------------------------------- */
 
 void tp__records_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count);
 bool tp__records_permit(tp__session *session, tp__worker *worker);

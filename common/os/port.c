@@ -142,7 +142,7 @@ void tp_port_wake(tp_port *port) {
     port->backend->wake(port);
 }
 
-/* ---- sockets ------------------------------------------------------------------------------ */
+/* ---- sockets --------------------------------------------------------------------------------- */
 
 /* The table of an attached socket: what owns it begins with a pointer to it. */
 static const tp__port_backend *backend_of(const tp_socket *socket) {

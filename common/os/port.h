@@ -89,7 +89,7 @@ struct tp_socket {
     uint64_t os[TP_SOCKET_WORDS];
 };
 
-/* ---- ports and workers ------------------------------------------------------------------- */
+/* ---- ports and workers ----------------------------------------------------------------------- */
 
 typedef struct tp_port_options {
     size_t size;               /* sizeof(tp_port_options) */
@@ -157,7 +157,7 @@ tp_err tp_port_post(tp_port *port, tp_socket *socket, tp_op *op);
 /* Wakes every worker that is waiting, once, so that it looks at the caller's flags. Any thread. */
 void tp_port_wake(tp_port *port);
 
-/* ---- sockets ------------------------------------------------------------------------------ */
+/* ---- sockets --------------------------------------------------------------------------------- */
 
 typedef struct tp_socket_options {
     bool nodelay;          /* TCP_NODELAY */

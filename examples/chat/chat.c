@@ -32,7 +32,7 @@ static guest *guest_of(tp_session_id session) {
     return &guests[tp_session_slot(session)];
 }
 
-/* ---- what is said ------------------------------------------------------------------------------ */
+/* ---- what is said ---------------------------------------------------------------------------- */
 
 static tp_packet *compose(const char *format, va_list arguments) {
     char text[NAME_MAX_BYTES + LINE_MAX_BYTES + 32];
@@ -74,7 +74,7 @@ static bool is_text(const uint8_t *bytes, size_t size, size_t most) {
     return size > 0 && size <= most;
 }
 
-/* ---- guests ------------------------------------------------------------------------------------ */
+/* ---- guests ---------------------------------------------------------------------------------- */
 
 static bool take_name(tp_server *server, tp_session_id session, const uint8_t *bytes, size_t size) {
     guest *g = guest_of(session);
@@ -129,7 +129,7 @@ static void on_leave(tp_server *server, tp_session_id session, tp_end_reason rea
     }
 }
 
-/* ---- the program ------------------------------------------------------------------------------- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 typedef struct chat_keys {
     uint8_t private_key[TP_KEY_SIZE];

@@ -87,7 +87,7 @@ static inline bool tp__backend_has(const tp_backend *backend, const tp_player *n
            atomic_load_explicit(&player->gate, memory_order_relaxed) == name->gate;
 }
 
-/* ---- backend_players.c: the handlers', unless it says any thread -------------------------------- */
+/* ---- backend_players.c: the handlers', unless it says any thread ----------------------------- */
 
 tp_err tp__backend_players_create(tp_backend *backend);
 void tp__backend_players_destroy(tp_backend *backend);
@@ -111,7 +111,7 @@ tp_err tp__backend_enter(
 /* His name finds nobody any more. */
 void tp__backend_exit(tp_backend *backend, tp__backend_gate *gate, tp__backend_player *player);
 
-/* ---- backend_receive.c ------------------------------------------------------------------------ */
+/* ---- backend_receive.c ----------------------------------------------------------------------- */
 
 /* The handlers for the lanclient. */
 extern const tp_lanclient_handlers tp__backend_bus_handlers;

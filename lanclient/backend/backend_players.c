@@ -101,7 +101,7 @@ static uint32_t *note_of(tp__backend_gate *gate, tp_session_id session) {
     return *page ? *page + slot % TP__BACKEND_PAGE : NULL;
 }
 
-/* ---- the list of a gate's players -------------------------------------------------------------- */
+/* ---- the list of a gate's players ------------------------------------------------------------ */
 
 /* Under the mutex. */
 static bool grow(tp__backend_gate *gate) {

@@ -165,7 +165,7 @@ static void on_leave(tp_backend *backend, tp__backend_gate *gate, const tp_deliv
         known ? (tp_end_reason)left->end : TP_END_NONE);
 }
 
-/* ---- messages and requests --------------------------------------------------------------------- */
+/* ---- messages and requests ------------------------------------------------------------------- */
 
 static void on_malformed(tp_backend *backend, const tp_delivery *from) {
     tp__backend_count(&backend->malformed, 1);

@@ -109,7 +109,7 @@ static inline void tp__lanclient_count(_Atomic uint64_t *counter) {
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
-/* ---- lanclient.c --------------------------------------------------------------------------- */
+/* ---- lanclient.c ----------------------------------------------------------------------------- */
 
 /* A stop has been asked for, and nothing was started since. Any thread. */
 bool tp__lanclient_stopping(tp_lanclient *client);
@@ -131,7 +131,7 @@ void tp__link_schedule(tp_lanclient *client, bool first);
 /* Cuts a connection whose hub does not say WELCOME in time. True: it must still be watched. */
 bool tp__link_watch(tp_lanclient *client);
 
-/* ---- receive.c ------------------------------------------------------------------------------- */
+/* ---- client_receive.c ------------------------------------------------------------------------ */
 
 void tp__link_on_recv(tp_server *network, tp_session_id session, tp_packet *packet);
 
@@ -139,7 +139,7 @@ void tp__link_on_recv(tp_server *network, tp_session_id session, tp_packet *pack
 void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err error,
     const tp_delivery *from, tp_packet *packet);
 
-/* ---- send.c ---------------------------------------------------------------------------------- */
+/* ---- client_send.c --------------------------------------------------------------------------- */
 
 /* Sends an ACK if there is something to confirm. */
 void tp__lanclient_ack(tp_lanclient *client);

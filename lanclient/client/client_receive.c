@@ -47,7 +47,7 @@ static tp_delivery delivery_of(const tp_lanclient *client, const tp_bus_header *
     return from;
 }
 
-/* ---- joining -------------------------------------------------------------------------------- */
+/* ---- joining --------------------------------------------------------------------------------- */
 
 static void on_welcome(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
     const uint8_t *bytes = tp_packet_bytes(packet) + TP_BUS_HEADER;
@@ -126,7 +126,7 @@ static void on_peer_down(tp_lanclient *client, tp_session_id session, tp_packet 
     }
 }
 
-/* ---- messages ------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err error,
     const tp_delivery *from, tp_packet *packet) {

@@ -43,7 +43,7 @@ void tp_lanclient_defaults(tp_lanclient_options *options) {
     options->idle_trim_ms = 30000;
 }
 
-/* ---- creation ------------------------------------------------------------------------------- */
+/* ---- creation -------------------------------------------------------------------------------- */
 
 static bool name_valid(const char *name) {
     return name && tp_bus_name_valid(name, strlen(name));
@@ -196,7 +196,7 @@ void tp_lanclient_destroy(tp_lanclient *client) {
     tp__free(client);
 }
 
-/* ---- start and stop ------------------------------------------------------------------------- */
+/* ---- start and stop -------------------------------------------------------------------------- */
 
 /* Under the mutex, like the look at what it follows from: let go of in between, somebody else might
  * stop the network, wait for it and start it again, and the stop would hit that run. */
@@ -366,7 +366,7 @@ tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     return error;
 }
 
-/* ---- questions ------------------------------------------------------------------------------ */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 void *tp_lanclient_context(const tp_lanclient *client) {
     return client->options.context;

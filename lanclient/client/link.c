@@ -14,7 +14,7 @@
 #include "proto/frame.h"
 #include "twinport/log.h"
 
-/* ---- attempts ------------------------------------------------------------------------------- */
+/* ---- attempts -------------------------------------------------------------------------------- */
 
 /* Exponential back-off with full jitter: anything between 0 and a bound that doubles up to its
  * limit. */
@@ -71,7 +71,7 @@ void tp__link_schedule(tp_lanclient *client, bool first) {
     }
 }
 
-/* ---- greeting ------------------------------------------------------------------------------- */
+/* ---- greeting -------------------------------------------------------------------------------- */
 
 static tp_packet *hello_packet(const tp_lanclient *client) {
     tp_bus_header header = {.kind = TP_BUS_HELLO};
@@ -118,7 +118,7 @@ bool tp__link_watch(tp_lanclient *client) {
     return greeting && !late;
 }
 
-/* ---- up ------------------------------------------------------------------------------------- */
+/* ---- up -------------------------------------------------------------------------------------- */
 
 static void go_up(tp_lanclient *client) {
     uint32_t self = client->self_given;
@@ -188,7 +188,7 @@ void tp__link_arrived(tp_lanclient *client) {
     }
 }
 
-/* ---- lost ----------------------------------------------------------------------------------- */
+/* ---- lost ------------------------------------------------------------------------------------ */
 
 static tp_err error_of(tp_end_reason reason) {
     switch (reason) {

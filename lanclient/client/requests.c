@@ -22,7 +22,7 @@ void tp__requests_destroy(tp__requests *requests) {
     tp_mutex_destroy(&requests->mutex);
 }
 
-/* ---- links ---------------------------------------------------------------------------------- */
+/* ---- links ----------------------------------------------------------------------------------- */
 
 static tp__request *at(const tp__requests *requests, uint32_t place) {
     return &requests->places[place - 1];
@@ -84,7 +84,7 @@ static void take_out(tp__requests *requests, uint32_t place, tp__request *taken)
     atomic_fetch_sub_explicit(&requests->open, 1, memory_order_seq_cst);
 }
 
-/* ---- room ----------------------------------------------------------------------------------- */
+/* ---- room ------------------------------------------------------------------------------------ */
 
 /* Doubles the table. The wheel's links are indexes and stay right; the buckets are made anew. */
 static bool grow(tp__requests *requests) {
@@ -128,7 +128,7 @@ void tp__requests_trim(tp__requests *requests) {
     tp_mutex_unlock(&requests->mutex);
 }
 
-/* ---- the table ------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 /* Under the mutex. */
 static tp_err add(tp__requests *requests, const tp__request *request) {

@@ -82,7 +82,7 @@ static void refuse(tp__hub *hub, tp_session_id session, tp_bus_reason reason) {
     tp_server_turn_away(hub->server, session, TP_CLOSE_NORMAL);
 }
 
-/* ---- announcements -------------------------------------------------------------------------- */
+/* ---- announcements --------------------------------------------------------------------------- */
 
 /* Confirmations must come well before the limit is reached, or a fast sender would run into it. */
 static uint32_t ack_messages(const tp__hub *hub) {
@@ -171,7 +171,7 @@ static bool welcome_all(tp__hub *hub, tp__peer *newcomer) {
     return told;
 }
 
-/* ---- coming --------------------------------------------------------------------------------- */
+/* ---- coming ---------------------------------------------------------------------------------- */
 
 /* The newcomer made known, or NULL and why. Under the directory. */
 static tp__peer *enter(tp__hub *hub, tp_session_id session, const hello *said, tp_bus_reason *why) {
@@ -228,7 +228,7 @@ tp__peer *tp__greet(
     return peer;
 }
 
-/* ---- going ---------------------------------------------------------------------------------- */
+/* ---- going ----------------------------------------------------------------------------------- */
 
 /* Nobody enters messages once the peer is withdrawn, and the session's own confirmations are over:
  * the ring is ours alone. */

@@ -21,7 +21,7 @@
 #define DEFAULT_PORT  7400
 #define DRAIN_LOOK_MS 10u
 
-/* ---- handlers ------------------------------------------------------------------------------- */
+/* ---- handlers -------------------------------------------------------------------------------- */
 
 tp_address tp__hub_address_of(tp__hub *hub, tp_session_id session) {
     tp_session_info info = {.size = sizeof info};
@@ -98,7 +98,7 @@ static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet)
     }
 }
 
-/* ---- life ----------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void tp__hub_defaults(tp__hub_options *options) {
     memset(options, 0, sizeof *options);
@@ -233,7 +233,7 @@ tp_err tp__hub_start(tp__hub *hub) {
     return error;
 }
 
-/* ---- stopping ------------------------------------------------------------------------------- */
+/* ---- stopping -------------------------------------------------------------------------------- */
 
 static void tell_server(tp__hub *hub) {
     tp_server_stop_within(hub->server, tp__left_until(hub->end_by_ms));

@@ -100,7 +100,7 @@ struct tp__hub {
     atomic_store_explicit(&(counter),                                                              \
         atomic_load_explicit(&(counter), memory_order_relaxed) + (amount), memory_order_relaxed)
 
-/* ---- peers.c ------------------------------------------------------------------------------ */
+/* ---- peers.c --------------------------------------------------------------------------------- */
 
 tp_err tp__peers_create(tp__hub *hub, uint32_t max_peers);
 void tp__peers_destroy(tp__hub *hub);
@@ -133,7 +133,7 @@ tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
 tp_bus_reason tp__peer_deliver_shared(
     tp__hub *hub, tp__peer *peer, const tp__sent *entry, tp_packet *packet);
 
-/* ---- greet.c ------------------------------------------------------------------------------ */
+/* ---- greet.c --------------------------------------------------------------------------------- */
 
 /* The first message of a session. The new peer, or NULL: it has been refused, or broke the
  * protocol. */
@@ -143,20 +143,20 @@ tp__peer *tp__greet(
 /* The session is over: its unconfirmed messages go back, everybody hears that it is gone. */
 void tp__farewell(tp__hub *hub, tp__peer *peer, tp_end_reason reason);
 
-/* ---- route.c ------------------------------------------------------------------------------ */
+/* ---- route.c --------------------------------------------------------------------------------- */
 
 /* Takes charge of a message. Returns how many messages it counts as: an ALL's copies, 0 for a
  * request to the hub itself, else 1. */
 uint32_t tp__route(tp__hub *hub, tp__peer *from, const tp_bus_header *header, tp_packet *packet);
 
-/* ---- returns.c ---------------------------------------------------------------------------- */
+/* ---- bounces.c ------------------------------------------------------------------------------- */
 
 /* Gives a message back to its sender, and counts it. `peer`: whom it did not reach, or 0. `takes`:
  * as of tp__peer_deliver(). */
 void tp__return(
     tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason, uint32_t takes);
 
-/* ---- confirm.c ---------------------------------------------------------------------------- */
+/* ---- acks.c ---------------------------------------------------------------------------------- */
 
 /* The first sweep, at start, with `sweep_armed` set before: TP_ERR_NO_MEMORY, TP_ERR_FULL. */
 tp_err tp__confirm_start(tp__hub *hub);
@@ -165,7 +165,7 @@ tp_err tp__confirm_start(tp__hub *hub);
  * has been told already. The session's. */
 void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken);
 
-/* ---- hub.c -------------------------------------------------------------------------------- */
+/* ---- hub.c ----------------------------------------------------------------------------------- */
 
 /* Where the session comes from; all zero: it is gone. */
 tp_address tp__hub_address_of(tp__hub *hub, tp_session_id session);

@@ -1,5 +1,5 @@
 /*
- * The tables behind settings.h. One thread, at start.
+ * The tables behind lan_settings.h. One thread, at start.
  */
 #include "lanserver/program/lan_settings.h"
 

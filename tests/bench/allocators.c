@@ -9,7 +9,7 @@
 
 static size_t size_of_block;
 
-/* ---- malloc -------------------------------------------------------------------------------- */
+/* ---- malloc ---------------------------------------------------------------------------------- */
 
 static bool open_malloc(size_t block_size) {
     size_of_block = block_size;
@@ -25,7 +25,7 @@ static void close_nothing(void) {
 
 const allocator allocator_malloc = {"malloc", open_malloc, allocate_malloc, free, close_nothing};
 
-/* ---- tp_pool ------------------------------------------------------------------------------- */
+/* ---- tp_pool --------------------------------------------------------------------------------- */
 
 static tp_pool *pool;
 

@@ -141,7 +141,7 @@ static void on_down(tp_lanclient *client, tp_err why) {
     }
 }
 
-/* ---- on the main thread -------------------------------------------------------------------- */
+/* ---- on the main thread ---------------------------------------------------------------------- */
 
 static bool start_party(party *of, unsigned pair, route_sender *sender) {
     const tp_lanclient_handlers handlers = {

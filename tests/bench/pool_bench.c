@@ -46,7 +46,7 @@ static ring shared;
 static uint64_t
     damaged; /* blocks whose token was not what was written: the freeing thread's count */
 
-/* ---- the allocator that is none ------------------------------------------------------------ */
+/* ---- the allocator that is none -------------------------------------------------------------- */
 
 enum { none_blocks = (ring_batches + 2) * batch_blocks };
 static void *none_memory[none_blocks];
@@ -79,7 +79,7 @@ static void close_none(void) {
 
 static const allocator allocator_none = {"none", open_none, allocate_none, free_none, close_none};
 
-/* ---- blocks -------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 static void *get(uint64_t token) {
     void *block = chosen.allocator->allocate();

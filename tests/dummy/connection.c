@@ -58,7 +58,7 @@ static void count_closed(connection *c, bool comes_again) {
     }
 }
 
-/* ---- faults ------------------------------------------------------------------------------- */
+/* ---- faults ---------------------------------------------------------------------------------- */
 
 #define FAULT_LINES 10 /* in a run; the rest is only counted */
 
@@ -88,7 +88,7 @@ void connection_fault(connection *c, fault what, const char *format, ...) {
     connection_close(c, true);
 }
 
-/* ---- close ---------------------------------------------------------------------------------- */
+/* ---- close ----------------------------------------------------------------------------------- */
 
 static void close_done(tp_op *op, const tp_completion *completion) {
     connection *c = TP_CONTAINER_OF(op, connection, close);

@@ -33,7 +33,7 @@ typedef struct shard shard;
 typedef struct connection connection;
 typedef struct walker walker;
 
-/* ---- what was asked for -------------------------------------------------------------------- */
+/* ---- what was asked for ---------------------------------------------------------------------- */
 
 typedef struct run_options {
     tp_address address;

@@ -109,7 +109,7 @@ static void append(bytes *b, const uint8_t *data, size_t size) {
     b->size += size;
 }
 
-/* ---- a peer's end --------------------------------------------------------------------------- */
+/* ---- a peer's end ---------------------------------------------------------------------------- */
 
 static void keep(peer *p) {
     p->next = echo.peers;
@@ -146,7 +146,7 @@ static void peer_close(peer *p) {
     }
 }
 
-/* ---- answers -------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static void flush(tp_worker *worker, peer *p) {
     if (p->sending || p->closing) {

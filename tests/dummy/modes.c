@@ -23,7 +23,7 @@ void mode_lost(connection *c, tp_err error) {
         c->close_seen ? tp_close_reason_name(c->close_reason) : "not said");
 }
 
-/* ---- echo: a window of messages, always full ----------------------------------------------- */
+/* ---- echo: a window of messages, always full ------------------------------------------------- */
 
 #define STARTED 1u /* a connection's choice */
 
@@ -94,7 +94,7 @@ const mode mode_echo = {
     .stop = echo_leave_if_idle,
 };
 
-/* ---- storm: connect, one window of messages, disconnect, again ------------------------------ */
+/* ---- storm: connect, one window of messages, disconnect, again ------------------------------- */
 
 static void storm_answers(connection *c, uint64_t count) {
     (void)count;

@@ -37,7 +37,7 @@ struct wire {
 
 extern const wire wire_lan, wire_wan;
 
-/* ---- connect tokens, out of a file: each is used once, whoever takes it ------------------------ */
+/* ---- connect tokens, out of a file: each is used once, whoever takes it ---------------------- */
 
 typedef struct token {
     uint8_t bytes[TP_TOKEN_SIZE];

@@ -31,7 +31,7 @@ static const run_options *options_of(const connection *c) {
     return c->shard->load->options;
 }
 
-/* ---- life ---------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static bool make(connection *c) {
     c->secure = calloc(1, sizeof *c->secure);

@@ -90,7 +90,7 @@ static void make_client(void) {
     fuzz_take_seat(client->network);
 }
 
-/* ---- the hub ---------------------------------------------------------------------------------- */
+/* ---- the hub --------------------------------------------------------------------------------- */
 
 static void say(const tp_bus_header *header, const uint8_t *bytes, size_t size) {
     fuzz_stream *stream = &fuzz_port.streams[0];
@@ -138,7 +138,7 @@ static void say_message(const uint8_t *bytes, size_t size) {
     say(&header, bytes + head, size - head);
 }
 
-/* ---- the user --------------------------------------------------------------------------------- */
+/* ---- the user -------------------------------------------------------------------------------- */
 
 static void ask(tp_peer_id peer, tp_packet *packet) {
     for (unsigned i = 0; i < REQUESTS; i++) {
@@ -183,7 +183,7 @@ static void run_first_task(void) {
     }
 }
 
-/* ---- what must hold --------------------------------------------------------------------------- */
+/* ---- what must hold -------------------------------------------------------------------------- */
 
 static void check_sent(void) {
     fuzz_stream *stream = &fuzz_port.streams[0];

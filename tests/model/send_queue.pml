@@ -1,5 +1,5 @@
 /*
- * A model of common/core/engine/send_queue.h and of how gather.c uses it: producers push, the one who finds the
+ * A model of common/core/engine/send_queue.h and of how flush.c uses it: producers push, the one who finds the
  * queue idle has a flush done, and the flush owner retires only if nothing was pushed meanwhile.
  *
  * Checked over all interleavings:

@@ -8,7 +8,7 @@
 #include "cases.h"
 #include "os/clock.h"
 
-/* ---- a burst ------------------------------------------------------------------------------ */
+/* ---- a burst --------------------------------------------------------------------------------- */
 
 #define BURST 200
 
@@ -73,7 +73,7 @@ static void a_listener_closes_with_connections_waiting(void) {
     stage_close(&s);
 }
 
-/* ---- no descriptors left -------------------------------------------------------------------- */
+/* ---- no descriptors left --------------------------------------------------------------------- */
 
 #define HOARD     600 /* more than the limit that the test is run with */
 #define WINDOW_MS 1000
@@ -164,7 +164,7 @@ static void no_descriptors_left(void) {
     stage_close(&s);
 }
 
-/* ---- the reserve ---------------------------------------------------------------------------- */
+/* ---- the reserve ----------------------------------------------------------------------------- */
 
 #define RESERVE 40u
 

@@ -15,7 +15,7 @@
 #define ROUNDS    20u
 #define POSTS     6u
 
-/* ---- holding up --------------------------------------------------------------------------- */
+/* ---- holding up ------------------------------------------------------------------------------ */
 
 static struct {
     tp_mutex mutex;
@@ -63,7 +63,7 @@ static void door_open(void) {
     tp_mutex_destroy(&door.mutex);
 }
 
-/* ---- newcomers and posts ------------------------------------------------------------------- */
+/* ---- newcomers and posts --------------------------------------------------------------------- */
 
 static stage server_stage;
 static stage client_stage;
@@ -140,7 +140,7 @@ static void posts_run(void) {
     }
 }
 
-/* ---- cases ---------------------------------------------------------------------------------- */
+/* ---- cases ----------------------------------------------------------------------------------- */
 
 static void accepts_that_are_held_up_keep_no_others(void) {
     for (unsigned held = 1; held < WORKERS; held++) {

@@ -155,7 +155,7 @@ static void a_wake_before_the_wait_is_not_lost(void) {
     tp_port_destroy(port);
 }
 
-/* ---- several workers, woken ---------------------------------------------------------------- */
+/* ---- several workers, woken ------------------------------------------------------------------ */
 
 typedef struct sleeper {
     tp_thread thread;

@@ -36,7 +36,7 @@ bool stage_backend_is(const char *name) {
     return strcmp(stage_on_trial.backend, name) == 0;
 }
 
-/* ---- waiting ----------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static tp_mutex change_mutex;
 static tp_condition change_condition;
@@ -103,7 +103,7 @@ void stage_fault(const char *format, ...) {
     fflush(stdout);
 }
 
-/* ---- port and workers ---------------------------------------------------------------------- */
+/* ---- port and workers ------------------------------------------------------------------------ */
 
 static void most(atomic_uint_fast64_t *highest, uint64_t value) {
     uint64_t seen = atomic_load(highest);

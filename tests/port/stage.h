@@ -28,7 +28,7 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-/* ---- what is on trial -------------------------------------------------------------------- */
+/* ---- what is on trial ------------------------------------------------------------------------ */
 
 typedef struct stage_variant {
     const char *backend;
@@ -41,7 +41,7 @@ extern stage_variant stage_on_trial;
 
 bool stage_backend_is(const char *name);
 
-/* ---- waiting ----------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 /*
  * Who waits gives up when it has looked this often, 2 ms or more apart, and nothing at all has come
@@ -82,7 +82,7 @@ void stage_fault(const char *format, ...) TP_PRINTF(1, 2);
 /* The error's name, without the help of the code above the seam; STAGE_PENDING is "nothing yet". */
 const char *stage_error_name(int error);
 
-/* ---- port and workers ---------------------------------------------------------------------- */
+/* ---- port and workers ------------------------------------------------------------------------ */
 
 #define STAGE_MAX_WORKERS 8
 

@@ -73,7 +73,7 @@ void stage_give_up(const char *waited_for, const char *file, int line) {
     _Exit(1);
 }
 
-/* ---- what comes back --------------------------------------------------------------------- */
+/* ---- what comes back ------------------------------------------------------------------------- */
 
 static void after_close(const stage_op *op) {
     if (atomic_load(&op->link->closed)) {
@@ -187,7 +187,7 @@ static void close_done(stage_op *op, const tp_completion *completion) {
     stage_changed();
 }
 
-/* ---- starts ------------------------------------------------------------------------------ */
+/* ---- starts ---------------------------------------------------------------------------------- */
 
 static void link_op_init(stage_link *link, stage_op *op, const char *name, stage_done *done) {
     stage_op_init(op, name, done, NULL);

@@ -1,7 +1,7 @@
 /*
  * Confirmations when memory runs out once the hub runs.
  *
- * The hub's own confirm.c and guests.c, which post its delayed tasks, call lean_server_post for
+ * The hub's own acks.c and guests.c, which post its delayed tasks, call lean_server_post for
  * tp_server_post.
  */
 #undef tp_server_post

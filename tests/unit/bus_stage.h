@@ -69,7 +69,7 @@ static inline bool stage_look_again(unsigned *looks) {
         REQUIRE(holds_);                                                                           \
     } while (0)
 
-/* ---- the hub ------------------------------------------------------------------------------- */
+/* ---- the hub --------------------------------------------------------------------------------- */
 
 static inline void hub_options(tp__hub_options *options) {
     tp__hub_defaults(options);
@@ -159,7 +159,7 @@ static inline void hub_close(tp__hub *hub) {
     tp__hub_destroy(hub);
 }
 
-/* ---- the clients ---------------------------------------------------------------------------- */
+/* ---- the clients ----------------------------------------------------------------------------- */
 
 #define PARTY_TEXT 64
 

@@ -185,7 +185,7 @@ static void a_wrong_table_is_not_used(void) {
         TP_ERR_INVALID);
 }
 
-/* ---- files -------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static char file_name[64];
 
@@ -254,7 +254,7 @@ static void a_file_too_large_is_not_read(void) {
     CHECK_EQ(remove(file_name), 0);
 }
 
-/* ---- the example -------------------------------------------------------------------------- */
+/* ---- the example ----------------------------------------------------------------------------- */
 
 static size_t read_file(char *text, size_t room) {
     FILE *file = fopen(file_name, "rb");

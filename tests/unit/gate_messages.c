@@ -211,7 +211,7 @@ static void gives_players_to_the_peer_with_the_fewest(void) {
     close_all();
 }
 
-/* ---- what does not arrive ---------------------------------------------------------------------- */
+/* ---- what does not arrive -------------------------------------------------------------------- */
 
 static bool released;
 
@@ -352,7 +352,7 @@ static void lets_nobody_else_talk_to_players(void) {
     close_all();
 }
 
-/* ---- moves ------------------------------------------------------------------------------------- */
+/* ---- moves ----------------------------------------------------------------------------------- */
 
 static void moves_to_another_service(void) {
     open_all();

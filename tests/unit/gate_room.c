@@ -326,7 +326,7 @@ static void knows_all_places_whoever_goes(void) {
     close_all();
 }
 
-/* ---- who speaks as soon as he is told that he is in -------------------------------------------------- */
+/* ---- who speaks as soon as he is told that he is in ------------------------------------------ */
 
 /* Whose JOIN is not to be made before he has spoken, and how many have; under the stage's mutex. */
 static player *entering;

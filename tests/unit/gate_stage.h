@@ -17,7 +17,7 @@
 #define STAGE_SLOTS   (STAGE_PLAYERS + 128u)
 #define STAGE_TEXT    64u
 
-/* ---- players -------------------------------------------------------------------------------- */
+/* ---- players --------------------------------------------------------------------------------- */
 
 typedef struct player {
     tp_session_id session; /* at his own end */
@@ -123,7 +123,7 @@ static inline bool player_say(gate_stage *stage, player *of, const char *text) {
     return taken;
 }
 
-/* ---- gate ----------------------------------------------------------------------------------- */
+/* ---- gate ------------------------------------------------------------------------------------ */
 
 /* Everybody is somebody: his account follows from his session. */
 static inline bool stage_identity(tp_server *server, tp_session_id session, tp_identity *who) {
@@ -231,7 +231,7 @@ static inline void stage_close(gate_stage *stage) {
     tp__gate_destroy(stage->gate);
 }
 
-/* ---- services ------------------------------------------------------------------------------- */
+/* ---- services -------------------------------------------------------------------------------- */
 
 typedef struct service {
     tp_backend *backend;

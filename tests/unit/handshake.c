@@ -7,7 +7,7 @@
 
 static secure_stage stage;
 
-/* ---- as it should be ------------------------------------------------------------------------------- */
+/* ---- as it should be ------------------------------------------------------------------------- */
 
 static void expect_same_session(const tp_session_keys *client, const tp_session_keys *server) {
     CHECK_EQ(client->suite, server->suite);
@@ -59,7 +59,7 @@ static void identity_comes_along(void) {
     CHECK_EQ(checked.token.expiry, STAGE_EXPIRY);
 }
 
-/* ---- changed on the way ------------------------------------------------------------------------------ */
+/* ---- changed on the way ---------------------------------------------------------------------- */
 
 /* A changed HELLO is refused; in mode token without Diffie-Hellman work. */
 static void expect_refused(tp_mode mode, const uint8_t *hello) {
@@ -164,7 +164,7 @@ static void other_suite_or_mode(void) {
     }
 }
 
-/* ---- tokens -------------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static void expect_reason(const uint8_t *hello, uint64_t now, tp_err expected) {
     tp_hello checked;
@@ -220,7 +220,7 @@ static void tokens_cannot_be_borrowed(void) {
     expect_reason(others, STAGE_NOW, TP_ERR_AUTH);
 }
 
-/* ---- the wrong gateway ----------------------------------------------------------------------------------- */
+/* ---- the wrong gateway ----------------------------------------------------------------------- */
 
 /* A client that knows another gateway's key reaches nobody here; nor does a gateway without the key
  * convince a client, whatever token there is. */
@@ -268,7 +268,7 @@ static void reply_to_another_hello(void) {
     CHECK_EQ(tp_reply_read(&noise[0], bytes, sizeof bytes, &reply), TP_ERR_STATE);
 }
 
-/* ---- the small parts -------------------------------------------------------------------------------------- */
+/* ---- the small parts ------------------------------------------------------------------------- */
 
 static void looks_early(void) {
     const uint8_t good[] = {'T', 'P', 'W', '1', 2, 1, 0, 0};

@@ -172,7 +172,7 @@ static void a_zero_byte_is_no_end(void) {
         TP_ERR_CONFIG);
 }
 
-/* ---- from files ---------------------------------------------------------------------------- */
+/* ---- from files ------------------------------------------------------------------------------ */
 
 static const char *path_of_test(void) {
     static char path[64];

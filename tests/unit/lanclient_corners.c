@@ -184,7 +184,7 @@ static void a_copy_of_an_all_that_finds_no_room_comes_back(void) {
     hub_close(hub);
 }
 
-/* ---- peers that say what they should not ------------------------------------------------------ */
+/* ---- peers that say what they should not ----------------------------------------------------- */
 
 static uint8_t raw_in[4096];
 
@@ -295,7 +295,7 @@ static void why_nobody_takes_it_is_no_matter_of_turns(void) {
     hub_close(hub);
 }
 
-/* ---- a hub that says what it should not ------------------------------------------------------- */
+/* ---- a hub that says what it should not ------------------------------------------------------ */
 
 static tp_bus_header hub_says; /* after a WELCOME that announces a peer, instead of that peer */
 
@@ -349,7 +349,7 @@ static void a_hub_that_speaks_too_soon_is_left(void) {
     }
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 /* There is no handler for messages, and no room to say so for each of them. */
 static void what_cannot_even_be_refused_comes_back(void) {
@@ -437,7 +437,7 @@ static void a_packet_not_taken_keeps_its_cursor(void) {
     hub_close(hub);
 }
 
-/* ---- memory -------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* What a service does in its life that only listens: it never sends first. */
 static void serve_once(party *a, party *asker) {

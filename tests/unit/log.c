@@ -6,7 +6,7 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-/* ---- a sink that keeps what it is given, and can be held up -------------------------------- */
+/* ---- a sink that keeps what it is given, and can be held up ---------------------------------- */
 
 #define KEPT (4u << 20)
 
@@ -146,7 +146,7 @@ static tp_log_stats stats(void) {
 #define PLACES 20000
 static tp_log_place places[PLACES];
 
-/* ---- cases -------------------------------------------------------------------------------- */
+/* ---- cases ----------------------------------------------------------------------------------- */
 
 static void before_it_is_open_it_does_no_harm(void) {
     TP_LOG(TP_LOG_DEBUG, "not to be seen");

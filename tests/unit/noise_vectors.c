@@ -24,7 +24,7 @@ typedef struct vector {
     bytes payloads[MESSAGES], ciphertexts[MESSAGES];
 } vector;
 
-/* ---- the file ------------------------------------------------------------------------------------ */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static bytes parse_hex(const char *text) {
     bytes parsed = {.there = true};
@@ -86,7 +86,7 @@ static bool read_vector(FILE *file, vector *v) {
     return v->name[0] != '\0';
 }
 
-/* ---- one vector ------------------------------------------------------------------------------------ */
+/* ---- one vector ------------------------------------------------------------------------------ */
 
 static void begin(const vector *v, tp_suite suite, tp_noise *initiator, tp_noise *responder) {
     tp_key_pair pair;
@@ -161,7 +161,7 @@ static void run_vector(const vector *v, tp_suite suite) {
     tp_noise_wipe(&responder);
 }
 
-/* ---- all of them ----------------------------------------------------------------------------------- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 static void every_vector(void) {
     static const struct {

@@ -61,7 +61,7 @@ static unsigned end(void) {
     return processors;
 }
 
-/* ---- version 2 ----------------------------------------------------------------------------- */
+/* ---- version 2 ------------------------------------------------------------------------------- */
 
 #define V2_MOUNT "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
@@ -115,7 +115,7 @@ static void a_mount_may_show_a_part(void) {
     CHECK_EQ(end(), 6);
 }
 
-/* ---- version 1 ----------------------------------------------------------------------------- */
+/* ---- version 1 ------------------------------------------------------------------------------- */
 
 static unsigned legacy(const char *quota, const char *period) {
     begin();
@@ -140,7 +140,7 @@ static void version_1_has_two_files(void) {
     CHECK_EQ(legacy("", ""), 0);
 }
 
-/* ---- none ---------------------------------------------------------------------------------- */
+/* ---- none ------------------------------------------------------------------------------------ */
 
 static void without_groups_there_is_no_quota(void) {
     begin();

@@ -55,7 +55,7 @@ static void turn(int timeout_ms) {
         REQUIRE(condition);                                                                        \
     } while (0)
 
-/* ---- what comes back ---------------------------------------------------------------------- */
+/* ---- what comes back ------------------------------------------------------------------------- */
 
 static void on_accept(tp_op *op, const tp_completion *completion) {
     (void)op;
@@ -111,7 +111,7 @@ static void on_send(tp_op *op, const tp_completion *completion) {
     e->send_error = (int)completion->error;
 }
 
-/* ---- a port, pairs ------------------------------------------------------------------------ */
+/* ---- a port, pairs --------------------------------------------------------------------------- */
 
 static void open_port(void) {
     const tp_port_options options = {.size = sizeof options, .backend = "epoll", .workers = 1};
@@ -166,7 +166,7 @@ static void close_and_wait(end *e, bool reset) {
     TURN_UNTIL(e->closed);
 }
 
-/* ---- cases -------------------------------------------------------------------------------- */
+/* ---- cases ----------------------------------------------------------------------------------- */
 
 static void an_event_behind_a_close_in_one_batch_is_harmless(void) {
     end clients[2];
@@ -324,7 +324,7 @@ static void an_end_that_was_seen_is_seen_again(void) {
     close_port();
 }
 
-/* ---- a herd ------------------------------------------------------------------------------- */
+/* ---- a herd ---------------------------------------------------------------------------------- */
 
 enum { HERD = 8, ARRIVALS = 200 };
 

@@ -6,7 +6,7 @@
 
 enum { THREADS = 8 };
 
-/* ---- threads ------------------------------------------------------------------------------ */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 typedef struct visitor {
     tp_thread thread;
@@ -51,7 +51,7 @@ static void there_is_a_processor(void) {
     CHECK_GE(tp_processor_count(), 1);
 }
 
-/* ---- mutex -------------------------------------------------------------------------------- */
+/* ---- mutex ----------------------------------------------------------------------------------- */
 
 enum { ROUNDS = 20000 };
 
@@ -83,7 +83,7 @@ static void a_mutex_excludes(void) {
     tp_mutex_destroy(&c.mutex);
 }
 
-/* ---- condition ---------------------------------------------------------------------------- */
+/* ---- condition ------------------------------------------------------------------------------- */
 
 typedef struct gate {
     tp_mutex mutex;
@@ -206,7 +206,7 @@ static void a_condition_times_out(void) {
     gate_destroy(&g);
 }
 
-/* ---- semaphore ------------------------------------------------------------------------------ */
+/* ---- semaphore ------------------------------------------------------------------------------- */
 
 static tp_semaphore permission;
 static atomic_uint went_on;
@@ -243,7 +243,7 @@ static void a_semaphore_lets_as_many_on_as_are_posted(void) {
     tp_semaphore_destroy(&permission);
 }
 
-/* ---- once --------------------------------------------------------------------------------- */
+/* ---- once ------------------------------------------------------------------------------------ */
 
 static tp_once once;
 static atomic_uint initialised;
@@ -276,7 +276,7 @@ static void once_runs_once_and_others_wait(void) {
     CHECK_EQ(atomic_load(&initialised), 1);
 }
 
-/* ---- the record --------------------------------------------------------------------------- */
+/* ---- the record ------------------------------------------------------------------------------ */
 
 typedef struct diary {
     bool set_twice;

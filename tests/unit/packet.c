@@ -20,7 +20,7 @@ static tp_packet *make(size_t capacity) {
     return packet;
 }
 
-/* ---- values ------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static void values_come_back(void) {
     tp_packet *packet = make(100);
@@ -123,7 +123,7 @@ static void a_string_that_is_not_there_is_empty(void) {
     tp_packet_release(packet);
 }
 
-/* ---- errors --------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void a_put_that_does_not_fit_sticks(void) {
     tp_packet *packet = make(7);

@@ -282,7 +282,7 @@ static void a_thread_that_ends_leaves_its_blocks_to_others(void) {
     tp_pool_destroy(pool);
 }
 
-/* ---- memory running out ------------------------------------------------------------------- */
+/* ---- memory running out ---------------------------------------------------------------------- */
 
 /* A life of a pool in which any allocation may fail: what could be had is written to and given
  * back. */

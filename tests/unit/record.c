@@ -70,7 +70,7 @@ static void expect_refused(tp_record_direction *opening, const record *r) {
     CHECK_EQ(open_record(opening, r, plain), TP_ERR_STATE);
 }
 
-/* ---- as it should be ------------------------------------------------------------------------------- */
+/* ---- as it should be ------------------------------------------------------------------------- */
 
 static void every_length(void) {
     static record r;
@@ -126,7 +126,7 @@ static void wrong_calls_change_nothing(void) {
     CHECK(w.sealing.cipher == NULL);
 }
 
-/* ---- changed, dropped, duplicated, swapped, reflected, spliced -------------------------------------- */
+/* ---- changed, dropped, duplicated, swapped, reflected, spliced ------------------------------- */
 
 static void every_changed_bit_is_refused(void) {
     static record r;
@@ -219,7 +219,7 @@ static void only_in_its_direction_session_and_suite(void) {
     }
 }
 
-/* ---- REKEY and the counter --------------------------------------------------------------------------- */
+/* ---- REKEY and the counter ------------------------------------------------------------------- */
 
 static void across_the_boundary(tp_suite suite, uint64_t interval) {
     static record r;
@@ -308,7 +308,7 @@ static void counter_ends(void) {
     }
 }
 
-/* ---- no key meets a counter twice ---------------------------------------------------------------------- */
+/* ---- no key meets a counter twice ------------------------------------------------------------ */
 
 #define USES 4096
 

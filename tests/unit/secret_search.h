@@ -17,7 +17,7 @@
 
 #define HALF (TP_KEY_SIZE / 2)
 
-/* ---- what is looked for ----------------------------------------------------------------------------- */
+/* ---- what is looked for ---------------------------------------------------------------------- */
 
 typedef struct needle {
     const char *name;
@@ -65,7 +65,7 @@ static inline void look_at(const uint8_t *bytes, size_t size) {
     }
 }
 
-/* ---- where ---------------------------------------------------------------------------------------------- */
+/* ---- where ----------------------------------------------------------------------------------- */
 
 #define PIECE     65536u
 #define TOO_LARGE (UINT64_C(1) << 32) /* a sanitizer's shadow, not a heap */

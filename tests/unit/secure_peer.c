@@ -27,7 +27,7 @@ static tp_record_direction sealing;
 static tp_record_direction opening;
 static tp_noise noise;
 
-/* ---- words ------------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static uint64_t number(unsigned i) {
     REQUIRE(i < word_count);
@@ -68,7 +68,7 @@ static bool say_error(tp_err error) {
     return error != TP_OK;
 }
 
-/* ---- commands ------------------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static void set_interval(void) {
     tp_record_test_rekey_interval(number(1));
@@ -184,7 +184,7 @@ static void serve(void) {
     }
 }
 
-/* ---- lines ----------------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;

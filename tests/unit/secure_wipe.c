@@ -8,7 +8,7 @@
 #include "secret_search.h"
 #include "secure_stage.h"
 
-/* ---- two sides of a session ------------------------------------------------------------------------------ */
+/* ---- two sides of a session ------------------------------------------------------------------ */
 
 typedef struct session {
     secure_stage stage;
@@ -90,7 +90,7 @@ static void close_session(void) {
     tp_secure_wipe(&live.stage, sizeof live.stage);
 }
 
-/* ---- the cases ---------------------------------------------------------------------------------------------- */
+/* ---- the cases ------------------------------------------------------------------------------- */
 
 static const char *const short_lived[] = {
     "psk", "mac1's key", "a key in HMAC's block", "the client's ephemeral key", "the chaining key"};

@@ -201,7 +201,7 @@ static void they_are_replaced_as_a_whole(void) {
     tp__bans_destroy(bans);
 }
 
-/* ---- against a model ---------------------------------------------------------------------- */
+/* ---- against a model ------------------------------------------------------------------------- */
 
 enum { NETWORKS = 60, STEPS = 40000 };
 
@@ -252,7 +252,7 @@ static void random_histories_fit_the_model(void) {
     tp__bans_destroy(bans);
 }
 
-/* ---- many threads, and memory -------------------------------------------------------------- */
+/* ---- many threads, and memory ---------------------------------------------------------------- */
 
 enum { ROUNDS = 20000 };
 

@@ -160,7 +160,7 @@ static void a_stop_drops_what_waits_and_waits_for_what_runs(void) {
     tp__handshakes_destroy(handshakes);
 }
 
-/* ---- many at once -------------------------------------------------------------------------- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 enum { OFFERERS = 3, EACH = 4000 };
 

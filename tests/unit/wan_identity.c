@@ -32,7 +32,7 @@ static void it_is_nobodys_until_it_is_published(void) {
     }
 }
 
-/* ---- read while it changes hands ---------------------------------------------------------------- */
+/* ---- read while it changes hands ------------------------------------------------------------- */
 
 #define LIVES   100000u
 #define READERS 2

@@ -70,7 +70,7 @@ static void nobody_waits_for_one_who_stands_still(void) {
     tp__jobs_destroy(&jobs);
 }
 
-/* ---- many at once -------------------------------------------------------------------------- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 enum { PUTTERS = 2, TAKERS = 3, EACH = 20000, PLACES = 5 };
 

@@ -18,7 +18,7 @@ static tp__player *player_of(tp_session_id session) {
     return tp__player_of(&stage.base.server->sessions[tp_session_slot(session)]);
 }
 
-/* ---- no key with a counter twice --------------------------------------------------------------- */
+/* ---- no key with a counter twice ------------------------------------------------------------- */
 
 #define SEEN (1u << 16)
 
@@ -157,7 +157,7 @@ static void nor_under_load(void) {
     stop_observing();
 }
 
-/* ---- the end of a counter ---------------------------------------------------------------------- */
+/* ---- the end of a counter -------------------------------------------------------------------- */
 
 static uint64_t opening_from, sealing_from;
 
@@ -238,7 +238,7 @@ static void a_counter_never_wraps(void) {
     CHECK_GE(seen.largest, TP_RECORD_COUNTER_END - 3);
 }
 
-/* ---- nothing stays ------------------------------------------------------------------------------- */
+/* ---- nothing stays --------------------------------------------------------------------------- */
 
 static void remember_derived(const wan_login *login) {
     uint8_t derived[TP_KEY_SIZE];
@@ -396,7 +396,7 @@ static void no_secret_of_a_refused_hello_stays(void) {
     }
 }
 
-/* ---- an answer that is lost ------------------------------------------------------------------------- */
+/* ---- an answer that is lost ------------------------------------------------------------------ */
 
 /* The system does not carry it to a worker: the connection ends, and that is told. */
 static void an_answer_that_is_lost_is_reported(void) {

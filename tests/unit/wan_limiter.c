@@ -138,7 +138,7 @@ static void the_one_seen_longest_ago_is_forgotten(void) {
     tp__limiter_destroy(limiter);
 }
 
-/* ---- against a model ---------------------------------------------------------------------- */
+/* ---- against a model ------------------------------------------------------------------------- */
 
 enum { PLACES = 24, ROOM = 8, RATE = 3, BURST = 3, MOST = 2, STEPS = 60000 };
 
@@ -225,7 +225,7 @@ static void random_histories_fit_the_model(void) {
     tp__limiter_destroy(limiter);
 }
 
-/* ---- many threads, and memory -------------------------------------------------------------- */
+/* ---- many threads, and memory ---------------------------------------------------------------- */
 
 enum { THREADS = 4, ROUNDS = 20000, LIMIT = 3 };
 

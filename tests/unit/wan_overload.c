@@ -18,7 +18,7 @@ static void wait_left(tp_end_reason reason) {
     CHECK_EQ(atomic_load(&stage.base.last_reason), reason);
 }
 
-/* ---- rates --------------------------------------------------------------------------------------- */
+/* ---- rates ----------------------------------------------------------------------------------- */
 
 /* One a second is earned: however slow the machine, the burst and what the seconds gave get through, and no
  * more, though all are in one record. */
@@ -149,7 +149,7 @@ static void a_message_in_a_record_of_its_own_costs_its_bytes(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- slow readers ---------------------------------------------------------------------------------- */
+/* ---- slow readers ---------------------------------------------------------------------------- */
 
 static tp_packet *packet_of(size_t size) {
     tp_packet *packet = tp_packet_copy_of(out, size);
@@ -244,7 +244,7 @@ static void what_is_dropped_is_counted(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- stops in the middle of things ------------------------------------------------------------------ */
+/* ---- stops in the middle of things ----------------------------------------------------------- */
 
 /* HELLOs are with the handshake threads while the server stops: each session waits for its own. */
 static void a_stop_waits_for_handshakes_under_way(void) {

@@ -30,7 +30,7 @@ static void be_turned_away(void) {
     }
 }
 
-/* ---- the deadline ------------------------------------------------------------------------------ */
+/* ---- the deadline ---------------------------------------------------------------------------- */
 
 /* Absolute: whoever keeps sending a byte gets no more time for it than who says nothing. */
 static void who_is_not_ready_in_time_is_gone(void) {
@@ -118,7 +118,7 @@ static void who_was_told_is_not_late(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- room ---------------------------------------------------------------------------------------- */
+/* ---- room ------------------------------------------------------------------------------------ */
 
 /* A flood of silent sockets pushes out only itself: an honest player comes through it. */
 static void silent_ones_make_room_oldest_first(void) {
@@ -324,7 +324,7 @@ static void who_goes_does_not_change_the_order(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- at the door --------------------------------------------------------------------------------- */
+/* ---- at the door ----------------------------------------------------------------------------- */
 
 static void addresses_have_as_many_connections_as_they_may(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
@@ -497,7 +497,7 @@ static void what_was_told_holds_no_place(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- busy ------------------------------------------------------------------------------------------ */
+/* ---- busy ------------------------------------------------------------------------------------ */
 
 /* The one worker waits here, in on_join of the first player, while others say HELLO: what has come for it is
  * then handled at once, faster than any handshake. */

@@ -18,7 +18,7 @@ static atomic_uint served;
 static atomic_uint wrong_identities;
 static atomic_ullong some_session;
 
-/* ---- content ------------------------------------------------------------------------------------- */
+/* ---- content --------------------------------------------------------------------------------- */
 
 /* The account is in the flags as well: a mixture of two players would show. */
 static void look_at(tp_session_id session) {
@@ -73,7 +73,7 @@ static void meddle(void *argument) {
     }
 }
 
-/* ---- players --------------------------------------------------------------------------------------- */
+/* ---- players --------------------------------------------------------------------------------- */
 
 /* Until its own message is back, whatever comes before it. */
 static bool is_answered(wan_peer *peer) {
@@ -123,7 +123,7 @@ static void play(void *argument) {
     }
 }
 
-/* ---- the cases --------------------------------------------------------------------------------------- */
+/* ---- the cases ------------------------------------------------------------------------------- */
 
 static void play_until(unsigned wanted) {
     static unsigned numbers[PLAYER_THREADS];

@@ -92,7 +92,7 @@ static void no_bit_of_the_first_record_may_change(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- the right records at the wrong place ------------------------------------------------------ */
+/* ---- the right records at the wrong place ---------------------------------------------------- */
 
 enum { MESSAGE = TP_FRAME_HEADER + 1, SEALED = WAN_SEALED(MESSAGE) };
 
@@ -193,7 +193,7 @@ static void the_longest_and_the_shortest_record_are_good(void) {
     wan_stage_close(&stage);
 }
 
-/* ---- in pieces --------------------------------------------------------------------------------- */
+/* ---- in pieces ------------------------------------------------------------------------------- */
 
 /* READY and three messages in three records, of which the second holds the end of one and the beginning of
  * another. */

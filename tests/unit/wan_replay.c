@@ -188,7 +188,7 @@ static void many_that_expire_together_leave_one_by_one(void) {
     tp__replay_destroy(replay);
 }
 
-/* ---- against a model ---------------------------------------------------------------------- */
+/* ---- against a model ------------------------------------------------------------------------- */
 
 enum { IDS = 300, ROOM = 100, STEPS = 40000 };
 
@@ -262,7 +262,7 @@ static void random_clocks_fit_the_model(void) {
     tp__replay_destroy(replay);
 }
 
-/* ---- many threads, and memory -------------------------------------------------------------- */
+/* ---- many threads, and memory ---------------------------------------------------------------- */
 
 enum { THREADS = 4, TOKENS = 20000 };
 

@@ -96,7 +96,7 @@ void tp__gate_destroy(tp__gate *gate);
 
 tp_lanclient *tp__gate_client(tp__gate *gate);
 
-/* ---- what happened ---------------------------------------------------------------------------- */
+/* ---- what happened --------------------------------------------------------------------------- */
 
 /* Why a player's message did not get to a service. X(code name, word). */
 #define TP__GATE_DROPS(X)                                                                          \

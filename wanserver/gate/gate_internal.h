@@ -208,7 +208,7 @@ static inline tp_session_id tp__gate_session_of(const tp__gate_player *player) {
     return atomic_load_explicit(&player->session, memory_order_relaxed);
 }
 
-/* ---- players.c --------------------------------------------------------------------------------- */
+/* ---- players.c ------------------------------------------------------------------------------- */
 
 /* The entry of this session's slot if the session has it, or NULL. Any thread, no lock. */
 static inline tp__gate_player *tp__gate_find(tp__gate *gate, tp_session_id session) {
@@ -239,7 +239,7 @@ void tp__gate_find_ending(tp__gate *gate, unsigned coming);
 void tp__gate_list_append(tp__gate_list *list, tp__gate_player *player);
 void tp__gate_list_remove(tp__gate_list *list, tp__gate_player *player);
 
-/* ---- room.c: the waiting room; under the mutex ---------------------------------------------------- */
+/* ---- room.c: the waiting room; under the mutex ----------------------------------------------- */
 
 void tp__gate_wait_in_room(tp__gate *gate, tp__gate_player *player);
 /* He leaves the waiting room, by whichever door. */
@@ -253,7 +253,7 @@ bool tp__gate_tell_place(tp__gate *gate, tp__gate_player *player, uint32_t place
 /* A part of a round. True: there is more to tell, now or later. */
 bool tp__gate_tell_room(tp__gate *gate, uint64_t now_ms);
 
-/* ---- services.c: services, their peers, and who is kept for them; under the mutex ------------------- */
+/* ---- services.c: services, their peers, and who is kept for them; under the mutex ------------ */
 
 /* The service of this name, or NULL. */
 tp__gate_service *tp__gate_find_service(tp__gate *gate, const char *name, size_t size);
@@ -280,7 +280,7 @@ void tp__gate_on_down(tp_lanclient *client, tp_err why);
 void tp__gate_on_peer_up(tp_lanclient *client, const tp_peer *peer);
 void tp__gate_on_peer_down(tp_lanclient *client, const tp_peer *peer);
 
-/* ---- visits.c: under the mutex ------------------------------------------------------------------- */
+/* ---- visits.c: under the mutex --------------------------------------------------------------- */
 
 /* The player, who is there, is this peer's from here on. False: no visit is free. */
 bool tp__gate_begin_visit(tp__gate *gate, tp__gate_player *player, tp__gate_peer *peer);
@@ -293,7 +293,7 @@ void tp__gate_pump(tp__gate *gate, tp__gate_peer *peer);
 /* The same for all peers. True: something is to be said, or an answer is awaited. */
 bool tp__gate_pump_all(tp__gate *gate);
 
-/* ---- messages.c ---------------------------------------------------------------------------------- */
+/* ---- messages.c ------------------------------------------------------------------------------ */
 
 /* The server's and lanclient's handlers; without the mutex. */
 void tp__gate_on_recv(tp_server *server, tp_session_id session, tp_packet *packet);
@@ -302,11 +302,11 @@ void tp__gate_on_returned(tp_lanclient *client, const tp_returned *returned);
 /* The message, or request, in hand is none of a service's: back to it. */
 void tp__gate_on_malformed(tp__gate *gate, const tp_delivery *from);
 
-/* ---- requests.c: kick and move --------------------------------------------------------------------- */
+/* ---- requests.c: kick and move --------------------------------------------------------------- */
 
 void tp__gate_on_request(tp_lanclient *client, const tp_delivery *from, tp_packet *packet);
 
-/* ---- gate.c -------------------------------------------------------------------------------------- */
+/* ---- gate.c ---------------------------------------------------------------------------------- */
 
 /* There is something to look after by the clock. Under the mutex; only from the server's handlers
  * and tasks, from the gate's start, and for a player whose on_leave has not come: then the server

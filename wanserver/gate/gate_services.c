@@ -186,7 +186,7 @@ void tp__gate_abandon(tp__gate *gate, tp__gate_peer *peer) {
     }
 }
 
-/* ---- lanclient's handlers ---------------------------------------------------------------------- */
+/* ---- lanclient's handlers -------------------------------------------------------------------- */
 
 /* What players may say and the bus has no room for is dropped, one by one: this says why, once. */
 static void compare_with_hub(const tp__gate *gate) {

@@ -61,7 +61,7 @@ static void remove_from_peer(tp__gate_visit *visit) {
     visit->peer = NULL;
 }
 
-/* ---- beginning and ending ---------------------------------------------------------------------- */
+/* ---- beginning and ending -------------------------------------------------------------------- */
 
 /* Nobody points to it any more. */
 static void release(tp__gate *gate, tp__gate_visit *visit) {

@@ -36,7 +36,7 @@ struct tp__bans {
     ban bans[TP__BANS_MAX + 1]; /* from 1; 0 ends a chain */
 };
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static tp_network network_of(const uint8_t ip[16], unsigned bits) {
     tp_network network = {.bits = (uint8_t)bits};
@@ -118,7 +118,7 @@ static void clear(tp__bans *bans) {
     }
 }
 
-/* ---- calls ------------------------------------------------------------------------------------ */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static tp_err add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
     uint16_t *link = find(bans, network);
@@ -223,7 +223,7 @@ unsigned tp__bans_count(tp__bans *bans) {
     return count;
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 tp_err tp__bans_create(tp__bans **bans) {
     tp__bans *made = tp__allocate_zeroed(1, sizeof *made);

@@ -58,7 +58,7 @@ struct tp__replay {
     entry *entries; /* 1..room; 0 ends a chain */
 };
 
-/* ---- the heap --------------------------------------------------------------------------------- */
+/* ---- the heap -------------------------------------------------------------------------------- */
 
 static uint64_t leaves_at(const tp__replay *replay, uint32_t at) {
     return replay->entries[replay->heap[at]].leaves;
@@ -100,7 +100,7 @@ static uint32_t pop(tp__replay *replay) {
     return first;
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static uint32_t *chain_of(tp__replay *replay, const uint8_t *id) {
     return &replay->chains[tp__hash(&replay->seed, id, TP_TOKEN_ID_SIZE) & replay->mask];
@@ -143,7 +143,7 @@ static void remember(
     push(replay, number);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------ */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 /* False: none that was looked at may leave. */
 static bool make_room(tp__replay *replay, uint64_t now, uint64_t steady) {
@@ -206,7 +206,7 @@ unsigned tp__replay_count(tp__replay *replay) {
     return count;
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 tp_err tp__replay_create(unsigned tokens, unsigned life, tp__replay **replay) {
     *replay = NULL;

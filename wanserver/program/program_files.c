@@ -77,7 +77,7 @@ void tp__files_wipe_secrets(tp__files *files) {
     tp__key_ring_wipe(&files->ring);
 }
 
-/* ---- bans ------------------------------------------------------------------------------------- */
+/* ---- bans ------------------------------------------------------------------------------------ */
 
 /* A time so far away that the server does not count to it is for ever. */
 #define SECONDS_MAX (UINT64_MAX / 4000)
@@ -146,7 +146,7 @@ void tp__files_follow_clock(tp__files *files, tp_server *server) {
     tp__files_ban(files, server);
 }
 
-/* ---- again ------------------------------------------------------------------------------------ */
+/* ---- again ----------------------------------------------------------------------------------- */
 
 static tp_err reload_ring(
     const tp__settings *settings, tp__files *files, tp_server *server, char *report, size_t room) {

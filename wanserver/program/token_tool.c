@@ -112,7 +112,7 @@ static void print_hex(const uint8_t *bytes, size_t size) {
     printf("\n");
 }
 
-/* ---- a key ------------------------------------------------------------------------------------ */
+/* ---- a key ----------------------------------------------------------------------------------- */
 
 static int print_new_key(const char *id_text) {
     uint64_t id;
@@ -127,7 +127,7 @@ static int print_new_key(const char *id_text) {
     return 0;
 }
 
-/* ---- a token ---------------------------------------------------------------------------------- */
+/* ---- a token --------------------------------------------------------------------------------- */
 
 static int print_token(const tp_token_key *key, uint64_t ttl, const uint8_t server_key[TP_KEY_SIZE],
     const tp_identity *identity) {

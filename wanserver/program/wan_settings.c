@@ -1,5 +1,5 @@
 /*
- * The tables behind settings.h. One thread, at start.
+ * The tables behind wan_settings.h. One thread, at start.
  */
 #include "wanserver/program/wan_settings.h"
 

@@ -35,7 +35,7 @@ static int fail(const char *what, tp_err error) {
     return tp__program_fail(name, what, error);
 }
 
-/* ---- keys ------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static void print_key(const uint8_t public_key[TP_KEY_SIZE]) {
     char text[TP_KEY_TEXT];
@@ -72,7 +72,7 @@ static int show_key(const char *path) {
     return error ? fail(path, error) : tp__program_finish_output(name);
 }
 
-/* ---- what it says ----------------------------------------------------------------------------- */
+/* ---- what it says ---------------------------------------------------------------------------- */
 
 static void say_listening(const program *it) {
     tp_address address = tp_server_address(it->server);
@@ -148,7 +148,7 @@ static void say_account(const program *it) {
     say_lines("gate", report);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* The gate is the server's context, the server is what the gate starts. */
 static tp_err create(program *it) {

@@ -235,7 +235,7 @@ tp_err tp_network_parse(const char *text, tp_network *network) {
     return TP_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static unsigned group(const uint8_t *ip, unsigned index) {
     return (unsigned)ip[2 * index] << 8 | ip[2 * index + 1];
@@ -304,7 +304,7 @@ const char *tp_address_format(const tp_address *address, char *text) {
     return text;
 }
 
-/* ---- comparing ---------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 bool tp_address_equal(const tp_address *a, const tp_address *b) {
     return memcmp(a->ip, b->ip, sizeof a->ip) == 0 && a->port == b->port && a->scope == b->scope;

@@ -171,7 +171,7 @@ tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name
     return tp__report_end(&in.report);
 }
 
-/* ---- the example -------------------------------------------------------------------------- */
+/* ---- the example ----------------------------------------------------------------------------- */
 
 static void print_comment(const char *text, FILE *file) {
     while (*text != '\0') {

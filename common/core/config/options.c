@@ -123,7 +123,7 @@ tp_err tp__options_read(const tp__setting *table, size_t count, int argument_cou
     return tp__report_end(&in.report);
 }
 
-/* ---- help --------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static void print_value(const tp__setting *setting, FILE *file) {
     static const char *const words[] = {

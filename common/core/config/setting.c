@@ -11,7 +11,7 @@
 #include "core/config/config_report.h"
 #include "os/compiler.h"
 
-/* ---- amounts: numbers with units ---------------------------------------------------------- */
+/* ---- amounts: numbers with units ------------------------------------------------------------- */
 
 typedef struct unit {
     const char *name;
@@ -85,7 +85,7 @@ static const char *print_amount(const tp__setting *setting, uint64_t amount, cha
     return text;
 }
 
-/* ---- the other kinds ---------------------------------------------------------------------- */
+/* ---- the other kinds ------------------------------------------------------------------------- */
 
 static bool read_bool(const char *text, bool *value) {
     *value = strcmp(text, "yes") == 0;
@@ -218,7 +218,7 @@ static bool read_processors(const char *text, tp_processors *processors) {
     return any && *text == '\0';
 }
 
-/* ---- settings ----------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 static void *field_of(const tp__setting *setting, void *target) {
     return (char *)target + setting->offset;
@@ -279,7 +279,7 @@ const tp__setting *tp__setting_find(const tp__setting *table, size_t count, cons
     return NULL;
 }
 
-/* ---- messages ----------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 const char *tp__setting_print(const tp__setting *setting, const void *target, char *text) {
     const void *field = (const char *)target + setting->offset;

@@ -181,7 +181,7 @@ void tp__server_report(
 bool tp__server_enter_port(tp_server *server);
 void tp__server_leave_port(tp_server *server);
 
-/* ---- listener.c, for outgoing connections as well ---- */
+/* ---- listener.c, for outgoing connections as well -------------------------------------------- */
 tp_socket_options tp__server_socket_options(const tp_server *server);
 
 #define TP__MEMORY_LIMIT_MOST ((uint64_t)1 << 40)

@@ -123,7 +123,7 @@ typedef struct tp__session {
     _Atomic bool receive_ended; /* the peer has said its last byte */
 } tp__session;
 
-/* ---- session.c: opening, joining, closing, releasing --------------------------------------- */
+/* ---- session.c: opening, joining, closing, releasing ----------------------------------------- */
 
 /* Runs the op on a worker that serves the session's socket. The caller has a hold. False: the system refuses.
  * Any thread. */
@@ -183,11 +183,11 @@ static inline bool tp__session_listens(const tp__session *session) {
     return !(tp__life_read(&session->life) & TP__LIFE_ENDING);
 }
 
-/* ---- receive.c ------------------------------------------------------------------------------ */
+/* ---- receive.c ------------------------------------------------------------------------------- */
 
 void tp__session_receive(tp__session *session, struct tp__worker *worker);
 
-/* ---- frames.c ------------------------------------------------------------------------------- */
+/* ---- frames.c -------------------------------------------------------------------------------- */
 
 /* Delivers the frames in these bytes, which go on where the last ones stopped. The receiver's. */
 void tp__session_take_frames(
@@ -196,7 +196,7 @@ void tp__session_take_frames(
 /* Memory for what comes in is out: says so, and the session ends. */
 void tp__session_out_of_memory(tp__session *session, struct tp__worker *worker);
 
-/* ---- send.c: into the queue ----------------------------------------------------------------- */
+/* ---- send.c: into the queue ------------------------------------------------------------------ */
 
 /* What became of a packet that was to be queued. */
 typedef enum tp__queued { TP__QUEUED, TP__QUEUE_DROPPED, TP__QUEUE_REFUSED } tp__queued;
@@ -214,7 +214,7 @@ void tp__session_control(
 tp__queued tp__session_queue_at_home(
     tp__session *session, struct tp__worker *home, tp_packet *packet);
 
-/* ---- gather.c: from the queue to the socket -------------------------------------------------- */
+/* ---- flush.c: from the queue to the socket --------------------------------------------------- */
 
 /* Queues a node behind everything that home has queued before. Home's alone. */
 void tp__session_append(tp__session *session, struct tp__worker *home, tp__send_node *node);

@@ -96,7 +96,7 @@ static uint32_t second_of_now(void) {
     return (uint32_t)(tp_clock_ms() / 1000);
 }
 
-/* ---- saying ------------------------------------------------------------------------------- */
+/* ---- saying ---------------------------------------------------------------------------------- */
 
 /* Under the lock. */
 static void append(const tp__log_line *line) {
@@ -202,7 +202,7 @@ void tp_log_say(tp_log_place *place, tp_log_level level, const char *format, ...
     tp_mutex_unlock(&shared.lock);
 }
 
-/* ---- writing: the log's thread ------------------------------------------------------------ */
+/* ---- writing: the log's thread --------------------------------------------------------------- */
 
 /* Hands lines to the output, and counts what became of them. */
 static void deliver(const char *bytes, size_t size, uint64_t lines) {
@@ -314,7 +314,7 @@ static void run_writer(void *unused) {
     tp_mutex_unlock(&shared.lock);
 }
 
-/* ---- opening and closing ------------------------------------------------------------------ */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 static bool are_valid(const tp_log_options *options) {
     return options != NULL && options->size >= sizeof *options && options->level >= TP_LOG_DEBUG &&
@@ -472,7 +472,7 @@ void tp_log_flush(void) {
     tp_mutex_unlock(&shared.lock);
 }
 
-/* ---- level and counts --------------------------------------------------------------------- */
+/* ---- level and counts ------------------------------------------------------------------------ */
 
 tp_log_level tp_log_get_level(void) {
     return (tp_log_level)atomic_load_explicit(&threshold, memory_order_relaxed);

@@ -106,7 +106,7 @@ static inline void tp__pool_raise(_Atomic uint64_t *counter) {
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
-/* ---- pool.c ------------------------------------------------------------------------------ */
+/* ---- pool.c ---------------------------------------------------------------------------------- */
 
 /* A pool of the core's own, in the slots that users cannot use up. */
 tp_err tp__pool_create_own(const tp_pool_options *options, tp_pool **pool);
@@ -130,7 +130,7 @@ void tp__pool_leave(tp__local *local);
 /* Stops the process: `block`, given to or found in `pool`, is not what it should be. */
 TP_NORETURN void tp__pool_stop(const tp_pool *pool, const void *block);
 
-/* ---- depot.c: any thread ----------------------------------------------------------------- */
+/* ---- depot.c: any thread --------------------------------------------------------------------- */
 
 /* A magazine with at least one block, from the stack or from fresh memory; NULL if the limit is
  * reached or memory is out. */
@@ -156,7 +156,7 @@ uint64_t tp__depot_count_free(const tp_pool *pool);
 /* Frees all memory of the pool but the pool itself. */
 void tp__depot_free_all(tp_pool *pool);
 
-/* ---- slabs.c: under the mutex ------------------------------------------------------------- */
+/* ---- slabs.c: under the mutex ---------------------------------------------------------------- */
 
 /* Memory for up to `count` blocks (what one slab holds and the limit allows) with their headers
  * written; their number in `cut`, or NULL. Block i is at memory + i * stride + sizeof(tp__block).
@@ -173,7 +173,7 @@ size_t tp__slabs_let_go(tp_pool *pool);
 
 void tp__slabs_free_all(tp_pool *pool);
 
-/* ---- one block in and out of a magazine that the caller has --------------------------------- */
+/* ---- one block in and out of a magazine that the caller has ---------------------------------- */
 
 /*
  * The holder is what makes a double free certain to be found, without a read-modify-write:

@@ -9,7 +9,7 @@
 
 #include "core/memory/block.h"
 
-/* ---- the chunk pool ------------------------------------------------------------------------- */
+/* ---- the chunk pool -------------------------------------------------------------------------- */
 
 /* Made at the first chunk and never destroyed: a packet may outlive every server. */
 static _Atomic(tp_pool *) chunk_pool;

@@ -8,7 +8,7 @@
 #include "core/memory/block.h"
 #include "core/memory/memory.h"
 
-/* ---- magazines ---------------------------------------------------------------------------- */
+/* ---- magazines ------------------------------------------------------------------------------- */
 
 /* Index 1 is the first of row 0; row r begins at 1 + TP__ROW_MAGAZINES * (2^r - 1). */
 static tp__magazine *magazine_at(const tp_pool *pool, uint32_t index) {
@@ -108,7 +108,7 @@ void tp__depot_put(tp_pool *pool, tp__magazine *magazine) {
     }
 }
 
-/* ---- loose blocks: under the mutex ---------------------------------------------------------- */
+/* ---- loose blocks: under the mutex ----------------------------------------------------------- */
 
 static void put_loose(tp_pool *pool, void *block) {
     atomic_store_explicit(&tp__block_of(block)->holder, TP__HELD_LOOSE, memory_order_relaxed);

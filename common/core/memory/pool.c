@@ -24,7 +24,7 @@
 #define SLAB_BYTES ((size_t)64 << 10)
 #define REAP_LEAST ((size_t)256 << 10) /* less than that is not worth the trouble */
 
-/* ---- the register ------------------------------------------------------------------------- */
+/* ---- the register ---------------------------------------------------------------------------- */
 
 /* Under the lock, which also keeps a pool's end apart from the end of threads that used it. */
 static struct {
@@ -89,7 +89,7 @@ static const tp_pool *all_find(const void *block) {
     return found;
 }
 
-/* ---- faults -------------------------------------------------------------------------------- */
+/* ---- faults ---------------------------------------------------------------------------------- */
 
 static bool is_aligned(const void *block) {
     return ((uintptr_t)block & 15) == 0;

@@ -3,7 +3,7 @@
  *
  * These run on the content's threads (stop on any, handlers' included). The port and the threads live from
  * start to the end of wait. What the workers do is in worker.c, what a stop does in sweep.c;
- * server_internal.h draws the states.
+ * server_state.h draws the states.
  */
 #include <string.h>
 

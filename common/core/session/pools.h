@@ -17,6 +17,6 @@ tp_err tp__pools_open(void);
 tp_err tp__pools_open_one(_Atomic(tp_pool *) *slot, const char *name, size_t block_size);
 
 tp_pool *tp__node_pool(void);   /* of tp__send_node (send_queue.h) */
-tp_pool *tp__flight_pool(void); /* of tp__flight (flight.h) */
+tp_pool *tp__flight_pool(void); /* of tp__flight (send_batch.h) */
 
 #endif

@@ -11,7 +11,7 @@
 
 /*
  * The peer has said its last byte, but may still listen: it gets what is queued for it. The session
- * is closed by whoever comes second, this or the end of its queue (end_reached in gather.c): each
+ * is closed by whoever comes second, this or the end of its queue (end_reached in flush.c): each
  * sets its own flag and then looks at the other's, both sequentially consistent, so that at least
  * one sees both.
  */

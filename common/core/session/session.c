@@ -46,7 +46,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     }
 
     tp__session *session = &server->sessions[index];
-    size_t kept = offsetof(tp__session, server); /* the life word and home: see session.h */
+    size_t kept = offsetof(tp__session, server); /* the life word and home: see session_state.h */
     memset((unsigned char *)session + kept, 0, sizeof *session - kept);
     uint64_t number = atomic_fetch_add(&server->next_number, 1);
     session->server = server;

@@ -122,7 +122,7 @@ typedef struct tp_log_stats {
 /* Since the process began, over every open and close. Any thread. */
 void tp_log_get_stats(tp_log_stats *stats);
 
-/* ---- the trace --------------------------------------------------------------------------- */
+/* ---- the trace ------------------------------------------------------------------------------- */
 
 /*
  * Puts one entry into the process's ring of the last TP_TRACE_ENTRIES: time, thread, event and two

@@ -62,7 +62,7 @@ size_t tp_packet_capacity(const tp_packet *packet);
  * end). */
 tp_err tp_packet_error(const tp_packet *packet);
 
-/* ---- writing: appended to the payload ---------------------------------------------------- */
+/* ---- writing: appended to the payload -------------------------------------------------------- */
 void tp_packet_put_u8(tp_packet *packet, uint8_t value);
 void tp_packet_put_u16(tp_packet *packet, uint16_t value);
 void tp_packet_put_u32(tp_packet *packet, uint32_t value);
@@ -84,7 +84,7 @@ uint8_t *tp_packet_put_space(tp_packet *packet, size_t count);
 /* Empties an unsealed packet: size 0, cursor 0, no error. A sealed one gets TP_ERR_SEALED. */
 void tp_packet_clear(tp_packet *packet);
 
-/* ---- the head: room for a header in front of the payload, written in place ---------------- */
+/* ---- the head: room for a header in front of the payload, written in place ------------------- */
 
 #define TP_PACKET_HEAD ((size_t)16) /* bytes of head room every packet has */
 
@@ -101,7 +101,7 @@ void tp_packet_pull_head(tp_packet *packet, size_t count);
  * the packet is sealed. */
 uint8_t *tp_packet_edit(tp_packet *packet);
 
-/* ---- reading: from the cursor on --------------------------------------------------------- */
+/* ---- reading: from the cursor on ------------------------------------------------------------- */
 uint8_t tp_packet_get_u8(tp_packet *packet);
 uint16_t tp_packet_get_u16(tp_packet *packet);
 uint32_t tp_packet_get_u32(tp_packet *packet);

@@ -41,7 +41,7 @@ extern "C" {
 
 typedef struct tp_server tp_server;
 
-/* ---- handlers ----------------------------------------------------------------------------- */
+/* ---- handlers -------------------------------------------------------------------------------- */
 
 /* All of them optional. `context` is the one given in the options: tp_server_context(server). */
 typedef struct tp_handlers {
@@ -80,7 +80,7 @@ typedef struct tp_handlers {
     void (*on_error)(tp_server *server, tp_err error, int os_error, const char *where);
 } tp_handlers;
 
-/* ---- options ------------------------------------------------------------------------------ */
+/* ---- options --------------------------------------------------------------------------------- */
 
 /*
  * What happens when a session's send queue is at its limit. An empty queue takes any packet, also
@@ -159,7 +159,7 @@ typedef struct tp_server_options {
  */
 #define TP_SERVER_ENDING(max_sessions) (64u + (max_sessions) / 4u)
 
-/* ---- life --------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* Fills `options` with the core's defaults (one worker per processor, Nagle off, 1,024
  * sessions, 1 MiB frames, 16 MiB and 65,536 packets of queue, 60 s idle, PING at half of it, 5 s
@@ -218,7 +218,7 @@ tp_address tp_server_address(const tp_server *server);
 /* The back end in use ("epoll"), "" before the first start. A static text. Any thread. */
 const char *tp_server_io(const tp_server *server);
 
-/* ---- sessions: any thread, any handler ----------------------------------------------------- */
+/* ---- sessions: any thread, any handler ------------------------------------------------------- */
 
 /*
  * Puts the packet into the session's send queue. The queue takes its own reference; yours stays
@@ -277,7 +277,7 @@ bool tp_server_session_info(tp_server *server, tp_session_id session, tp_session
 /* Sessions now that have one of the max_sessions places: those that are being ended have not. */
 unsigned tp_server_session_count(const tp_server *server);
 
-/* ---- what happened ------------------------------------------------------------------------- */
+/* ---- what happened --------------------------------------------------------------------------- */
 
 typedef struct tp_server_stats {
     size_t size;              /* sizeof(tp_server_stats), set by the caller */

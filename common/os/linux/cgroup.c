@@ -23,7 +23,7 @@ typedef struct hierarchy {
     size_t mounted;         /* how much of `folder` is the mount, where the walk up ends */
 } hierarchy;
 
-/* ---- files --------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* False: longer than there is room. */
 static bool join(char path[PATH_ROOM], const char *first, const char *second) {
@@ -76,7 +76,7 @@ static bool read_line(const char *folder, const char *name, char line[PATH_ROOM]
     return read;
 }
 
-/* ---- where the group is -------------------------------------------------------------------- */
+/* ---- where the group is ---------------------------------------------------------------------- */
 
 /* Is `word` one of the words of `list`, which are separated by commas? */
 static bool has_word(const char *list, const char *word) {
@@ -177,7 +177,7 @@ static bool find_folder(const char *root, hierarchy *it) {
     return found;
 }
 
-/* ---- quotas -------------------------------------------------------------------------------- */
+/* ---- quotas ---------------------------------------------------------------------------------- */
 
 static unsigned processors_of(uint64_t quota, uint64_t period) {
     if (quota == 0 || period == 0) {

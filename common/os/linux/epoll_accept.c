@@ -43,7 +43,7 @@ static epoll_port *port_of(const epoll_listener *listener) {
     return epoll_port_of(listener->socket->worker->head.port);
 }
 
-/* ---- resting: with the mutex --------------------------------------------------------------- */
+/* ---- resting: with the mutex ----------------------------------------------------------------- */
 
 static bool is_resting(const epoll_listener *listener) {
     return listener->rests_until != 0;
@@ -83,7 +83,7 @@ void tp__epoll_end_rests(epoll_port *port, uint64_t now) {
     tp_mutex_unlock(&shared->mutex);
 }
 
-/* ---- the reserve -------------------------------------------------------------------------- */
+/* ---- the reserve ----------------------------------------------------------------------------- */
 
 /* The first number that is not for connections. The limit may change while the process runs. */
 static int first_reserved(const epoll_port *port) {
@@ -120,7 +120,7 @@ static bool a_connection_waits(const epoll_listener *listener) {
     return poll(&connection, 1, 0) != 0;
 }
 
-/* ---- one connection: with the mutex --------------------------------------------------------- */
+/* ---- one connection: with the mutex ---------------------------------------------------------- */
 
 /* Is this the fault of the one connection that was to be accepted? Then the next one may do. (Linux
  * hands over the errors that are already pending on the new socket: accept(2), "Error handling".)

@@ -13,7 +13,7 @@
 #include "os/linux/epoll_port.h"
 #include "os/stream.h"
 
-/* ---- workers ------------------------------------------------------------------------------ */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 static void free_worker(epoll_worker *worker) {
     if (worker->alarm >= 0) {
@@ -66,7 +66,7 @@ static tp_err make_worker(
     return open_descriptors(worker);
 }
 
-/* ---- the port ----------------------------------------------------------------------------- */
+/* ---- the port -------------------------------------------------------------------------------- */
 
 static void free_port(epoll_port *port, unsigned workers) {
     for (unsigned i = 0; i < workers; i++) {

@@ -174,7 +174,7 @@ static inline epoll_port *epoll_port_of(tp_port *port) {
     return (epoll_port *)(void *)port;
 }
 
-/* ---- the lists: the worker's own thread only; those of `shared` with its mutex ------------ */
+/* ---- the lists: the worker's own thread only; those of `shared` with its mutex --------------- */
 
 static inline void epoll_list_push(epoll_list *list, epoll_op *op) {
     op->next = NULL;
@@ -224,7 +224,7 @@ static inline void epoll_run_later(epoll_worker *worker, epoll_op *op) {
     epoll_list_push(&worker->later, op);
 }
 
-/* ---- epoll_post.c ------------------------------------------------------------------------- */
+/* ---- epoll_post.c ---------------------------------------------------------------------------- */
 
 /* The worker in whose dispatch this thread is, or NULL. */
 epoll_worker *tp__epoll_current(void);
@@ -248,14 +248,14 @@ void tp__epoll_sound_alarm(epoll_worker *worker);
 
 tp_err tp__epoll_post(tp_port *port, tp_socket *socket, tp_op *op);
 
-/* ---- epoll_worker.c ----------------------------------------------------------------------- */
+/* ---- epoll_worker.c -------------------------------------------------------------------------- */
 
 tp_err tp__epoll_wait(tp_worker *worker, int timeout_ms);
 size_t tp__epoll_dispatch(tp_worker *worker);
 /* Runs an op by its kind; returns how many `done` ran. */
 size_t tp__epoll_run_op(epoll_worker *worker, epoll_op *op);
 
-/* ---- epoll_socket.c ----------------------------------------------------------------------- */
+/* ---- epoll_socket.c -------------------------------------------------------------------------- */
 
 /* Fills the socket and registers it with the worker; from then on its events are delivered. Any
  * thread. On error the socket is attached to nothing and the descriptor still the caller's. */
@@ -276,7 +276,7 @@ void tp__epoll_finish(tp_worker *worker, tp_socket *socket);
 void tp__epoll_close(tp_socket *socket, tp_op *op, bool reset);
 tp_err tp__epoll_local_address(const tp_socket *socket, tp_address *address);
 
-/* ---- epoll_receive.c ---------------------------------------------------------------------- */
+/* ---- epoll_receive.c ------------------------------------------------------------------------- */
 
 /* Reads once and delivers what came. Returns how many deliveries. The socket has an input op that
  * is not queued, and is neither closed nor paused. */
@@ -288,7 +288,7 @@ tp_err tp__epoll_receive(tp_worker *worker, tp_socket *socket, tp_op *op);
 void tp__epoll_pause(tp_worker *worker, tp_socket *socket);
 void tp__epoll_resume(tp_worker *worker, tp_socket *socket);
 
-/* ---- epoll_send.c ------------------------------------------------------------------------- */
+/* ---- epoll_send.c ---------------------------------------------------------------------------- */
 
 /* Goes on with the waiting send; its result, if it has one now, goes on the ready list. */
 void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket);
@@ -300,7 +300,7 @@ tp_err tp__epoll_send_now(
 bool tp__epoll_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
 bool tp__epoll_send_waits(const tp_worker *worker, const tp_socket *socket);
 
-/* ---- epoll_shared.c ----------------------------------------------------------------------- */
+/* ---- epoll_shared.c -------------------------------------------------------------------------- */
 
 /* Runs the op by its kind on whatever worker is free. Any thread. */
 void tp__epoll_share(epoll_port *port, epoll_op *op);
@@ -336,7 +336,7 @@ bool tp__epoll_may_take(epoll_worker *worker);
  * as far as that can be known. Any thread. */
 epoll_worker *tp__epoll_place(epoll_port *port);
 
-/* ---- epoll_accept.c ----------------------------------------------------------------------- */
+/* ---- epoll_accept.c -------------------------------------------------------------------------- */
 
 /* A connection that was accepted and not yet delivered, or why there is none. */
 typedef struct epoll_arrival {
@@ -371,7 +371,7 @@ void tp__epoll_end_rests(epoll_port *port, uint64_t now);
 
 tp_err tp__epoll_accept(tp_socket *listener, tp_op *op);
 
-/* ---- epoll_listen.c ----------------------------------------------------------------------- */
+/* ---- epoll_listen.c -------------------------------------------------------------------------- */
 
 /* What an event of a listener carries. */
 extern char tp__epoll_listener_mark;
@@ -380,7 +380,7 @@ tp_err tp__epoll_listen(tp_port *port, tp_socket *socket, const tp_address *addr
     unsigned backlog, tp_address *bound);
 void tp__epoll_unlisten(epoll_listener *listener, epoll_op *close);
 
-/* ---- epoll_connect.c ---------------------------------------------------------------------- */
+/* ---- epoll_connect.c ------------------------------------------------------------------------- */
 
 /* The connection is there or has failed: puts the connect op on the ready list. */
 void tp__epoll_connect_done(epoll_worker *worker, epoll_socket *socket);

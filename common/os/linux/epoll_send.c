@@ -42,7 +42,7 @@ static tp_err end_error(int os_error) {
     }
 }
 
-/* ---- one call ----------------------------------------------------------------------------- */
+/* ---- one call -------------------------------------------------------------------------------- */
 
 /* Lists what is left to send, up to MOST_AT_ONCE. Returns how many bytes that is. */
 static size_t gather(const epoll_op *op, struct iovec *pieces, size_t *count) {
@@ -135,7 +135,7 @@ static bool transmit(epoll_worker *worker, epoll_socket *socket, epoll_op *op) {
     }
 }
 
-/* ---- the operation ------------------------------------------------------------------------ */
+/* ---- the operation --------------------------------------------------------------------------- */
 
 static void begin(epoll_op *op, epoll_socket *socket, const tp_buffer *buffers, size_t count) {
     op->socket = socket;

@@ -36,7 +36,7 @@ enum {
     BURST_SLACK = 8, /* sockets that a worker may have more while many newcomers wait */
 };
 
-/* ---- who is called ------------------------------------------------------------------------ */
+/* ---- who is called --------------------------------------------------------------------------- */
 
 /* The one with the fewest sockets of those that sleep, this thread's own not counted; or NULL. */
 static epoll_worker *least_loaded_asleep(epoll_port *port) {
@@ -134,7 +134,7 @@ epoll_leftover tp__epoll_leftover(const epoll_port *port) {
     return atomic_load(&shared->rest_due) != 0 ? LEFT_PAUSE : LEFT_NOTHING;
 }
 
-/* ---- putting ------------------------------------------------------------------------------ */
+/* ---- putting --------------------------------------------------------------------------------- */
 
 void tp__epoll_share_locked(epoll_port *port, epoll_op *op) {
     epoll_list_push(&port->shared.tasks, op);
@@ -167,7 +167,7 @@ void tp__epoll_withdraw(epoll_port *port, epoll_listener *listener) {
     port->shared.newcomers = others;
 }
 
-/* ---- taking ------------------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
 static bool is_overdue(const epoll_listener *listener, uint64_t now) {
     return now >= listener->offered_ms + GRACE_MS;
@@ -267,7 +267,7 @@ size_t tp__epoll_run_shared(epoll_worker *worker) {
     return ran;
 }
 
-/* ---- sleeping ----------------------------------------------------------------------------- */
+/* ---- sleeping -------------------------------------------------------------------------------- */
 
 /* What is there for this worker, with the mutex: 0; or how long something else may wait. */
 static uint64_t time_to_wait(epoll_worker *worker, uint64_t now) {
@@ -331,7 +331,7 @@ void tp__epoll_watched(epoll_worker *worker) {
     atomic_fetch_sub(&epoll_port_of(worker->head.port)->shared.watchers, 1);
 }
 
-/* ---- placing ------------------------------------------------------------------------------ */
+/* ---- placing --------------------------------------------------------------------------------- */
 
 /* The fewest sockets of all who come when they are called; if nobody does, of all. */
 static epoll_worker *least_loaded(epoll_port *port) {

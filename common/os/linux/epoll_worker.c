@@ -17,7 +17,7 @@ static const uint32_t input_events = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 static const uint32_t end_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 static const uint32_t output_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
 
-/* ---- wait --------------------------------------------------------------------------------- */
+/* ---- wait ------------------------------------------------------------------------------------ */
 
 static bool has_work(epoll_worker *worker) {
     return worker->ready.first != NULL || worker->later.first != NULL ||
@@ -91,7 +91,7 @@ tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
     }
 }
 
-/* ---- dispatch ----------------------------------------------------------------------------- */
+/* ---- dispatch -------------------------------------------------------------------------------- */
 
 /* Acts on one event; returns how many `done` ran. */
 static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t events) {

@@ -54,7 +54,7 @@ static void must(int error, const char *what) {
     }
 }
 
-/* ---- threads ------------------------------------------------------------------------------ */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 enum { NAME_SIZE = 16 };
 
@@ -103,7 +103,7 @@ void tp_thread_yield(void) {
     (void)sched_yield();
 }
 
-/* ---- locks -------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 void tp_mutex_init(tp_mutex *mutex) {
     must(pthread_mutex_init(&((mutex_view *)mutex)->mutex, NULL), "mutex");
@@ -191,7 +191,7 @@ void tp_once_run(tp_once *once, void (*initialise)(void)) {
     must(pthread_once(&((once_view *)once)->once, initialise), "once");
 }
 
-/* ---- the record --------------------------------------------------------------------------- */
+/* ---- the record ------------------------------------------------------------------------------ */
 
 /*
  * The record is read from plain thread-local storage, which is one or two instructions here; the

@@ -140,7 +140,7 @@ tp_err tp_os_translate(int os_error) {
     }
 }
 
-/* ---- the code kept for tp_os_error() ----------------------------------------------------- */
+/* ---- the code kept for tp_os_error() --------------------------------------------------------- */
 
 static tp_once slot_once;
 static DWORD slot;

@@ -157,7 +157,7 @@ static inline iocp_port *iocp_port_of(const iocp_worker *worker) {
     return (iocp_port *)(void *)worker->head.port;
 }
 
-/* ---- iocp_wait.c, iocp_dispatch.c -------------------------------------------------------- */
+/* ---- iocp_wait.c, iocp_dispatch.c ------------------------------------------------------------ */
 
 tp_err tp__iocp_wait(tp_worker *worker, int timeout_ms);
 size_t tp__iocp_dispatch(tp_worker *worker);
@@ -171,7 +171,7 @@ void tp__iocp_ready(iocp_worker *worker, iocp_request *request);
 /* Runs a request by its kind. */
 void tp__iocp_run(iocp_worker *worker, iocp_request *request, size_t bytes);
 
-/* ---- iocp_shared.c ----------------------------------------------------------------------- */
+/* ---- iocp_shared.c --------------------------------------------------------------------------- */
 
 /* Is the request of a kind that any worker may take? */
 bool tp__iocp_is_shared(const iocp_request *request);
@@ -184,7 +184,7 @@ bool tp__iocp_has_shared(iocp_port *port);
 /* Takes what is shared, a turn's worth. */
 void tp__iocp_run_shared(iocp_worker *worker);
 
-/* ---- iocp_post.c ------------------------------------------------------------------------- */
+/* ---- iocp_post.c ----------------------------------------------------------------------------- */
 
 tp_err tp__iocp_post(tp_port *port, tp_socket *socket, tp_op *op);
 
@@ -202,7 +202,7 @@ void tp__iocp_run_turn(iocp_worker *worker, iocp_socket *socket);
 bool tp__iocp_begin_turn(iocp_socket *socket);
 void tp__iocp_pass_turn(iocp_socket *socket);
 
-/* ---- iocp_socket.c ----------------------------------------------------------------------- */
+/* ---- iocp_socket.c --------------------------------------------------------------------------- */
 
 /* Takes `count` counts, unless the socket is closing. */
 bool tp__iocp_enter(iocp_socket *socket, unsigned count);
@@ -234,7 +234,7 @@ void tp__iocp_finish(tp_worker *worker, tp_socket *socket);
 void tp__iocp_close(tp_socket *socket, tp_op *op, bool reset);
 tp_err tp__iocp_local_address(const tp_socket *socket, tp_address *address);
 
-/* ---- operations -------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 tp_err tp__iocp_connect(tp_port *port, tp_socket *socket, const tp_address *address,
     const tp_socket_options *options, tp_op *op);
@@ -270,7 +270,7 @@ void tp__iocp_unlisten(iocp_socket *socket);
 /* Starts what is due at `now`. */
 void tp__iocp_run_retries(iocp_worker *worker, uint64_t now);
 
-/* ---- iocp_buffers.c ---------------------------------------------------------------------- */
+/* ---- iocp_buffers.c -------------------------------------------------------------------------- */
 
 /* A buffer of port->receive_buffer bytes, or NULL. Any thread. */
 uint8_t *tp__iocp_buffer_take(iocp_port *port);

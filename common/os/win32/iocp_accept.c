@@ -205,7 +205,7 @@ void tp__iocp_accept_event(iocp_worker *worker, iocp_request *request) {
     end_if_over(worker, listener);
 }
 
-/* ---- from outside the turn --------------------------------------------------------------- */
+/* ---- from outside the turn ------------------------------------------------------------------- */
 
 /* Runs the callee, beside the turn. The caller has counted it in `delivering`, and holds a count of
  * the socket for it, which goes here. */

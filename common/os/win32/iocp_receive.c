@@ -181,7 +181,7 @@ void tp__iocp_receive_ended(iocp_worker *worker, iocp_request *request) {
     end(worker, request, request->waiting.error, request->waiting.os_error);
 }
 
-/* ---- pause and resume -------------------------------------------------------------------- */
+/* ---- pause and resume ------------------------------------------------------------------------ */
 
 void tp__iocp_pause(tp_worker *worker, tp_socket *paused) {
     (void)worker;

@@ -38,7 +38,7 @@
 #include "os/error.h"
 #include "os/win32/iocp.h"
 
-/* ---- the word ---------------------------------------------------------------------------- */
+/* ---- the word -------------------------------------------------------------------------------- */
 
 bool tp__iocp_enter(iocp_socket *socket, unsigned count) {
     uint64_t state = atomic_load_explicit(&socket->state, memory_order_relaxed);
@@ -103,7 +103,7 @@ void tp__iocp_closed(iocp_worker *worker, iocp_request *request) {
     tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
 }
 
-/* ---- beginning --------------------------------------------------------------------------- */
+/* ---- beginning ------------------------------------------------------------------------------- */
 
 tp_err tp__iocp_adopt(iocp_port *port, iocp_socket *socket, SOCKET handle) {
     u_long non_blocking = 1;
@@ -188,7 +188,7 @@ tp_err tp__iocp_listen(tp_port *port, tp_socket *listening, const tp_address *ad
     return TP_OK;
 }
 
-/* ---- end --------------------------------------------------------------------------------- */
+/* ---- end ------------------------------------------------------------------------------------- */
 
 void tp__iocp_finish(tp_worker *worker, tp_socket *finished) {
     iocp_socket *socket = (iocp_socket *)(void *)finished;

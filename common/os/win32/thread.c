@@ -18,7 +18,7 @@
 #include "os/error.h"
 #include "os/win32/system.h"
 
-/* ---- threads ----------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 #define NAME_SIZE 16
 
@@ -103,7 +103,7 @@ void tp_thread_yield(void) {
     (void)SwitchToThread();
 }
 
-/* ---- locks ------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 _Static_assert(sizeof(SRWLOCK) <= sizeof(tp_mutex), "a mutex is an SRWLOCK");
 _Static_assert(sizeof(CONDITION_VARIABLE) <= sizeof(tp_condition), "a condition is the system's");
@@ -196,7 +196,7 @@ void tp_once_run(tp_once *once, void (*initialise)(void)) {
     (void)InitOnceExecuteOnce((INIT_ONCE *)(void *)once->os, run_initialiser, &it, NULL);
 }
 
-/* ---- the record -------------------------------------------------------------------------- */
+/* ---- the record ------------------------------------------------------------------------------ */
 
 /*
  * `record_slot` goes from TLS_OUT_OF_INDEXES to its number once. A thread that has set a record has

@@ -74,7 +74,7 @@ extern "C" {
 
 typedef struct tp_lanclient tp_lanclient;
 
-/* ---- who and what -------------------------------------------------------------------------- */
+/* ---- who and what ---------------------------------------------------------------------------- */
 
 /* A peer's number on the bus: given by the hub, never given twice in the hub's life. Forget the
  * ones you know at on_down: after a reconnection your peers, and you, may have new ones. */
@@ -127,7 +127,7 @@ typedef struct tp_returned {
     uint32_t bus_reason; /* the bus's own word for it (docs/bus-protocol.md), 0: the hub was lost */
 } tp_returned;
 
-/* ---- handlers ------------------------------------------------------------------------------ */
+/* ---- handlers -------------------------------------------------------------------------------- */
 
 /* All of them optional. */
 typedef struct tp_lanclient_handlers {
@@ -171,7 +171,7 @@ typedef struct tp_lanclient_handlers {
 typedef void tp_on_reply(
     tp_lanclient *client, tp_err error, const tp_delivery *from, tp_packet *packet, void *context);
 
-/* ---- options ------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 typedef struct tp_lanclient_options {
     size_t size;          /* sizeof(tp_lanclient_options) */
@@ -219,7 +219,7 @@ typedef struct tp_lanclient_options {
  * connect 5 s, idle 60 s, drain 5 s, trim after 30 s. `address` and `service` are yours to set. */
 void tp_lanclient_defaults(tp_lanclient_options *options);
 
-/* ---- life ---------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* Makes a client; options, handlers and names are copied. TP_ERR_INVALID (the log says which
  * option), TP_ERR_NO_MEMORY. On error *client is NULL. */
@@ -263,7 +263,7 @@ tp_peer_id tp_lanclient_self(const tp_lanclient *client);
  * Any thread. */
 size_t tp_lanclient_max_message(const tp_lanclient *client);
 
-/* ---- sending: any thread, any handler ------------------------------------------------------ */
+/* ---- sending: any thread, any handler -------------------------------------------------------- */
 
 /*
  * What all the calls below have in common. `packet`: see the top; it stays yours to release. `ticket`
@@ -329,7 +329,7 @@ tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *request, tp_
  * confirmed. */
 void tp_lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason);
 
-/* ---- looking around: any thread, any handler ----------------------------------------------- */
+/* ---- looking around: any thread, any handler ------------------------------------------------- */
 
 /* The peers of a service (NULL: all), by rising id, at most `room` of them into `peers`;
  * peers[0].size must be set to sizeof(tp_peer) if `room` is not 0. Returns how many there are,

@@ -45,7 +45,7 @@ uint64_t patience_ns(void) {
     return (uint64_t)(60e9 * (times >= 1 ? times : 1));
 }
 
-/* ---- the command line ---------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 bool channels_option(const char *name, const char *value) {
     static const channel_kind *const kinds[] = {&channel_plain, &channel_tls, &channel_wan};

@@ -71,7 +71,7 @@ static void go(player *p, bool good) {
     }
 }
 
-/* ---- a HELLO and no more -------------------------------------------------------------------- */
+/* ---- a HELLO and no more --------------------------------------------------------------------- */
 
 static void write_replayed(void) {
     static tp_noise noise;
@@ -109,7 +109,7 @@ static bool read_hello(const char *text) {
     return kind != whole_player;
 }
 
-/* ---- what comes --------------------------------------------------------------------------------- */
+/* ---- what comes ------------------------------------------------------------------------------ */
 
 static void on_ready(channel *c) {
     unsigned char message[frame_header + size];
