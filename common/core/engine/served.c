@@ -112,16 +112,6 @@ uint64_t tp__session_by_ms(const tp__session *session, unsigned ms) {
     return tp__session_served_ms(session, tp_clock_ms()) + ms;
 }
 
-uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint64_t now_ms) {
-    tp__session *session = tp__session_enter(server, id, TP__LIFE_OPENING | TP__LIFE_CLOSING);
-    if (!session) {
-        return 0;
-    }
-    uint64_t served = tp__session_served_ms(session, now_ms);
-    tp__session_leave(session);
-    return served;
-}
-
 static uint64_t stall_ms(const tp__session *session, uint64_t now_ms) {
     const tp_server *server = session->server;
     const tp__worker *worker = serving(session);

@@ -123,7 +123,7 @@ typedef struct tp__session {
     _Atomic bool receive_ended; /* the peer has said its last byte */
 } tp__session;
 
-/* ---- session.c: opening, joining, closing, releasing ----------------------------------------- */
+/* ---- open.c, finish.c, end.c ------------------------------------------------------------------- */
 
 /* Runs the op on a worker that serves the session's socket. The caller has a hold. False: the system refuses.
  * Any thread. */
@@ -144,6 +144,9 @@ void tp__session_start(tp__session *session, struct tp__worker *worker);
 /* For a layer, inside `take`: the pending session takes a place and joins; without a place it is told so.
  * False: it has not joined. */
 bool tp__session_join(tp__session *session, struct tp__worker *worker);
+
+/* Gives its place among max_sessions back, once: at the beginning of the end, or at the release. */
+void tp__session_give_place_back(tp__session *session);
 
 /* Begins the end, now: cancels everything. The caller has a hold. False: it was closing already. */
 bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error);
@@ -214,10 +217,7 @@ void tp__session_control(
 tp__queued tp__session_queue_at_home(
     tp__session *session, struct tp__worker *home, tp_packet *packet);
 
-/* ---- flush.c: from the queue to the socket --------------------------------------------------- */
-
-/* Queues a node behind everything that home has queued before. Home's alone. */
-void tp__session_append(tp__session *session, struct tp__worker *home, tp__send_node *node);
+/* ---- pending.c, handover.c, send_now.c, flush.c: to the socket --------------------------------- */
 
 /* More waits than one send takes: if the flush owner's role is with this worker, it sends what the
  * system takes, now, without waiting for the end of the batch. The worker's own thread. */
@@ -236,8 +236,10 @@ static inline bool tp__session_is_at_home(
 /* The worker has the flush owner's role and flushes the session when its batch is done. */
 void tp__session_await_flush(tp__session *session, struct tp__worker *worker);
 
-/* Moves what was pushed behind what is pending, for who has that. */
+/* pending.c: moves what was pushed behind what is pending, for who has that; the same, and then the
+ * node behind it. */
 void tp__session_collect(tp__session *session);
+void tp__session_pend(tp__session *session, tp__send_node *node);
 
 /* The caller has just become the flush owner and passes a hold on: has a serving worker flush. */
 void tp__session_flush(tp__session *session);

@@ -124,8 +124,29 @@ void tp__pool_rest(tp__local *local);
  * much. A little that is not worth the trouble stays. Any thread, one at a time for each pool. */
 size_t tp__pool_reap(tp_pool *pool, size_t most);
 
-/* The thread is ending: gives back all its magazines of pools that still exist. */
-void tp__pool_leave(tp__local *local);
+/* ---- registry.c: any thread ------------------------------------------------------------------ */
+
+/* Gives the pool a mark and one of the slots first..end-1. TP_ERR_FULL: none of them is free. */
+tp_err tp__registry_add(tp_pool *pool, uint32_t first, uint32_t end);
+void tp__registry_remove(const tp_pool *pool);
+
+/* The lock also keeps a pool's end apart from the end of threads that used it. */
+void tp__registry_lock(void);
+void tp__registry_unlock(void);
+
+/* The pool that has the slot, or NULL. Under the lock, unless the pool is one of the core's own,
+ * which stay for the life of the process. */
+tp_pool *tp__registry_pool(uint32_t slot);
+
+static inline bool tp__block_is_aligned(const void *block) {
+    return ((uintptr_t)block & 15) == 0;
+}
+
+/* Is the block, of which the user says so, one of the pool's? */
+static inline bool tp__pool_owns(const tp_pool *pool, const void *block) {
+    return TP_LIKELY(tp__block_is_aligned(block)) &&
+           (((const tp__block *)block - 1)->mark ^ (uint64_t)(uintptr_t)block) == pool->mark;
+}
 
 /* Stops the process: `block`, given to or found in `pool`, is not what it should be. */
 TP_NORETURN void tp__pool_stop(const tp_pool *pool, const void *block);

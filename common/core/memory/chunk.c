@@ -123,6 +123,14 @@ void tp__chunk_drop(tp__chunk *chunk) {
     }
 }
 
+/* The thread is ending, or has no use for its chunk. */
+static void leave(tp__local *local) {
+    if (local->chunk != NULL) {
+        retire(local, local->chunk);
+        local->chunk = NULL;
+    }
+}
+
 void *tp__chunk_cut_slowly(tp__local *local, size_t bytes) {
     tp__chunk *chunk = local->chunk;
     if (chunk != NULL && is_unused(chunk)) {
@@ -135,17 +143,11 @@ void *tp__chunk_cut_slowly(tp__local *local, size_t bytes) {
         return NULL;
     }
     local->chunk = fresh;
+    local->leave[TP__LEAVE_CHUNK] = leave;
     if (chunk != NULL) {
         retire(local, chunk);
     }
     return tp__chunk_cut(local, bytes);
-}
-
-void tp__chunk_leave(tp__local *local) {
-    if (local->chunk != NULL) {
-        retire(local, local->chunk);
-        local->chunk = NULL;
-    }
 }
 
 size_t tp__chunk_trim(void) {
@@ -155,7 +157,7 @@ size_t tp__chunk_trim(void) {
         return 0;
     }
     if (local != NULL && local->chunk != NULL && is_unused(local->chunk)) {
-        tp__chunk_leave(local);
+        leave(local);
     }
     return tp_pool_trim(pool);
 }

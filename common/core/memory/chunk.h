@@ -63,9 +63,6 @@ void *tp__chunk_cut_slowly(tp__local *local, size_t bytes);
 /* A release from a thread that does not own the chunk, or after it was retired. */
 void tp__chunk_drop(tp__chunk *chunk);
 
-/* The thread is ending: its chunk is retired. */
-void tp__chunk_leave(tp__local *local);
-
 /* Retires the calling thread's chunk if nothing in it is alive, and gives the chunks that nobody
  * uses back to the system; returns the bytes. Any thread. */
 size_t tp__chunk_trim(void);

@@ -1,14 +1,10 @@
 /*
- * tp_pool: what runs per block, and the register of pools.
+ * tp_pool: what runs per block.
  *
  * Allocating and freeing run on any thread and touch, as a rule, only that thread's two magazines
  * and the block itself. Two, and not one, so that a thread which goes to and fro around the end of
  * a magazine does not visit the depot each time: between two visits lie at least a magazine's worth
  * of calls in one direction.
- *
- * The register gives each living pool a slot, by which every thread finds its magazines of that
- * pool without a search. A slot is used again after a pool's end; what other threads still have in
- * that slot is told by the mark, which no two pools ever share.
  */
 #include <string.h>
 
@@ -23,93 +19,6 @@
     ((size_t)128 << 10) /* bytes of blocks that a thread may keep in a magazine */
 #define SLAB_BYTES ((size_t)64 << 10)
 #define REAP_LEAST ((size_t)256 << 10) /* less than that is not worth the trouble */
-
-/* ---- the register ---------------------------------------------------------------------------- */
-
-/* Under the lock, which also keeps a pool's end apart from the end of threads that used it. */
-static struct {
-    tp_pool *pools[TP__POOL_SLOTS];
-    uint64_t created; /* pools that ever were */
-} all;
-static tp_mutex all_lock;
-static tp_once all_once;
-
-static void all_initialise(void) {
-    tp_mutex_init(&all_lock);
-}
-
-static void all_enter(void) {
-    tp_once_run(&all_once, all_initialise);
-    tp_mutex_lock(&all_lock);
-}
-
-static void all_leave(void) {
-    tp_mutex_unlock(&all_lock);
-}
-
-/* An odd factor maps the numbers of pools to as many marks, none of them 0, that differ in many
- * bits. */
-static uint64_t mark_of(uint64_t number) {
-    return number * UINT64_C(0x9E3779B97F4A7C15);
-}
-
-static tp_err all_add(tp_pool *pool, uint32_t first, uint32_t end) {
-    tp_err error = TP_ERR_FULL;
-    all_enter();
-    for (uint32_t slot = first; slot < end; slot++) {
-        if (all.pools[slot] == NULL) {
-            pool->slot = slot;
-            pool->mark = mark_of(++all.created);
-            all.pools[slot] = pool;
-            error = TP_OK;
-            break;
-        }
-    }
-    all_leave();
-    return error;
-}
-
-static void all_remove(const tp_pool *pool) {
-    all_enter();
-    all.pools[pool->slot] = NULL;
-    all_leave();
-}
-
-/* The living pool whose block this is, or NULL. */
-static const tp_pool *all_find(const void *block) {
-    const tp_pool *found = NULL;
-    uint64_t mark = ((const tp__block *)block - 1)->mark ^ (uint64_t)(uintptr_t)block;
-    all_enter();
-    for (uint32_t slot = 0; slot < TP__POOL_SLOTS; slot++) {
-        if (all.pools[slot] != NULL && all.pools[slot]->mark == mark) {
-            found = all.pools[slot];
-        }
-    }
-    all_leave();
-    return found;
-}
-
-/* ---- faults ---------------------------------------------------------------------------------- */
-
-static bool is_aligned(const void *block) {
-    return ((uintptr_t)block & 15) == 0;
-}
-
-static bool is_ours(const tp_pool *pool, const void *block) {
-    return TP_LIKELY(is_aligned(block)) &&
-           (((const tp__block *)block - 1)->mark ^ (uint64_t)(uintptr_t)block) == pool->mark;
-}
-
-void tp__pool_stop(const tp_pool *pool, const void *block) {
-    if (is_ours(pool, block)) {
-        tp__fatal("pool \"%s\": block %p was freed twice", pool->name, block);
-    }
-    const tp_pool *owner = is_aligned(block) ? all_find(block) : NULL;
-    if (owner != NULL) {
-        tp__fatal("pool \"%s\": block %p belongs to pool \"%s\"", pool->name, block, owner->name);
-    }
-    tp__fatal("pool \"%s\": %p was never a block of a pool, or is overwritten", pool->name, block);
-}
 
 /* ---- a thread's two magazines ---------------------------------------------------------------- */
 
@@ -142,6 +51,26 @@ static void cache_close(tp__pool_cache *cache, tp_pool *pool) {
     }
 }
 
+/* The thread is ending: gives back all its magazines of pools that still exist. */
+static void leave(tp__local *local) {
+    tp__registry_lock();
+    for (uint32_t slot = 0; slot < TP__POOL_SLOTS; slot++) {
+        if (tp__registry_pool(slot) != NULL) {
+            cache_close(&local->pools[slot], tp__registry_pool(slot));
+        }
+    }
+    tp__registry_unlock();
+}
+
+/* The thread's magazines of the pool, or NULL if memory is out. */
+static tp__pool_cache *cache_of(tp__local *local, tp_pool *pool) {
+    if (local == NULL || !cache_open(&local->pools[pool->slot], pool)) {
+        return NULL;
+    }
+    local->leave[TP__LEAVE_POOLS] = leave;
+    return &local->pools[pool->slot];
+}
+
 static void cache_swap(tp__pool_cache *cache) {
     tp__magazine *loaded = cache->loaded;
     cache->loaded = cache->previous;
@@ -166,7 +95,7 @@ static uint64_t look_of(const tp__pool_cache *cache) {
 void tp__pool_rest(tp__local *local) {
     for (uint32_t slot = TP_POOL_MAX; slot < TP__POOL_SLOTS; slot++) {
         tp__pool_cache *cache = &local->pools[slot];
-        tp_pool *pool = cache->mark != 0 ? all.pools[slot] : NULL;
+        tp_pool *pool = cache->mark != 0 ? tp__registry_pool(slot) : NULL;
         if (pool == NULL || !cache_is_open(cache, pool)) {
             continue;
         }
@@ -179,21 +108,11 @@ void tp__pool_rest(tp__local *local) {
     }
 }
 
-void tp__pool_leave(tp__local *local) {
-    all_enter();
-    for (uint32_t slot = 0; slot < TP__POOL_SLOTS; slot++) {
-        if (all.pools[slot] != NULL) {
-            cache_close(&local->pools[slot], all.pools[slot]);
-        }
-    }
-    all_leave();
-}
-
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
 static void *allocate_slowly(tp__local *local, tp_pool *pool) {
-    tp__pool_cache *cache = local != NULL ? &local->pools[pool->slot] : NULL;
-    if (cache != NULL && cache_open(cache, pool)) {
+    tp__pool_cache *cache = cache_of(local, pool);
+    if (cache != NULL) {
         if (cache->loaded->count == 0 && cache->previous->count > 0) {
             cache_swap(cache);
         }
@@ -227,8 +146,8 @@ void *tp_pool_allocate(tp_pool *pool) {
 }
 
 static void free_slowly(tp__local *local, tp_pool *pool, void *block) {
-    tp__pool_cache *cache = local != NULL ? &local->pools[pool->slot] : NULL;
-    if (cache != NULL && cache_open(cache, pool)) {
+    tp__pool_cache *cache = cache_of(local, pool);
+    if (cache != NULL) {
         if (cache->loaded->count == pool->rounds && cache->previous->count < pool->rounds) {
             cache_swap(cache);
         }
@@ -246,7 +165,7 @@ static void free_slowly(tp__local *local, tp_pool *pool, void *block) {
 }
 
 void tp__pool_free_on(tp__local *local, tp_pool *pool, void *block) {
-    if (TP_UNLIKELY(!is_ours(pool, block)) ||
+    if (TP_UNLIKELY(!tp__pool_owns(pool, block)) ||
         TP_UNLIKELY(atomic_load_explicit(&tp__block_of(block)->holder, memory_order_relaxed) !=
                     TP__HELD_BY_USER)) {
         tp__pool_stop(pool, block);
@@ -311,7 +230,7 @@ static tp_err create(
     }
     shape(pool, options);
     tp_mutex_init(&pool->mutex);
-    tp_err error = all_add(pool, first_slot, end_slot);
+    tp_err error = tp__registry_add(pool, first_slot, end_slot);
     if (error != TP_OK) {
         tp_mutex_destroy(&pool->mutex);
         tp__free(pool);
@@ -340,7 +259,7 @@ void tp_pool_destroy(tp_pool *pool) {
     if (pool == NULL) {
         return;
     }
-    all_remove(pool);
+    tp__registry_remove(pool);
     uint64_t blocks = atomic_load_explicit(&pool->blocks, memory_order_relaxed);
     uint64_t out = blocks - tp__depot_count_free(pool);
     if (out != 0) {

@@ -4,16 +4,17 @@
  */
 #include "core/memory/thread_cache.h"
 
-#include "core/memory/block.h"
-#include "core/memory/chunk.h"
 #include "core/memory/memory.h"
 
-/* The chunk first: retiring it may put it into a magazine. Everything here is told which record,
- * and none asks for the thread's: that it is still there at this moment is not promised. */
+/* Each function is told which record, and none asks for the thread's: that it is still there at
+ * this moment is not promised. */
 static void at_thread_end(void *record) {
     tp__local *local = record;
-    tp__chunk_leave(local);
-    tp__pool_leave(local);
+    for (unsigned i = 0; i < TP__LEAVES; i++) {
+        if (local->leave[i] != NULL) {
+            local->leave[i](local);
+        }
+    }
     tp__free(local);
 }
 

@@ -31,8 +31,14 @@ typedef struct tp__pool_cache {
     uint64_t seen; /* what tp__pool_rest() found here last */
 } tp__pool_cache;
 
+/* Who has something to give back when a thread ends, in the order in which it happens: a chunk that
+ * is retired may go into a magazine. */
+enum { TP__LEAVE_CHUNK, TP__LEAVE_POOLS, TP__LEAVES };
+
 /* Touched by its own thread alone. */
 typedef struct tp__local {
+    /* What is called when the thread ends, or NULL: each user enters its own at its first use. */
+    void (*leave[TP__LEAVES])(struct tp__local *local);
     struct tp__chunk *chunk; /* packets are cut from it; NULL before the first packet */
     void *worker; /* the core's worker that runs on this thread, or NULL; its owner sets it */
     uint64_t rest_due_ms; /* trim.c: when the magazines are looked at next */

@@ -4,9 +4,9 @@
  */
 #include "core/packet/kept.h"
 
-#include "core/session/pools.h"
-
 #include <stdatomic.h>
+
+#include "core/memory/shared_pool.h"
 
 static _Atomic(tp_pool *) pools[TP__KEPT_CLASSES];
 
@@ -17,7 +17,7 @@ static const char *const names[TP__KEPT_CLASSES] = {"kept packets, 128 bytes",
 tp_err tp__kept_open(void) {
     tp_err error = TP_OK;
     for (unsigned i = 0; i < TP__KEPT_CLASSES && !error; i++) {
-        error = tp__pools_open_one(&pools[i], names[i], TP__KEPT_HEAD + tp__kept_bytes(i));
+        error = tp__shared_pool_open(&pools[i], names[i], TP__KEPT_HEAD + tp__kept_bytes(i));
     }
     return error;
 }

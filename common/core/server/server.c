@@ -172,16 +172,6 @@ void tp_server_destroy(tp_server *server) {
 
 /* ---- what it says of itself ------------------------------------------------------------------ */
 
-void tp__server_report(
-    tp_server *server, tp__worker *worker, tp_err error, int os_error, const char *where) {
-    TP__COUNT(server, worker, errors, 1);
-    TP_LOG(TP_LOG_ERROR, "%s: %s: %s (%s, system error %d)", server->name, where,
-        tp_err_text(error), tp_err_name(error), os_error);
-    if (server->handlers.on_error) {
-        server->handlers.on_error(server, error, os_error, where);
-    }
-}
-
 void *tp_server_context(const tp_server *server) {
     return server->options.context;
 }

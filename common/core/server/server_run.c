@@ -247,26 +247,6 @@ tp_err tp_server_start(tp_server *server) {
 
 /* ---- stop and wait --------------------------------------------------------------------------- */
 
-/*
- * The first look spares a stop that is under way the calls that keep coming: what they add to
- * `callers` it would have to wait for.
- */
-bool tp__server_enter_port(tp_server *server) {
-    if (tp__server_state_now(server) != TP__SERVER_RUNNING) {
-        return false;
-    }
-    atomic_fetch_add(&server->callers, 1);
-    if (tp__server_state_now(server) == TP__SERVER_RUNNING) {
-        return true;
-    }
-    atomic_fetch_sub(&server->callers, 1);
-    return false;
-}
-
-void tp__server_leave_port(tp_server *server) {
-    atomic_fetch_sub(&server->callers, 1);
-}
-
 void tp_server_stop(tp_server *server) {
     int starting = TP__SERVER_STARTING;
     if (!atomic_compare_exchange_strong(&server->state, &starting, TP__SERVER_CALLED_OFF) &&

@@ -115,3 +115,13 @@ size_t tp_server_read_ledger(const tp_server *server, tp_session_end *ends, size
     return room > 0 && ends[0].size == sizeof *ends ? tp__ledger_read(server->ledger, ends, room)
                                                     : 0;
 }
+
+uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint64_t now_ms) {
+    tp__session *session = tp__session_enter(server, id, TP__LIFE_OPENING | TP__LIFE_CLOSING);
+    if (!session) {
+        return 0;
+    }
+    uint64_t served = tp__session_served_ms(session, now_ms);
+    tp__session_leave(session);
+    return served;
+}

@@ -16,12 +16,6 @@
     4 /* of sends and their completions, before the next wait looks for new ones  \
                         */
 
-tp__worker *tp__worker_here(const tp_server *server) {
-    tp__local *local = tp_thread_record();
-    tp__worker *worker = local ? local->worker : NULL;
-    return worker && worker->server == server ? worker : NULL;
-}
-
 static void work_through_batch(tp__worker *worker) {
     tp_server *server = worker->server;
     if (server->handlers.on_worker_begin) {

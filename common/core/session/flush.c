@@ -1,10 +1,9 @@
 /*
- * From the send queue to the socket: flushes and gathered sends.
+ * From what is pending to the socket: flushes and gathered sends.
  *
- * Everything here but the hand-over at the top is done by the session's flush owner on a worker
- * that serves its socket. The owner holds the session from the push that made it the owner until it
- * retires, so the session cannot be released under it; of two pushes never more than one becomes
- * owner (send_queue.h).
+ * Everything here is done by the session's flush owner on a worker that serves its socket. The owner
+ * holds the session from the push that made it the owner until it retires, so the session cannot be
+ * released under it; of two pushes never more than one becomes owner (send_queue.h).
  *
  * A flush waits on its worker's list until the batch of completions in hand is done, or until
  * TP__FLUSH_BYTES have been received: what is said meanwhile goes out in one call. If it becomes
@@ -13,140 +12,10 @@
 #include <assert.h>
 
 #include "core/engine/server_state.h"
-#include "core/engine/session_state.h"
-#include "core/memory/thread_cache.h"
 #include "core/session/compact.h"
+#include "core/session/handover.h"
 #include "core/session/send_batch.h"
 #include "twinport/log.h"
-
-/* ---- handing over to a serving worker -------------------------------------------------------- */
-
-static void set_flusher(tp__session *session, tp__worker *worker) {
-    atomic_store_explicit(&session->flusher, worker, memory_order_relaxed);
-}
-
-void tp__session_await_flush(tp__session *session, tp__worker *worker) {
-    set_flusher(session, worker);
-    session->next = NULL;
-    if (worker->flush_last) {
-        worker->flush_last->next = session;
-    } else {
-        worker->flush_first = session;
-    }
-    worker->flush_last = session;
-}
-
-static void append_list(tp__session *session, tp__send_node *first, tp__send_node *last) {
-    if (session->pending) {
-        session->pending_last->next = first;
-    } else {
-        session->pending = first;
-    }
-    session->pending_last = last;
-}
-
-/* Into a queue that has an owner: no push makes one. */
-static void put_back(tp__session *session, tp__send_node *node) {
-    while (node) {
-        tp__send_node *next = node->next;
-        bool owner = tp__send_queue_push(&session->queue, node);
-        assert(!owner);
-        (void)owner;
-        node = next;
-    }
-}
-
-/*
- * The end node is the last that is ever pending. A sender that was let in before the end began
- * may push behind it. What it pushed goes back into the queue, from which nothing is taken any
- * more, and the release discards it: so nothing that walks over `pending` meets a node behind the
- * end. tests/model/finish.pml explores it.
- */
-static void cut_behind_end(tp__session *session, tp__send_node *first) {
-    for (tp__send_node *node = first; node; node = node->next) {
-        if (node == &session->end_node) {
-            put_back(session, node->next);
-            node->next = NULL;
-            session->pending_last = node;
-            session->end_taken = true;
-            return;
-        }
-    }
-}
-
-/* What was pushed goes behind what is pending. FINISHING is set before the end node is pushed: the
- * one who takes that node sees the flag. */
-void tp__session_collect(tp__session *session) {
-    if (session->end_taken || !tp__send_queue_has_more(&session->queue)) {
-        return;
-    }
-    tp__send_node *last;
-    tp__send_node *first = tp__send_queue_take(&session->queue, &last);
-    append_list(session, first, last);
-    if (TP_UNLIKELY(tp__life_read(&session->life) & TP__LIFE_FINISHING)) {
-        cut_behind_end(session, first);
-    }
-}
-
-/* The flush owner's role arrives at this worker. */
-static void own(tp__session *session, tp__worker *worker) {
-    session->owned_at_home = tp__session_is_at_home(session, worker);
-    tp__session_await_flush(session, worker);
-}
-
-static void flush_posted(tp_op *op, const tp_completion *completion) {
-    own(TP_CONTAINER_OF(op, tp__session, send_op), tp_worker_context(completion->worker));
-}
-
-/*
- * Home needs no atomic step for a packet while it has the flush owner's role. Order: what was pushed
- * before is collected first. That is what home itself pushed while the role was on its way to it, and
- * what others pushed of which home knows, by a mutex or a message: a push that happened before is seen
- * by the relaxed look at the queue. The role leaves home only with nothing pending (sent).
- * tests/model/home.pml explores it.
- */
-void tp__session_append(tp__session *session, tp__worker *home, tp__send_node *node) {
-    if (!session->owned_at_home) {
-        if (!tp__send_queue_seize(&session->queue)) {
-            /* Somebody else's push has made a flush set out for here. Until it arrives nobody but
-             * home could make the queue idle, so this push cannot make an owner. */
-            tp__send_queue_push(&session->queue, node);
-            return;
-        }
-        tp__life_hold(&session->life);
-        session->owned_at_home = true;
-        tp__session_await_flush(session, home);
-    }
-    if (!tp__pending_is_owned(session)) {
-        tp__send_queue_push(&session->queue, node); /* there is an owner, whose send waits */
-        tp__compact(session);
-        return;
-    }
-    tp__session_collect(session);
-    node->next = NULL;
-    if (TP_UNLIKELY(session->end_taken)) {
-        put_back(session, node);
-    } else {
-        append_list(session, node, node);
-    }
-}
-
-void tp__session_flush(tp__session *session) {
-    tp_server *server = session->server;
-    tp__worker *worker = tp__worker_here(server);
-    if (worker && tp_port_serves(worker->seat, &session->socket)) {
-        own(session, worker);
-        return;
-    }
-    session->send_op.done = flush_posted;
-    atomic_fetch_add(&server->callers, 1);
-    tp_err error = tp_port_post(server->port, &session->socket, &session->send_op);
-    if (error) {
-        tp__session_close(session, TP_END_OS, tp_os_error());
-        tp__session_leave(session);
-    }
-    atomic_fetch_sub(&server->callers, 1);
-}
 
 /* ---- the gathered send ----------------------------------------------------------------------- */
 
@@ -189,11 +58,11 @@ static void tell_sent(tp__session *session) {
  * top level of a completion, or of a flush. */
 static void go_on(tp__session *session, tp__worker *worker) {
     if (session->owed_messages > 0) {
-        set_flusher(session, worker); /* on_send may send, and more than one send takes */
+        tp__session_set_flusher(session, worker); /* on_send may send, and more than one send takes */
         tell_sent(session);
     }
     if (session->sending_end) {
-        set_flusher(session, NULL);
+        tp__session_set_flusher(session, NULL);
         reach_end(session, worker);
         return;
     }
@@ -204,7 +73,7 @@ static void go_on(tp__session *session, tp__worker *worker) {
     /* Before it retires: behind that the session's next owner may be at work on another worker. */
     bool at_home = session->owned_at_home;
     session->owned_at_home = false;
-    set_flusher(session, NULL);
+    tp__session_set_flusher(session, NULL);
     if (!tp__send_queue_retire(&session->queue)) {
         session->owned_at_home = at_home;
         tp__session_await_flush(session, worker);
@@ -244,7 +113,7 @@ static void report_failure(tp__session *session, tp__worker *worker) {
 }
 
 static void flush(tp__session *session, tp__worker *worker) {
-    set_flusher(session, NULL);
+    tp__session_set_flusher(session, NULL);
     session->blocked = false;
     if (TP_UNLIKELY(session->failure != TP_OK)) {
         report_failure(session, worker);

@@ -4,17 +4,12 @@
 #ifndef TWINPORT_CORE_SESSION_POOLS_H
 #define TWINPORT_CORE_SESSION_POOLS_H
 
-#include <stdatomic.h>
-
 #include "twinport/pool.h"
 
 /* Makes the pools if they do not exist yet; they stay for the life of the process. Any thread.
  * Before it has returned TP_OK once, the functions below must not be called. TP_ERR_NO_MEMORY,
  * TP_ERR_FULL. */
 tp_err tp__pools_open(void);
-
-/* Makes the pool that `slot` is for, if there is none yet. Any thread. */
-tp_err tp__pools_open_one(_Atomic(tp_pool *) *slot, const char *name, size_t block_size);
 
 tp_pool *tp__node_pool(void);   /* of tp__send_node (send_queue.h) */
 tp_pool *tp__flight_pool(void); /* of tp__flight (send_batch.h) */
