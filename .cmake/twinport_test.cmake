@@ -79,6 +79,7 @@ function(twinport_system_test)
     twinport_test_arguments(twinport_system_test LABEL system ${ARGN})
     # The interpreter's path, not its target: a target would be run by the emulator.
     add_test(NAME ${arg_NAME}
-        COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/${arg_SCRIPT}" ${arg_ARGUMENTS})
+        COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/${arg_SCRIPT}" ${arg_ARGUMENTS}
+        COMMAND_EXPAND_LISTS)
     twinport_test_properties(${arg_NAME} ${arg_LABEL} ${arg_TIMEOUT} ${arg_SERIAL})
 endfunction()

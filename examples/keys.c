@@ -24,7 +24,8 @@ static void skip_rest(FILE *file, const char line[LINE_ROOM]) {
     }
 }
 
-/* The next line that says something, without its comment and the blanks around it. False: there is none. */
+/* The next line that says something, without its comment and the blanks around it. False: there is
+ * none. */
 static bool next_line(FILE *file, char line[LINE_ROOM]) {
     while (fgets(line, LINE_ROOM, file) != NULL) {
         skip_rest(file, line);

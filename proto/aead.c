@@ -1,6 +1,6 @@
 /*
- * One message under a key that is used for nothing else: the handshake's payloads and a token's box.
- * Records have contexts of their own (record.c). Any thread; nothing outlives a call.
+ * One message under a key that is used for nothing else: the handshake's payloads and a token's
+ * box. Records have contexts of their own (record.c). Any thread; nothing outlives a call.
  */
 #include "proto/secure_internal.h"
 

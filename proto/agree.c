@@ -1,7 +1,7 @@
 /*
- * X25519 by libcrypto's EVP. Keys are handed over as bytes with both halves, because a private key alone
- * makes libcrypto compute the public one: as dear as the agreement itself. Any thread; the count is the
- * process's.
+ * X25519 by libcrypto's EVP. Keys are handed over as bytes with both halves, because a private key
+ * alone makes libcrypto compute the public one: as dear as the agreement itself. Any thread; the
+ * count is the process's.
  */
 #include "proto/secure_internal.h"
 
@@ -15,7 +15,8 @@ static atomic_uint_fast64_t agreements;
 
 /* ---- contexts that make keys ----------------------------------------------------------------- */
 
-/* As many as threads may reasonably want at the same time; more are made when they are wanted, and freed. */
+/* As many as threads may reasonably want at the same time; more are made when they are wanted, and
+ * freed. */
 #define CONTEXTS 16u
 
 /* Each place has a context or NULL. Who exchanges one out is the only one to have it. */
@@ -78,7 +79,8 @@ static void give_context(tp__key_contexts *contexts, EVP_PKEY_CTX *context) {
     EVP_PKEY_CTX_free(context);
 }
 
-/* The key with these halves, or with the public one alone if `private_key` is NULL; NULL on failure. */
+/* The key with these halves, or with the public one alone if `private_key` is NULL; NULL on
+ * failure. */
 static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key) {
     const tp__algorithms *algorithms = tp__algorithms_get();
     EVP_PKEY_CTX *context = algorithms != NULL ? take_context(algorithms->key_contexts) : NULL;
@@ -106,8 +108,8 @@ static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key)
 
 /* ---- X25519 ---------------------------------------------------------------------------------- */
 
-/* An agreement about to be computed; NULL on failure. Any 32 bytes are a public key on this curve or its
- * twin, so there is nothing to validate but the result. */
+/* An agreement about to be computed; NULL on failure. Any 32 bytes are a public key on this curve
+ * or its twin, so there is nothing to validate but the result. */
 static EVP_PKEY_CTX *prepare(EVP_PKEY *own, EVP_PKEY *peer) {
     EVP_PKEY_CTX *context =
         own != NULL && peer != NULL ? EVP_PKEY_CTX_new_from_pkey(NULL, own, NULL) : NULL;
@@ -157,9 +159,10 @@ tp_err tp__agree(const uint8_t private_key[TP_KEY_SIZE], const uint8_t public_ke
 }
 
 /*
- * By the definition, X25519(private key, 9): libcrypto's ladder, which is in assembly, does that in half the
- * time that its own multiplication of the base point takes, and this is a third of a handshake. The ladder
- * never looks at the public half of the key it is given, so the base point stands there too.
+ * By the definition, X25519(private key, 9): libcrypto's ladder, which is in assembly, does that in
+ * half the time that its own multiplication of the base point takes, and this is a third of a
+ * handshake. The ladder never looks at the public half of the key it is given, so the base point
+ * stands there too.
  */
 tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]) {
     static const uint8_t base_point[TP_KEY_SIZE] = {9};
@@ -167,8 +170,8 @@ tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_k
     return error ? TP_ERR_CRYPTO : TP_OK; /* no multiple of this point is zero */
 }
 
-/* Clamped as RFC 7748 has it (chapter 5): every use does so too, but what is written down is then what is
- * used, as it is with libcrypto's own. */
+/* Clamped as RFC 7748 has it (chapter 5): every use does so too, but what is written down is then
+ * what is used, as it is with libcrypto's own. */
 tp_err tp__agree_generate(uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]) {
     tp_err error = tp__draw_secret(private_key);
     if (error) {

@@ -1,6 +1,6 @@
 /*
- * What a gate and a service say to each other about players, header-only. docs/gate-protocol.md says
- * what the messages mean; here is how they lie in memory.
+ * What a gate and a service say to each other about players, header-only. docs/gate-protocol.md
+ * says what the messages mean; here is how they lie in memory.
  *
  * A gate message is the payload of a bus message between a gate and one peer of a service
  * (proto/bus.h), behind the bus's header. All integers are little-endian. A player is named by his
@@ -36,8 +36,8 @@
  *     12  u32  peer, 0: any of the service
  *     16       the name, then the blob
  *
- * Readers take any bytes and say false to what is no such message; nothing is read beyond `size`. There
- * is no library behind it, no state, no allocation. Any thread. C11 and C++17.
+ * Readers take any bytes and say false to what is no such message; nothing is read beyond `size`.
+ * There is no library behind it, no state, no allocation. Any thread. C11 and C++17.
  */
 #ifndef TWINPORT_PROTO_GATE_H
 #define TWINPORT_PROTO_GATE_H
@@ -201,7 +201,8 @@ static inline size_t tp_gate_send_size(size_t count) {
     return TP_GATE_SEND_FIXED + 8 * count;
 }
 
-/* Writes TP_GATE_SEND_FIXED bytes; `count` sessions follow (tp_gate_put_session). 1..TP_GATE_SEND_MAX. */
+/* Writes TP_GATE_SEND_FIXED bytes; `count` sessions follow (tp_gate_put_session).
+ * 1..TP_GATE_SEND_MAX. */
 static inline void tp_gate_write_send(uint8_t *bytes, size_t count) {
     bytes[0] = TP_GATE_SEND;
     bytes[1] = 0;

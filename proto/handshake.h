@@ -101,7 +101,8 @@ typedef enum tp_hello_begin {
 } tp_hello_begin;
 tp_hello_begin tp_hello_look(const uint8_t *bytes, size_t count, tp_mode mode);
 
-/* A HELLO that passed the cheap checks, ready for the Diffie-Hellman work. Holds secrets: wipe it. */
+/* A HELLO that passed the cheap checks, ready for the Diffie-Hellman work. Holds secrets: wipe
+ * it. */
 typedef struct tp_hello {
     tp_suite suite;
     tp_mode mode;
@@ -110,9 +111,10 @@ typedef struct tp_hello {
 } tp_hello;
 
 /*
- * The checks from magic to mac1, in the protocol's order, none of which does Diffie-Hellman work. `bytes`:
- * exactly tp_hello_size(mode). The ring is not needed in mode open. TP_ERR_PROTOCOL (magic, suite, mode,
- * zeros), and those of tp_token_open(), TP_ERR_AUTH also for mac1. On error `hello` is all zero.
+ * The checks from magic to mac1, in the protocol's order, none of which does Diffie-Hellman work.
+ * `bytes`: exactly tp_hello_size(mode). The ring is not needed in mode open. TP_ERR_PROTOCOL
+ * (magic, suite, mode, zeros), and those of tp_token_open(), TP_ERR_AUTH also for mac1. On error
+ * `hello` is all zero.
  */
 tp_err tp_hello_check(const uint8_t *bytes, tp_mode mode, const tp_gateway_key *key,
     const tp_token_key *ring, size_t keys, uint64_t now, tp_hello *hello);

@@ -1,7 +1,7 @@
 /*
- * SHA-256, and HMAC as RFC 2104 builds it from that: libcrypto's own HMAC copies its context for every
- * use, while this one begins the same context anew. Any thread, a context by one at a time; the caller
- * owns the context.
+ * SHA-256, and HMAC as RFC 2104 builds it from that: libcrypto's own HMAC copies its context for
+ * every use, while this one begins the same context anew. Any thread, a context by one at a time;
+ * the caller owns the context.
  */
 #include "proto/secure_internal.h"
 

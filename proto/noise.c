@@ -6,8 +6,8 @@
  *          -> e, es                       -> psk, e, es
  *          <- e, ee                       <- e, ee
  *
- * Each message's Diffie-Hellman gives a new cipher key, and that key encrypts the message's one payload. So
- * its nonce is always 0, and a cipher's state is never kept here.
+ * Each message's Diffie-Hellman gives a new cipher key, and that key encrypts the message's one
+ * payload. So its nonce is always 0, and a cipher's state is never kept here.
  *
  * Any thread, a handshake by one at a time; the caller owns it and wipes it at the end.
  */

@@ -38,7 +38,8 @@ typedef struct tp_noise_keys {
     uint8_t to_initiator[TP_KEY_SIZE];
 } tp_noise_keys;
 
-/* `psk` NULL: NK; else NKpsk0. `prologue` may be NULL if its size is 0. TP_ERR_INVALID, TP_ERR_CRYPTO. */
+/* `psk` NULL: NK; else NKpsk0. `prologue` may be NULL if its size is 0. TP_ERR_INVALID,
+ * TP_ERR_CRYPTO. */
 tp_err tp_noise_begin_initiator(tp_noise *noise, tp_suite suite, const uint8_t *psk,
     const uint8_t *prologue, size_t prologue_size, const uint8_t responder_public[TP_KEY_SIZE]);
 tp_err tp_noise_begin_responder(tp_noise *noise, tp_suite suite, const uint8_t *psk,
@@ -49,15 +50,16 @@ tp_err tp_noise_begin_responder(tp_noise *noise, tp_suite suite, const uint8_t *
 tp_err tp_noise_set_ephemeral(tp_noise *noise, const uint8_t private_key[TP_KEY_SIZE]);
 
 /*
- * Writes the next message with this payload: TP_KEY_SIZE + size + TP_SECRET_TAG bytes at `message`, which does
- * not overlap it. TP_ERR_STATE (it is not this side's turn), TP_ERR_AUTH (the peer's key is one of the few
- * that X25519 must refuse), TP_ERR_CRYPTO. After an error it is of no use any more.
+ * Writes the next message with this payload: TP_KEY_SIZE + size + TP_SECRET_TAG bytes at `message`,
+ * which does not overlap it. TP_ERR_STATE (it is not this side's turn), TP_ERR_AUTH (the peer's key
+ * is one of the few that X25519 must refuse), TP_ERR_CRYPTO. After an error it is of no use any
+ * more.
  */
 tp_err tp_noise_write(tp_noise *noise, const uint8_t *payload, size_t size, uint8_t *message);
 /*
- * Reads the next message of `size` bytes; its payload, size - 48 bytes, goes to `payload`, which does not
- * overlap it. TP_ERR_SHORT, TP_ERR_STATE: nothing has happened. TP_ERR_AUTH (it is not authentic, or the
- * peer's key must be refused), TP_ERR_CRYPTO: it is of no use any more.
+ * Reads the next message of `size` bytes; its payload, size - 48 bytes, goes to `payload`, which
+ * does not overlap it. TP_ERR_SHORT, TP_ERR_STATE: nothing has happened. TP_ERR_AUTH (it is not
+ * authentic, or the peer's key must be refused), TP_ERR_CRYPTO: it is of no use any more.
  */
 tp_err tp_noise_read(tp_noise *noise, const uint8_t *message, size_t size, uint8_t *payload);
 
@@ -66,8 +68,8 @@ tp_err tp_noise_split(const tp_noise *noise, tp_noise_keys *keys);
 
 void tp_noise_wipe(tp_noise *noise);
 
-/* Diffie-Hellman computations of this process so far, each counted as it begins: what a forged HELLO must not
- * cost. Drawing a key pair is none. */
+/* Diffie-Hellman computations of this process so far, each counted as it begins: what a forged
+ * HELLO must not cost. Drawing a key pair is none. */
 uint64_t tp_noise_diffie_hellman_count(void);
 
 #ifdef __cplusplus

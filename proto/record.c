@@ -1,7 +1,7 @@
 /*
- * Records. A direction is used by one thread at a time; who that is, is its owner's business. The cipher's
- * context is keyed once and given only a new nonce for each record. The test hooks are the process's: set
- * before any direction is used, so read without order.
+ * Records. A direction is used by one thread at a time; who that is, is its owner's business. The
+ * cipher's context is keyed once and given only a new nonce for each record. The test hooks are the
+ * process's: set before any direction is used, so read without order.
  */
 #include "proto/record.h"
 
@@ -69,8 +69,8 @@ void tp_record_destroy(tp_record_direction *direction) {
 
 /* ---- the key's life -------------------------------------------------------------------------- */
 
-/* `tag`: of the record that is to be opened, else NULL. One call sets both: libcrypto's calls cost as
- * much as the ciphers do on small records. */
+/* `tag`: of the record that is to be opened, else NULL. One call sets both: libcrypto's calls cost
+ * as much as the ciphers do on small records. */
 static bool set_nonce(tp_record_direction *direction, uint64_t counter, const OSSL_PARAM *tag) {
     uint8_t nonce[TP__NONCE_SIZE];
     tp__suite_nonce((tp_suite)direction->suite, counter, nonce);
@@ -138,8 +138,8 @@ static tp_err fail(tp_record_direction *direction, tp_err error) {
     return tp__crypto_failed(error);
 }
 
-/* Makes the cipher ready for the next counter, which is used up by that whatever comes of it: a record that
- * fails half-way never shares its nonce with another. */
+/* Makes the cipher ready for the next counter, which is used up by that whatever comes of it: a
+ * record that fails half-way never shares its nonce with another. */
 static tp_err take_counter(tp_record_direction *direction, const OSSL_PARAM *tag) {
     uint64_t counter = direction->counter;
     uint64_t interval = atomic_load_explicit(&rekey_interval, memory_order_relaxed);

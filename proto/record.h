@@ -1,8 +1,9 @@
 /*
- * Records: u16 N, then N bytes of AEAD ciphertext and tag, 17 <= N <= 16,400. One object per direction.
+ * Records: u16 N, then N bytes of AEAD ciphertext and tag, 17 <= N <= 16,400. One object per
+ * direction.
  *
- * The nonce is the direction's counter, from 0; before counter n is used, n > 0 and n mod 2^20 = 0, the
- * key is replaced by Noise's REKEY. A counter ends at 2^63: it never wraps.
+ * The nonce is the direction's counter, from 0; before counter n is used, n > 0 and n mod 2^20 = 0,
+ * the key is replaced by Noise's REKEY. A counter ends at 2^63: it never wraps.
  */
 #ifndef TWINPORT_PROTO_RECORD_H
 #define TWINPORT_PROTO_RECORD_H
@@ -24,9 +25,9 @@ extern "C" {
 #define TP_RECORD_COUNTER_RESERVE 1024u
 
 /*
- * One direction of one session. Create allocates the cipher's state, which with OpenSSL 3.0 on x86-64 is
- * 1,168 bytes of heap for AES-256-GCM and 1,056 for ChaCha20-Poly1305; seal and open allocate nothing, nor
- * does the change of key.
+ * One direction of one session. Create allocates the cipher's state, which with OpenSSL 3.0 on
+ * x86-64 is 1,168 bytes of heap for AES-256-GCM and 1,056 for ChaCha20-Poly1305; seal and open
+ * allocate nothing, nor does the change of key.
  */
 typedef struct tp_record_direction {
     void *cipher;     /* libcrypto's, keyed; NULL: none */
@@ -36,8 +37,8 @@ typedef struct tp_record_direction {
     bool failed; /* after an error it is of no use: TP_ERR_STATE */
 } tp_record_direction;
 
-/* `key` is not kept beside the cipher's own schedule. TP_ERR_INVALID (no such suite), TP_ERR_CRYPTO,
- * TP_ERR_NO_MEMORY; then the direction is all zero. */
+/* `key` is not kept beside the cipher's own schedule. TP_ERR_INVALID (no such suite),
+ * TP_ERR_CRYPTO, TP_ERR_NO_MEMORY; then the direction is all zero. */
 tp_err tp_record_create_sealing(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]);
 tp_err tp_record_create_opening(
@@ -60,16 +61,17 @@ static inline size_t tp_record_stream_size(size_t plain_size) {
 }
 
 /*
- * Seals in place: the plaintext, 1..TP_RECORD_PLAIN_MAX bytes, stands at record + 2; afterwards the record is
- * plain_size + TP_RECORD_OVERHEAD bytes long. TP_ERR_INVALID (the size, or this direction opens),
- * TP_ERR_KEY_LIMIT (no counter is left); TP_ERR_CRYPTO, and from then on TP_ERR_STATE.
+ * Seals in place: the plaintext, 1..TP_RECORD_PLAIN_MAX bytes, stands at record + 2; afterwards the
+ * record is plain_size + TP_RECORD_OVERHEAD bytes long. TP_ERR_INVALID (the size, or this direction
+ * opens), TP_ERR_KEY_LIMIT (no counter is left); TP_ERR_CRYPTO, and from then on TP_ERR_STATE.
  */
 tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t plain_size);
 
 /*
- * Opens the `length` bytes (N) behind a record's header into `plain`, length - 16 bytes; `plain` may be
- * `sealed`, else they do not overlap. TP_ERR_INVALID (the length, or this direction seals), TP_ERR_KEY_LIMIT;
- * TP_ERR_AUTH (`plain` is all zero) or TP_ERR_CRYPTO, and from then on TP_ERR_STATE.
+ * Opens the `length` bytes (N) behind a record's header into `plain`, length - 16 bytes; `plain`
+ * may be `sealed`, else they do not overlap. TP_ERR_INVALID (the length, or this direction seals),
+ * TP_ERR_KEY_LIMIT; TP_ERR_AUTH (`plain` is all zero) or TP_ERR_CRYPTO, and from then on
+ * TP_ERR_STATE.
  */
 tp_err tp_record_open(
     tp_record_direction *direction, const uint8_t *sealed, size_t length, uint8_t *plain);
@@ -83,8 +85,8 @@ static inline bool tp_record_near_end(const tp_record_direction *direction) {
 
 /* Another interval of REKEY than 2^20 (a power of two); 0: back to it. */
 void tp_record_test_rekey_interval(uint64_t interval);
-/* Called for each use of a key with a counter, before it, and with UINT64_MAX for REKEY. `key_id` stands for
- * suite and key, the same at both ends. NULL: none. */
+/* Called for each use of a key with a counter, before it, and with UINT64_MAX for REKEY. `key_id`
+ * stands for suite and key, the same at both ends. NULL: none. */
 typedef void tp_record_observer(uint64_t key_id, uint64_t counter, bool sealing, void *context);
 void tp_record_test_observe(tp_record_observer *observer, void *context);
 

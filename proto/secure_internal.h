@@ -1,9 +1,9 @@
 /*
- * What the WAN's cryptography is made of: the only place that knows libcrypto, and what keys.c, noise.c,
- * token.c and record.c share. Not installed: headers of users never see OpenSSL's.
+ * What the WAN's cryptography is made of: the only place that knows libcrypto, and what keys.c,
+ * noise.c, token.c and record.c share. Not installed: headers of users never see OpenSSL's.
  *
- * All functions may be called from any thread. Those that take a context leave secrets in it until it is
- * freed, which wipes it.
+ * All functions may be called from any thread. Those that take a context leave secrets in it until
+ * it is freed, which wipes it.
  */
 #ifndef TWINPORT_PROTO_SECURE_INTERNAL_H
 #define TWINPORT_PROTO_SECURE_INTERNAL_H
@@ -17,8 +17,8 @@
 
 /* ---- suite.c --------------------------------------------------------------------------------- */
 
-/* agree.c's contexts that make X25519 keys. To find the algorithm by its name takes longer than to make a key,
- * so they are kept for the next; nothing of a key stays in them. */
+/* agree.c's contexts that make X25519 keys. To find the algorithm by its name takes longer than to
+ * make a key, so they are kept for the next; nothing of a key stays in them. */
 typedef struct tp__key_contexts tp__key_contexts;
 
 tp__key_contexts *tp__key_contexts_create(void); /* NULL: out of memory or no algorithm */
@@ -42,7 +42,8 @@ static inline bool tp__suite_exists(unsigned suite) {
     return suite == TP_SUITE_AES_256_GCM || suite == TP_SUITE_CHACHA20_POLY1305;
 }
 
-/* The nonce in Noise's encoding: four zeros, then the counter, big-endian for GCM and else little. */
+/* The nonce in Noise's encoding: four zeros, then the counter, big-endian for GCM and else
+ * little. */
 static inline void tp__suite_nonce(
     tp_suite suite, uint64_t counter, uint8_t nonce[TP__NONCE_SIZE]) {
     tp__put_u32(nonce, 0);
@@ -53,8 +54,8 @@ static inline void tp__suite_nonce(
     }
 }
 
-/* Overwrites the stack below the caller: libcrypto wipes what it puts on the heap, but X25519 and ChaCha20
- * leave copies of their keys in frames. About 100 ns. */
+/* Overwrites the stack below the caller: libcrypto wipes what it puts on the heap, but X25519 and
+ * ChaCha20 leave copies of their keys in frames. About 100 ns. */
 void tp__wipe_stack(void);
 /* The same, only as deep as a record's call goes: about 40 ns, a twentieth of a small record's. */
 void tp__wipe_stack_of_record(void);
@@ -62,8 +63,8 @@ void tp__wipe_stack_of_record(void);
 /* Draws a secret. Nothing of it stays in libcrypto's generator. TP_ERR_CRYPTO: it is unchanged. */
 tp_err tp__draw_secret(uint8_t secret[TP_KEY_SIZE]);
 
-/* After a call of libcrypto's has failed: takes its words off the thread's error queue, where the next
- * user of OpenSSL on this thread would mistake them for its own. Returns `error`. */
+/* After a call of libcrypto's has failed: takes its words off the thread's error queue, where the
+ * next user of OpenSSL on this thread would mistake them for its own. Returns `error`. */
 tp_err tp__crypto_failed(tp_err error);
 
 /* ---- hash.c: SHA-256 and HMAC-SHA-256 of a few pieces ---------------------------------------- */
@@ -73,8 +74,8 @@ typedef struct tp__piece {
     size_t size;
 } tp__piece;
 
-/* One context serves any number of the calls below, without further allocation. NULL: out of memory or
- * no algorithm. EVP_MD_CTX_free() wipes it. */
+/* One context serves any number of the calls below, without further allocation. NULL: out of memory
+ * or no algorithm. EVP_MD_CTX_free() wipes it. */
 EVP_MD_CTX *tp__hash_context(void);
 
 tp_err tp__sha256(
@@ -89,7 +90,8 @@ tp_err tp__hmac_once(const uint8_t key[TP_KEY_SIZE], const tp__piece *pieces, si
 
 /* ---- aead.c: one message under a key of its own ---------------------------------------------- */
 
-/* What goes with the message: its key, the counter in its nonce, and the data that is bound to it. */
+/* What goes with the message: its key, the counter in its nonce, and the data that is bound to
+ * it. */
 typedef struct tp__aead {
     tp_suite suite;
     const uint8_t *key;
@@ -109,8 +111,8 @@ tp_err tp__aead_open(const tp__aead *aead, const uint8_t *sealed, size_t size, u
 tp_err tp__agree_generate(uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]);
 tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]);
 
-/* The shared secret. `public_key` is the private one's own, which spares computing it. TP_ERR_AUTH: it
- * would be all zero, so the peer's key has a small order. Each call counts. */
+/* The shared secret. `public_key` is the private one's own, which spares computing it. TP_ERR_AUTH:
+ * it would be all zero, so the peer's key has a small order. Each call counts. */
 tp_err tp__agree(const uint8_t private_key[TP_KEY_SIZE], const uint8_t public_key[TP_KEY_SIZE],
     const uint8_t peer_key[TP_KEY_SIZE], uint8_t shared[TP_KEY_SIZE]);
 uint64_t tp__agree_count(void);

@@ -1,5 +1,6 @@
 /*
- * The algorithms of libcrypto. Any thread; what is fetched belongs to the process and is never freed.
+ * The algorithms of libcrypto. Any thread; what is fetched belongs to the process and is never
+ * freed.
  */
 #include "proto/secure_internal.h"
 
@@ -11,16 +12,15 @@
 #include <string.h>
 
 /* How far down libcrypto's calls leave things: about 2 KiB were seen. What wipes after work for a
- * handshake may be called from higher up than what left them; what wipes after a record is not.
- */
+ * handshake may be called from higher up than what left them; what wipes after a record is not. */
 #define STACK_DEPTH  8192u
 #define RECORD_DEPTH 4096u
 
 /* A block of libcrypto's generator, and more. */
 #define SPARE_RANDOM 32u
 
-/* NULL, or fetched and constant from then on. Threads that find NULL at the same time each fetch their
- * own, and all but the first to publish give theirs back: nobody waits. */
+/* NULL, or fetched and constant from then on. Threads that find NULL at the same time each fetch
+ * their own, and all but the first to publish give theirs back: nobody waits. */
 static _Atomic(tp__algorithms *) published;
 
 static void give_back(tp__algorithms *fetched) {
@@ -89,8 +89,8 @@ void tp_secure_wipe(void *bytes, size_t size) {
     }
 }
 
-/* Called through pointers that the compiler may not look behind: the one must have a frame of its own, below
- * that of its caller, and the other must write into it although nobody reads there. */
+/* Called through pointers that the compiler may not look behind: the one must have a frame of its
+ * own, below that of its caller, and the other must write into it although nobody reads there. */
 static void *(*volatile const fill)(void *bytes, int value, size_t size) = memset;
 
 static void fill_frame(void) {

@@ -1,11 +1,13 @@
 /*
- * What the WAN's cryptography has in common: sizes, suites, modes. docs/wan-protocol.md has the bytes.
+ * What the WAN's cryptography has in common: sizes, suites, modes. docs/wan-protocol.md has the
+ * bytes.
  *
- * The functions of proto/{keys,noise,handshake,token,record}.h work on buffers: bytes in, bytes out, no
- * socket in sight, server's and client's side, so that any client can embed them. They are the library
- * twinport::secure and stand on OpenSSL 3's libcrypto, whose algorithms are fetched once. All may be
- * called from any thread; one object (a handshake, a direction of records) by one thread at a time.
- * Nothing of it allocates but where it says so, and every secret is wiped as soon as it has served.
+ * The functions of proto/{keys,noise,handshake,token,record}.h work on buffers: bytes in, bytes
+ * out, no socket in sight, server's and client's side, so that any client can embed them. They are
+ * the library twinport::secure and stand on OpenSSL 3's libcrypto, whose algorithms are fetched
+ * once. All may be called from any thread; one object (a handshake, a direction of records) by one
+ * thread at a time. Nothing of it allocates but where it says so, and every secret is wiped as soon
+ * as it has served.
  */
 #ifndef TWINPORT_PROTO_SUITE_H
 #define TWINPORT_PROTO_SUITE_H
@@ -31,8 +33,8 @@ typedef enum tp_mode {
     TP_MODE_TOKEN = 1 /* Noise NKpsk0: with a connect token of the login service's */
 } tp_mode;
 
-/* Fetches the algorithms; the first call of anything does it too. TP_ERR_CRYPTO if the libcrypto lacks
- * one: then nothing else can work. */
+/* Fetches the algorithms; the first call of anything does it too. TP_ERR_CRYPTO if the libcrypto
+ * lacks one: then nothing else can work. */
 tp_err tp_secure_init(void);
 
 /* Overwrites `size` bytes in a way that no compiler leaves out. NULL is ignored. */

@@ -30,7 +30,8 @@ static tp_err derive(const uint8_t key[TP_KEY_SIZE], const char *word, tp__piece
     return tp__hmac_once(key, pieces, 2, derived);
 }
 
-/* The key of a box, and what is bound to it: the token before the box, and the gateway it is for. */
+/* The key of a box, and what is bound to it: the token before the box, and the gateway it is
+ * for. */
 typedef struct box {
     uint8_t key[TP_KEY_SIZE];
     uint8_t bound[AT_BOX + TP_KEY_SIZE];

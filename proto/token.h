@@ -1,6 +1,7 @@
 /*
- * Connect tokens: minted by a login service, which shares a ring of keys with the gateways; opened by the
- * gateway without asking anybody. The player's client carries one without being able to look inside.
+ * Connect tokens: minted by a login service, which shares a ring of keys with the gateways; opened
+ * by the gateway without asking anybody. The player's client carries one without being able to look
+ * inside.
  *
  *     0   1   key id
  *     1   3   zero
@@ -51,20 +52,21 @@ typedef struct tp_token {
 } tp_token;
 
 /*
- * Mints a token for the gateway with this public key. `secret` (S) and the token id are drawn; the client
- * needs `token` and `secret`, over a channel that is secure. `expiry` is in seconds since 1970 UTC.
- * A minute from now is plenty: a gateway refuses a token that expires more than TP_TOKEN_LIFE from
- * now, by its own clock, unless its max_token_life is longer. identity->size must be set.
- * TP_ERR_INVALID, TP_ERR_CRYPTO.
+ * Mints a token for the gateway with this public key. `secret` (S) and the token id are drawn; the
+ * client needs `token` and `secret`, over a channel that is secure. `expiry` is in seconds since
+ * 1970 UTC. A minute from now is plenty: a gateway refuses a token that expires more than
+ * TP_TOKEN_LIFE from now, by its own clock, unless its max_token_life is longer. identity->size
+ * must be set. TP_ERR_INVALID, TP_ERR_CRYPTO.
  */
 tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,
     const uint8_t server_public[TP_KEY_SIZE], const tp_identity *identity,
     uint8_t token[TP_TOKEN_SIZE], uint8_t secret[TP_KEY_SIZE]);
 
 /*
- * Opens a token at the time `now` (seconds since 1970). In this order: TP_ERR_PROTOCOL (its zeros are not
- * zero), TP_ERR_EXPIRED (expiry <= now), TP_ERR_NO_KEY (no such key in the ring), TP_ERR_AUTH (the box
- * does not open: forged, or for another gateway), TP_ERR_CRYPTO. On error `opened` is all zero.
+ * Opens a token at the time `now` (seconds since 1970). In this order: TP_ERR_PROTOCOL (its zeros
+ * are not zero), TP_ERR_EXPIRED (expiry <= now), TP_ERR_NO_KEY (no such key in the ring),
+ * TP_ERR_AUTH (the box does not open: forged, or for another gateway), TP_ERR_CRYPTO. On error
+ * `opened` is all zero.
  */
 tp_err tp_token_open(const tp_token_key *ring, size_t keys, uint64_t now,
     const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE],

@@ -9,8 +9,8 @@
  * The session is held. If it joins at this moment it is closed as one that has.
  *
  * One that is at no stage may have no socket yet. It looks at the list itself when it has (begin in
- * wanserver.c), and sets its stage before: of that look and this one, the second finds what the other has
- * written. From there to its release it is at some stage, joining included.
+ * wanserver.c), and sets its stage before: of that look and this one, the second finds what the
+ * other has written. From there to its release it is at some stage, joining included.
  */
 static void end_banned(tp__session *session) {
     uint8_t stage = atomic_load_explicit(&tp__player_of(session)->stage, memory_order_acquire);

@@ -4,8 +4,9 @@
  *     accept ─ admit ─▶ pending: HELLO ─▶ handshake ─▶ welcomed ─▶ joined: records
  *              wanserver.c        hello.c     welcome.c   unseal.c     unseal.c, seal.c
  *
- * One tp__wan per server, made by tp_wanserver_create() and freed with the server; it is the context of the
- * core's layer (core/engine/layer.h). What belongs to one connection is its tp__player, beside its session.
+ * One tp__wan per server, made by tp_wanserver_create() and freed with the server; it is the
+ * context of the core's layer (core/engine/layer.h). What belongs to one connection is its
+ * tp__player, beside its session.
  */
 #ifndef TWINPORT_WANSERVER_WAN_H
 #define TWINPORT_WANSERVER_WAN_H
@@ -26,7 +27,8 @@
 #include "wanserver/handshake/token_keys.h"
 #include "wanserver/wan_refusal.h"
 
-/* What is counted once per connection at most: shared by all workers. X(name), as in tp_wanserver_stats. */
+/* What is counted once per connection at most: shared by all workers. X(name), as in
+ * tp_wanserver_stats. */
 #define TP__WAN_COUNTERS(X)                                                                        \
     X(established)                                                                                 \
     X(banned)                                                                                      \
@@ -105,8 +107,8 @@ void tp__hello_take(tp__session *session, tp__worker *worker, const uint8_t *byt
 bool tp__welcome_reserve(struct tp__wan *wan);
 void tp__welcome_unreserve(struct tp__wan *wan);
 
-/* Leaves a HELLO that has passed its checks, and for which room is kept, to the handshake threads. False:
- * memory is out. */
+/* Leaves a HELLO that has passed its checks, and for which room is kept, to the handshake threads.
+ * False: memory is out. */
 bool tp__welcome_begin(tp__session *session, const tp_hello *hello);
 
 /* The handshake threads' functions. */
@@ -114,8 +116,8 @@ void tp__welcome_run(void *welcome);
 void tp__welcome_deliver(void *const *welcomes, unsigned count);
 void tp__welcome_drop(void *welcome);
 
-/* Queues the whole of a REPLY: bytes that are neither in a frame nor in a record. A worker that serves the
- * session. False: memory is out; the session ends. */
+/* Queues the whole of a REPLY: bytes that are neither in a frame nor in a record. A worker that
+ * serves the session. False: memory is out; the session ends. */
 bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t size);
 
 /* ---- unseal.c: take, from the welcome on ----------------------------------------------------- */

@@ -2,8 +2,8 @@
  * A WAN server: create and destroy, and the layer that it is to the core.
  *
  * Create and destroy run on the content's threads; the layer's functions on the server's workers
- * (core/engine/layer.h). The handshake threads live from the one to the other: between two runs they have nothing
- * to do, for what they work on holds a session.
+ * (core/engine/layer.h). The handshake threads live from the one to the other: between two runs
+ * they have nothing to do, for what they work on holds a session.
  */
 #include <string.h>
 
@@ -92,7 +92,8 @@ static void take(tp__session *session, tp__worker *worker, const uint8_t *bytes,
     }
 }
 
-/* Ends that are decided elsewhere: those of sessions, and of pending connections that went or were late. */
+/* Ends that are decided elsewhere: those of sessions, and of pending connections that went or were
+ * late. */
 static void end(tp__session *session) {
     tp__wan *wan = tp__wan_of(session);
     if (atomic_load_explicit(&tp__player_of(session)->stage, memory_order_relaxed) ==
@@ -124,8 +125,8 @@ static void end(tp__session *session) {
     }
 }
 
-/* Nobody has a hold, and nothing of the session is in progress: the player is this thread's alone, but for
- * readers of its identity. */
+/* Nobody has a hold, and nothing of the session is in progress: the player is this thread's alone,
+ * but for readers of its identity. */
 static void release(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
     tp__player *player = tp__player_of(session);
@@ -195,8 +196,7 @@ static tp_err make_guards(tp__wan *wan) {
         error = tp__limiter_create(&limits, &wan->limiter);
     }
     if (!error && wan->mode == TP_MODE_TOKEN) {
-        error = tp__replay_create(
-            options->replay_tokens, options->max_token_life_s, &wan->replay);
+        error = tp__replay_create(options->replay_tokens, options->max_token_life_s, &wan->replay);
     }
     if (!error) {
         error = tp__handshakes_create(&handshakes, &wan->handshakes);

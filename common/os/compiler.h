@@ -10,8 +10,8 @@
 #define TP_CACHE_LINE 64
 
 #if defined(__GNUC__) || defined(__clang__)
-/* gnu_printf: the C standard's formats on every system; mingw's "printf" means Microsoft's of old.
- */
+/* gnu_printf: the C standard's formats on every system; mingw's "printf" means Microsoft's of
+ * old. */
 #ifdef __clang__
 #define TP_PRINTF_DIALECT printf
 #else
@@ -25,8 +25,8 @@
 #define TP_THREAD_LOCAL _Thread_local
 /* On a function without arguments: it runs when the program or library is loaded. */
 #define TP_BEFORE_MAIN __attribute__((constructor))
-/* On a struct: a view of memory that was declared as something else (a back end's op and socket).
- */
+/* On a struct: a view of memory that was declared as something else (a back end's op and
+ * socket). */
 #define TP_MAY_ALIAS __attribute__((may_alias))
 #elif defined(_MSC_VER)
 #define TP_PRINTF(format_index, first_argument)

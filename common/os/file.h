@@ -12,10 +12,10 @@
 #include "twinport/error.h"
 
 /*
- * Makes a file with these bytes that its owner alone may read and write, whatever the umask says; on Windows
- * with the rights that its folder gives, so the folder must be its owner's. Written through to the disk.
- * TP_ERR_STATE: there is one of that name, which stays as it is. TP_ERR_NO_FILE, TP_ERR_ACCESS, TP_ERR_OS;
- * then nothing is left.
+ * Makes a file with these bytes that its owner alone may read and write, whatever the umask says;
+ * on Windows with the rights that its folder gives, so the folder must be its owner's. Written
+ * through to the disk. TP_ERR_STATE: there is one of that name, which stays as it is.
+ * TP_ERR_NO_FILE, TP_ERR_ACCESS, TP_ERR_OS; then nothing is left.
  */
 tp_err tp_file_create_private(const char *path, const void *bytes, size_t size);
 
@@ -23,8 +23,8 @@ tp_err tp_file_create_private(const char *path, const void *bytes, size_t size);
  * NULL: what the system said is in tp_os_fail_last(). What is written goes by os/stream.h. */
 FILE *tp_file_open(const char *path);
 
-/* Whether others than its owner may read or write it. False if the system does not tell, which Windows does not in
- * these terms. */
+/* Whether others than its owner may read or write it. False if the system does not tell, which
+ * Windows does not in these terms. */
 bool tp_file_is_shared(const char *path);
 
 /*

@@ -205,11 +205,11 @@ tp_err tp_socket_connect(tp_port *port, tp_socket *socket, const tp_address *add
 /*
  * Starts accepting. Delivers connections until the socket is closed, several at once on several
  * workers, in no order; only the last delivery comes alone. Where sockets stay with a worker,
- * connections are spread over them, those first that serve the fewest. A failure that passes (no descriptors left,
- * connection gone before it was taken) is delivered with `last` false and handle TP_NO_HANDLE; the
- * port pauses 50 to 200 ms by itself after TP_ERR_NO_DESCRIPTORS and TP_ERR_NO_BUFFERS: it neither
- * spins nor loses the listener. That only the reserve is left is TP_ERR_NO_DESCRIPTORS too: who
- * comes waits in the backlog. Any thread.
+ * connections are spread over them, those first that serve the fewest. A failure that passes (no
+ * descriptors left, connection gone before it was taken) is delivered with `last` false and handle
+ * TP_NO_HANDLE; the port pauses 50 to 200 ms by itself after TP_ERR_NO_DESCRIPTORS and
+ * TP_ERR_NO_BUFFERS: it neither spins nor loses the listener. That only the reserve is left is
+ * TP_ERR_NO_DESCRIPTORS too: who comes waits in the backlog. Any thread.
  */
 tp_err tp_socket_accept(tp_socket *listener, tp_op *op);
 

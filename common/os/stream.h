@@ -37,8 +37,9 @@ typedef enum tp_standard_stream {
  */
 void tp_stream_standard(tp_stream *stream, tp_standard_stream which);
 
-/* Opens a file (on Windows: no pipe, a write to which has no limit) for appending, emptied before if `anew`; made if it is not there. `path` is not
- * needed afterwards. TP_ERR_NO_FILE, with the system's own code beside it. */
+/* Opens a file (on Windows: no pipe, a write to which has no limit) for appending, emptied before
+ * if `anew`; made if it is not there. `path` is not needed afterwards. TP_ERR_NO_FILE, with the
+ * system's own code beside it. */
 tp_err tp_stream_open(tp_stream *stream, const char *path, bool anew);
 
 /* What the file could not take shows here at the latest. */

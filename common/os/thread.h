@@ -28,8 +28,9 @@ uint64_t tp_thread_id(void);
  * its control group's quota is for fewer (rounded up). */
 unsigned tp_processor_count(void);
 
-/* Lowers the calling thread's priority below that of the process's others, for the rest of its life: for work
- * that others must not wait for. TP_ERR_OS and the like; then it goes on as it was. */
+/* Lowers the calling thread's priority below that of the process's others, for the rest of its
+ * life: for work that others must not wait for. TP_ERR_OS and the like; then it goes on as it
+ * was. */
 tp_err tp_thread_lower_priority(void);
 
 /* Leaves the calling thread, for the rest of its life, what no other thread wants of the processor:
@@ -38,8 +39,8 @@ tp_err tp_thread_lower_priority(void);
  * use all processors, with whatever lock it holds then. Errors as above. */
 tp_err tp_thread_go_idle(void);
 
-/* Gives the processor away once: for the tests' threads and the rare spin on a lock-free hand-over.
- */
+/* Gives the processor away once: for the tests' threads and the rare spin on a lock-free
+ * hand-over. */
 void tp_thread_yield(void);
 
 typedef struct tp_mutex {

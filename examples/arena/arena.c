@@ -1,15 +1,16 @@
 /*
- * tp-arena: a game service. Players walk about in a zone and are told twenty times a second whom they see.
+ * tp-arena: a game service. Players walk about in a zone and are told twenty times a second whom
+ * they see.
  *
  *     tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME] [--report]
  *
- * What it shows: players without a line about connections, encryption or routing (twinport/backend.h); one
- * message for everybody in a cell; and a clock that needs no lock: the main thread sends this service a
- * message on the bus, so that a tick is one more thing that the handlers do, one after another. All of the
- * game's state belongs to them.
+ * What it shows: players without a line about connections, encryption or routing
+ * (twinport/backend.h); one message for everybody in a cell; and a clock that needs no lock: the
+ * main thread sends this service a message on the bus, so that a tick is one more thing that the
+ * handlers do, one after another. All of the game's state belongs to them.
  *
- * On standard output: "up" and "down" as the bus comes and goes, and at the end, with --report once a
- * second, its account as one line of JSON.
+ * On standard output: "up" and "down" as the bus comes and goes, and at the end, with --report once
+ * a second, its account as one line of JSON.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /*
  * The arena's game: its rules and its messages, as its service and its players' clients see them.
  *
- * A zone of ARENA_SIZE x ARENA_SIZE points, cut into square cells. Players move by steps; twenty times a
- * second everybody is told who is in sight: in his own cell and the eight around it.
+ * A zone of ARENA_SIZE x ARENA_SIZE points, cut into square cells. Players move by steps; twenty
+ * times a second everybody is told who is in sight: in his own cell and the eight around it.
  *
  * A message is the payload of a DATA frame, little-endian, and begins with its kind:
  *
@@ -12,10 +12,11 @@
  *                        u32 number, u16 x, u16 y, u16 serial, u16 zero
  *     PROBE    both      u8 4, then up to 64 bytes, which come back as they are
  *
- * WELCOME is the first message and makes the player a new one: with a number that nobody had before, in a
- * place of the service's choice, his serial 0. It comes again if the service was lost and is back. A STEP
- * carries that number, so that one from before a loss moves nobody, and a serial that is one more than the
- * last (65,535 is followed by 0). Where a step leads is arena_step(): client and service compute the same.
+ * WELCOME is the first message and makes the player a new one: with a number that nobody had
+ * before, in a place of the service's choice, his serial 0. It comes again if the service was lost
+ * and is back. A STEP carries that number, so that one from before a loss moves nobody, and a
+ * serial that is one more than the last (65,535 is followed by 0). Where a step leads is
+ * arena_step(): client and service compute the same.
  */
 #ifndef TWINPORT_EXAMPLES_ARENA_H
 #define TWINPORT_EXAMPLES_ARENA_H

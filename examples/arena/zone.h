@@ -1,5 +1,6 @@
 /*
- * The zone: who is where, and who sees whom. No threads of its own and no locks: one thread at a time.
+ * The zone: who is where, and who sees whom. No threads of its own and no locks: one thread at a
+ * time.
  */
 #ifndef TWINPORT_EXAMPLES_ZONE_H
 #define TWINPORT_EXAMPLES_ZONE_H

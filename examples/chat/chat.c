@@ -4,11 +4,11 @@
  *     tp-chat --port N --key FILE [--key-ring FILE]
  *
  * Every message is a line of text, in UTF-8, both ways. With a key ring, players come with connect
- * tokens, and are called what the login service wrote into them. Without one anybody may come, and the
- * first line that somebody says is the name he goes by: nobody is who he says.
+ * tokens, and are called what the login service wrote into them. Without one anybody may come, and
+ * the first line that somebody says is the name he goes by: nobody is who he says.
  *
- * Threads: a guest's entry in the room is touched by the handlers of his own session alone, and those
- * run one after another. So there is no lock.
+ * Threads: a guest's entry in the room is touched by the handlers of his own session alone, and
+ * those run one after another. So there is no lock.
  */
 #include <stdarg.h>
 #include <stdio.h>

@@ -60,7 +60,8 @@ static bool read_option(const char *name, const char *value, tp_server_options *
     return false;
 }
 
-/* What keeps one address, or one player, from taking everything is in the way of a load from one address. */
+/* What keeps one address, or one player, from taking everything is in the way of a load from one
+ * address. */
 static void switch_limits_off(tp_wanserver_options *options) {
     options->accept_rate = 0;
     options->connections_per_address = 0;

@@ -5,8 +5,8 @@
  *     tp-echo wan --port N --auth open --key FILE
  *
  * The smallest complete server: one handler, one call. Listens on 127.0.0.1; port 0 asks the system
- * for a free one, and the first line of output says which. On the WAN it ends with its account, a line
- * of what became of all who came.
+ * for a free one, and the first line of output says which. On the WAN it ends with its account, a
+ * line of what became of all who came.
  */
 #include <stdio.h>
 

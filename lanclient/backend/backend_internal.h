@@ -1,9 +1,9 @@
 /*
  * The backend's inside: what its files share.
  *
- * GATES are peers of the configured service; each has a place in `gates`, found by its peer id. A gate's
- * `slots` lead from a session's slot to the player who has it, in pages made when first used.
- * PLAYERS have a place each in `players`, named by `index`; the free ones are a stack.
+ * GATES are peers of the configured service; each has a place in `gates`, found by its peer id. A
+ * gate's `slots` lead from a session's slot to the player who has it, in pages made when first
+ * used. PLAYERS have a place each in `players`, named by `index`; the free ones are a stack.
  *
  * THREADS. Handlers of the lanclient come one after another; they alone change gates and players, and
  * read them without a lock. Any other thread may
@@ -36,7 +36,8 @@ typedef struct tp__backend_gate {
 } tp__backend_gate;
 
 /* A player's place. session is stored after gate and cleared first: whoever finds a session there
- * (acquire) finds the gate that belongs to it, or a later one, and session ids are never used twice. */
+ * (acquire) finds the gate that belongs to it, or a later one, and session ids are never used
+ * twice. */
 typedef struct tp__backend_player {
     _Atomic uint64_t session; /* TP_NO_SESSION: the place is free */
     _Atomic uint32_t gate;

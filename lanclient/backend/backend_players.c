@@ -1,9 +1,10 @@
 /*
- * Who is here: the gates and their players. Runs in the lanclient's handlers, one after another; the
- * mutex is taken for what other threads read. See backend_internal.h.
+ * Who is here: the gates and their players. Runs in the lanclient's handlers, one after another;
+ * the mutex is taken for what other threads read. See backend_internal.h.
  *
- * All players' places are there from the start. What a gate needs for its players grows with them and
- * stays for the next gate in its place: nothing is allocated once as many are here as ever were.
+ * All players' places are there from the start. What a gate needs for its players grows with them
+ * and stays for the next gate in its place: nothing is allocated once as many are here as ever
+ * were.
  */
 #include <string.h>
 

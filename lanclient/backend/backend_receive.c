@@ -1,9 +1,11 @@
 /*
- * What comes from the bus: players' coming, going and talking out of the gates' messages, and everything
- * else on to the user's own handlers. Runs in the lanclient's handlers, one after another.
+ * What comes from the bus: players' coming, going and talking out of the gates' messages, and
+ * everything else on to the user's own handlers. Runs in the lanclient's handlers, one after
+ * another.
  *
- * JOIN and LEAVE are requests, said again until they are answered, so each may come twice: the visit's
- * number tells one that has been dealt with. They are answered before the user's handler runs.
+ * JOIN and LEAVE are requests, said again until they are answered, so each may come twice: the
+ * visit's number tells one that has been dealt with. They are answered before the user's handler
+ * runs.
  */
 #include <string.h>
 
@@ -25,8 +27,8 @@ static void leave(tp_backend *backend, tp__backend_gate *gate, tp__backend_playe
     }
 }
 
-/* Why all players of a gate leave at once. The lanclient is off the bus before it says that its peers
- * are gone. */
+/* Why all players of a gate leave at once. The lanclient is off the bus before it says that its
+ * peers are gone. */
 static tp_leave why_lost(const tp_backend *backend) {
     if (tp_lanclient_self(backend->client) != TP_NO_PEER) {
         return TP_LEAVE_GATE_LOST;
@@ -74,7 +76,8 @@ static bool is_stranger(tp_backend *backend, tp_peer_id id) {
            strcmp(peer.service, backend->gate_service) == 0;
 }
 
-/* A gate that found no place when it came gets one that has become free since. NULL: there is none. */
+/* A gate that found no place when it came gets one that has become free since. NULL: there is
+ * none. */
 static tp__backend_gate *admit_stranger(tp_backend *backend, tp_peer_id id) {
     tp__backend_gate *gate = tp__backend_open_gate(backend, id);
     backend->strangers -= gate != NULL;

@@ -1,8 +1,8 @@
 /*
  * What goes to players, by way of their gates. Any thread.
  *
- * A message to many is one bus message for each gate: the sessions first, then what they are told, so that
- * the gate need only take the front off and put the same packet into all their queues.
+ * A message to many is one bus message for each gate: the sessions first, then what they are told,
+ * so that the gate need only take the front off and put the same packet into all their queues.
  */
 #include <string.h>
 
@@ -115,8 +115,8 @@ static void tell_some(tp_backend *backend, crowd *told, tp_peer_id gate, size_t 
 }
 
 /*
- * Gate by gate, in the order in which they are first named. `gates` holds those that are done: a name whose
- * player is gone opens none, so there are no more of them than a backend has gates.
+ * Gate by gate, in the order in which they are first named. `gates` holds those that are done: a
+ * name whose player is gone opens none, so there are no more of them than a backend has gates.
  */
 static void tell(tp_backend *backend, crowd *told) {
     tp_peer_id gates[TP_BACKEND_MAX_GATES];
@@ -180,8 +180,8 @@ static void tell_listed(tp_backend *backend, crowd *told, const tp__backend_gate
     note(told, post_message(backend, gate->peer, message, listed, told->packet), listed);
 }
 
-/* The mutex is held throughout: otherwise one who goes would let another one, who takes his place in the
- * list, be passed over. */
+/* The mutex is held throughout: otherwise one who goes would let another one, who takes his place
+ * in the list, be passed over. */
 tp_err tp_backend_send_all(
     tp_backend *backend, const tp_player *except, const tp_packet *packet, size_t *reached) {
     crowd told = {.packet = packet};

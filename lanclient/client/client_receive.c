@@ -188,8 +188,8 @@ static void on_error(tp_lanclient *client, tp_session_id session, const tp_bus_h
     }
 }
 
-/* ARRIVING: nothing comes before the peers that were announced, unless the hub has run out of what it
- * takes to say them all. */
+/* ARRIVING: nothing comes before the peers that were announced, unless the hub has run out of what
+ * it takes to say them all. */
 static void on_arrival(
     tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
     switch (header->kind) {

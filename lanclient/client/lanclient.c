@@ -222,8 +222,8 @@ static void end_start(tp_lanclient *client, bool runs) {
     tp_mutex_unlock(&client->mutex);
 }
 
-/* The network runs. With the first tick there is room for all tasks that the client ever has waiting
- * (tick, connect, trim, drain): none of them can be lost for want of memory later. */
+/* The network runs. With the first tick there is room for all tasks that the client ever has
+ * waiting (tick, connect, trim, drain): none of them can be lost for want of memory later. */
 static tp_err begin(tp_lanclient *client) {
     tp_err error = tp__tick_start(client);
     if (error && error != TP_ERR_STATE) {

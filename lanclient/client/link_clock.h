@@ -1,9 +1,9 @@
 /*
  * The link's clock: what waits for something from the bus waits by it.
  *
- * It is the served time (core/engine/service_time.h) of the worker that serves the link, and stands still
- * while nobody could listen to the link: a reply that lies in the socket is not late. From one link
- * to the next it goes on where it was. Only differences of it mean something.
+ * It is the served time (core/engine/service_time.h) of the worker that serves the link, and stands
+ * still while nobody could listen to the link: a reply that lies in the socket is not late. From
+ * one link to the next it goes on where it was. Only differences of it mean something.
  */
 #ifndef TWINPORT_LANCLIENT_CLIENT_LINK_CLOCK_H
 #define TWINPORT_LANCLIENT_CLIENT_LINK_CLOCK_H

@@ -13,8 +13,8 @@
 #include "lanserver/bus/hub_internal.h"
 #include "twinport/log.h"
 
-/* News waits less than two rounds, and each round may begin 10 ms late: TP_BUS_ACK_MS at the most.
- */
+/* News waits less than two rounds, and each round may begin 10 ms late: TP_BUS_ACK_MS at the
+ * most. */
 #define SWEEP_MS 15u
 
 static void sweep(void *context);

@@ -4,11 +4,11 @@
  * Both run in the session's handlers, on any worker. What everybody must see in one order (who is
  * here) happens under the directory.
  *
- * A newcomer is told of all others before it is published, so no message overtakes their PEER_UP. It is
- * published before the others are told of it, since one that hears of it on another worker may answer at
- * once; and they are told before its own first message can be routed, since that comes through the same
- * session's handler. At its end the order is: no message reaches it any more; what it has
- * not confirmed goes back; PEER_DOWN, unless the hub stops.
+ * A newcomer is told of all others before it is published, so no message overtakes their PEER_UP.
+ * It is published before the others are told of it, since one that hears of it on another worker
+ * may answer at once; and they are told before its own first message can be routed, since that
+ * comes through the same session's handler. At its end the order is: no message reaches it any
+ * more; what it has not confirmed goes back; PEER_DOWN, unless the hub stops.
  */
 #include <string.h>
 
@@ -250,8 +250,8 @@ static void announce_down(tp__hub *hub, uint32_t id, tp_end_reason reason) {
     tp_packet_release(down);
 }
 
-/* Whom the hub itself ends because it stops is not announced: everybody else is ended with him, and would do
- * for a peer lost what is meant for a hub lost. Under the directory. */
+/* Whom the hub itself ends because it stops is not announced: everybody else is ended with him, and
+ * would do for a peer lost what is meant for a hub lost. Under the directory. */
 static void forget(tp__hub *hub, tp__peer *peer, tp_end_reason reason) {
     tp__peer *last = hub->up[--hub->up_count];
     hub->up[peer->up_index] = last;

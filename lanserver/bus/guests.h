@@ -35,7 +35,7 @@ typedef struct tp__guests {
     tp_mutex mutex;
     tp__guest *first; /* the waiting ones, by due_ms */
     tp__guest *last;
-    bool armed; /* a task will look at the list */
+    bool armed;            /* a task will look at the list */
     _Atomic uint64_t late; /* sessions that have not said HELLO in time */
 } tp__guests;
 

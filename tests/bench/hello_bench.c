@@ -1,11 +1,13 @@
-/* bench-hello: what the cheap checks of a HELLO cost (tp_hello_check, mode token), for each way in which a
- * HELLO can be wrong; and what a genuine one costs, checked and answered.
+/*
+ * bench-hello: what the cheap checks of a HELLO cost (tp_hello_check, mode token), for each way in
+ * which a HELLO can be wrong; and what a genuine one costs, checked and answered.
  *
  *     bench-hello SECONDS      for each kind; prints one JSON object
  *
- * Processor time of the calling thread, so that who else uses the machine hardly matters. A HELLO that is
- * judged otherwise than its kind says ends the program with 1, and so does a forged one that led to a
- * Diffie-Hellman computation. One thread. */
+ * Processor time of the calling thread, so that who else uses the machine hardly matters. A HELLO
+ * that is judged otherwise than its kind says ends the program with 1, and so does a forged one
+ * that led to a Diffie-Hellman computation. One thread.
+ */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdbool.h>

@@ -1,13 +1,15 @@
-/* bench-lan-requests: a service on the bus asks another, one request at a time, each as soon as the last is
- * answered, and notes how long each took: what the LAN's services feel.
+/*
+ * bench-lan-requests: a service on the bus asks another, one request at a time, each as soon as the
+ * last is answered, and notes how long each took: what the LAN's services feel.
  *
  *     bench-lan-requests --connect 127.0.0.1:PORT --size B --seconds S [--warm S]
  *
  * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object. The
  * histogram counts a request in the window in which its answer comes.
  *
- * Threads: each of the two clients has one worker; the asking one's touches everything below `asker`. The
- * main thread starts and stops them and keeps the time. */
+ * Threads: each of the two clients has one worker; the asking one's touches everything below
+ * `asker`. The main thread starts and stops them and keeps the time.
+ */
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>

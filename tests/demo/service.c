@@ -312,7 +312,8 @@ static void ask_hub(void) {
     tp_packet_release(packet);
 }
 
-/* Nothing of this service's own is under way: all confirmed, all questions answered, and that counted. */
+/* Nothing of this service's own is under way: all confirmed, all questions answered, and that
+ * counted. */
 static bool settled(void) {
     tp_lanclient_stats stats = {.size = sizeof stats};
     tp_lanclient_get_stats(demo.client, &stats);
@@ -379,8 +380,9 @@ int main(int count, char **arguments) {
     tp_lanclient_options options;
     tp_lanclient_defaults(&options);
     options.backoff_max_ms = 500;
-    /* None may be lost, however slow the machine is, and although a killed service may be missed only once it
-     * has been silent for the hub's idle time: Wine sometimes keeps the sockets of the dead. */
+    /* None may be lost, however slow the machine is, and although a killed service may be missed
+     * only once it has been silent for the hub's idle time: Wine sometimes keeps the sockets of the
+     * dead. */
     options.request_timeout_ms = 600000;
     if (!read_arguments(count, arguments, &options)) {
         fputs("usage: tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate "

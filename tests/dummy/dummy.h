@@ -230,16 +230,18 @@ void connection_open(connection *c);
 void connection_establish(connection *c);
 /* What it greeted with was spoilt: it waits to be cut, or for what its mode does. */
 void connection_spoil(connection *c);
-/* Sends these bytes as they are, before there are frames: the wire's greeting. They stay untouched. */
+/* Sends these bytes as they are, before there are frames: the wire's greeting. They stay
+ * untouched. */
 void connection_greet(connection *c, const uint8_t *bytes, size_t size);
-/* Sends what is due, if the socket is free: urgent frames, messages owed, raw bytes, the farewell. */
+/* Sends what is due, if the socket is free: urgent frames, messages owed, raw bytes, the
+ * farewell. */
 void connection_flush(connection *c);
 /* Says CLOSE and FIN and waits for the server's end. */
 void connection_leave(connection *c);
 /* Closes at once. Nothing is delivered after it. */
 void connection_close(connection *c, bool reset);
-/* Starts receiving, or goes on after a pause. Done by the wire, and on the LAN not if the mode reads
- * late. */
+/* Starts receiving, or goes on after a pause. Done by the wire, and on the LAN not if the mode
+ * reads late. */
 void connection_read(connection *c);
 /* Counts and says what is wrong, and closes. */
 void connection_fault(connection *c, fault what, const char *format, ...) TP_PRINTF(3, 4);
@@ -251,7 +253,8 @@ void shard_fault(shard *s, fault what, const char *format, ...) TP_PRINTF(3, 4);
 uint32_t message_write(const connection *c, uint64_t sequence, uint8_t *head, tp_buffer *rest);
 /* An answer has come, or none will: counts it for the load. */
 void connection_heard(connection *c);
-/* Looks at received bytes of frames (receive.c). False: the connection has been closed over them. */
+/* Looks at received bytes of frames (receive.c). False: the connection has been closed over
+ * them. */
 bool connection_take(connection *c, const uint8_t *bytes, size_t count);
 
 phase connection_phase(const connection *c);
@@ -260,7 +263,8 @@ const char *error_name(tp_err error);
 
 /* ---- modes ----------------------------------------------------------------------------------- */
 
-/* What a mode does, by chance, to the bytes of the wire itself, where it has any (HELLO, records). */
+/* What a mode does, by chance, to the bytes of the wire itself, where it has any (HELLO,
+ * records). */
 typedef enum spoil {
     SPOIL_NOTHING,
     SPOIL_CHANGE, /* to what cannot be accepted: must be cut, without a word */

@@ -4,12 +4,13 @@
  *
  *     frame-echo [--fault NAME] [--every N]
  *
- * Prints "listening PORT" and serves until its standard input ends; then it closes what is still open,
- * for a peer that never ends is still there. A fault happens to every N-th message (default 100) of the
- * whole process.
+ * Prints "listening PORT" and serves until its standard input ends; then it closes what is still
+ * open, for a peer that never ends is still there. A fault happens to every N-th message (default
+ * 100) of the whole process.
  *
- * Threads: one worker, which is the main thread, and one that waits for the end of the input and posts
- * it. A peer is on the list from its attach until its close's `done`, inside which its memory is freed.
+ * Threads: one worker, which is the main thread, and one that waits for the end of the input and
+ * posts it. A peer is on the list from its attach until its close's `done`, inside which its memory
+ * is freed.
  */
 #include <stdio.h>
 #include <stdlib.h>

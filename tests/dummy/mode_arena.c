@@ -1,11 +1,12 @@
 /*
- * The mode `arena`: players of examples/arena, behind a gate. They walk, they look, and what they are shown
- * must be what they know: where each stands follows from his own steps, and of every other player of this
- * shard it is known where he was at which step. Now and then they measure the way to the service and back
- * with a PROBE. A service that was lost and is back says WELCOME again: then everything begins anew.
+ * The mode `arena`: players of examples/arena, behind a gate. They walk, they look, and what they
+ * are shown must be what they know: where each stands follows from his own steps, and of every
+ * other player of this shard it is known where he was at which step. Now and then they measure the
+ * way to the service and back with a PROBE. A service that was lost and is back says WELCOME again:
+ * then everything begins anew.
  *
- * Hooks run on the connection's shard; a walker belongs to his connection, the table of walkers to the
- * shard.
+ * Hooks run on the connection's shard; a walker belongs to his connection, the table of walkers to
+ * the shard.
  */
 #include <inttypes.h>
 #include <stdlib.h>

@@ -31,7 +31,8 @@ static void fill_window(connection *c) {
     c->owed = c->shard->load->options->window;
 }
 
-/* At a rate, the first one is owed after a part of the interval: the connections do not keep step. */
+/* At a rate, the first one is owed after a part of the interval: the connections do not keep
+ * step. */
 static void echo_start(connection *c) {
     double rate = c->shard->load->options->rate;
     c->choice = STARTED;
@@ -43,7 +44,8 @@ static void echo_start(connection *c) {
     }
 }
 
-/* Nobody says a word until all are there: who talks takes the server's time from who still comes. */
+/* Nobody says a word until all are there: who talks takes the server's time from who still
+ * comes. */
 static void echo_begin(connection *c) {
     if (connection_phase(c) != CONNECTING) {
         echo_start(c);

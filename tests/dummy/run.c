@@ -1,6 +1,6 @@
 /*
- * `tp-dummy lan` and `tp-dummy wan`: a run against a server, and behind every hostile one an ordinary
- * client, which must still be served. Main thread.
+ * `tp-dummy lan` and `tp-dummy wan`: a run against a server, and behind every hostile one an
+ * ordinary client, which must still be served. Main thread.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
- * The wire: what lies between the frames and the socket. On the LAN nothing does (wire_lan.c); on the
- * WAN a handshake and records (wire_wan.c). Modes know nothing of it, and it knows of a mode only how
- * to be spoilt.
+ * The wire: what lies between the frames and the socket. On the LAN nothing does (wire_lan.c); on
+ * the WAN a handshake and records (wire_wan.c). Modes know nothing of it, and it knows of a mode
+ * only how to be spoilt.
  *
  * Its functions run on the connection's shard, but for make and free.
  */
@@ -28,8 +28,8 @@ struct wire {
      * over them. */
     bool (*take)(connection *c, const uint8_t *bytes, size_t count);
     /* Makes of the frames in c->buffers[0..used) what goes over the socket, in c->buffers again;
-     * returns how many. `raw`: the mode's own bytes are among them, and may be spoilt. 0: it cannot,
-     * and the connection has been closed. */
+     * returns how many. `raw`: the mode's own bytes are among them, and may be spoilt. 0: it
+     * cannot, and the connection has been closed. */
     size_t (*wrap)(connection *c, size_t used, bool raw);
     /* The socket is closed: forgets keys. */
     void (*end)(connection *c);
@@ -47,7 +47,8 @@ typedef struct token {
 /* Reads pairs of lines as tp-token prints them. NULL: it has been said what is wrong. */
 tokens *tokens_read(const char *path);
 size_t tokens_left(const tokens *t);
-/* The next one, if more than `spare` are left; else NULL. It is valid until tokens_free(). Any thread. */
+/* The next one, if more than `spare` are left; else NULL. It is valid until tokens_free(). Any
+ * thread. */
 const token *tokens_take(tokens *t, size_t spare);
 /* Wipes them. NULL is ignored. */
 void tokens_free(tokens *t);

@@ -1,9 +1,9 @@
 /*
- * The WAN's wire: HELLO and REPLY, then records around the frames. Also HELLOs and records spoilt by
- * chance, for the modes that want it.
+ * The WAN's wire: HELLO and REPLY, then records around the frames. Also HELLOs and records spoilt
+ * by chance, for the modes that want it.
  *
- * Runs on the connection's shard. A connection's keys live from its welcome to its socket's close; the
- * buffers grow as they are needed and live as long as the connection's memory.
+ * Runs on the connection's shard. A connection's keys live from its welcome to its socket's close;
+ * the buffers grow as they are needed and live as long as the connection's memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -268,7 +268,8 @@ static bool make_flight_room(secure *s, size_t plain) {
     return s->flight_room > 0;
 }
 
-/* Spoils the last record of the flight, `size` bytes, or leaves it. Returns how much of it is sent. */
+/* Spoils the last record of the flight, `size` bytes, or leaves it. Returns how much of it is
+ * sent. */
 static size_t spoil_record(connection *c, uint8_t *record, size_t size) {
     static const uint16_t lengths[] = {0, 16, TP_RECORD_MAX + 1, 65535};
     shard *s = c->shard;

@@ -1,5 +1,5 @@
-/* Any text as an address and as a network: what is read is written so that it is read as the same.
- */
+/* Any text as an address and as a network: what is read is written so that it is read as the
+ * same. */
 #include "fuzz.h"
 
 #include <string.h>

@@ -144,8 +144,8 @@ static tp_err fuzz_send(
     return TP_OK;
 }
 
-static tp_err fuzz_send_now(tp_worker *worker, tp_socket *socket, const tp_buffer *buffers,
-    size_t count, size_t *sent) {
+static tp_err fuzz_send_now(
+    tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent) {
     fuzz_stream *stream = fuzz_stream_of(socket);
     (void)worker;
     if (stream->closing) {

@@ -1,11 +1,12 @@
 /*
- * A gate, its players and three backends on a bus that does whatever the input says: delivers in any order
- * that it may, is full, returns requests, lets them time out, loses peers and itself; and peers that say what is
- * no message at all. Both parsers see arbitrary bytes. After each step the gate's account adds up; in the end,
- * when the bus has come to rest, every backend has exactly the players that the gate believes it has.
+ * A gate, its players and three backends on a bus that does whatever the input says: delivers in
+ * any order that it may, is full, returns requests, lets them time out, loses peers and itself; and
+ * peers that say what is no message at all. Both parsers see arbitrary bytes. After each step the
+ * gate's account adds up; in the end, when the bus has come to rest, every backend has exactly the
+ * players that the gate believes it has.
  *
- * The server and lanclient are this harness's: it links neither the engine's nor the real ones, and the clock
- * is its own. One thread.
+ * The server and lanclient are this harness's: it links neither the engine's nor the real ones, and
+ * the clock is its own. One thread.
  *
  *     byte 0: who is not on the bus at first (bits 0..3)
  *     steps of   byte 0: what (bits 0..3), who (bits 4..7)

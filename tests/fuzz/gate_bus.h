@@ -1,8 +1,8 @@
 /*
- * A bus in one thread, for the harness of the gate: lanclient's functions, and between the clients lanes that
- * move when they are told. What the real bus promises holds here too: order from one to another, a
- * request's callback exactly once, and a client that loses a peer hears first of its requests, then of the
- * peer. Include once.
+ * A bus in one thread, for the harness of the gate: lanclient's functions, and between the clients
+ * lanes that move when they are told. What the real bus promises holds here too: order from one to
+ * another, a request's callback exactly once, and a client that loses a peer hears first of its
+ * requests, then of the peer. Include once.
  */
 #ifndef TWINPORT_TESTS_GATE_BUS_H
 #define TWINPORT_TESTS_GATE_BUS_H

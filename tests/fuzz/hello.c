@@ -1,7 +1,7 @@
 /*
- * Any bytes as HELLO and as REPLY, and good ones with any bits of them changed, in both modes and suites:
- * nothing is established but with the bytes as they were sent, and in mode token nothing else costs a
- * Diffie-Hellman computation.
+ * Any bytes as HELLO and as REPLY, and good ones with any bits of them changed, in both modes and
+ * suites: nothing is established but with the bytes as they were sent, and in mode token nothing
+ * else costs a Diffie-Hellman computation.
  *
  *     byte 0: bit 0 mode, bit 1 suite, bits 2 and 3 what is done
  *         0   the rest is HELLO, whole or not yet
@@ -67,8 +67,8 @@ static void draw(void) {
     }
 }
 
-/* Is it the HELLO of one of the logins? Any of them would do, of whatever suite: what was compared with them here
- * the fuzzer has learnt to say. */
+/* Is it the HELLO of one of the logins? Any of them would do, of whatever suite: what was compared
+ * with them here the fuzzer has learnt to say. */
 static bool is_good(const uint8_t *hello, tp_mode mode) {
     bool good = false;
     for (unsigned i = 0; i < 4; i++) {

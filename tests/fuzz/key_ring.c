@@ -1,4 +1,5 @@
-/* The key ring's parser: whatever the text, a ring that is whole or none at all, and no key in what is said. */
+/* The key ring's parser: whatever the text, a ring that is whole or none at all, and no key in what
+ * is said. */
 #include "fuzz.h"
 
 #include <string.h>

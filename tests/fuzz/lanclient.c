@@ -1,8 +1,8 @@
 /*
- * Anything a hub may say to lanclient, with the user sending, asking and answering in between, memory
- * running out and the link being lost. Each request is answered exactly once; what was sent is
- * confirmed, lost or unconfirmed; nobody who never came up hears of anything; what the client sends
- * are frames with a whole header.
+ * Anything a hub may say to lanclient, with the user sending, asking and answering in between,
+ * memory running out and the link being lost. Each request is answered exactly once; what was sent
+ * is confirmed, lost or unconfirmed; nobody who never came up hears of anything; what the client
+ * sends are frames with a whole header.
  *
  *     steps of   byte 0: what (bits 0..2), more in the same batch (bit 5)
  *                byte 1: n

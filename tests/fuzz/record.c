@@ -1,7 +1,7 @@
 /*
- * A stream of records as an attacker on the way may make it: any bytes, and records that were really sealed,
- * whole or changed, in order or not. What opens is what was sealed next, and after the first that does not
- * open nothing does.
+ * A stream of records as an attacker on the way may make it: any bytes, and records that were
+ * really sealed, whole or changed, in order or not. What opens is what was sealed next, and after
+ * the first that does not open nothing does.
  *
  *     byte 0: suite in bit 0, interval of REKEY 1, 2, 4 or 8 in bits 1 and 2
  *     steps of  byte 0: what (bits 0, 1) and n (bits 2..7)

@@ -1,6 +1,6 @@
 /*
- * Any bytes as a token, a minted token with any bits of it changed, minting for any identity, any text as a
- * key. Nothing opens but what was minted, and then it is what was written.
+ * Any bytes as a token, a minted token with any bits of it changed, minting for any identity, any
+ * text as a key. Nothing opens but what was minted, and then it is what was written.
  *
  *     byte 0: what is done
  *         0   the rest is a token as it stands, and the one whose box is appended to a good head

@@ -183,8 +183,8 @@ static unsigned fill_up(stage *s, stage_listener *listener, stage_link *clients)
         }
         stage_link_init(&clients[i], s, "client");
         REQUIRE(stage_connect(&clients[i], &listener->address) == TP_OK);
-        STAGE_UNTIL(atomic_load(&listener->count) > accepted ||
-                    atomic_load(&listener->failures) > 0);
+        STAGE_UNTIL(
+            atomic_load(&listener->count) > accepted || atomic_load(&listener->failures) > 0);
     }
     return HOARD;
 }

@@ -235,8 +235,8 @@ static void close_in_the_same_breath_as_the_starts(void) {
 /* ---- close at a moment that chance decides --------------------------------------------------- */
 
 static void send_on(stage_link *link, const tp_completion *completion) {
-    /* A send may be started on a closing socket: that it fails is allowed, that it is lost is not.
-     */
+    /* A send may be started on a closing socket: that it fails is allowed, that it is lost is
+     * not. */
     if (completion->error == TP_OK) {
         tp_buffer *small = link->context;
         small->bytes = block;

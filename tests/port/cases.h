@@ -29,15 +29,15 @@ typedef struct port_theme {
     static const port_case cases[] = {__VA_ARGS__};                                                \
     const port_theme port_##theme = {#theme, cases, sizeof cases / sizeof cases[0]};
 
-extern const port_theme port_seats;  /* ports, workers, waiting, waking */
-extern const port_theme port_posts;  /* what other threads say */
-extern const port_theme port_bytes;  /* order and completeness of what is sent */
-extern const port_theme port_now;    /* what is sent without an operation */
-extern const port_theme port_flow;   /* pause and resume, slow readers, fairness */
-extern const port_theme port_ends;   /* how connections begin to fail and end */
-extern const port_theme port_cancel; /* close at every moment */
-extern const port_theme port_accept; /* bursts, and no descriptors left */
+extern const port_theme port_seats;   /* ports, workers, waiting, waking */
+extern const port_theme port_posts;   /* what other threads say */
+extern const port_theme port_bytes;   /* order and completeness of what is sent */
+extern const port_theme port_now;     /* what is sent without an operation */
+extern const port_theme port_flow;    /* pause and resume, slow readers, fairness */
+extern const port_theme port_ends;    /* how connections begin to fail and end */
+extern const port_theme port_cancel;  /* close at every moment */
+extern const port_theme port_accept;  /* bursts, and no descriptors left */
 extern const port_theme port_blocked; /* callees that hold up their workers */
-extern const port_theme port_churn;  /* connections by the thousand */
+extern const port_theme port_churn;   /* connections by the thousand */
 
 #endif

@@ -140,8 +140,8 @@ static void a_post_may_be_posted_again_inside_its_done(void) {
         REQUIRE(stage_post(s.port, NULL, &chains[i]) == TP_OK);
     }
     for (unsigned i = 0; i < POSTERS; i++) {
-        /* Between its end and its new start inside `done`, an op is not in progress for a moment.
-         */
+        /* Between its end and its new start inside `done`, an op is not in progress for a
+         * moment. */
         STAGE_UNTIL(atomic_load(&left[i]) == 0);
         CHECK_EQ(atomic_load(&chains[i].ended), CHAIN_LENGTH);
     }

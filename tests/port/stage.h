@@ -45,9 +45,9 @@ bool stage_backend_is(const char *name);
 
 /*
  * Who waits gives up when it has looked this often, 2 ms or more apart, and nothing at all has come
- * back meanwhile; stretched by TWINPORT_TIME_FACTOR. Looks are counted and not time, so that neither a
- * machine that is slow nor one that stands still for seconds is taken for a port that has lost
- * something. A port that is busy and never gets there is ended by ctest's time-out.
+ * back meanwhile; stretched by TWINPORT_TIME_FACTOR. Looks are counted and not time, so that
+ * neither a machine that is slow nor one that stands still for seconds is taken for a port that has
+ * lost something. A port that is busy and never gets there is ended by ctest's time-out.
  */
 #define STAGE_LOOKS 10000
 
@@ -69,7 +69,8 @@ typedef struct stage_patience {
 
 /* Before the first look. */
 stage_patience stage_patience_begin(void);
-/* Between two looks: returns at the next change, or after a moment. False: it is time to give up. */
+/* Between two looks: returns at the next change, or after a moment. False: it is time to give
+ * up. */
 bool stage_wait(stage_patience *patience);
 /* Makes those who wait look again. Any thread. */
 void stage_changed(void);
@@ -111,9 +112,9 @@ void stage_open_workers(stage *s, unsigned workers);
 /* With descriptors that are not for accepted connections. */
 void stage_open_reserve(stage *s, unsigned reserve_descriptors);
 /*
- * Waits until no more descriptors are open than before. Its threads may have opened some of their own:
- * under Win32 each keeps a few from its first call on a socket, and which worker makes that call when
- * is nobody's promise.
+ * Waits until no more descriptors are open than before. Its threads may have opened some of their
+ * own: under Win32 each keeps a few from its first call on a socket, and which worker makes that
+ * call when is nobody's promise.
  */
 #define STAGE_UNTIL_DESCRIPTORS(s, before)                                                         \
     STAGE_UNTIL(tp_process_open_descriptors() <= (before) + stage_own_descriptors(s))

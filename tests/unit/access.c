@@ -231,5 +231,4 @@ CHECK_MAIN(CASE(networks_contain_what_is_theirs), CASE(every_prefix_length_count
     CASE(bad_networks_are_refused), CASE(an_empty_list_admits_everybody),
     CASE(the_allowed_are_admitted_and_nobody_else), CASE(denial_wins_over_permission),
     CASE(private_addresses_are_told_from_public_ones),
-    CASE(no_network_has_more_bits_than_an_address),
-    CASE(the_private_networks_are_a_list_to_allow))
+    CASE(no_network_has_more_bits_than_an_address), CASE(the_private_networks_are_a_list_to_allow))

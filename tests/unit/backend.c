@@ -1,5 +1,5 @@
-/* A backend beside a gate that is a plain peer of the bus and says what it is told: the same twice, too late,
- * in the wrong order, and what is no message of a gate's at all. */
+/* A backend beside a gate that is a plain peer of the bus and says what it is told: the same twice,
+ * too late, in the wrong order, and what is no message of a gate's at all. */
 #include "core/memory/memory.h"
 #include "gate_stage.h"
 #include "twinport/log.h"
@@ -232,8 +232,9 @@ static void refuses_more_than_it_takes(void) {
     close_all();
 }
 
-/* A gate is back before its loss is noticed: at first there is no place for it. What its players say is none of
- * the user's messages from the bus, and once the lost one is gone they are let in. */
+/* A gate is back before its loss is noticed: at first there is no place for it. What its players
+ * say is none of the user's messages from the bus, and once the lost one is gone they are let
+ * in. */
 static void takes_a_gate_once_another_has_gone(void) {
     open_all(16, 1);
     say_join(&gate, SESSION(1, 1), 1);
@@ -379,8 +380,8 @@ static void refuses_options_that_cannot_be(void) {
     hub_close(hub);
 }
 
-/* Once everything has been said once, messages need no memory that is not there. But for a pool that grows,
- * once, if a stall has more of them under way at a time than ever before. */
+/* Once everything has been said once, messages need no memory that is not there. But for a pool
+ * that grows, once, if a stall has more of them under way at a time than ever before. */
 static void allocates_nothing_for_messages(void) {
     open_all(16, 2);
     say_join(&gate, SESSION(1, 1), 1);

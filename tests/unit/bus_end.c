@@ -1,8 +1,8 @@
 /*
  * What its clients see of a hub that ends.
  *
- * Its connections go one after another, and slowly here, so that some are still there while it hears that
- * others are gone.
+ * Its connections go one after another, and slowly here, so that some are still there while it
+ * hears that others are gone.
  */
 #include "bus_stage.h"
 #include "faulty_port.h"
@@ -30,7 +30,8 @@ static void take_time(void) {
     tp_mutex_unlock(&stage_mutex);
 }
 
-/* Each loses the hub, and nobody before it: nothing is set off that is meant for a peer who goes alone. */
+/* Each loses the hub, and nobody before it: nothing is set off that is meant for a peer who goes
+ * alone. */
 static void a_hub_that_ends_takes_no_peer_away_before(void) {
     faulty_port_reset();
     faulty.on_close = take_time;

@@ -29,10 +29,11 @@ static inline void stage_open(void) {
 }
 
 /*
- * Who waits gives up when it has looked this often, 10 ms or more apart, and no handler has changed anything
- * meanwhile; stretched by TWINPORT_TIME_FACTOR. Looks are counted and not time, so that neither a machine that
- * is slow nor one that stands still for minutes is taken for a bus that has lost something. What goes on and
- * on without getting there, and a stop that does not end, are ended by ctest's time-out.
+ * Who waits gives up when it has looked this often, 10 ms or more apart, and no handler has changed
+ * anything meanwhile; stretched by TWINPORT_TIME_FACTOR. Looks are counted and not time, so that
+ * neither a machine that is slow nor one that stands still for minutes is taken for a bus that has
+ * lost something. What goes on and on without getting there, and a stop that does not end, are
+ * ended by ctest's time-out.
  */
 #define STAGE_LOOKS 6000u
 
@@ -41,12 +42,12 @@ static inline unsigned stage_most_looks(void) {
     return STAGE_LOOKS * (factor ? (unsigned)strtoul(factor, NULL, 10) : 1u);
 }
 
-/* For everything that a client or a hub gives up after: the product's own times are seconds, which a machine
- * may stand still for. Cases about such a time set it. */
+/* For everything that a client or a hub gives up after: the product's own times are seconds, which
+ * a machine may stand still for. Cases about such a time set it. */
 #define STAGE_PATIENCE_MS 600000u
 
-/* Between two looks, with the mutex held: returns at the next change, or after a moment. False: it is time to
- * give up. */
+/* Between two looks, with the mutex held: returns at the next change, or after a moment. False: it
+ * is time to give up. */
 static inline bool stage_look_again(unsigned *looks) {
     if (*looks == stage_most_looks()) {
         return false;

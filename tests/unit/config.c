@@ -115,12 +115,12 @@ static void errors_say_where_what_and_what_was_expected(void) {
         {"listen = [::1]:4\n[bus]\n", "bus.conf:2: \"[bus]\" sets nothing: expected key = value"},
         {"listen = [::1]:4\nname = a\x01\n",
             "bus.conf:2: byte 9 of the line is 0x01: expected text "
-                                         "without control characters"},
+            "without control characters"},
         {"listen = [::1]:4\nname = a\rb\n", "bus.conf:2: byte 9 of the line is 0x0d: expected text "
-                                        "without control characters"},
+                                            "without control characters"},
         {"listen = [::1]:4\nname = a\x7f\n",
             "bus.conf:2: byte 9 of the line is 0x7f: expected text "
-                                         "without control characters"},
+            "without control characters"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK_EQ(parse(wrong[i].text), TP_ERR_CONFIG);

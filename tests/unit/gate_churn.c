@@ -1,7 +1,7 @@
 /*
- * Ghosts: players come and go by the thousands while services and the bus are killed, players are kicked and
- * moved, and the bus is so narrow that JOINs, LEAVEs and answers are refused all the time. In the end every
- * service must have exactly those players that the gate believes it has.
+ * Ghosts: players come and go by the thousands while services and the bus are killed, players are
+ * kicked and moved, and the bus is so narrow that JOINs, LEAVEs and answers are refused all the
+ * time. In the end every service must have exactly those players that the gate believes it has.
  */
 #include "gate_stage.h"
 #include "os/clock.h"

@@ -1,12 +1,13 @@
-/* The gate's messages, byte for byte as docs/gate-protocol.md has them; and readers that take nothing else. */
+/* The gate's messages, byte for byte as docs/gate-protocol.md has them; and readers that take
+ * nothing else. */
 #include "proto/gate.h"
 
 #include "check.h"
 
 #define SESSION UINT64_C(0x0102030405060708)
 
-/* Every other size, and every other kind, is refused. A byte beyond the size would be seen by the address
- * sanitizer. */
+/* Every other size, and every other kind, is refused. A byte beyond the size would be seen by the
+ * address sanitizer. */
 #define CHECK_ONLY(bytes, reader)                                                                  \
     do {                                                                                           \
         for (size_t size_ = 0; size_ <= sizeof(bytes) + 1; size_++) {                              \

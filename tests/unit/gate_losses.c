@@ -1,4 +1,5 @@
-/* What becomes of the players when a service, the bus or the gate goes away, and when it comes back. */
+/* What becomes of the players when a service, the bus or the gate goes away, and when it comes
+ * back. */
 #include "wanserver/gate/gate_internal.h"
 
 #include "gate_stage.h" /* last: its `player` is a type, others' a name */

@@ -340,7 +340,8 @@ static void lets_nobody_else_talk_to_players(void) {
     CHECK_EQ(stranger.reply_error, TP_ERR_PROTOCOL);
     CHECK_EQ(stage_account(&stage).malformed, 3);
 
-    /* behind a kick nothing is taken for him any more, by the gate or, if he is gone already, here */
+    /* behind a kick nothing is taken for him any more, by the gate or, if he is gone already,
+     * here */
     CHECK_EQ(tp_backend_kick(arena.backend, &name, 300), TP_OK);
     tp_err late = tell(&arena, &name, "too late");
     CHECK(late == TP_OK || late == TP_ERR_NO_SESSION);
@@ -452,7 +453,8 @@ static void knows_no_more_services_than_it_may(void) {
     service_kill(&other);
 }
 
-/* Services with names that are new each time, as of a match: those that are over make room for others. */
+/* Services with names that are new each time, as of a match: those that are over make room for
+ * others. */
 static void forgets_services_that_are_gone(void) {
     stage_init(&stage, hub_open_default());
     stage.options.max_services = 2;
@@ -482,8 +484,8 @@ static void forgets_services_that_are_gone(void) {
     close_all();
 }
 
-/* The hub takes the MOVE with its blob, and not the JOIN, whose head is larger: whoever comes behind it is not
- * to wait for ever. */
+/* The hub takes the MOVE with its blob, and not the JOIN, whose head is larger: whoever comes
+ * behind it is not to wait for ever. */
 static void holds_up_nobody_with_a_join_that_is_too_large(void) {
     static const uint8_t blob[950] = {1};
     tp__hub_options options;
@@ -537,9 +539,8 @@ CHECK_MAIN(CASE(says_who_comes_and_why_he_goes), CASE(carries_messages_both_ways
     CASE(kicks_with_a_code), CASE(gives_players_to_the_peer_with_the_fewest),
     CASE(counts_what_the_bus_gives_back), CASE(counts_what_is_too_large),
     CASE(says_when_the_hub_takes_less_than_players_say),
-    CASE(refuses_options_that_contradict_each_other),
-    CASE(lets_nobody_else_talk_to_players), CASE(moves_to_another_service),
-    CASE(moves_to_another_peer_of_the_same_service), CASE(says_when_there_is_nowhere_to_move),
-    CASE(knows_no_more_services_than_it_may), CASE(forgets_services_that_are_gone),
-    CASE(holds_up_nobody_with_a_join_that_is_too_large),
+    CASE(refuses_options_that_contradict_each_other), CASE(lets_nobody_else_talk_to_players),
+    CASE(moves_to_another_service), CASE(moves_to_another_peer_of_the_same_service),
+    CASE(says_when_there_is_nowhere_to_move), CASE(knows_no_more_services_than_it_may),
+    CASE(forgets_services_that_are_gone), CASE(holds_up_nobody_with_a_join_that_is_too_large),
     CASE(returns_once_what_is_no_services_to_say))

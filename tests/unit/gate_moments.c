@@ -1,8 +1,9 @@
 /*
- * What happens between two steps of the gate: another thread is quicker, at the one moment at which it matters.
+ * What happens between two steps of the gate: another thread is quicker, at the one moment at which
+ * it matters.
  *
- * The gate's own gate.c calls moment_clock_ms, moment_server_start and moment_mutex_unlock for
- * the real ones.
+ * The gate's own gate.c calls moment_clock_ms, moment_server_start and moment_mutex_unlock for the
+ * real ones.
  */
 #undef tp_clock_ms
 #undef tp_mutex_unlock
@@ -36,7 +37,8 @@ uint64_t moment_clock_ms(void) {
     return now_ms;
 }
 
-/* The first is kept so that the gate looks at its clock; the others come to be kept while it does. */
+/* The first is kept so that the gate looks at its clock; the others come to be kept while it
+ * does. */
 static void who_is_kept_since_a_tick_began_is_not_overdue(void) {
     stage_init(&stage, hub_open_default());
     stage_start(&stage);

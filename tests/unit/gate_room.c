@@ -261,7 +261,8 @@ static void closes_who_talks_while_he_waits(void) {
     close_all();
 }
 
-/* With places told once an hour, nobody is told more than his first, one round's, and that he is in. */
+/* With places told once an hour, nobody is told more than his first, one round's, and that he is
+ * in. */
 static void does_not_tell_more_often_than_it_may(void) {
     open_all();
     stage_close(&stage);
@@ -338,8 +339,8 @@ static bool is_heard(tp_server *server, uint64_t before) {
     return stats.received_messages > before;
 }
 
-/* Asked for while the JOIN is made. That he is served by the very worker that makes it is possible: then he
- * hears of nothing meanwhile, and this ends by its time. */
+/* Asked for while the JOIN is made. That he is served by the very worker that makes it is possible:
+ * then he hears of nothing meanwhile, and this ends by its time. */
 static bool let_him_speak_first(tp_server *server, tp_session_id session, tp_identity *who) {
     uint64_t until = tp_clock_ms() + 200;
     tp_server_stats stats = {.size = sizeof stats};
@@ -370,7 +371,8 @@ static void loses_no_word_of_who_is_in(void) {
     stage_start(&stage);
     service_join(&arena, stage.hub, "arena");
     spoken = 0;
-    /* From here on the gate is not asked under the stage's mutex, which is taken under the gate's. */
+    /* From here on the gate is not asked under the stage's mutex, which is taken under the
+     * gate's. */
     for (unsigned i = 0; i <= ROUNDS; i++) {
         player_join(&stage, &crowd[i]);
         AWAIT(crowd[i].places > 0);

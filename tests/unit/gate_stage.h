@@ -1,7 +1,7 @@
 /*
- * The stage of the gate's tests: hub, gate, services and players in one process. The players' server is a LAN
- * one; the players are sessions of a server that only connects (`crowd`). Waiting as in bus_stage.h, under
- * whose mutex everything here is.
+ * The stage of the gate's tests: hub, gate, services and players in one process. The players'
+ * server is a LAN one; the players are sessions of a server that only connects (`crowd`). Waiting
+ * as in bus_stage.h, under whose mutex everything here is.
  */
 #ifndef TWINPORT_TESTS_GATE_STAGE_H
 #define TWINPORT_TESTS_GATE_STAGE_H
@@ -110,7 +110,8 @@ static inline void player_join(gate_stage *stage, player *of) {
     AWAIT(of->joined);
 }
 
-/* Ends his connection in order, after what he has said; the other side hears of it some time later. */
+/* Ends his connection in order, after what he has said; the other side hears of it some time
+ * later. */
 static inline void player_quit(gate_stage *stage, player *of) {
     tp_server_disconnect_after_send(stage->crowd, of->session, TP_CLOSE_NORMAL);
     AWAIT(of->left);

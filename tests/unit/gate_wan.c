@@ -1,4 +1,5 @@
-/* The gate on the real thing: players over the WAN's protocol, with tokens, to a service on the bus and back. */
+/* The gate on the real thing: players over the WAN's protocol, with tokens, to a service on the bus
+ * and back. */
 #include "gate_stage.h"
 #include "os/clock.h"
 #include "os/random.h"

@@ -1,6 +1,6 @@
 /*
- * HELLO and REPLY: whatever is changed on the way, nothing is established; and what is wrong with a HELLO in
- * mode token is found out without any Diffie-Hellman work.
+ * HELLO and REPLY: whatever is changed on the way, nothing is established; and what is wrong with a
+ * HELLO in mode token is found out without any Diffie-Hellman work.
  */
 #include "proto/handshake.h"
 #include "secure_stage.h"

@@ -1,5 +1,5 @@
-/* The key ring's file: what is read, what is said about what is not, and that no key is left anywhere. Keys are
- * drawn: none stands here. */
+/* The key ring's file: what is read, what is said about what is not, and that no key is left
+ * anywhere. Keys are drawn: none stands here. */
 #include "check.h"
 
 #include "core/config/config.h"

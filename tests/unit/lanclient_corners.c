@@ -1,6 +1,6 @@
 /*
- * Corners of the bus: receivers that are at their limits or just going, peers and hubs that say what
- * they should not, answers that find no room, memory that runs out in a client's life.
+ * Corners of the bus: receivers that are at their limits or just going, peers and hubs that say
+ * what they should not, answers that find no room, memory that runs out in a client's life.
  */
 #include "bus_stage.h"
 #include "core/memory/memory.h"

@@ -14,7 +14,8 @@ static uint16_t port_of(tp__hub *hub) {
     return tp_server_address(tp__hub_server(hub)).port;
 }
 
-/* An address at which nobody listens, and nobody else can: the other end of `of`'s connection, while it lasts. */
+/* An address at which nobody listens, and nobody else can: the other end of `of`'s connection,
+ * while it lasts. */
 static tp_address nobodys_address(tp__hub *hub, const party *of) {
     tp_session_info info = {.size = sizeof info};
     CHECK(tp_server_session_info(hub->server, hub_session_of(hub, self(of)), &info));
@@ -430,9 +431,8 @@ CHECK_MAIN(CASE(away_from_the_bus_nothing_is_taken),
     CASE(clients_find_a_hub_that_comes_later_and_again),
     CASE(an_answer_for_a_lost_hub_goes_nowhere), CASE(a_name_that_collides_is_refused),
     CASE(a_stop_waits_for_confirmation), CASE(a_stop_can_be_given_a_time),
-    CASE(destroy_waits_for_a_stop_that_was_asked_for),
-    CASE(a_handler_can_stop_its_client), CASE(a_client_starts_again),
-    CASE(an_idle_client_gives_memory_back),
+    CASE(destroy_waits_for_a_stop_that_was_asked_for), CASE(a_handler_can_stop_its_client),
+    CASE(a_client_starts_again), CASE(an_idle_client_gives_memory_back),
     CASE(a_hub_that_hangs_up_is_asked_more_and_more_rarely),
     CASE(attempts_are_forgotten_when_a_link_has_lasted),
     CASE(what_does_not_fit_the_hub_is_said_when_they_meet), CASE(wrong_options_are_refused))

@@ -329,8 +329,8 @@ static unsigned returned_to(const party *greeters) {
     return returns;
 }
 
-/* The greeters' connections are on other workers of the hub than the newcomer's: they hear of him, and their
- * hello is routed, while his own worker may still be busy with his coming. */
+/* The greeters' connections are on other workers of the hub than the newcomer's: they hear of him,
+ * and their hello is routed, while his own worker may still be busy with his coming. */
 static void who_is_announced_can_be_reached_at_once(void) {
     static party greeters[GREETERS];
     tp__hub_options options;

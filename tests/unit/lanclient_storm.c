@@ -5,18 +5,19 @@
 
 enum { PARTIES = 5, MESSAGES = 60000, HANDLED = 1, RETURNED = 2 };
 
-/* The storm is over when the clients have been connected so often; each keeps its last messages for the calm
- * after it, so that it neither ends before nor takes everything with it, however fast this machine is. */
+/* The storm is over when the clients have been connected so often; each keeps its last messages for
+ * the calm after it, so that it neither ends before nor takes everything with it, however fast this
+ * machine is. */
 enum { CONNECTIONS = 8 * PARTIES, LAST = 1000, UNCONFIRMED = 4096 };
 
-/* outcome[sender][ticket]: tickets count from 1 in the life of a client, whatever its connections.
- */
+/* outcome[sender][ticket]: tickets count from 1 in the life of a client, whatever its
+ * connections. */
 static atomic_uchar outcome[PARTIES][MESSAGES + 1];
 static tp_lanclient *clients[PARTIES];
 static atomic_bool calm;
 
-/* The message's payload says whose it is: its sender's index. Its ticket comes with the delivery.
- */
+/* The message's payload says whose it is: its sender's index. Its ticket comes with the
+ * delivery. */
 static void on_storm_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     (void)client;
     uint32_t sender = tp_packet_get_u32(packet);

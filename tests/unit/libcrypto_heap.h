@@ -1,8 +1,9 @@
 /*
- * The heap that libcrypto takes: how much of it is held, and allocations that fail when they are told to.
+ * The heap that libcrypto takes: how much of it is held, and allocations that fail when they are
+ * told to.
  *
- * What the test's own thread takes (the players' clients) is kept apart and never fails; a block is counted
- * for who took it, whoever frees it. One translation unit per program.
+ * What the test's own thread takes (the players' clients) is kept apart and never fails; a block is
+ * counted for who took it, whoever frees it. One translation unit per program.
  */
 #ifndef TWINPORT_TESTS_LIBCRYPTO_HEAP_H
 #define TWINPORT_TESTS_LIBCRYPTO_HEAP_H
@@ -20,8 +21,8 @@ static struct {
     uint64_t test_thread;
 } libcrypto;
 
-/* Blocks carry in front their size and whose they are. The allocator's own needs are reckoned as a word and
- * rounding to two. */
+/* Blocks carry in front their size and whose they are. The allocator's own needs are reckoned as a
+ * word and rounding to two. */
 #define LIBCRYPTO_FRONT 32u
 
 typedef struct libcrypto_front {

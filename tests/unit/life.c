@@ -1,6 +1,6 @@
 /* The life word: what each step answers, and threads that race for the last hold. The model in
- * tests/model explores the interleavings; here the real instructions run, under the sanitizers too.
- */
+ * tests/model explores the interleavings; here the real instructions run, under the sanitizers
+ * too. */
 #include "core/engine/life.h"
 
 #include "check.h"

@@ -1,4 +1,5 @@
-/* Noise beside its vectors: turns, lengths, changed bytes, keys that X25519 must refuse, the count. */
+/* Noise beside its vectors: turns, lengths, changed bytes, keys that X25519 must refuse, the
+ * count. */
 #include "proto/noise.h"
 #include "proto/keys.h"
 #include "secure_stage.h"
@@ -111,8 +112,8 @@ static void begins_with_the_right_things_only(void) {
     CHECK_EQ(tp_noise_begin_initiator(&noise, TP_SUITE_AES_256_GCM, NULL, NULL, 0, key), TP_OK);
 }
 
-/* The points of small order, with which every private key gives zero: refused on both sides, whatever
- * the top bit, which X25519 ignores. The list is the one at cr.yp.to/ecdh.html. */
+/* The points of small order, with which every private key gives zero: refused on both sides,
+ * whatever the top bit, which X25519 ignores. The list is the one at cr.yp.to/ecdh.html. */
 static void keys_of_small_order(void) {
     static const char *const points[] = {
         "0000000000000000000000000000000000000000000000000000000000000000",

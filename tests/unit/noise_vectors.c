@@ -1,7 +1,7 @@
 /*
- * Every vector of Noise_NK and Noise_NKpsk0 with our ciphers and SHA-256 out of the set that the Go library
- * flynn/noise ships, byte for byte: both messages, and the transport messages behind them as records. The
- * set is Debian's golang-github-flynn-noise-dev; it is read where that puts it.
+ * Every vector of Noise_NK and Noise_NKpsk0 with our ciphers and SHA-256 out of the set that the Go
+ * library flynn/noise ships, byte for byte: both messages, and the transport messages behind them
+ * as records. The set is Debian's golang-github-flynn-noise-dev; it is read where that puts it.
  */
 #include "check.h"
 

@@ -1,5 +1,5 @@
-/* POSIX only: SIGHUP asks to read files again, beside the requests to stop. The cases run in the order
- * given: a request to stop is never taken back. */
+/* POSIX only: SIGHUP asks to read files again, beside the requests to stop. The cases run in the
+ * order given: a request to stop is never taken back. */
 #include "check.h"
 
 #include <signal.h>

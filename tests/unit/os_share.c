@@ -1,5 +1,5 @@
-/* What share of the machine a process has, held against twinport/process.h and os/thread.h. What a case
- * does to its own thread stays: each does it on a thread of its own. */
+/* What share of the machine a process has, held against twinport/process.h and os/thread.h. What a
+ * case does to its own thread stays: each does it on a thread of its own. */
 #include "check.h"
 
 #include "os/process.h"

@@ -229,5 +229,4 @@ static void read_while_it_is_sent(void) {
 }
 
 CHECK_MAIN(CASE(one_packet_in_many_hands), CASE(one_chunk_in_many_hands),
-    CASE(sealed_on_another_thread), CASE(one_reference_in_two_hands),
-    CASE(read_while_it_is_sent))
+    CASE(sealed_on_another_thread), CASE(one_reference_in_two_hands), CASE(read_while_it_is_sent))

@@ -1,5 +1,5 @@
-/* tp_pool on one thread at a time: blocks, limits, trimming, slots used again, memory running out.
- */
+/* tp_pool on one thread at a time: blocks, limits, trimming, slots used again, memory running
+ * out. */
 #include "check.h"
 
 #include "core/memory/block.h"

@@ -1,5 +1,5 @@
-/* tp_pool under many threads: blocks go round between them, threads end and begin, somebody trims.
- */
+/* tp_pool under many threads: blocks go round between them, threads end and begin, somebody
+ * trims. */
 #include "check.h"
 
 #include "core/memory/block.h"

@@ -1,6 +1,7 @@
 /*
- * Records: what was sealed opens once, in order, in its direction and session, unchanged; everything else is
- * refused and leaves nothing of its plaintext. REKEY, and the end of the counter.
+ * Records: what was sealed opens once, in order, in its direction and session, unchanged;
+ * everything else is refused and leaves nothing of its plaintext. REKEY, and the end of the
+ * counter.
  */
 #include "proto/record.h"
 #include "secure_stage.h"
@@ -245,7 +246,8 @@ static void rekey(void) {
     }
 }
 
-/* It is due at the interval and not elsewhere: an end that changes its key at another place is lost there. */
+/* It is due at the interval and not elsewhere: an end that changes its key at another place is lost
+ * there. */
 static void rekey_is_where_it_must_be(void) {
     static record r;
     for (size_t s = 0; s < STAGE_SUITES; s++) {

@@ -1,15 +1,17 @@
 /*
- * Heap of the WAN's cryptography, as libcrypto asks for it: what a direction of an idle session costs, that
- * records take none, and that all of it comes back, whatever was refused.
+ * Heap of the WAN's cryptography, as libcrypto asks for it: what a direction of an idle session
+ * costs, that records take none, and that all of it comes back, whatever was refused.
  */
 #include <openssl/crypto.h>
 
 #include "secure_stage.h"
 
-/* What a direction may cost: an idle session has two of them and at most 3,584 bytes for everything. */
+/* What a direction may cost: an idle session has two of them and at most 3,584 bytes for
+ * everything. */
 #define DIRECTION_LIMIT 1400
 
-/* Blocks carry their size in front. Allocator's own needs are reckoned as a word and rounding to two. */
+/* Blocks carry their size in front. Allocator's own needs are reckoned as a word and rounding to
+ * two. */
 #define FRONT 16u
 
 static size_t held;

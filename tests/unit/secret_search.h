@@ -4,9 +4,9 @@
  *     remember("S", secret);     while it is there
  *     REQUIRE(search());         needles[i].found says how often each was found
  *
- * What is remembered is kept only inverted, and halves are looked for, so that a copy in a vector register
- * that was put on the stack is found too. Linux only, and not under an address sanitizer: search() says so.
- * One thread at a time, and nobody else at work meanwhile.
+ * What is remembered is kept only inverted, and halves are looked for, so that a copy in a vector
+ * register that was put on the stack is found too. Linux only, and not under an address sanitizer:
+ * search() says so. One thread at a time, and nobody else at work meanwhile.
  */
 #ifndef TWINPORT_TESTS_SECRET_SEARCH_H
 #define TWINPORT_TESTS_SECRET_SEARCH_H

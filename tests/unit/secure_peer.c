@@ -1,7 +1,7 @@
 /*
- * Our side of the comparison with another implementation: a command a line on standard input, its result a
- * line on standard output. Bytes are in hexadecimal, "-" is none; what fails gives the error's number behind
- * an exclamation mark.
+ * Our side of the comparison with another implementation: a command a line on standard input, its
+ * result a line on standard output. Bytes are in hexadecimal, "-" is none; what fails gives the
+ * error's number behind an exclamation mark.
  *
  *     interval N                                 of REKEY
  *     sealing SUITE KEY | opening SUITE KEY      a direction; there is one of each

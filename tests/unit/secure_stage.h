@@ -1,6 +1,6 @@
 /*
- * What the tests of the WAN's cryptography begin with: a gateway, a login service's ring, and a player's
- * token for the one by the other. All keys are drawn.
+ * What the tests of the WAN's cryptography begin with: a gateway, a login service's ring, and a
+ * player's token for the one by the other. All keys are drawn.
  */
 #ifndef TWINPORT_TESTS_SECURE_STAGE_H
 #define TWINPORT_TESTS_SECURE_STAGE_H

@@ -1,6 +1,6 @@
 /*
- * Many threads whose first call into the cryptography is at the same time, with one gateway's key among them:
- * all logins succeed, and the count of agreements is exact.
+ * Many threads whose first call into the cryptography is at the same time, with one gateway's key
+ * among them: all logins succeed, and the count of agreements is exact.
  */
 #include "os/thread.h"
 #include "secure_stage.h"

@@ -1,9 +1,9 @@
 /*
- * What is left of the secrets in this process's own memory: every writable page is searched for them, first
- * while they live (the search must find them), then after all was closed (it must not).
+ * What is left of the secrets in this process's own memory: every writable page is searched for
+ * them, first while they live (the search must find them), then after all was closed (it must not).
  *
- * The test itself keeps them only inverted, and looks for halves, so that a copy in a vector register that
- * was put on the stack is found too.
+ * The test itself keeps them only inverted, and looks for halves, so that a copy in a vector
+ * register that was put on the stack is found too.
  */
 #include "secret_search.h"
 #include "secure_stage.h"
@@ -141,9 +141,9 @@ static void refuse_login(void) {
     tp_secure_wipe(&live.stage, sizeof live.stage);
 }
 
-/* Each function's first call goes through the dynamic linker, which saves all vector registers on the stack
- * with whatever was last copied through them. So everything is done once before it counts. False: there is
- * nothing to search here. */
+/* Each function's first call goes through the dynamic linker, which saves all vector registers on
+ * the stack with whatever was last copied through them. So everything is done once before it
+ * counts. False: there is nothing to search here. */
 static bool warm(void) {
     forget();
     log_in(TP_SUITE_CHACHA20_POLY1305);

@@ -1,8 +1,8 @@
 /*
  * Silence, by a clock that the test moves: whatever this machine does meanwhile, no time passes.
  *
- * The server's own sweep.c and worker.c call stage_clock_ms for the real clock. While it is stopped they wait
- * for completions as long as they would, and find that it is as late as before.
+ * The server's own sweep.c and worker.c call stage_clock_ms for the real clock. While it is stopped
+ * they wait for completions as long as they would, and find that it is as late as before.
  */
 #undef tp_clock_ms
 #include "server_stage.h"
@@ -40,7 +40,8 @@ static void check_answer(raw_peer *peer, char what) {
     CHECK_EQ(byte, what);
 }
 
-/* One worker is held up for longer than the idle time-out: whose bytes wait for it have not been silent. */
+/* One worker is held up for longer than the idle time-out: whose bytes wait for it have not been
+ * silent. */
 static void who_talks_to_a_worker_that_is_held_up_is_not_idle(void) {
     server_stage_init(&stage);
     stage.options.workers = 3;

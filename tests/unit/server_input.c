@@ -266,9 +266,10 @@ static unsigned ping_or_close(raw_peer *peer) {
 }
 
 /*
- * A peer that answers one PING and no other. False: this machine stalled for so long that the peer was
- * silent before it could answer. The times are those before which nothing may happen: counted from before
- * the session is there, and from the PONG's PING, which came before what was heard last.
+ * A peer that answers one PING and no other. False: this machine stalled for so long that the peer
+ * was silent before it could answer. The times are those before which nothing may happen: counted
+ * from before the session is there, and from the PONG's PING, which came before what was heard
+ * last.
  */
 static bool is_pinged_and_ended(void) {
     unsigned left = atomic_load(&stage.leaves);

@@ -255,8 +255,8 @@ static void post_ordered(ordered *task, unsigned delay_ms) {
 }
 
 /*
- * Those posted last are due first. False: this machine stalled between the posts, and they are not; or so
- * long that the worker found what was to wait due together with what was not.
+ * Those posted last are due first. False: this machine stalled between the posts, and they are not;
+ * or so long that the worker found what was to wait due together with what was not.
  */
 static bool run_in_order(void) {
     static ordered late, early, at_once;

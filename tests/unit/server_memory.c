@@ -111,8 +111,8 @@ static void a_session_that_finds_none_ends_and_the_server_goes_on(void) {
     FAIL("no end of allocations");
 }
 
-/* Memory that is out for good while sessions come and talk: all of them end, none of it is fatal.
- */
+/* Memory that is out for good while sessions come and talk: all of them end, none of it is
+ * fatal. */
 static void nothing_left_at_all(void) {
     server_stage_init(&stage);
     server_stage_open(&stage);

@@ -7,8 +7,8 @@ static server_stage stage;
 #define PACKET_SIZE 60000u
 #define LIMIT       (1u << 20)
 
-/* Sends to `slow` until a send is not taken, or until far more than any system buffers is queued.
- */
+/* Sends to `slow` until a send is not taken, or until far more than any system buffers is
+ * queued. */
 static unsigned flood(tp_session_id slow) {
     unsigned taken = 0;
     for (unsigned i = 0; i < 4000; i++) {
@@ -190,8 +190,7 @@ static bool send_of_size(tp_session_id id, size_t size) {
 
 /* A packet larger than the whole limit is sent alone, whatever happens to what is too much. */
 static void an_empty_queue_takes_any_packet(void) {
-    static const tp_queue_policy policies[] = {
-        TP_QUEUE_REFUSE, TP_QUEUE_DROP, TP_QUEUE_DISCONNECT};
+    static const tp_queue_policy policies[] = {TP_QUEUE_REFUSE, TP_QUEUE_DROP, TP_QUEUE_DISCONNECT};
     static uint8_t payload[PACKET_SIZE];
     for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
         server_stage_init(&stage);

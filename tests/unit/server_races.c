@@ -184,5 +184,5 @@ static void a_kept_packet_is_sent_by_two_threads(void) {
     server_stage_close(&stage);
 }
 
-CHECK_MAIN(CASE(with_one_worker), CASE(with_four_workers),
-    CASE(a_kept_packet_is_sent_by_two_threads))
+CHECK_MAIN(
+    CASE(with_one_worker), CASE(with_four_workers), CASE(a_kept_packet_is_sent_by_two_threads))

@@ -502,6 +502,6 @@ CHECK_MAIN(CASE(messages_of_1_byte), CASE(messages_of_64_bytes), CASE(messages_o
     CASE(messages_of_16_kib_and_a_head), CASE(messages_of_40_kib),
     CASE(a_handlers_sends_cost_no_more), CASE(what_is_on_its_way_costs_no_more),
     CASE(what_waits_for_a_worker_holds_few_chunks),
-    CASE(what_is_left_of_a_flight_may_begin_with_a_byte),
-    CASE(broadcasts_to_many), CASE(order_stays_whoever_sends), CASE(what_was_never_sent_is_counted),
+    CASE(what_is_left_of_a_flight_may_begin_with_a_byte), CASE(broadcasts_to_many),
+    CASE(order_stays_whoever_sends), CASE(what_was_never_sent_is_counted),
     CASE(an_end_goes_behind_what_waits), CASE(without_memory_packets_stay_as_they_are))

@@ -208,7 +208,8 @@ static void say_word(void *argument) {
     tp_packet_release(packet);
 }
 
-/* By turns by the session's own worker and by another thread, each knowing that the other has spoken. */
+/* By turns by the session's own worker and by another thread, each knowing that the other has
+ * spoken. */
 static void say_by_turns(server_stage *s, tp_session_id session, tp_packet *packet) {
     (void)s;
     size_t size = tp_packet_size(packet);

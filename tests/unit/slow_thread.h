@@ -1,6 +1,6 @@
 /*
- * A thread that makes one call and is held up in it as soon as it lets go of a mutex, so that others
- * are quicker. The source under test is built with tp_mutex_unlock=moment_mutex_unlock.
+ * A thread that makes one call and is held up in it as soon as it lets go of a mutex, so that
+ * others are quicker. The source under test is built with tp_mutex_unlock=moment_mutex_unlock.
  *
  *     slow_begin(stop_it);   // returns when the thread is held up
  *     ...

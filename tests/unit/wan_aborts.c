@@ -1,6 +1,6 @@
 /*
- * Connections that break off at every state there is, by the thousand: afterwards there is as much memory and
- * there are as many handles as before, and the server serves.
+ * Connections that break off at every state there is, by the thousand: afterwards there is as much
+ * memory and there are as many handles as before, and the server serves.
  */
 #include "libcrypto_heap.h"
 #include "os/process.h"
@@ -23,9 +23,9 @@ enum {
     STATES
 };
 
-/* Rounds through all states: as many as the build gets done in the time that a test may take, and never fewer
- * than LEAST. How many it were is printed. TWINPORT_ABORTS asks for a number of connections in each mode,
- * whatever that takes. */
+/* Rounds through all states: as many as the build gets done in the time that a test may take, and
+ * never fewer than LEAST. How many it were is printed. TWINPORT_ABORTS asks for a number of
+ * connections in each mode, whatever that takes. */
 #define LEAST_ROUNDS 20u
 #define BUSIER       4u /* chunks that a moment busier than all before may have added, and that stay */
 #define TIME_MS      1000u

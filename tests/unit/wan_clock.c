@@ -2,8 +2,8 @@
  * The wall clock is wrong, and then it is put right: tokens and bans. Also lists that are read
  * again and have lines twice, none, or wrong ones, and what the log says of each.
  *
- * The build has hello.c and program_files.c ask told_wall_ms() for the time, so that nothing here depends
- * on the real one; what they count down by the steady clock is hours.
+ * The build has hello.c and program_files.c ask told_wall_ms() for the time, so that nothing here
+ * depends on the real one; what they count down by the steady clock is hours.
  */
 #include "core/config/config.h"
 #include "os/process.h"

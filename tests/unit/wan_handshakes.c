@@ -1,4 +1,5 @@
-/* The handshake threads: every job is handed on exactly once, whatever starts and stops meanwhile. */
+/* The handshake threads: every job is handed on exactly once, whatever starts and stops
+ * meanwhile. */
 #include "core/memory/memory.h"
 #include "handshakes_stage.h"
 

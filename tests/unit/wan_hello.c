@@ -1,6 +1,6 @@
 /*
- * What a HELLO must be: every bit of it, the checks in their order, and what each failure costs. Nobody who
- * fails is let in, and only who passes all of them costs Diffie-Hellman work.
+ * What a HELLO must be: every bit of it, the checks in their order, and what each failure costs.
+ * Nobody who fails is let in, and only who passes all of them costs Diffie-Hellman work.
  */
 #undef tp__handshakes_offer
 #include "core/memory/memory.h"
@@ -9,7 +9,8 @@
 
 static wan_stage stage;
 
-/* The build has welcome.c leave its handshakes to this, which keeps one back while it is told to. */
+/* The build has welcome.c leave its handshakes to this, which keeps one back while it is told
+ * to. */
 bool kept_offer(tp__handshakes *handshakes, void *job);
 
 static struct {
@@ -155,7 +156,8 @@ static void a_byte_too_many_is_refused(void) {
     }
 }
 
-/* Nor between HELLO and its answer: there is nothing to say yet. Then no work is done for the answer. */
+/* Nor between HELLO and its answer: there is nothing to say yet. Then no work is done for the
+ * answer. */
 static void a_byte_before_the_answer_is_refused(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     wan_stage_open(&stage);

@@ -1,5 +1,6 @@
 /*
- * The cell that says whose session it is: read at any moment, it says all of one identity, or nothing.
+ * The cell that says whose session it is: read at any moment, it says all of one identity, or
+ * nothing.
  */
 #include "check.h"
 #include "os/thread.h"

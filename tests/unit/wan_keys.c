@@ -1,6 +1,6 @@
 /*
- * What becomes of keys: they are changed in time, never used twice with one counter, not used up, and gone
- * when the session is.
+ * What becomes of keys: they are changed in time, never used twice with one counter, not used up,
+ * and gone when the session is.
  *
  * The server's port fails when it is told to (faulty_port.h).
  */
@@ -321,11 +321,11 @@ static void leave_and_close(wan_peer *peer) {
     wan_stage_close(&stage);
 }
 
-/* What lives is found, so the search sees; what has served is gone while the session is there, and the rest
- * after it. */
+/* What lives is found, so the search sees; what has served is gone while the session is there, and
+ * the rest after it. */
 static void no_secret_stays(tp_suite suite) {
-    /* Each function's first call goes through the dynamic linker, which leaves registers in the stack: so
-     * all of it is done once before it counts. */
+    /* Each function's first call goes through the dynamic linker, which leaves registers in the
+     * stack: so all of it is done once before it counts. */
     wan_peer *peer = open_and_join(suite);
     bool can = search_all();
     leave_and_close(peer);

@@ -7,7 +7,7 @@
 #include "wanserver/wan.h"
 
 #define LEAVERS 150u /* players of a thread who leave while all are spoken to */
-#define THREADS 2u    /* that speak, and that leave */
+#define THREADS 2u   /* that speak, and that leave */
 
 static wan_stage stage;
 

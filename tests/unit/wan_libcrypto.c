@@ -1,9 +1,9 @@
 /*
- * The heap that libcrypto takes for the server's players: how much of it an idle player has, that all of it
- * comes back, and what happens when there is none.
+ * The heap that libcrypto takes for the server's players: how much of it an idle player has, that
+ * all of it comes back, and what happens when there is none.
  *
- * The players' clients are in this process as well, on the test's thread: what that thread takes is not
- * counted and does not fail.
+ * The players' clients are in this process as well, on the test's thread: what that thread takes is
+ * not counted and does not fail.
  */
 #include "libcrypto_heap.h"
 #include "wan_stage.h"
@@ -89,8 +89,8 @@ static void the_handshake_threads_memory_is_theirs_alone(void) {
 
 /* ---- none left ------------------------------------------------------------------------------- */
 
-/* Each allocation of a whole session fails, one after the other: that player is not served or is, nobody
- * else notices, and nothing is lost. */
+/* Each allocation of a whole session fails, one after the other: that player is not served or is,
+ * nobody else notices, and nothing is lost. */
 static void without_memory_in_libcrypto(tp_suite suite) {
     enum { MOST = 500 };
     wan_stage_init(&stage, TP_AUTH_TOKEN);

@@ -1,6 +1,6 @@
 /*
- * Memory that runs out, at every allocation from the first connection to the last message: what was begun is
- * undone, an error is told, and the server goes on.
+ * Memory that runs out, at every allocation from the first connection to the last message: what was
+ * begun is undone, an error is told, and the server goes on.
  */
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
@@ -10,7 +10,8 @@
 static wan_stage stage;
 static uint8_t in[70000];
 
-/* Each case lets the first allocation fail, then only the second, ... until the attempt needs fewer. */
+/* Each case lets the first allocation fail, then only the second, ... until the attempt needs
+ * fewer. */
 #define MOST_ALLOCATIONS 200
 
 static uint64_t armed_at;
@@ -74,7 +75,8 @@ static bool send_in_pieces(raw_peer *raw, const uint8_t *bytes, size_t count, si
     return raw_send(raw, bytes + first, count - first);
 }
 
-/* A HELLO in pieces, a record in pieces, a large message there and back. True: all of it came through. */
+/* A HELLO in pieces, a record in pieces, a large message there and back. True: all of it came
+ * through. */
 static bool play_once(uint64_t account) {
     static uint8_t frame[TP_FRAME_HEADER + 30000];
     const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, account);

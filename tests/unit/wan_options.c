@@ -1,5 +1,6 @@
 /*
- * The WAN's profile and its options: each range is checked, and secrets are the server's own copies.
+ * The WAN's profile and its options: each range is checked, and secrets are the server's own
+ * copies.
  */
 #include "wan_stage.h"
 
@@ -51,8 +52,8 @@ static tp_err create(void) {
     return error;
 }
 
-/* Two values that are possible and two that are not: at the ends of the range, but for what would only cost
- * memory to try. */
+/* Two values that are possible and two that are not: at the ends of the range, but for what would
+ * only cost memory to try. */
 static const struct option {
     const char *name;
     size_t offset;
@@ -199,5 +200,4 @@ static void keys_are_copied(void) {
 
 CHECK_MAIN(CASE(the_profile_is_as_it_says), CASE(each_option_has_its_range),
     CASE(what_is_off_is_not_judged), CASE(what_contradicts_each_other_is_refused),
-    CASE(what_must_be_there_is_asked_for),
-    CASE(it_may_listen_to_everybody), CASE(keys_are_copied))
+    CASE(what_must_be_there_is_asked_for), CASE(it_may_listen_to_everybody), CASE(keys_are_copied))

@@ -20,8 +20,8 @@ static void wait_left(tp_end_reason reason) {
 
 /* ---- rates ----------------------------------------------------------------------------------- */
 
-/* One a second is earned: however slow the machine, the burst and what the seconds gave get through, and no
- * more, though all are in one record. */
+/* One a second is earned: however slow the machine, the burst and what the seconds gave get
+ * through, and no more, though all are in one record. */
 static void check_message_rate(unsigned type) {
     enum { MESSAGES = 1000, BURST = 10 };
     wan_stage_init(&stage, TP_AUTH_OPEN);
@@ -157,8 +157,8 @@ static tp_packet *packet_of(size_t size) {
     return packet;
 }
 
-/* Sends until the server refuses; what a peer that does not read can be sent is the system's buffers and the
- * queue's limit. */
+/* Sends until the server refuses; what a peer that does not read can be sent is the system's
+ * buffers and the queue's limit. */
 static size_t send_until_refused(tp_session_id session, size_t size) {
     tp_packet *packet = packet_of(size);
     size_t taken = 0;
@@ -189,7 +189,8 @@ static void a_slow_reader_is_ended(void) {
     wan_stage_close(&stage);
 }
 
-/* All that was taken comes, in order, and then more is taken; limits count what is sealed and on its way. */
+/* All that was taken comes, in order, and then more is taken; limits count what is sealed and on
+ * its way. */
 static void a_refused_send_costs_nothing(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.server.queue_policy = TP_QUEUE_REFUSE;

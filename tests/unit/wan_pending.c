@@ -1,6 +1,6 @@
 /*
- * Connections that have not joined: how long and how many of them there may be, who makes room for whom,
- * who is turned away at the door, and who is told to come again.
+ * Connections that have not joined: how long and how many of them there may be, who makes room for
+ * whom, who is turned away at the door, and who is told to come again.
  */
 #include "wan_stage.h"
 #include "wanserver/wan.h"
@@ -54,8 +54,9 @@ static void who_is_not_ready_in_time_is_gone(void) {
     wan_stage_close(&stage);
 }
 
-/* Who has been welcomed and does not say READY is late as well; who has joined has no such deadline: it came
- * first, so its own is over too. On a slow machine a player may need several tries. */
+/* Who has been welcomed and does not say READY is late as well; who has joined has no such
+ * deadline: it came first, so its own is over too. On a slow machine a player may need several
+ * tries. */
 static void the_deadline_ends_with_ready(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     stage.options.handshake_timeout_ms = 300;
@@ -446,8 +447,8 @@ static void bans_are_set_as_a_whole(void) {
     wan_stage_close(&stage);
 }
 
-/* The deadline of one that joins is over a moment before it has joined: then too it is met, as one that has
- * begun. */
+/* The deadline of one that joins is over a moment before it has joined: then too it is met, as one
+ * that has begun. */
 static void a_ban_meets_who_is_joining(void) {
     wan_stage_init(&stage, TP_AUTH_OPEN);
     wan_stage_open(&stage);
@@ -499,8 +500,8 @@ static void what_was_told_holds_no_place(void) {
 
 /* ---- busy ------------------------------------------------------------------------------------ */
 
-/* The one worker waits here, in on_join of the first player, while others say HELLO: what has come for it is
- * then handled at once, faster than any handshake. */
+/* The one worker waits here, in on_join of the first player, while others say HELLO: what has come
+ * for it is then handled at once, faster than any handshake. */
 static atomic_bool held;
 
 static void hold(server_stage *base, tp_session_id session) {

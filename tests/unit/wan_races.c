@@ -1,7 +1,7 @@
 /*
- * Everything at once: players who come, talk and go on several threads, content that broadcasts, looks, kicks
- * and bans from others, handshakes under way, and stops and starts in the middle of it. What must hold:
- * each join has its leave, nobody sees another's identity, and a stop ends.
+ * Everything at once: players who come, talk and go on several threads, content that broadcasts,
+ * looks, kicks and bans from others, handshakes under way, and stops and starts in the middle of
+ * it. What must hold: each join has its leave, nobody sees another's identity, and a stop ends.
  */
 #include "wan_stage.h"
 

@@ -1,7 +1,7 @@
 /*
- * Records that are not as they were sealed: changed, cut, swapped, repeated, sent back, from elsewhere, of
- * impossible lengths. Each ends the session at once and in silence, and none of its plaintext reaches a
- * handler. And records that are right in whatever pieces they come.
+ * Records that are not as they were sealed: changed, cut, swapped, repeated, sent back, from
+ * elsewhere, of impossible lengths. Each ends the session at once and in silence, and none of its
+ * plaintext reaches a handler. And records that are right in whatever pieces they come.
  */
 #include "core/memory/memory.h"
 #include "wan_stage.h"
@@ -158,7 +158,8 @@ static void records_of_others_do_not_open(void) {
 
 /* ---- lengths --------------------------------------------------------------------------------- */
 
-/* Judged by the two bytes alone: nothing else is sent, and no memory is taken for what they promise. */
+/* Judged by the two bytes alone: nothing else is sent, and no memory is taken for what they
+ * promise. */
 static void impossible_lengths_end_the_session_at_once(void) {
     static const size_t lengths[] = {0, 1, 16, 16401, 32768, 65535};
     open_stage();
@@ -195,8 +196,8 @@ static void the_longest_and_the_shortest_record_are_good(void) {
 
 /* ---- in pieces ------------------------------------------------------------------------------- */
 
-/* READY and three messages in three records, of which the second holds the end of one and the beginning of
- * another. */
+/* READY and three messages in three records, of which the second holds the end of one and the
+ * beginning of another. */
 enum {
     TEXT = 20,
     FRAMES = TP_FRAME_HEADER + 3 * (TP_FRAME_HEADER + TEXT),

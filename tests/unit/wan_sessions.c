@@ -1,6 +1,6 @@
 /*
- * Players of the WAN server as content sees them: join, identity, messages of all sizes, ends and their
- * reasons, stop and start. Both suites, both modes.
+ * Players of the WAN server as content sees them: join, identity, messages of all sizes, ends and
+ * their reasons, stop and start. Both suites, both modes.
  */
 #include "wan_stage.h"
 
@@ -520,8 +520,7 @@ static void send_many(server_stage *on, tp_session_id session, tp_packet *asked)
 /* What was sent before is done with. Until then the queue has another owner where any worker
  * serves any session: REPLY's completion may wait for its worker to run. */
 static void let_sends_end(const wan_peer *peer) {
-    const tp__session *session =
-        &stage.base.server->sessions[tp_session_slot(peer->terms.session)];
+    const tp__session *session = &stage.base.server->sessions[tp_session_slot(peer->terms.session)];
     STAGE_WAIT(atomic_load(&session->queue.newest) == TP__QUEUE_IDLE);
 }
 

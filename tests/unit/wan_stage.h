@@ -1,6 +1,6 @@
 /*
- * The stage of the WAN server's tests: that of server_stage.h, with a WAN server on it, its keys, and
- * logins for players. Limits per address and rates are off unless a test sets them.
+ * The stage of the WAN server's tests: that of server_stage.h, with a WAN server on it, its keys,
+ * and logins for players. Limits per address and rates are off unless a test sets them.
  */
 #ifndef TWINPORT_TESTS_WAN_STAGE_H
 #define TWINPORT_TESTS_WAN_STAGE_H
@@ -21,8 +21,8 @@ typedef struct wan_stage {
     tp_token_key ring[2];
 } wan_stage;
 
-/* Allocations alive, but for the chunks that packets are cut from: how many of those are in use at once differs
- * from moment to moment, and they stay. */
+/* Allocations alive, but for the chunks that packets are cut from: how many of those are in use at
+ * once differs from moment to moment, and they stay. */
 static inline uint64_t wan_live_but_chunks(void) {
     return tp__memory_live() - tp__chunk_count();
 }

@@ -38,7 +38,8 @@ typedef struct tp__ban_list {
 tp_err tp__ban_list_parse(
     const char *name, const char *text, size_t size, tp__ban_list *list, char *report, size_t room);
 
-/* The same for a file. Also TP_ERR_NO_FILE, TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY, each with a report. */
+/* The same for a file. Also TP_ERR_NO_FILE, TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY, each with a
+ * report. */
 tp_err tp__ban_list_load(const char *path, tp__ban_list *list, char *report, size_t room);
 
 /* Below 0, 0, above 0: the order of networks. */

@@ -1,6 +1,6 @@
 /*
- * The key ring's lines. One thread at a time; what is read is the caller's, and whatever else a key has
- * passed through is wiped here.
+ * The key ring's lines. One thread at a time; what is read is the caller's, and whatever else a key
+ * has passed through is wiped here.
  */
 #include "wanserver/files/key_ring_file.h"
 
@@ -73,8 +73,8 @@ static void take_line(reader *in, unsigned line, const tp__word *words, size_t c
     tp_secure_wipe(one->key, sizeof one->key);
 }
 
-/* Every id is given at most once, so when the ring is full, every further line is an error before its
- * key is kept. */
+/* Every id is given at most once, so when the ring is full, every further line is an error before
+ * its key is kept. */
 static void take_lines(reader *in, const char *text, size_t size) {
     tp__lines lines = tp__lines_of(text, size);
     tp__word words[2];

@@ -5,8 +5,8 @@
  *     1     6b...
  *     2     f0...     # from August on
  *
- * Tokens name their key by id, so a key is changed by adding the new one, having the login service use it,
- * and taking the old one away when its last token has expired. One thread at a time.
+ * Tokens name their key by id, so a key is changed by adding the new one, having the login service
+ * use it, and taking the old one away when its last token has expired. One thread at a time.
  */
 #ifndef TWINPORT_WANSERVER_FILES_KEY_RING_FILE_H
 #define TWINPORT_WANSERVER_FILES_KEY_RING_FILE_H

@@ -1,5 +1,6 @@
 /*
- * A file that may hold secrets: read past the C library's buffer, wiped before it is freed. One thread.
+ * A file that may hold secrets: read past the C library's buffer, wiped before it is freed. One
+ * thread.
  */
 #include "wanserver/files/text_file.h"
 

@@ -1,6 +1,6 @@
 /*
- * A small file, whole in memory, of which no copy is left there: for keys, and what is written like them. One
- * thread.
+ * A small file, whole in memory, of which no copy is left there: for keys, and what is written like
+ * them. One thread.
  */
 #ifndef TWINPORT_WANSERVER_FILES_TEXT_FILE_H
 #define TWINPORT_WANSERVER_FILES_TEXT_FILE_H
@@ -15,8 +15,8 @@ typedef struct tp__text_file {
     size_t room;
 } tp__text_file;
 
-/* TP_ERR_NO_FILE, TP_ERR_TOO_LARGE (more than `most` bytes), TP_ERR_NO_MEMORY; each with an error in
- * `report`, and nothing to be freed. */
+/* TP_ERR_NO_FILE, TP_ERR_TOO_LARGE (more than `most` bytes), TP_ERR_NO_MEMORY; each with an error
+ * in `report`, and nothing to be freed. */
 tp_err tp__text_file_load(const char *path, size_t most, tp__text_file *file, tp__report *report);
 
 /* Wipes and frees. */

@@ -1,6 +1,7 @@
 /*
- * Lines of words: what the key ring, the ban list and the key file are made of. A '#' begins a comment; blanks
- * separate words. Any text will do, zero bytes included. One thread; nothing is copied.
+ * Lines of words: what the key ring, the ban list and the key file are made of. A '#' begins a
+ * comment; blanks separate words. Any text will do, zero bytes included. One thread; nothing is
+ * copied.
  */
 #ifndef TWINPORT_WANSERVER_FILES_WORDS_H
 #define TWINPORT_WANSERVER_FILES_WORDS_H
@@ -22,8 +23,8 @@ typedef struct tp__lines {
 
 tp__lines tp__lines_of(const char *text, size_t size);
 
-/* The words of the next line that has any, at most `room` of them; how many there are is returned, which may
- * be more, and 0 at the end of the text. */
+/* The words of the next line that has any, at most `room` of them; how many there are is returned,
+ * which may be more, and 0 at the end of the text. */
 size_t tp__lines_next(tp__lines *lines, tp__word *words, size_t room);
 
 /* A whole number of digits alone, at most `most`; else false. */

@@ -1,11 +1,13 @@
 /*
  * The gate: options, life, and what is due by the clock.
  *
- * Start, wait and destroy: the owner's thread. The tick is a task of the server's, one at a time; it is on
- * its way only while there is something to look after, or an answer of a service's is awaited.
+ * Start, wait and destroy: the owner's thread. The tick is a task of the server's, one at a time;
+ * it is on its way only while there is something to look after, or an answer of a service's is
+ * awaited.
  *
- * A stop has three parts. The server closes its players; the services are told of each, and the gate waits
- * for their word, now on the owner's thread, since the server's tasks have ended; then lanclient stops.
+ * A stop has three parts. The server closes its players; the services are told of each, and the
+ * gate waits for their word, now on the owner's thread, since the server's tasks have ended; then
+ * lanclient stops.
  */
 #include "wanserver/gate/gate_api.h"
 
@@ -157,8 +159,8 @@ static void free_peers(tp__gate_service *service) {
     }
 }
 
-/* The server's sessions have all left, so no entry holds a blob; lanclient has no request left that would
- * come back to a visit. */
+/* The server's sessions have all left, so no entry holds a blob; lanclient has no request left that
+ * would come back to a visit. */
 void tp__gate_destroy(tp__gate *gate) {
     if (!gate) {
         return;

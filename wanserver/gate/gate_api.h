@@ -2,8 +2,8 @@
  * The gate: passes messages between the players of a server and the peers of services on the bus.
  * docs/gate-protocol.md is what it speaks to both.
  *
- * Written on the public handlers of twinport/server.h and on lanclient; the engine knows nothing of it.
- * It runs on any tp_server: wanserver's, and in tests a LAN server.
+ * Written on the public handlers of twinport/server.h and on lanclient; the engine knows nothing of
+ * it. It runs on any tp_server: wanserver's, and in tests a LAN server.
  *
  *     tp__gate_options options;
  *     tp__gate_defaults(&options);
@@ -63,13 +63,13 @@ typedef struct tp__gate_options {
     unsigned drain_ms;      /* a stop: for services to confirm that players have left, 0..600,000 */
 } tp__gate_options;
 
-/* lanclient's defaults with the service "gate" and port 7400; 4,096 players, nobody waits, places told
- * once a second, all players kept for 30 s, then closed with `shutdown`; 64 services; 5 s to drain.
- * `service` is the caller's to set. */
+/* lanclient's defaults with the service "gate" and port 7400; 4,096 players, nobody waits, places
+ * told once a second, all players kept for 30 s, then closed with `shutdown`; 64 services; 5 s to
+ * drain. `service` is the caller's to set. */
 void tp__gate_defaults(tp__gate_options *options);
 
-/* Options and names are copied. TP_ERR_INVALID (the log says which option), TP_ERR_NO_MEMORY. On error
- * *gate is NULL. */
+/* Options and names are copied. TP_ERR_INVALID (the log says which option), TP_ERR_NO_MEMORY. On
+ * error *gate is NULL. */
 tp_err tp__gate_create(const tp__gate_options *options, tp__gate **gate);
 
 /* The handlers for the server, whose context must be the gate. on_connection_request, on_send,
@@ -83,10 +83,11 @@ tp_err tp__gate_start(tp__gate *gate, tp_server *server);
 void tp__gate_stop(tp__gate *gate);
 
 /* Waits until the server has stopped, the services have confirmed that its players left (at most
- * drain_ms), and lanclient has stopped, which takes drain_ms + TP__STOP_REST_MS (core/base/deadline.h)
- * from the stop, or TP__STOP_REST_MS from the server's end if that is later. At most timeout_ms
- * (-1: for ever). Then it may be started again. TP_OK, TP_ERR_TIMED_OUT, TP_ERR_STATE (it was not
- * asked to stop), TP_ERR_WRONG_THREAD (from a handler). One thread at a time. */
+ * drain_ms), and lanclient has stopped, which takes drain_ms + TP__STOP_REST_MS
+ * (core/base/deadline.h) from the stop, or TP__STOP_REST_MS from the server's end if that is later.
+ * At most timeout_ms (-1: for ever). Then it may be started again. TP_OK, TP_ERR_TIMED_OUT,
+ * TP_ERR_STATE (it was not asked to stop), TP_ERR_WRONG_THREAD (from a handler). One thread at a
+ * time. */
 tp_err tp__gate_wait(tp__gate *gate, int timeout_ms);
 
 /* Stops if needed, and frees; the server must have been destroyed, or have stopped. NULL is
@@ -125,7 +126,8 @@ typedef enum tp__gate_refusal {
         TP__GATE_REFUSAL_COUNT
 } tp__gate_refusal;
 
-/* When nothing moves:
+/*
+ * When nothing moves:
  *     from_players = forwarded + the sum of dropped       to_players = sent + the sum of refused
  *     joined = confirmed_leaves + lost_visits + visits
  *     arrived = left + players + waiting + those who are being ended and have not hung up
@@ -167,7 +169,8 @@ typedef struct tp__gate_account {
 /* Any thread. Each number is right; their sums fit when nothing moves. */
 void tp__gate_get_account(tp__gate *gate, tp__gate_account *account);
 
-/* The account as `name=value` lines into `text`, cut at `room`; returns how many bytes. Any thread. */
+/* The account as `name=value` lines into `text`, cut at `room`; returns how many bytes. Any
+ * thread. */
 #define TP__GATE_REPORT_ROOM 2048
 size_t tp__gate_report(tp__gate *gate, char *text, size_t room);
 

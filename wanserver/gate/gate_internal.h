@@ -7,30 +7,32 @@
  *        \___________________________/    \_____a peer of his service_____/
  *     and CLOSING from any of them: the gate has closed him, on_leave follows.
  *
- * A VISIT is a player's stay with a peer of a service. It begins with a JOIN that is said again until it is
- * answered, and ends with a LEAVE likewise, or with the peer. It outlives the player: as long as there is a
- * visit the peer may believe that he is there, and no visit is let go of before the peer has said that it
- * knows better, or is gone. So a service never keeps a ghost. At most TP__GATE_VISITS exist; he for
- * whom there is none left stays kept until there is.
+ * A VISIT is a player's stay with a peer of a service. It begins with a JOIN that is said again
+ * until it is answered, and ends with a LEAVE likewise, or with the peer. It outlives the player:
+ * as long as there is a visit the peer may believe that he is there, and no visit is let go of
+ * before the peer has said that it knows better, or is gone. So a service never keeps a ghost. At
+ * most TP__GATE_VISITS exist; he for whom there is none left stays kept until there is.
  *
  *     DUE_JOIN --said--> JOINING --answered--> JOINED
  *        ^_____not delivered____|                 |
  *                               v                 v   the player has left
  *              DUE_LEAVE --said--> LEAVING --answered--> (free)
  *
- * To each peer at most TP__GATE_WINDOW of these requests are under way; the other visits that have something
- * to say stand in its queue, in order. What the bus has no room for stays in the queue and is tried again.
+ * To each peer at most TP__GATE_WINDOW of these requests are under way; the other visits that have
+ * something to say stand in its queue, in order. What the bus has no room for stays in the queue
+ * and is tried again.
  *
- * LOCKS. One mutex for everything that comes and goes: it is taken at each join, leave, kick, move, peer that
- * comes or goes, and answer of a service; not for a message, unless its player has no route and may be about to
- * get one. Messages need two words of the player's entry, written under the mutex and read without it:
+ * LOCKS. One mutex for everything that comes and goes: it is taken at each join, leave, kick, move,
+ * peer that comes or goes, and answer of a service; not for a message, unless its player has no
+ * route and may be about to get one. Messages need two words of the player's entry, written under
+ * the mutex and read without it:
  *
  *     owner  the peer who may talk to him. Set before JOIN is said: the service's greeting finds it.
  *     route  the peer whom he talks to. Set after JOIN is in lanclient's queue, so what he says follows it.
  *
- * and his session, which is checked against the one in a service's message. A slot that changes hands between
- * check and send does no harm: the server looks at the whole id again.
- * Under the mutex nothing is called but the server and lanclient, neither of which calls handlers.
+ * and his session, which is checked against the one in a service's message. A slot that changes
+ * hands between check and send does no harm: the server looks at the whole id again. Under the
+ * mutex nothing is called but the server and lanclient, neither of which calls handlers.
  */
 #ifndef TWINPORT_WANSERVER_GATE_GATE_INTERNAL_H
 #define TWINPORT_WANSERVER_GATE_GATE_INTERNAL_H
@@ -168,8 +170,8 @@ struct tp__gate {
     bool client_told;
     uint64_t drain_by_ms; /* the services' word is not waited for any more */
     uint64_t end_by_ms;   /* all of the stop */
-    bool armed; /* a tick is on its way */
-    unsigned players; /* `playing` */
+    bool armed;           /* a tick is on its way */
+    unsigned players;     /* `playing` */
     unsigned kept;
     uint64_t look_again_ms; /* tp__gate_find_ending: not before, unless it is sure to find one */
     tp__gate_room room;
@@ -226,7 +228,8 @@ void tp__gate_on_leave(tp_server *server, tp_session_id session, tp_end_reason r
 
 /* He has a place: from here on he plays. Under the mutex. */
 void tp__gate_play(tp__gate *gate, tp__gate_player *player);
-/* The gate ends him after what has been sent to him. He is in no list and has no visit. Under the mutex. */
+/* The gate ends him after what has been sent to him. He is in no list and has no visit. Under the
+ * mutex. */
 void tp__gate_close_player(tp__gate *gate, tp__gate_player *player, uint16_t close_code);
 /* He holds no place any more, if he did: he is being ended. Those who wait come in at the next
  * tick. Under the mutex. */

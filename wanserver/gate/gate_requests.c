@@ -1,5 +1,6 @@
 /*
- * What services ask for: that a player be ended, or be given to another peer. On lanclient's worker.
+ * What services ask for: that a player be ended, or be given to another peer. On lanclient's
+ * worker.
  */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
- * The services that players are at, their peers on the bus, and the players who are kept while no peer of
- * their service is there.
+ * The services that players are at, their peers on the bus, and the players who are kept while no
+ * peer of their service is there.
  *
  * lanclient's handlers run on its workers; everything else under the gate's mutex, whoever calls.
  */
@@ -26,8 +26,8 @@ tp__gate_service *tp__gate_find_service(tp__gate *gate, const char *name, size_t
     return NULL;
 }
 
-/* One of which no peer is there and for which nobody is kept, so that nothing leads to it; never the players'
- * first. NULL: there is none. */
+/* One of which no peer is there and for which nobody is kept, so that nothing leads to it; never
+ * the players' first. NULL: there is none. */
 static tp__gate_service *unused_service(tp__gate *gate) {
     for (unsigned i = 1; i < gate->service_count; i++) {
         if (!gate->services[i].peers && gate->services[i].kept.count == 0) {

@@ -1,11 +1,11 @@
 /*
- * What players say, and what they are told. No lock is taken on the usual way; lanclient's own is, for each
- * message that goes to it.
+ * What players say, and what they are told. No lock is taken on the usual way; lanclient's own is,
+ * for each message that goes to it.
  *
- * From players: on_recv, on the server's workers. The bus's header takes all the head room there is, so a
- * player's message is copied behind the gate's header.
- * To players: on lanclient's worker, one message after another. The gate's header is taken off the front and
- * the packet that came goes into the queues, however many they are.
+ * From players: on_recv, on the server's workers. The bus's header takes all the head room there
+ * is, so a player's message is copied behind the gate's header. To players: on lanclient's worker,
+ * one message after another. The gate's header is taken off the front and the packet that came goes
+ * into the queues, however many they are.
  */
 #include "wanserver/gate/gate_internal.h"
 
@@ -53,8 +53,8 @@ static void drop(tp__gate *gate, tp_session_id session, const tp__gate_player *p
     }
 }
 
-/* One who is let in, or moved, has no route for a moment, in which he may speak: it is over when the mutex is
- * free. */
+/* One who is let in, or moved, has no route for a moment, in which he may speak: it is over when
+ * the mutex is free. */
 static tp_peer_id route_after_all(tp__gate *gate, const tp__gate_player *player) {
     tp__gate_state state = player ? tp__gate_state_of(player) : TP__GATE_ABSENT;
     if (state != TP__GATE_ENTERING && state != TP__GATE_AT_PEER) {
@@ -110,8 +110,8 @@ static size_t pick(tp__gate *gate, tp_peer_id peer, const uint8_t *message, size
     return picked;
 }
 
-/* From the last session to the first: with the first send the frame's header is written in front of the
- * payload, over the list's end. */
+/* From the last session to the first: with the first send the frame's header is written in front of
+ * the payload, over the list's end. */
 static void tell(tp__gate *gate, tp_peer_id peer, tp_packet *packet, size_t count) {
     tp_session_id sessions[CHUNK];
     const uint8_t *message = tp_packet_bytes(packet);

@@ -1,6 +1,7 @@
 /*
- * Players come and go: the server's on_join and on_leave, on any worker. An entry belongs to the session
- * that has the slot, and the server uses a slot again only after on_leave, so it has one user at a time.
+ * Players come and go: the server's on_join and on_leave, on any worker. An entry belongs to the
+ * session that has the slot, and the server uses a slot again only after on_leave, so it has one
+ * user at a time.
  */
 #include <string.h>
 
@@ -30,7 +31,8 @@ void tp__gate_list_remove(tp__gate_list *list, tp__gate_player *player) {
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-/* Made if its page is not there; who comes second to make one uses the first one's. NULL: no memory. */
+/* Made if its page is not there; who comes second to make one uses the first one's. NULL: no
+ * memory. */
 static tp__gate_player *entry_of(tp__gate *gate, tp_session_id session) {
     uint32_t slot = tp_session_slot(session);
     _Atomic(tp__gate_player *) *place = &gate->pages[slot / TP__GATE_PAGE];

@@ -1,10 +1,11 @@
 /*
  * The waiting room: who came when all places were taken, in order.
  *
- * One who comes is told his place at once. When somebody ahead of him leaves, his place changes: this is told
- * in rounds through the room, at most one each tell_ms and TP__GATE_TELLS players of it in one tick, so that a
- * crowd that comes and goes costs no more than this. A round walks from the front and counts; one who leaves
- * behind it does not matter to it, one who leaves ahead of it is known by his number.
+ * One who comes is told his place at once. When somebody ahead of him leaves, his place changes:
+ * this is told in rounds through the room, at most one each tell_ms and TP__GATE_TELLS players of
+ * it in one tick, so that a crowd that comes and goes costs no more than this. A round walks from
+ * the front and counts; one who leaves behind it does not matter to it, one who leaves ahead of it
+ * is known by his number.
  *
  * Under the gate's mutex.
  */

@@ -1,6 +1,6 @@
 /*
- * Visits: a player at a peer of a service, from its JOIN until its LEAVE is answered. See gate_internal.h for
- * the states, and why no visit is let go of early.
+ * Visits: a player at a peer of a service, from its JOIN until its LEAVE is answered. See
+ * gate_internal.h for the states, and why no visit is let go of early.
  *
  * WHAT AN ANSWER SAYS of a request that was not answered with DONE:
  *   - it did not arrive: FULL, NO_MEMORY, NO_ROUTE, CANCELLED, TOO_LARGE, UNSUPPORTED, PROTOCOL;

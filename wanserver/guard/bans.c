@@ -1,9 +1,9 @@
 /*
  * Bans. Any thread, under the mutex; the accept path asks, whoever bans and lifts writes.
  *
- * A ban is found by its network, prefix and length, in a chain; so an address is looked up once for each
- * length of which there is a ban, with its bits behind that length cut off. A ban that has expired leaves
- * when it is met, or when its place is needed.
+ * A ban is found by its network, prefix and length, in a chain; so an address is looked up once for
+ * each length of which there is a ban, with its bits behind that length cut off. A ban that has
+ * expired leaves when it is met, or when its place is needed.
  */
 #include "wanserver/guard/bans.h"
 

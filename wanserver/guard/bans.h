@@ -1,9 +1,9 @@
 /*
  * Networks that are turned away at accept, until a time or until they are lifted.
  *
- * All memory is allocated at create. An address is looked up once for each length of prefix in use (mostly
- * one or two), so a full list costs an accept no more than a short one. Any thread: a mutex inside,
- * taken when a connection comes, never for a message.
+ * All memory is allocated at create. An address is looked up once for each length of prefix in use
+ * (mostly one or two), so a full list costs an accept no more than a short one. Any thread: a mutex
+ * inside, taken when a connection comes, never for a message.
  */
 #ifndef TWINPORT_WANSERVER_GUARD_BANS_H
 #define TWINPORT_WANSERVER_GUARD_BANS_H
@@ -23,9 +23,9 @@ tp_err tp__bans_create(tp__bans **bans);
 /* No thread may use it any more. NULL is ignored. */
 void tp__bans_destroy(tp__bans *bans);
 
-/* Bans a network until `until_ms` on the clock that `now_ms` is of (0: until it is lifted). For one that is
- * banned already the new time counts. TP_ERR_INVALID (more than 128 bits, or bits set behind them),
- * TP_ERR_FULL (TP__BANS_MAX that have not expired). */
+/* Bans a network until `until_ms` on the clock that `now_ms` is of (0: until it is lifted). For one
+ * that is banned already the new time counts. TP_ERR_INVALID (more than 128 bits, or bits set
+ * behind them), TP_ERR_FULL (TP__BANS_MAX that have not expired). */
 tp_err tp__bans_add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms);
 /* Bans these networks and no others, in one go: nobody meets a part of them. Of one that is given
  * twice the last counts. TP_ERR_INVALID (as above, or more seconds than there are), TP_ERR_FULL

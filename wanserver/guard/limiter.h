@@ -2,9 +2,9 @@
  * The limits per address: connections per second, and connections at once. IPv4 counts by address,
  * whether it comes as IPv4 or mapped into IPv6; IPv6 by /64, which is what one customer has.
  *
- * A table of fixed size, all of it allocated at create: an attacker with many addresses cannot make it
- * grow. Where it is full, the address seen longest ago that has no connection is forgotten, and with it how
- * much of its rate it had used; addresses with connections never are.
+ * A table of fixed size, all of it allocated at create: an attacker with many addresses cannot make
+ * it grow. Where it is full, the address seen longest ago that has no connection is forgotten, and
+ * with it how much of its rate it had used; addresses with connections never are.
  *
  * Any thread: a mutex inside, held for a look-up. It is taken when a connection comes and when it
  * goes, never for a message.

@@ -10,10 +10,11 @@
  *     table
  *
  * but for one whose entry had to make room while the clock was ahead, or afterwards while its token
- * would have lived too long, and which is good again later. `forgotten` is the latest expiry of those that have left: as long as it is in the past
- * there are none. A clock that is set back a little revives none either: what expires no later than
- * `forgotten` is refused then. After more than that it would be every new token, for as long as the
- * clock was ahead: they are taken, and the log says so.
+ * would have lived too long, and which is good again later. `forgotten` is the latest expiry of
+ * those that have left: as long as it is in the past there are none. A clock that is set back a
+ * little revives none either: what expires no later than `forgotten` is refused then. After more
+ * than that it would be every new token, for as long as the clock was ahead: they are taken, and
+ * the log says so.
  */
 #include "wanserver/guard/replay.h"
 

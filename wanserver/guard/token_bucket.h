@@ -1,11 +1,11 @@
 /*
- * A token bucket: how often something may happen, in the long run and at once. 12 bytes, because every
- * session has two. By one thread at a time; the rates are its owner's, given with each call.
+ * A token bucket: how often something may happen, in the long run and at once. 12 bytes, because
+ * every session has two. By one thread at a time; the rates are its owner's, given with each call.
  *
- * Tokens are counted in whole ones and thousandths, so a rate of 3 per second is 3 per second however
- * often and at which milliseconds it is asked: what is earned between two calls is elapsed x rate
- * thousandths, exactly, and nothing is rounded away. Time may begin anywhere; if it goes backwards (two
- * workers' readings of a clock), nothing is earned and nothing is lost.
+ * Tokens are counted in whole ones and thousandths, so a rate of 3 per second is 3 per second
+ * however often and at which milliseconds it is asked: what is earned between two calls is elapsed
+ * x rate thousandths, exactly, and nothing is rounded away. Time may begin anywhere; if it goes
+ * backwards (two workers' readings of a clock), nothing is earned and nothing is lost.
  *
  * What came while we stood still comes at once afterwards. So for a while after a stall the bucket
  * holds what is earned in it beside the burst (tp__bucket_room). That gives nothing away: tokens

@@ -1,8 +1,8 @@
 /*
  * HELLO: collecting it, and the checks that cost no Diffie-Hellman, in the protocol's order.
  *
- * Runs on the worker that has the session's receive delivery. What fails ends in the same silent close, but
- * for another version and for want of room, which are told.
+ * Runs on the worker that has the session's receive delivery. What fails ends in the same silent
+ * close, but for another version and for want of room, which are told.
  */
 #include <stdio.h>
 #include <string.h>
@@ -141,8 +141,8 @@ static void judge(tp__session *session, tp__worker *worker, const uint8_t *bytes
 
 /* ---- collecting ------------------------------------------------------------------------------ */
 
-/* Adds what has come to what is there; returns how much there is now, which may be more than is kept.
- * 0: memory is out, and the session ends. */
+/* Adds what has come to what is there; returns how much there is now, which may be more than is
+ * kept. 0: memory is out, and the session ends. */
 static size_t collect(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count, size_t whole) {
     tp__player *player = tp__player_of(session);

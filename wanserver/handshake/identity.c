@@ -1,5 +1,6 @@
 /*
- * Whose session it is. The writers are a session's workers, one after another; readers are any thread.
+ * Whose session it is. The writers are a session's workers, one after another; readers are any
+ * thread.
  */
 #include "wanserver/handshake/identity.h"
 

@@ -1,10 +1,10 @@
 /*
  * Whose session it is, readable by any thread at any moment, also while the session ends.
  *
- * A reader cannot hold the session: on_leave runs when nobody can any more. So the cell is read without a
- * hold and checked afterwards. `session` is set last and cleared first; all stores are release and all loads
- * acquire, so who has read a word of another life, or a wiped one, finds another `session` when it
- * looks again.
+ * A reader cannot hold the session: on_leave runs when nobody can any more. So the cell is read
+ * without a hold and checked afterwards. `session` is set last and cleared first; all stores are
+ * release and all loads acquire, so who has read a word of another life, or a wiped one, finds
+ * another `session` when it looks again.
  */
 #ifndef TWINPORT_WANSERVER_HANDSHAKE_IDENTITY_H
 #define TWINPORT_WANSERVER_HANDSHAKE_IDENTITY_H

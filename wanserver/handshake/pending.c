@@ -1,6 +1,6 @@
 /*
- * The connections that have not joined. Workers call this; the lock guards the list, the count and the
- * players' fields that belong to them.
+ * The connections that have not joined. Workers call this; the lock guards the list, the count and
+ * the players' fields that belong to them.
  */
 #include "wanserver/handshake/pending.h"
 
@@ -49,8 +49,8 @@ static void take_out(tp__pending *pending, const tp_server *server, tp__player *
     }
 }
 
-/* The oldest that waits is not counted any more: its place is given away before it is closed. Its session
- * cannot have been released, for that takes it out first: so the id is its own. */
+/* The oldest that waits is not counted any more: its place is given away before it is closed. Its
+ * session cannot have been released, for that takes it out first: so the id is its own. */
 static tp_session_id evict_oldest(tp__pending *pending, tp_server *server) {
     tp__session *session = &server->sessions[pending->oldest - 1];
     tp__player *player = tp__player_of(session);

@@ -1,6 +1,6 @@
 /*
- * What the WAN keeps for one connection, beside its session: in an array with the sessions' indexes, all
- * zero while the slot is free.
+ * What the WAN keeps for one connection, beside its session: in an array with the sessions'
+ * indexes, all zero while the slot is free.
  *
  * Who may touch what:
  *   stage     whoever serves the session, one after another: the receiver from HELLO to HANDSHAKE and from

@@ -1,6 +1,6 @@
 /*
- * The files that the settings name: the private key, the key ring, the bans. Read at start; ring and bans again
- * while it runs, when the process is asked to. The main thread's.
+ * The files that the settings name: the private key, the key ring, the bans. Read at start; ring
+ * and bans again while it runs, when the process is asked to. The main thread's.
  */
 #ifndef TWINPORT_WANSERVER_PROGRAM_PROGRAM_FILES_H
 #define TWINPORT_WANSERVER_PROGRAM_PROGRAM_FILES_H

@@ -1,12 +1,13 @@
 /*
- * tp-token: mints connect tokens, for tests and for login services to learn from; and keys for the ring
- * that both sides share.
+ * tp-token: mints connect tokens, for tests and for login services to learn from; and keys for the
+ * ring that both sides share.
  *
  *     tp-token --new-key 1 >> ring
  *     tp-token --key-ring ring --key-id 1 --server-key HEX --account 42 --ttl 60
  *
- * A token is printed as two lines of hexadecimal digits: the token, and S, its secret. What a player's client
- * needs, besides the gateway's address and public key, is both. One thread; secrets are wiped.
+ * A token is printed as two lines of hexadecimal digits: the token, and S, its secret. What a
+ * player's client needs, besides the gateway's address and public key, is both. One thread; secrets
+ * are wiped.
  *
  * Exit codes: 0 done, 1 could not, 2 told something that cannot be.
  */

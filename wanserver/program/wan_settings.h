@@ -73,8 +73,8 @@ void tp__arguments_print_help(FILE *file);
 tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room);
 void tp__settings_print_example(FILE *file);
 
-/* The server's options, without its keys, and the gate's; they point into `settings`, which must live as long as
- * they are used. */
+/* The server's options, without its keys, and the gate's; they point into `settings`, which must
+ * live as long as they are used. */
 void tp__settings_apply(
     const tp__settings *settings, tp_wanserver_options *wan, tp__gate_options *gate);
 

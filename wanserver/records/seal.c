@@ -1,10 +1,10 @@
 /*
  * From frames to records: the sending half.
  *
- * Runs as the session's flush owner, on a worker that serves its socket. Frames are copied into packets of
- * just the records' sizes and sealed there, many frames to a record, and a frame that does not fit goes on in
- * the next. So the messages themselves are released at once, whoever else they are for, while the
- * session's limits count them until the send is done.
+ * Runs as the session's flush owner, on a worker that serves its socket. Frames are copied into
+ * packets of just the records' sizes and sealed there, many frames to a record, and a frame that
+ * does not fit goes on in the next. So the messages themselves are released at once, whoever else
+ * they are for, while the session's limits count them until the send is done.
  *
  * A sealed record is sent once or the session ends: no counter is ever used for two texts.
  */
@@ -114,7 +114,8 @@ static tp_end_reason put_record(
     return TP_END_NONE;
 }
 
-/* What is pending begins with a REPLY, with bytes for a record, or with an end node that carries none. */
+/* What is pending begins with a REPLY, with bytes for a record, or with an end node that carries
+ * none. */
 static tp_end_reason put_next(
     tp__session *session, tp__worker *worker, tp__flight *flight, bool *end) {
     if (TP_UNLIKELY(is_reply(session->pending->packet))) {

@@ -171,7 +171,8 @@ static size_t continue_record(
     return taken;
 }
 
-/* The two length bytes are there: the record is opened or begun. Returns the bytes taken behind them. */
+/* The two length bytes are there: the record is opened or begun. Returns the bytes taken behind
+ * them. */
 static size_t begin_record(tp__session *session, tp__worker *worker, const uint8_t *header,
     const uint8_t *bytes, size_t count) {
     tp__player *player = tp__player_of(session);

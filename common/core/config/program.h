@@ -1,6 +1,6 @@
 /*
- * What the mains of the programs have in common. One thread, at start. Messages go to standard error, with the
- * program's name in front.
+ * What the mains of the programs have in common. One thread, at start. Messages go to standard
+ * error, with the program's name in front.
  */
 #ifndef TWINPORT_CORE_CONFIG_PROGRAM_H
 #define TWINPORT_CORE_CONFIG_PROGRAM_H
@@ -30,8 +30,8 @@ void tp__program_reopen_log(void);
 /* Says what failed, and why. Returns 1, the exit code of one that could not run. */
 int tp__program_fail(const char *program, const char *what, tp_err error);
 
-/* The exit code of one that has printed what it was asked for: 0, or, having said why, 1 if that did not get
- * out, as when the disk is full. */
+/* The exit code of one that has printed what it was asked for: 0, or, having said why, 1 if that
+ * did not get out, as when the disk is full. */
 int tp__program_finish_output(const char *program);
 
 /* Says the lines of a report, each with its newline. */
@@ -50,8 +50,8 @@ bool tp__program_can_log(const char *program, const char *path);
  * those that are being ended beside them (TP_SERVER_ENDING), and `pending` connections. */
 void tp__program_raise_descriptors(const char *program, unsigned sessions, unsigned pending);
 
-/* Takes the process's share of the machine: before other threads start. No processor given: all. What the
- * system refuses is a warning: it costs speed, not service. */
+/* Takes the process's share of the machine: before other threads start. No processor given: all.
+ * What the system refuses is a warning: it costs speed, not service. */
 void tp__program_take_share(
     const char *program, tp_priority priority, const tp_processors *processors);
 

@@ -1,7 +1,7 @@
 /*
- * What a program can be told about the server that it runs, whoever its sessions are: the fields, and what becomes of
- * them. Each program has them among its own settings, and the rows in its own table, with its own standard values
- * and words. One thread, at start.
+ * What a program can be told about the server that it runs, whoever its sessions are: the fields,
+ * and what becomes of them. Each program has them among its own settings, and the rows in its own
+ * table, with its own standard values and words. One thread, at start.
  */
 #ifndef TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H
 #define TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H

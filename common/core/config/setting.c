@@ -111,8 +111,8 @@ static bool read_text(const tp__setting *setting, const char *text, char *value)
     return true;
 }
 
-/* Copies the next of the words that blanks or commas separate and moves *at behind it. False: there is none, and
- * *at is at the end; or it is too long for anything, and *at is at it. */
+/* Copies the next of the words that blanks or commas separate and moves *at behind it. False: there
+ * is none, and *at is at the end; or it is too long for anything, and *at is at it. */
 #define WORD_ROOM TP_ADDRESS_TEXT
 static bool next_word(const char **at, char word[WORD_ROOM]) {
     static const char separators[] = " \t,";

@@ -46,16 +46,16 @@ typedef struct tp__setting {
 #define TP__SETTINGS_MAX 64 /* entries of a table */
 
 /* Puts the standard values into `target`; settings that must be given stay as they are.
- * TP_ERR_INVALID if the table itself is wrong: too long, or a standard value that is not allowed.
- */
+ * TP_ERR_INVALID if the table itself is wrong: too long, or a standard value that is not
+ * allowed. */
 tp_err tp__settings_reset(const tp__setting *table, size_t count, void *target);
 
 /* Reads one value into its field of `target`; networks are added to those already there. TP_OK, or
  * TP_ERR_CONFIG if it is not what is expected; then the field's content is undefined. */
 tp_err tp__setting_read(const tp__setting *setting, const char *value, void *target);
 
-/* Empties a list of networks, so that what is read next replaces it; leaves the other kinds alone.
- */
+/* Empties a list of networks, so that what is read next replaces it; leaves the other kinds
+ * alone. */
 void tp__setting_clear(const tp__setting *setting, void *target);
 
 /* NULL if there is none of that name. */
@@ -64,8 +64,8 @@ const tp__setting *tp__setting_find(const tp__setting *table, size_t count, cons
 /* The setting whose name is most like `name`, for a hint; NULL if none is near. */
 const tp__setting *tp__setting_nearest(const tp__setting *table, size_t count, const char *name);
 
-/* What it is in `target`, as a file would have it; of a list only that it is one. Returns `text`.
- */
+/* What it is in `target`, as a file would have it; of a list only that it is one. Returns
+ * `text`. */
 #define TP__SETTING_VALUE_TEXT 96
 const char *tp__setting_print(const tp__setting *setting, const void *target, char *text);
 

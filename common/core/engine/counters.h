@@ -41,8 +41,8 @@ typedef struct tp__counters {
     uint8_t apart[TP_CACHE_LINE];
 } tp__counters;
 
-/* For the row's only writer: no locked instruction. Readers see whole values, if slightly old ones.
- */
+/* For the row's only writer: no locked instruction. Readers see whole values, if slightly old
+ * ones. */
 static inline void tp__count_own(_Atomic uint64_t *counter, uint64_t n) {
     atomic_store_explicit(
         counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);

@@ -53,8 +53,8 @@ static inline bool tp__send_queue_push(tp__send_queue *queue, tp__send_node *nod
     return newest == TP__QUEUE_IDLE;
 }
 
-/* Makes the caller the flush owner of an idle queue without pushing anything. False: there is one.
- */
+/* Makes the caller the flush owner of an idle queue without pushing anything. False: there is
+ * one. */
 static inline bool tp__send_queue_seize(tp__send_queue *queue) {
     uintptr_t idle = TP__QUEUE_IDLE;
     return atomic_compare_exchange_strong_explicit(

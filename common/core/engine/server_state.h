@@ -157,8 +157,8 @@ static inline void *tp__layer_state(const tp__session *session) {
 /* This thread's worker of this server, or NULL. */
 tp__worker *tp__worker_here(const tp_server *server);
 
-/* Adds to a counter of the thread's row: `worker` is the thread's worker of this server, or NULL.
- */
+/* Adds to a counter of the thread's row: `worker` is the thread's worker of this server, or
+ * NULL. */
 #define TP__COUNT(server, worker, counter, n)                                                      \
     do {                                                                                           \
         if (worker) {                                                                              \

@@ -125,24 +125,24 @@ typedef struct tp__session {
 
 /* ---- open.c, finish.c, end.c ------------------------------------------------------------------- */
 
-/* Runs the op on a worker that serves the session's socket. The caller has a hold. False: the system refuses.
- * Any thread. */
+/* Runs the op on a worker that serves the session's socket. The caller has a hold. False: the
+ * system refuses. Any thread. */
 bool tp__session_post(tp__session *session, tp_op *op);
 
-/* Takes a slot and makes it a session, opening, with one hold for its socket; not `counted` if it is
- * beyond max_sessions, or is pending under a layer. NULL: no slot is left. The id is set; nobody else
- * knows it yet. */
+/* Takes a slot and makes it a session, opening, with one hold for its socket; not `counted` if it
+ * is beyond max_sessions, or is pending under a layer. NULL: no slot is left. The id is set; nobody
+ * else knows it yet. */
 tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool outgoing);
 
 /* Undoes an open whose socket could not be attached. */
 void tp__session_abandon(tp__session *session);
 
-/* The connection is there: joins, or is pending, on a worker that serves the socket, now if `worker` does.
- * The caller's hold of the socket remains with the session. */
+/* The connection is there: joins, or is pending, on a worker that serves the socket, now if
+ * `worker` does. The caller's hold of the socket remains with the session. */
 void tp__session_start(tp__session *session, struct tp__worker *worker);
 
-/* For a layer, inside `take`: the pending session takes a place and joins; without a place it is told so.
- * False: it has not joined. */
+/* For a layer, inside `take`: the pending session takes a place and joins; without a place it is
+ * told so. False: it has not joined. */
 bool tp__session_join(tp__session *session, struct tp__worker *worker);
 
 /* Gives its place among max_sessions back, once: at the beginning of the end, or at the release. */
@@ -151,8 +151,9 @@ void tp__session_give_place_back(tp__session *session);
 /* Begins the end, now: cancels everything. The caller has a hold. False: it was closing already. */
 bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error);
 
-/* Begins the end of a connection that has not joined, now; nothing, and false, if it has or is closing. If
- * it was finishing its own reason stands. The caller has a hold, and the socket is attached. */
+/* Begins the end of a connection that has not joined, now; nothing, and false, if it has or is
+ * closing. If it was finishing its own reason stands. The caller has a hold, and the socket is
+ * attached. */
 bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason);
 
 /* Begins the end, after what is queued: a CLOSE frame with `close_code` (none if it is negative),
@@ -166,8 +167,8 @@ bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_co
  * in order. */
 bool tp__session_turn_away(tp__session *session, tp_end_reason reason, int close_code);
 
-/* Gives the caller's hold back; the release, if it was the last, is left to a worker. Any thread.
- */
+/* Gives the caller's hold back; the release, if it was the last, is left to a worker. Any
+ * thread. */
 void tp__session_leave(tp__session *session);
 
 /* The same, releasing on the spot: for the top level of a completion, on a worker's thread. */
@@ -177,8 +178,8 @@ void tp__session_drop(tp__session *session, struct tp__worker *worker);
  * took it from the orphans. Any thread. */
 void tp__session_release_later(tp__session *session);
 
-/* The session with this id, held by the caller, if none of the `barred` life flags is set; or NULL.
- */
+/* The session with this id, held by the caller, if none of the `barred` life flags is set; or
+ * NULL. */
 tp__session *tp__session_enter(tp_server *server, tp_session_id id, uint64_t barred);
 
 /* Is content still to hear of what comes in? Not after the end has begun. */
@@ -217,7 +218,7 @@ void tp__session_control(
 tp__queued tp__session_queue_at_home(
     tp__session *session, struct tp__worker *home, tp_packet *packet);
 
-/* ---- pending.c, handover.c, send_now.c, flush.c: to the socket --------------------------------- */
+/* ---- pending_list.c, handover.c, send_now.c, flush.c: to the socket --------------------------- */
 
 /* More waits than one send takes: if the flush owner's role is with this worker, it sends what the
  * system takes, now, without waiting for the end of the batch. The worker's own thread. */
@@ -236,8 +237,8 @@ static inline bool tp__session_is_at_home(
 /* The worker has the flush owner's role and flushes the session when its batch is done. */
 void tp__session_await_flush(tp__session *session, struct tp__worker *worker);
 
-/* pending.c: moves what was pushed behind what is pending, for who has that; the same, and then the
- * node behind it. */
+/* pending_list.c: moves what was pushed behind what is pending, for who has that; the same, and
+ * then the node behind it. */
 void tp__session_collect(tp__session *session);
 void tp__session_pend(tp__session *session, tp__send_node *node);
 
@@ -249,9 +250,9 @@ void tp__session_flush(tp__session *session);
 #define TP__FLUSH_BYTES ((size_t)64 * 1024)
 void tp__worker_flush(struct tp__worker *worker);
 
-/* Takes the oldest pending node off the list: its packet, whose reference is the caller's, or NULL if it
- * has none. *end: it was the session's end node, behind which there is nothing. The flush owner's, and
- * `pending` is not NULL. */
+/* Takes the oldest pending node off the list: its packet, whose reference is the caller's, or NULL
+ * if it has none. *end: it was the session's end node, behind which there is nothing. The flush
+ * owner's, and `pending` is not NULL. */
 tp_packet *tp__session_next_packet(tp__session *session, bool *end);
 
 /* Frees what was queued and never sent; counts it. Release only. */

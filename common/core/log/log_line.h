@@ -19,8 +19,8 @@ typedef struct tp__log_line {
 } tp__log_line;
 
 /* Formats a line with the time of now. What is too long is cut and ends in "..."; a control
- * character becomes '?', so that what a peer says can neither end a line nor forge one. Any thread.
- */
+ * character becomes '?', so that what a peer says can neither end a line nor forge one. Any
+ * thread. */
 void tp__log_line_format(
     tp__log_line *line, tp_log_level level, const char *format, va_list arguments);
 

@@ -29,8 +29,8 @@ static size_t cell_of(const tp__recent *recent, uint64_t number) {
 }
 
 tp__recent *tp__recent_create(size_t entries, size_t words) {
-    /* A cell of zeros is an empty one, and memory that comes zeroed is not touched before its use.
-     */
+    /* A cell of zeros is an empty one, and memory that comes zeroed is not touched before its
+     * use. */
     size_t cells = entries * (words + 1);
     tp__recent *recent = tp__allocate_zeroed(1, sizeof *recent + cells * sizeof recent->cells[0]);
     if (recent != NULL) {

@@ -111,8 +111,8 @@ static inline void tp__pool_raise(_Atomic uint64_t *counter) {
 /* A pool of the core's own, in the slots that users cannot use up. */
 tp_err tp__pool_create_own(const tp_pool_options *options, tp_pool **pool);
 
-/* tp_pool_allocate() and tp_pool_free() for a thread whose record is in hand; NULL if it has none.
- */
+/* tp_pool_allocate() and tp_pool_free() for a thread whose record is in hand; NULL if it has
+ * none. */
 void *tp__pool_allocate_on(tp__local *local, tp_pool *pool);
 void tp__pool_free_on(tp__local *local, tp_pool *pool, void *block);
 
@@ -180,8 +180,8 @@ void tp__depot_free_all(tp_pool *pool);
 /* ---- slabs.c: under the mutex ---------------------------------------------------------------- */
 
 /* Memory for up to `count` blocks (what one slab holds and the limit allows) with their headers
- * written; their number in `cut`, or NULL. Block i is at memory + i * stride + sizeof(tp__block).
- */
+ * written; their number in `cut`, or NULL. Block i is at memory + i * stride +
+ * sizeof(tp__block). */
 uint8_t *tp__slabs_grow(tp_pool *pool, size_t count, size_t *cut);
 
 /* Trimming, in four steps: each free block is shown; of the slabs of which every block was shown

@@ -62,8 +62,8 @@ void tp__free(void *memory) {
 }
 
 /* The address sanitizer's leak check does not look for pointers in pages that it did not give out,
- * and would call what is only reachable from there a leak: under it everything comes from the heap.
- */
+ * and would call what is only reachable from there a leak: under it everything comes from the
+ * heap. */
 static bool takes_pages(size_t bytes) {
 #ifdef TP_ADDRESS_SANITIZER
     (void)bytes;

@@ -1,8 +1,8 @@
 /*
  * A server: create and destroy, and what it says of itself.
  *
- * Create and destroy run on the content's threads. The server owns its memory from the one to the other;
- * its port and its threads it has only while it runs (server_run.c).
+ * Create and destroy run on the content's threads. The server owns its memory from the one to the
+ * other; its port and its threads it has only while it runs (server_run.c).
  */
 #include <string.h>
 

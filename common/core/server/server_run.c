@@ -1,9 +1,9 @@
 /*
  * A run of a server: start, stop, wait.
  *
- * These run on the content's threads (stop on any, handlers' included). The port and the threads live from
- * start to the end of wait. What the workers do is in worker.c, what a stop does in sweep.c;
- * server_state.h draws the states.
+ * These run on the content's threads (stop on any, handlers' included). The port and the threads
+ * live from start to the end of wait. What the workers do is in worker.c, what a stop does in
+ * sweep.c; server_state.h draws the states.
  */
 #include <string.h>
 

@@ -151,7 +151,8 @@ bool tp__pending_own_again(tp__session *session) {
 /* ---- the flight ------------------------------------------------------------------------------ */
 
 /* Unsent bytes of the flight that lie in chunks, and in *held how much these chunks are: as much if
- * the packets were cut one behind the other, up to a chunk for each if others were cut in between. */
+ * the packets were cut one behind the other, up to a chunk for each if others were cut in
+ * between. */
 static size_t in_chunks(const tp__flight *flight, size_t *held) {
     const tp__chunk *last = NULL;
     size_t bytes = 0;

@@ -59,8 +59,9 @@ static bool ends_by_reset(const tp__session *session, tp_end_reason reason) {
     }
 }
 
-/* `reason` is the closer's own. The session's is not his to look at if it was finishing: who began that may
- * be writing it at this moment, and is done when his hold is given back, before the release. */
+/* `reason` is the closer's own. The session's is not his to look at if it was finishing: who began
+ * that may be writing it at this moment, and is done when his hold is given back, before the
+ * release. */
 static void close_socket(tp__session *session, tp_end_reason reason) {
     tp_trace(TP_TRACE_CLOSE, session->id, reason);
     session->close_op.done = closed;

@@ -19,8 +19,8 @@ static tp_packet *close_packet(int close_code) {
     return packet; /* without memory the stream just ends: the peer sees that as well */
 }
 
-/* When it is cut if it takes so long to end. Who is pending has no more time to be told that it cannot join
- * than it had to join. */
+/* When it is cut if it takes so long to end. Who is pending has no more time to be told that it
+ * cannot join than it had to join. */
 static uint64_t finish_by(const tp__session *session) {
     uint64_t by_ms = tp__session_by_ms(session, session->server->options.drain_timeout_ms);
     uint64_t join_by_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_relaxed);

@@ -1,9 +1,9 @@
 /*
  * From what is pending to the socket: flushes and gathered sends.
  *
- * Everything here is done by the session's flush owner on a worker that serves its socket. The owner
- * holds the session from the push that made it the owner until it retires, so the session cannot be
- * released under it; of two pushes never more than one becomes owner (send_queue.h).
+ * Everything here is done by the session's flush owner on a worker that serves its socket. The
+ * owner holds the session from the push that made it the owner until it retires, so the session
+ * cannot be released under it; of two pushes never more than one becomes owner (send_queue.h).
  *
  * A flush waits on its worker's list until the batch of completions in hand is done, or until
  * TP__FLUSH_BYTES have been received: what is said meanwhile goes out in one call. If it becomes
@@ -21,10 +21,10 @@
 
 /*
  * Everything up to the end node is with the system. The stream is ended, unless the peer is to end
- * it (tp__session_turn_away), and what remains is to wait for the peer to end its own (or for the sweep to lose patience): closing now, with bytes of
- * the peer unread, would make the system send a reset that overtakes our last words. Whoever comes
- * second, this or the peer's end (peer_closed in receive.c), closes. The owner never retires: the
- * queue takes nothing more.
+ * it (tp__session_turn_away), and what remains is to wait for the peer to end its own (or for the
+ * sweep to lose patience): closing now, with bytes of the peer unread, would make the system send a
+ * reset that overtakes our last words. Whoever comes second, this or the peer's end (peer_closed in
+ * receive.c), closes. The owner never retires: the queue takes nothing more.
  */
 static void reach_end(tp__session *session, tp__worker *worker) {
     if (!session->turned_away) {
@@ -58,7 +58,8 @@ static void tell_sent(tp__session *session) {
  * top level of a completion, or of a flush. */
 static void go_on(tp__session *session, tp__worker *worker) {
     if (session->owed_messages > 0) {
-        tp__session_set_flusher(session, worker); /* on_send may send, and more than one send takes */
+        tp__session_set_flusher(
+            session, worker); /* on_send may send, and more than one send takes */
         tell_sent(session);
     }
     if (session->sending_end) {

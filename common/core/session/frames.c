@@ -1,8 +1,8 @@
 /*
  * From bytes to messages.
  *
- * Runs on the worker that has the session's receive delivery. The bytes are somebody else's until this
- * returns: whole frames are copied into packets cut from this thread's chunk, and a frame that
+ * Runs on the worker that has the session's receive delivery. The bytes are somebody else's until
+ * this returns: whole frames are copied into packets cut from this thread's chunk, and a frame that
  * comes in pieces is assembled straight in its packet, which exists as soon as its header is known
  * and allowed. It may wait long for the rest, and has memory of its own.
  */

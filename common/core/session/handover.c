@@ -5,8 +5,8 @@
  * The owner holds the session from the push that made it the owner until it retires (flush.c), so
  * the session cannot be released under it.
  */
-#include "core/engine/server_state.h"
 #include "core/session/handover.h"
+#include "core/engine/server_state.h"
 
 void tp__session_await_flush(tp__session *session, tp__worker *worker) {
     tp__session_set_flusher(session, worker);

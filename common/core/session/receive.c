@@ -3,8 +3,8 @@
  *
  * Runs on whichever worker takes the session's receive delivery; the port never runs two of one
  * socket at a time, so the receive state has no lock. Bytes are lent by the port until the delivery
- * returns. On the LAN they are the frames (frames.c); where the server has a layer, that finds the frames
- * in them.
+ * returns. On the LAN they are the frames (frames.c); where the server has a layer, that finds the
+ * frames in them.
  */
 #include "core/engine/server_state.h"
 #include "core/engine/session_state.h"
@@ -17,8 +17,8 @@
  */
 static void peer_closed(tp__session *session) {
     atomic_store(&session->receive_ended, true);
-    /* Once the session is ending nobody takes its bytes any more: then a begun frame says nothing. Under a
-     * layer only CLOSE is an end: anybody can end a stream. */
+    /* Once the session is ending nobody takes its bytes any more: then a begun frame says nothing.
+     * Under a layer only CLOSE is an end: anybody can end a stream. */
     bool begun = session->receive.partial || session->receive.header_filled > 0 ||
                  session->server->layer.take != NULL;
     if (begun && tp__session_listens(session)) {

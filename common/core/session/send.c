@@ -125,11 +125,11 @@ static tp__send_node *new_node(tp__session *session, tp__worker *worker) {
 }
 
 /*
- * Home needs no atomic step for a packet while it has the flush owner's role. Order: what was pushed
- * before is collected first. That is what home itself pushed while the role was on its way to it, and
- * what others pushed of which home knows, by a mutex or a message: a push that happened before is seen
- * by the relaxed look at the queue. The role leaves home only with nothing pending (sent).
- * tests/model/home.pml explores it.
+ * Home needs no atomic step for a packet while it has the flush owner's role. Order: what was
+ * pushed before is collected first. That is what home itself pushed while the role was on its way
+ * to it, and what others pushed of which home knows, by a mutex or a message: a push that happened
+ * before is seen by the relaxed look at the queue. The role leaves home only with nothing pending
+ * (sent). tests/model/home.pml explores it.
  */
 static void append(tp__session *session, tp__worker *home, tp__send_node *node) {
     if (!session->owned_at_home) {

@@ -14,8 +14,8 @@
 #include "core/log/refusal.h"
 #include "os/clock.h"
 
-/* More than a turn of accepting of each worker takes, for what is cut is free only behind that turn;
- * but no more than three quarters of what TP_SERVER_ENDING has for it. */
+/* More than a turn of accepting of each worker takes, for what is cut is free only behind that
+ * turn; but no more than three quarters of what TP_SERVER_ENDING has for it. */
 #define TURN         32u
 #define SPARE_LEAST  48u
 #define TRIES        3u

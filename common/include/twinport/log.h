@@ -134,8 +134,8 @@ void tp_trace(uint32_t event, uint64_t first, uint64_t second);
 tp_err tp_trace_enable(bool on); /* allocates the ring at the first time: TP_ERR_NO_MEMORY */
 
 /*
- * What the core itself traces: `first` is the session's id, `second` as said. Your own events begin at
- * TP_TRACE_USER. X(code name, value, second)
+ * What the core itself traces: `first` is the session's id, `second` as said. Your own events begin
+ * at TP_TRACE_USER. X(code name, value, second)
  */
 #define TP_TRACE_EVENTS(X)                                                                         \
     X(TP_TRACE_OPEN, 1, "1 if outgoing")                                                           \

@@ -45,8 +45,8 @@ typedef struct tp_pool_stats {
 tp_err tp_pool_create(const tp_pool_options *options, tp_pool **pool);
 
 /* Frees the pool and every block of it. No thread may use the pool any more; blocks still out make
- * it stop the process with a message, since somebody would write to freed memory. NULL is ignored.
- */
+ * it stop the process with a message, since somebody would write to freed memory. NULL is
+ * ignored. */
 void tp_pool_destroy(tp_pool *pool);
 
 /* A block of at least block_size bytes, aligned to 16; or NULL (limit reached, or out of memory).

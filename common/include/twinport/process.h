@@ -1,6 +1,6 @@
 /*
- * What a server program asks of its process: to be told to stop or to read its files again, descriptors
- * enough, and how much of the machine is its share.
+ * What a server program asks of its process: to be told to stop or to read its files again,
+ * descriptors enough, and how much of the machine is its share.
  */
 #ifndef TWINPORT_PROCESS_H
 #define TWINPORT_PROCESS_H
@@ -29,8 +29,8 @@ bool tp_process_wait_stop(int timeout_ms);
  * by itself. Any thread. */
 void tp_process_request_stop(void);
 
-/* Asks the system to tell the process to read its files again: SIGHUP. Once per process, before other
- * threads start. TP_ERR_UNSUPPORTED on Windows, which has no such signal. */
+/* Asks the system to tell the process to read its files again: SIGHUP. Once per process, before
+ * other threads start. TP_ERR_UNSUPPORTED on Windows, which has no such signal. */
 tp_err tp_process_catch_reload(void);
 
 typedef enum tp_process_event {
@@ -39,8 +39,8 @@ typedef enum tp_process_event {
     TP_PROCESS_RELOAD /* to read its files again; told once, however often it was asked meanwhile */
 } tp_process_event;
 
-/* As tp_process_wait_stop(), for both requests. By one thread at a time; a program that catches reloads
- * waits with this alone. */
+/* As tp_process_wait_stop(), for both requests. By one thread at a time; a program that catches
+ * reloads waits with this alone. */
 tp_process_event tp_process_wait(int timeout_ms);
 
 /* Raises the limit of open descriptors as far as the system lets it; returns the limit in force
@@ -82,9 +82,9 @@ typedef struct tp_processors {
     uint64_t bits[TP_PROCESSORS_MAX / 64];
 } tp_processors;
 
-/* Restricts the calling thread, and those started later from it, to these processors: to be called before
- * other threads start (Windows: the whole process, and processors 0 to 63). TP_ERR_INVALID: none of them is
- * there, or none is given; TP_ERR_UNSUPPORTED, TP_ERR_ACCESS, TP_ERR_OS. */
+/* Restricts the calling thread, and those started later from it, to these processors: to be called
+ * before other threads start (Windows: the whole process, and processors 0 to 63). TP_ERR_INVALID:
+ * none of them is there, or none is given; TP_ERR_UNSUPPORTED, TP_ERR_ACCESS, TP_ERR_OS. */
 tp_err tp_process_set_processors(const tp_processors *processors);
 
 #ifdef __cplusplus

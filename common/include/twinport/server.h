@@ -292,16 +292,16 @@ typedef struct tp_server_stats {
     uint64_t received_bytes;
     uint64_t sent_messages;
     uint64_t sent_bytes;
-    uint64_t sends;      /* gathered sends that carried them */
-    uint64_t dropped;    /* packets dropped by TP_QUEUE_DROP */
-    uint64_t refused;    /* sends that returned false because a queue was full */
-    uint64_t no_session; /* sends and disconnects with a stale or wrong id */
-    uint64_t no_memory;  /* allocations that failed */
-    uint64_t errors;     /* calls of on_error */
+    uint64_t sends;        /* gathered sends that carried them */
+    uint64_t dropped;      /* packets dropped by TP_QUEUE_DROP */
+    uint64_t refused;      /* sends that returned false because a queue was full */
+    uint64_t no_session;   /* sends and disconnects with a stale or wrong id */
+    uint64_t no_memory;    /* allocations that failed */
+    uint64_t errors;       /* calls of on_error */
     uint64_t memory_ended; /* sessions ended because of memory_limit */
     uint64_t memory_held;  /* bytes that messages and what carries them have of the system now, in
                               use or ready, in the whole process */
-    uint64_t ends[32];   /* sessions released, by tp_end_reason */
+    uint64_t ends[32];     /* sessions released, by tp_end_reason */
 } tp_server_stats;
 
 /* Any thread; the numbers are exact once the server has stopped and close to it before. */

@@ -21,8 +21,8 @@ typedef uint64_t tp_session_id;
 #define TP_NO_SESSION   ((tp_session_id)0) /* never a session's id */
 #define TP_MAX_SESSIONS 1048576u           /* slots that 20 bits can name */
 
-/* The slot of a session, 0..TP_MAX_SESSIONS-1: for arrays of the content's own beside the server's. A
- * slot is used again only after the on_leave of the session that had it. Any thread. */
+/* The slot of a session, 0..TP_MAX_SESSIONS-1: for arrays of the content's own beside the server's.
+ * A slot is used again only after the on_leave of the session that had it. Any thread. */
 static inline uint32_t tp_session_slot(tp_session_id session) {
     return (uint32_t)(session & (TP_MAX_SESSIONS - 1));
 }

@@ -123,8 +123,8 @@ static bool a_connection_waits(const epoll_listener *listener) {
 /* ---- one connection: with the mutex ---------------------------------------------------------- */
 
 /* Is this the fault of the one connection that was to be accepted? Then the next one may do. (Linux
- * hands over the errors that are already pending on the new socket: accept(2), "Error handling".)
- */
+ * hands over the errors that are already pending on the new socket: accept(2), "Error
+ * handling".) */
 static bool is_of_one_connection(int os_error) {
     switch (os_error) {
     case ECONNABORTED:

@@ -1,6 +1,6 @@
 /*
- * How much of the machine is this process's share: priority and processors. Linux gives both to threads, and
- * a new thread has those of the one that started it. Holds nothing.
+ * How much of the machine is this process's share: priority and processors. Linux gives both to
+ * threads, and a new thread has those of the one that started it. Holds nothing.
  */
 #include <errno.h>
 #include <sched.h>
@@ -14,7 +14,8 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-/* A step of nice is a quarter more or less of the processor: these are shares of about 1:9, 3:1 and 1:3. */
+/* A step of nice is a quarter more or less of the processor: these are shares of about 1:9, 3:1 and
+ * 1:3. */
 #define NICE_LOW       10
 #define NICE_HIGH      (-5)
 #define NICE_OF_THREAD 5 /* below the rest of its process */

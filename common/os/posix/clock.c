@@ -39,8 +39,8 @@ void tp_clock_format(uint64_t wall_ms, char *text) {
     struct tm local;
     memset(&local, 0, sizeof local);
     size_t end = 0;
-    /* A year of more than four digits does not fit and is left out, as is what localtime refuses.
-     */
+    /* A year of more than four digits does not fit and is left out, as is what localtime
+     * refuses. */
     if (localtime_r(&seconds, &local) != NULL) {
         end = strftime(text, TP_CLOCK_TEXT - 4, "%Y-%m-%d %H:%M:%S", &local);
     }

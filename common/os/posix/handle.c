@@ -67,8 +67,8 @@ static tp_err set_number(int descriptor, int level, int name, int value) {
     return TP_OK;
 }
 
-/* A peer that has gone silent for `seconds` is probed; three probes unanswered, 10 s apart, end it.
- */
+/* A peer that has gone silent for `seconds` is probed; three probes unanswered, 10 s apart, end
+ * it. */
 static tp_err set_keepalive(int descriptor, unsigned seconds) {
     enum { MOST_SECONDS = 32767, PROBE_INTERVAL_S = 10, PROBES = 3 };
     int idle = seconds < MOST_SECONDS ? (int)seconds : MOST_SECONDS;
@@ -114,8 +114,8 @@ void tp__handle_close(int descriptor, bool reset) {
         /* Refused only for what is not a socket; then there is no reset to send either. */
         (void)setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
-    /* Not repeated after EINTR: Linux has freed the number by then, and another thread may have it.
-     */
+    /* Not repeated after EINTR: Linux has freed the number by then, and another thread may have
+     * it. */
     (void)close(descriptor);
 }
 

@@ -1,11 +1,11 @@
 /*
  * The process: what it is asked for by signals, its limits, its use of the processor.
  *
- * A request is a flag and, for those that wait, a semaphore; the flag is set first. That of a stop is
- * never taken for good: whoever gets it gives it back, so that every later wait is told as well. That of a
- * reload is taken with its flag; if it came twice meanwhile, a semaphore without a flag is left over, and
- * who finds it waits on. sem_post() is one of the few calls that a signal handler may make. Any thread,
- * but for those that catch, and tp_process_wait().
+ * A request is a flag and, for those that wait, a semaphore; the flag is set first. That of a stop
+ * is never taken for good: whoever gets it gives it back, so that every later wait is told as well.
+ * That of a reload is taken with its flag; if it came twice meanwhile, a semaphore without a flag
+ * is left over, and who finds it waits on. sem_post() is one of the few calls that a signal handler
+ * may make. Any thread, but for those that catch, and tp_process_wait().
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -214,8 +214,8 @@ void tp__iocp_enter_again(iocp_socket *socket);
 void tp__iocp_leave(iocp_worker *worker, iocp_socket *socket, unsigned count);
 bool tp__iocp_is_closing(iocp_socket *socket);
 
-/* After every start of an operation, by the one who started it and still holds a count of his own.
- */
+/* After every start of an operation, by the one who started it and still holds a count of his
+ * own. */
 void tp__iocp_started(iocp_socket *socket, iocp_request *request);
 
 /* Makes `handle` the port's and fills `socket`. The handle stays the caller's on error. */

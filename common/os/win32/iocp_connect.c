@@ -65,9 +65,9 @@ tp_err tp__iocp_connect(tp_port *head, tp_socket *connecting, const tp_address *
 }
 
 /*
- * The port that bind_any() was given may be the very one asked for, and TCP then connects the socket
- * to itself: a client that retries a server which is down would hold the port that the server
- * needs. Nobody listens there: it is a refusal.
+ * The port that bind_any() was given may be the very one asked for, and TCP then connects the
+ * socket to itself: a client that retries a server which is down would hold the port that the
+ * server needs. Nobody listens there: it is a refusal.
  */
 static bool is_connected_to_itself(SOCKET handle) {
     tp__sockaddr local = {0}, peer = {0};

@@ -197,8 +197,8 @@ void tp__iocp_resume(tp_worker *on, tp_socket *resumed) {
         if ((state & IOCP_PAUSED) == 0 || (state & IOCP_CLOSING) != 0) {
             return; /* closing: the receive is at its end already */
         }
-        /* With PARKED, the receive becomes ours, and so does its count; we need one more to start.
-         */
+        /* With PARKED, the receive becomes ours, and so does its count; we need one more to
+         * start. */
     } while (!atomic_compare_exchange_weak(&socket->state, &state,
         (state & ~(IOCP_PAUSED | IOCP_PARKED)) + ((state & IOCP_PARKED) != 0 ? 1 : 0)));
     if ((state & IOCP_PARKED) == 0) {

@@ -47,8 +47,8 @@ static DWORD fill(
 }
 
 /* Gives what is missing to the kernel, or the refusal to the ready list: a connection that is lost
- * already comes back through done like one that is lost later. The caller holds a count of his own.
- */
+ * already comes back through done like one that is lost later. The caller holds a count of his
+ * own. */
 static void start(iocp_worker *worker, iocp_request *request) {
     WSABUF system[TP_PORT_MAX_BUFFERS];
     iocp_socket *socket = request->socket;

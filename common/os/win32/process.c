@@ -103,9 +103,9 @@ uint64_t tp_process_raise_descriptor_limit(void) {
 
 /*
  * For Wine, which has no count of them. It gives the lowest value that is free, so asking about one
- * value after the other finds them. The table of the whole system, which Wine could show, is not for
- * us: Wine 8's server reads past the end of a process's handles where it has none, as one that just
- * starts, and dies of it with all programs that it serves.
+ * value after the other finds them. The table of the whole system, which Wine could show, is not
+ * for us: Wine 8's server reads past the end of a process's handles where it has none, as one that
+ * just starts, and dies of it with all programs that it serves.
  */
 static long count_handles(void) {
     long count = 0;

@@ -1,6 +1,6 @@
 /*
- * backend: what a game service links to have players. They come through gates (wanserver) over the bus;
- * a service knows neither the bus's bytes nor the gates'.
+ * backend: what a game service links to have players. They come through gates (wanserver) over the
+ * bus; a service knows neither the bus's bytes nor the gates'.
  *
  *     #include <twinport/backend.h>
  *
@@ -24,33 +24,36 @@
  *         tp_backend_destroy(backend);
  *     }
  *
- * PLAYERS. A tp_player names one player from his on_player_join to his on_player_leave. Copy it freely;
- * compare with tp_player_same(); no two players ever have the same one. `index` is 0..max_players-1 and
- * one player has it at a time: it is there for arrays of your own. A name whose player has left is
- * harmless: calls say TP_ERR_NO_SESSION.
+ * PLAYERS. A tp_player names one player from his on_player_join to his on_player_leave. Copy it
+ * freely; compare with tp_player_same(); no two players ever have the same one. `index` is
+ * 0..max_players-1 and one player has it at a time: it is there for arrays of your own. A name
+ * whose player has left is harmless: calls say TP_ERR_NO_SESSION.
  *
  *     on_player_join -> on_player_message, any number -> on_player_leave
  *
- * Each player has each of join and leave exactly once, in this order, and no message outside of it. If a
- * gate, or the bus, is lost, its players leave (TP_LEAVE_GATE_LOST, TP_LEAVE_BUS_LOST); if it comes back
- * while the gate has kept them, they join anew, under new names and marked TP_PLAYER_RETURNS.
+ * Each player has each of join and leave exactly once, in this order, and no message outside of it.
+ * If a gate, or the bus, is lost, its players leave (TP_LEAVE_GATE_LOST, TP_LEAVE_BUS_LOST); if it
+ * comes back while the gate has kept them, they join anew, under new names and marked
+ * TP_PLAYER_RETURNS.
  *
- * HANDLERS come one after another, on the worker threads of the backend's lanclient, never from inside
- * a call of yours and never with a lock held: every function here may be called from every handler,
- * except wait and destroy. A handler that blocks holds up everything behind it. (on_player_stays and
- * answers to requests of your own may, when they time out, run beside others if bus.workers > 1.)
+ * HANDLERS come one after another, on the worker threads of the backend's lanclient, never from
+ * inside a call of yours and never with a lock held: every function here may be called from every
+ * handler, except wait and destroy. A handler that blocks holds up everything behind it.
+ * (on_player_stays and answers to requests of your own may, when they time out, run beside others
+ * if bus.workers > 1.)
  *
- * PACKETS that you send are copied into the bus's message: they stay yours, unsealed, and may be sent
- * again. The packet on_player_message is given is valid until it returns; retain it to keep it.
+ * PACKETS that you send are copied into the bus's message: they stay yours, unsealed, and may be
+ * sent again. The packet on_player_message is given is valid until it returns; retain it to keep
+ * it.
  *
  * WHAT MAY GET LOST. A call that returns TP_OK has handed the message to the bus. What the bus then
  * returns (a gate's queue is full, a gate is lost) is counted (`returned`) and shown to
- * handlers.bus.on_returned; what a gate cannot give to a player (he is gone, his queue is full) is in the
- * gate's account. Messages to one player arrive in the order of the calls of one thread.
+ * handlers.bus.on_returned; what a gate cannot give to a player (he is gone, his queue is full) is
+ * in the gate's account. Messages to one player arrive in the order of the calls of one thread.
  *
  * LOCKS. Receiving and tp_backend_send() take no lock but lanclient's own; sending to many neither;
- * sending to all, and tp_backend_player_info(), take the backend's, for as long as it takes to copy a
- * list of numbers, or a struct.
+ * sending to all, and tp_backend_player_info(), take the backend's, for as long as it takes to copy
+ * a list of numbers, or a struct.
  */
 #ifndef TWINPORT_BACKEND_H
 #define TWINPORT_BACKEND_H
@@ -131,8 +134,8 @@ typedef struct tp_backend_handlers {
     /* A player is here. `info` is valid until the handler returns. To turn him away, kick him. */
     void (*on_player_join)(tp_backend *backend, const tp_player_info *info);
 
-    /* He is not here any more: nothing is delivered from him and his name finds nobody; his index is
-     * given to others from here on. `end`: with TP_LEAVE_ENDED why his connection ended, else
+    /* He is not here any more: nothing is delivered from him and his name finds nobody; his index
+     * is given to others from here on. `end`: with TP_LEAVE_ENDED why his connection ended, else
      * TP_END_NONE. */
     void (*on_player_leave)(
         tp_backend *backend, const tp_player *player, tp_leave why, tp_end_reason end);
@@ -142,10 +145,10 @@ typedef struct tp_backend_handlers {
 
     /* A kick or a move that was asked for did not happen, and he is still here unless he is leaving
      * anyway: TP_ERR_NO_SESSION (the gate says that he is not here: his leave is on its way),
-     * TP_ERR_NO_ROUTE (no other peer of that service is there), TP_ERR_FULL (a queue's or the gate's
-     * limit: ask again later), TP_ERR_TIMED_OUT (nobody knows), TP_ERR_PEER_LOST (the gate, or the bus,
-     * is lost: so is he), TP_ERR_CANCELLED, TP_ERR_UNSUPPORTED, TP_ERR_PROTOCOL, TP_ERR_TOO_LARGE,
-     * TP_ERR_NO_MEMORY. */
+     * TP_ERR_NO_ROUTE (no other peer of that service is there), TP_ERR_FULL (a queue's or the
+     * gate's limit: ask again later), TP_ERR_TIMED_OUT (nobody knows), TP_ERR_PEER_LOST (the gate,
+     * or the bus, is lost: so is he), TP_ERR_CANCELLED, TP_ERR_UNSUPPORTED, TP_ERR_PROTOCOL,
+     * TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY. */
     void (*on_player_stays)(tp_backend *backend, const tp_player *player, tp_err why);
 
     /* On the bus, and off it, as lanclient's handlers say it. Players join after on_up; all of them
@@ -153,9 +156,10 @@ typedef struct tp_backend_handlers {
     void (*on_up)(tp_backend *backend, tp_peer_id self);
     void (*on_down)(tp_backend *backend, tp_err why);
 
-    /* Everything on the bus that has nothing to do with players, as without a backend: peers that come
-     * and go (gates too), messages and requests of peers that are no gates, what came back. Its on_up
-     * and on_down are not used, its size may be 0. tp_backend_of(client) finds the backend. */
+    /* Everything on the bus that has nothing to do with players, as without a backend: peers that
+     * come and go (gates too), messages and requests of peers that are no gates, what came back.
+     * Its on_up and on_down are not used, its size may be 0. tp_backend_of(client) finds the
+     * backend. */
     tp_lanclient_handlers bus;
 } tp_backend_handlers;
 
@@ -185,8 +189,8 @@ tp_err tp_backend_create(
 /* As tp_lanclient_start(), with its errors. */
 tp_err tp_backend_start(tp_backend *backend);
 
-/* As tp_lanclient_stop(): begins to stop and returns at once; any thread, any handler. Gates give the
- * players to other peers of the service, or keep them. Here all of them leave. */
+/* As tp_lanclient_stop(): begins to stop and returns at once; any thread, any handler. Gates give
+ * the players to other peers of the service, or keep them. Here all of them leave. */
 void tp_backend_stop(tp_backend *backend);
 
 /* As tp_lanclient_wait(), with its errors. */
@@ -207,8 +211,8 @@ tp_backend *tp_backend_of(const tp_lanclient *client);
 /* ---- sending: any thread, any handler -------------------------------------------------------- */
 
 /*
- * What these have in common. `packet`: its payload is copied, it stays yours and as it is. Errors, after
- * which nothing else happens:
+ * What these have in common. `packet`: its payload is copied, it stays yours and as it is. Errors,
+ * after which nothing else happens:
  *
  *     TP_ERR_NO_SESSION     no such player (any more)
  *     TP_ERR_NOT_CONNECTED  not on the bus now, or stopping
@@ -222,10 +226,11 @@ tp_backend *tp_backend_of(const tp_lanclient *client);
 /* To one player. */
 tp_err tp_backend_send(tp_backend *backend, const tp_player *player, const tp_packet *packet);
 
-/* To many: one message on the bus for each gate that has some of them (for each 8,192 of them). Those
- * who are gone are passed over; one named twice gets it twice. `reached` (or NULL) receives how many
- * players it is on its way to: fewer than `count` if some are gone or if an error is returned. TP_OK if
- * there is nobody. With an error of one gate's message the others' are still sent. */
+/* To many: one message on the bus for each gate that has some of them (for each 8,192 of them).
+ * Those who are gone are passed over; one named twice gets it twice. `reached` (or NULL) receives
+ * how many players it is on its way to: fewer than `count` if some are gone or if an error is
+ * returned. TP_OK if there is nobody. With an error of one gate's message the others' are still
+ * sent. */
 tp_err tp_backend_send_many(tp_backend *backend, const tp_player *players, size_t count,
     const tp_packet *packet, size_t *reached);
 
@@ -233,18 +238,18 @@ tp_err tp_backend_send_many(tp_backend *backend, const tp_player *players, size_
 tp_err tp_backend_send_all(
     tp_backend *backend, const tp_player *except, const tp_packet *packet, size_t *reached);
 
-/* Ends his connection after what has been sent to him, with CLOSE `close_code` (0..65,535; proto/frame.h
- * lists those with a meaning, 10 is `kicked`; from 256 on they are yours). on_player_leave follows, or
- * on_player_stays if it could not be done. */
+/* Ends his connection after what has been sent to him, with CLOSE `close_code` (0..65,535;
+ * proto/frame.h lists those with a meaning, 10 is `kicked`; from 256 on they are yours).
+ * on_player_leave follows, or on_player_stays if it could not be done. */
 tp_err tp_backend_kick(tp_backend *backend, const tp_player *player, unsigned close_code);
 
 /*
- * Gives him to another peer: to `peer`, or, if that is TP_NO_PEER, to the peer of `service` (which may be
- * your own) that has the fewest players of his gate, other than you. `service` may be NULL if a peer is
- * given. The other side gets his on_player_join with TP_PLAYER_MOVED and the `size` (0..TP_PLAYER_BLOB_MAX)
- * bytes of `blob`, which are copied. Here on_player_leave (TP_LEAVE_MOVED) follows, or on_player_stays if
- * it could not be done. What he says meanwhile, and arrives here after it, is counted as `unknown`: tell
- * his client to hold still if that matters.
+ * Gives him to another peer: to `peer`, or, if that is TP_NO_PEER, to the peer of `service` (which
+ * may be your own) that has the fewest players of his gate, other than you. `service` may be NULL
+ * if a peer is given. The other side gets his on_player_join with TP_PLAYER_MOVED and the `size`
+ * (0..TP_PLAYER_BLOB_MAX) bytes of `blob`, which are copied. Here on_player_leave (TP_LEAVE_MOVED)
+ * follows, or on_player_stays if it could not be done. What he says meanwhile, and arrives here
+ * after it, is counted as `unknown`: tell his client to hold still if that matters.
  */
 tp_err tp_backend_move(tp_backend *backend, const tp_player *player, const char *service,
     tp_peer_id peer, const void *blob, size_t size);

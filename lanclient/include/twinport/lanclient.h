@@ -34,13 +34,13 @@
  *     tp_lanclient_request_any(client, "db", player & 0xFFFF, packet, 500, on_reply, context, NULL);
  *
  * NOTHING VANISHES IN SILENCE. A call that returns TP_OK has taken the message, and one of two
- * things happens to it: it reaches its receiver's handler, or it comes back: to on_returned with its
- * ticket and the reason, or, a request, to its own callback. A call that returns anything else has
- * not taken it and nothing follows. Nothing is kept for later while the bus is away: such calls
+ * things happens to it: it reaches its receiver's handler, or it comes back: to on_returned with
+ * its ticket and the reason, or, a request, to its own callback. A call that returns anything else
+ * has not taken it and nothing follows. Nothing is kept for later while the bus is away: such calls
  * return TP_ERR_NOT_CONNECTED at once. TP_ERR_PEER_LOST is the one reason that leaves a doubt: the
  * message may have been handled all the same. And one case is left to on_down: what the hub had
- * taken charge of when your connection to it was lost, and then could not deliver, it can bring back
- * to nobody; it counts these (`returned.orphaned` in its stats).
+ * taken charge of when your connection to it was lost, and then could not deliver, it can bring
+ * back to nobody; it counts these (`returned.orphaned` in its stats).
  *
  * HANDLERS run on the client's own worker threads, never from inside a call of yours and never with
  * a lock held: every function here may be called from every handler, except wait and destroy. They
@@ -106,8 +106,8 @@ typedef enum tp_message_kind {
     TP_MESSAGE_REPLY = 10
 } tp_message_kind;
 
-/* A message's arrival: what there is to know besides its packet. Copy it to answer a request later.
- */
+/* A message's arrival: what there is to know besides its packet. Copy it to answer a request
+ * later. */
 typedef struct tp_delivery {
     size_t size;          /* sizeof(tp_delivery) */
     uint64_t hub;         /* which life of which hub it came through */
@@ -155,8 +155,8 @@ typedef struct tp_lanclient_handlers {
      * handler requests are answered with an error (TP_ERR_UNSUPPORTED). */
     void (*on_request)(tp_lanclient *client, const tp_delivery *from, tp_packet *packet);
 
-    /* A message of yours came back. One sent to all may come back once for each of its receivers.
-     */
+    /* A message of yours came back. One sent to all may come back once for each of its
+     * receivers. */
     void (*on_returned)(tp_lanclient *client, const tp_returned *returned);
 } tp_lanclient_handlers;
 
@@ -227,8 +227,8 @@ tp_err tp_lanclient_create(const tp_lanclient_options *options,
     const tp_lanclient_handlers *handlers, tp_lanclient **client);
 
 /* Starts the workers and begins to connect; the hub need not be there yet. TP_ERR_STATE (running),
- * TP_ERR_UNSUPPORTED (io), TP_ERR_NO_MEMORY, TP_ERR_NO_DESCRIPTORS, TP_ERR_OS. Not from a handler.
- */
+ * TP_ERR_UNSUPPORTED (io), TP_ERR_NO_MEMORY, TP_ERR_NO_DESCRIPTORS, TP_ERR_OS. Not from a
+ * handler. */
 tp_err tp_lanclient_start(tp_lanclient *client);
 
 /*
@@ -251,7 +251,8 @@ void tp_lanclient_stop_within(tp_lanclient *client, unsigned stop_ms);
 tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms);
 
 /* Frees. A stop that is under way is waited for; one that nobody asked for happens here, without
- * drain. NULL is ignored. Not from a handler of this client: that stops the process with a message. */
+ * drain. NULL is ignored. Not from a handler of this client: that stops the process with a
+ * message. */
 void tp_lanclient_destroy(tp_lanclient *client);
 
 void *tp_lanclient_context(const tp_lanclient *client);
@@ -266,9 +267,9 @@ size_t tp_lanclient_max_message(const tp_lanclient *client);
 /* ---- sending: any thread, any handler -------------------------------------------------------- */
 
 /*
- * What all the calls below have in common. `packet`: see the top; it stays yours to release. `ticket`
- * may be NULL; it is written before the message can come back. Messages from one thread to one
- * receiver arrive in the order of the calls. Errors, after which nothing else happens:
+ * What all the calls below have in common. `packet`: see the top; it stays yours to release.
+ * `ticket` may be NULL; it is written before the message can come back. Messages from one thread to
+ * one receiver arrive in the order of the calls. Errors, after which nothing else happens:
  *
  *     TP_ERR_NOT_CONNECTED  not on the bus now, or stopping
  *     TP_ERR_FULL           the send queue, max_unconfirmed or max_requests is reached
@@ -300,11 +301,11 @@ tp_err tp_lanclient_send_all(
 tp_err tp_lanclient_request(tp_lanclient *client, tp_peer_id peer, tp_packet *packet,
     unsigned timeout_ms, tp_on_reply *on_reply, void *context, tp_ticket *ticket);
 
-/* Asks one peer of a service; `key` as for send_any. Which peer it is only the hub knows: if it is lost
- * before it has handled the request, that comes back at once, as TP_ERR_PEER_LOST; if it is lost later,
- * between handling it and answering, nobody is left who would know, and the time-out tells. Where
- * that is too late, ask a peer of your choice (tp_lanclient_peers) with tp_lanclient_request(): its
- * end is the end of all requests to it. */
+/* Asks one peer of a service; `key` as for send_any. Which peer it is only the hub knows: if it is
+ * lost before it has handled the request, that comes back at once, as TP_ERR_PEER_LOST; if it is
+ * lost later, between handling it and answering, nobody is left who would know, and the time-out
+ * tells. Where that is too late, ask a peer of your choice (tp_lanclient_peers) with
+ * tp_lanclient_request(): its end is the end of all requests to it. */
 tp_err tp_lanclient_request_any(tp_lanclient *client, const char *service, int32_t key,
     tp_packet *packet, unsigned timeout_ms, tp_on_reply *on_reply, void *context,
     tp_ticket *ticket);

@@ -22,8 +22,8 @@ enum {
  * the process with exit code 0, and SIGPIPE do nothing. */
 uint16_t peer_start(int argc, char **argv);
 
-/* Prints `listening on 127.0.0.1:PORT`, the peer's first line, with the port that `listener` has.
- */
+/* Prints `listening on 127.0.0.1:PORT`, the peer's first line, with the port that `listener`
+ * has. */
 void peer_announce(int listener);
 
 /* A non-blocking socket that listens on 127.0.0.1:port (0: any free port), announced. Its accepted

@@ -1,21 +1,23 @@
-/* peer-tls: an echo over OpenSSL's TLS 1.3 on epoll, one thread, level-triggered.
+/*
+ * peer-tls: an echo over OpenSSL's TLS 1.3 on epoll, one thread, level-triggered.
  *
  *     peer-tls --port N --certificate FILE [--answer read|message] [--read-ahead yes|no]
  *         [--buffers keep|release]
  *
- * --answer read (default) writes back what one SSL_read gave, by one SSL_write, and never looks at it: the
- * least that a server over TLS can do. --answer message writes each frame by an SSL_write of its own, as a
- * server does whose content answers by itself.
+ * --answer read (default) writes back what one SSL_read gave, by one SSL_write, and never looks at
+ * it: the least that a server over TLS can do. --answer message writes each frame by an SSL_write
+ * of its own, as a server does whose content answers by itself.
  *
  * Each of its other choices is for the least work, and the bench says which it measures:
  *   --read-ahead yes   a receive fetches all that is there, not first a header and then a record
  *   --buffers release  an idle connection has no buffers, at the price of allocating them again
  *
- * TLS 1.3 alone, AES-256-GCM, X25519; no tickets, no sessions: every handshake is a full one. FILE holds
- * the certificate and its key, as PEM.
+ * TLS 1.3 alone, AES-256-GCM, X25519; no tickets, no sessions: every handshake is a full one. FILE
+ * holds the certificate and its key, as PEM.
  *
- * A connection is known by its descriptor. While what it was to be sent waits for room it is watched for
- * writing only, so that no more than one read's worth is ever held. */
+ * A connection is known by its descriptor. While what it was to be sent waits for room it is
+ * watched for writing only, so that no more than one read's worth is ever held.
+ */
 #define _GNU_SOURCE
 #include "peer.h"
 
@@ -83,7 +85,8 @@ static struct rest *rest_of(const unsigned char *from, size_t size) {
     return rest;
 }
 
-/* True: TLS has to wait for the socket. False: the connection is over. Clears the thread's errors. */
+/* True: TLS has to wait for the socket. False: the connection is over. Clears the thread's
+ * errors. */
 static bool has_to_wait(SSL *ssl, int result) {
     int error = SSL_get_error(ssl, result);
     ERR_clear_error();

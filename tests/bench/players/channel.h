@@ -1,13 +1,15 @@
-/* A player's connection as the bench's loads have it: a stream of bytes over a cipher or none. The loads
- * are the same program whatever the cipher, so that a server is compared under a load of the same shape,
- * the same number of system calls and the same pace:
+/*
+ * A player's connection as the bench's loads have it: a stream of bytes over a cipher or none. The
+ * loads are the same program whatever the cipher, so that a server is compared under a load of the
+ * same shape, the same number of system calls and the same pace:
  *
  *     plain  nothing at all
  *     tls    TLS 1.3 by OpenSSL; the server's certificate is not looked up anywhere
  *     wan    twinport's protocol for players, by proto/
  *
- * One thread, one epoll set for all channels of the process. What goes wrong with the load's own machinery
- * ends the program; what a server does is told to the load. */
+ * One thread, one epoll set for all channels of the process. What goes wrong with the load's own
+ * machinery ends the program; what a server does is told to the load.
+ */
 #ifndef TWINPORT_BENCH_CHANNEL_H
 #define TWINPORT_BENCH_CHANNEL_H
 
@@ -52,7 +54,8 @@ typedef struct channel_options {
 
 extern channel_options channels;
 
-/* Takes one option with its value; false if it is none of the channels'. Exits with 2 if it is wrong. */
+/* Takes one option with its value; false if it is none of the channels'. Exits with 2 if it is
+ * wrong. */
 bool channels_option(const char *name, const char *value);
 /* After the command line; exits with 2 if something is missing. */
 void channels_prepare(const channel_events *events);
@@ -64,9 +67,9 @@ void channel_write(channel *c, const void *bytes, size_t size);
 /* At once, by a reset, so that no port stays in TIME_WAIT. */
 void channel_close(channel *c);
 
-/* Waits at most `timeout_ms` (-1: for ever) and serves what has come: first `events`, then `served` once
- * for each channel that was readable, with false if its stream has ended (it is not closed by then).
- * Returns how many were served; -1 if `also` (a descriptor, or -1) is readable. */
+/* Waits at most `timeout_ms` (-1: for ever) and serves what has come: first `events`, then `served`
+ * once for each channel that was readable, with false if its stream has ended (it is not closed by
+ * then). Returns how many were served; -1 if `also` (a descriptor, or -1) is readable. */
 int channels_serve(int timeout_ms, int also, void (*served)(channel *c, bool there));
 
 uint64_t clock_ns(void);

@@ -1,5 +1,5 @@
-/* A channel over TLS 1.3. Reads ahead, so that a record that has come whole costs one receive, as it does
- * over the others. Nothing is verified but what the handshake itself verifies. */
+/* A channel over TLS 1.3. Reads ahead, so that a record that has come whole costs one receive, as
+ * it does over the others. Nothing is verified but what the handshake itself verifies. */
 #define _GNU_SOURCE
 #include "channel_socket.h"
 

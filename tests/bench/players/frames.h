@@ -29,7 +29,8 @@ static inline void frame_begin(unsigned char *frame, size_t size) {
     frame[3] = frame_data;
 }
 
-/* Calls `take` with each whole frame, header included. False: a frame has no room, or `take` said so. */
+/* Calls `take` with each whole frame, header included. False: a frame has no room, or `take` said
+ * so. */
 static inline bool frames_take(frame_reader *reader, size_t room, const unsigned char *bytes,
     size_t size, bool (*take)(void *context, unsigned char *frame, size_t frame_size),
     void *context) {

@@ -1,4 +1,5 @@
-/* bench-hold: holds many connections to a server of frames, reads all that comes, and counts each
+/*
+ * bench-hold: holds many connections to a server of frames, reads all that comes, and counts each
  * connection's DATA frames. Over plain it shares no code with twinport.
  *
  *     bench-hold --connect 127.0.0.1:PORT --connections N --size B
@@ -13,8 +14,9 @@
  * with 1 and a message if a connection is lost, a frame is not B bytes long, or nothing comes for a
  * minute.
  *
- * One thread, one epoll set. A PING is answered, as a client must. Connections come, and speak, few at a
- * time: what a server needs for a burst is not what it needs for a session. */
+ * One thread, one epoll set. A PING is answered, as a client must. Connections come, and speak, few
+ * at a time: what a server needs for a burst is not what it needs for a session.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>

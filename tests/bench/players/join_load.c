@@ -1,5 +1,6 @@
-/* bench-player-join: players who come, say one message, have its echo, and are gone; `crowd` of them at a
- * time. Full handshakes, nothing is resumed.
+/*
+ * bench-player-join: players who come, say one message, have its echo, and are gone; `crowd` of
+ * them at a time. Full handshakes, nothing is resumed.
  *
  *     bench-player-join --connect 127.0.0.1:PORT --over plain|tls|wan [--server-key HEX --suite NAME]
  *         --crowd N --seconds S [--warm S] [--sources N] [--hello forged:KEY-ID|replayed]
@@ -12,8 +13,9 @@
  *
  * SIGTERM ends the measured time early.
  *
- * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object, in which
- * a message is one player. One thread. */
+ * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object, in
+ * which a message is one player. One thread.
+ */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
-/* Takes something from every library of the LAN half, which needs no OpenSSL, and says its version. */
+/* Takes something from every library of the LAN half, which needs no OpenSSL, and says its
+ * version. */
 #include <stdbool.h>
 #include <stdio.h>
 

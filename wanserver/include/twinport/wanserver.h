@@ -124,24 +124,24 @@ typedef struct tp_wanserver_options {
 void tp_wanserver_defaults(tp_wanserver_options *options);
 
 /*
- * Makes a server under the WAN's rules; then as tp_server_create(), with its errors. TP_ERR_INVALID (the
- * log says which option), TP_ERR_CRYPTO (libcrypto lacks an algorithm), TP_ERR_NO_MEMORY. On error *server
- * is NULL. A public address needs no permission here. Any thread.
+ * Makes a server under the WAN's rules; then as tp_server_create(), with its errors. TP_ERR_INVALID
+ * (the log says which option), TP_ERR_CRYPTO (libcrypto lacks an algorithm), TP_ERR_NO_MEMORY. On
+ * error *server is NULL. A public address needs no permission here. Any thread.
  */
 tp_err tp_wanserver_create(
     const tp_wanserver_options *options, const tp_handlers *handlers, tp_server **server);
 
-/* Whose session it is: account, flags and user data out of its token. From on_join until on_leave has
- * returned. False: no such session, auth is open, or identity->size is not set. Any thread. */
+/* Whose session it is: account, flags and user data out of its token. From on_join until on_leave
+ * has returned. False: no such session, auth is open, or identity->size is not set. Any thread. */
 bool tp_session_identity(tp_server *server, tp_session_id session, tp_identity *identity);
 
-/* Replaces the ring, for connections that say HELLO from now on. TP_ERR_INVALID, TP_ERR_NO_MEMORY. Any
- * thread. */
+/* Replaces the ring, for connections that say HELLO from now on. TP_ERR_INVALID, TP_ERR_NO_MEMORY.
+ * Any thread. */
 tp_err tp_wanserver_set_token_keys(tp_server *server, const tp_token_key *keys, size_t count);
 
-/* Turns this network away at accept for `seconds` (0: until it is lifted), and ends its sessions with CLOSE
- * `kicked`. TP_ERR_INVALID (bits set behind the network's length, or more seconds than there are),
- * TP_ERR_FULL (TP_WANSERVER_MAX_BANS). Lift: false if it was not banned. Any thread. */
+/* Turns this network away at accept for `seconds` (0: until it is lifted), and ends its sessions
+ * with CLOSE `kicked`. TP_ERR_INVALID (bits set behind the network's length, or more seconds than
+ * there are), TP_ERR_FULL (TP_WANSERVER_MAX_BANS). Lift: false if it was not banned. Any thread. */
 #define TP_WANSERVER_MAX_BANS 4096u
 tp_err tp_wanserver_ban(tp_server *server, const tp_network *network, uint64_t seconds);
 bool tp_wanserver_lift_ban(tp_server *server, const tp_network *network);

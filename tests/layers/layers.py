@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""Who may include whom, and who may call whom: the architecture, checked.
+
+    layers.py SOURCE NM OBJECTS...
+
+SOURCE is the project's folder. OBJECTS are the object files of common/core, whose calls are looked
+at by NM, the compiler's nm. What does not hold is printed, a line each; exit code 1 if anything.
+
+A folder of the product that is on no list is an error, so a new one is put on the list first.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+CORE = {  # what a folder of common/core may include and call, beside itself, os and public headers
+    "base": set(),
+    "memory": {"base"},
+    "packet": {"base", "memory"},
+    "log": {"base", "memory"},
+    "config": {"base", "memory", "log"},
+    "engine": {"base", "memory", "packet", "log"},
+    "session": {"base", "memory", "packet", "log", "engine"},
+    "server": {"base", "memory", "packet", "log", "engine", "session"},
+}
+PUBLIC = "common/include/twinport"
+TOOLS = {PUBLIC, "common/os", "common/core/base", "common/core/memory"}  # any part may use them
+ENGINE = {f"common/core/{name}" for name in ("packet", "log", "engine")}
+FOLDERS = {  # the rest of the product, each with what it may include beside itself
+    PUBLIC: set(),
+    "common/os": {PUBLIC},
+    "common/os/posix": {PUBLIC, "common/os"},
+    "common/os/linux": {PUBLIC, "common/os", "common/os/posix"},
+    "common/os/win32": {PUBLIC, "common/os"},
+    "common/bus": TOOLS,
+    "proto": {PUBLIC},
+    "lanserver/include/twinport": {PUBLIC},
+    "lanclient/include/twinport": {PUBLIC},
+    "wanserver/include/twinport": {PUBLIC, "proto"},
+    "lanserver": {PUBLIC, "lanserver/include/twinport"},
+    "lanserver/bus": TOOLS | ENGINE | {"common/bus", "proto", "lanserver/include/twinport"},
+    "lanserver/program": TOOLS | {"common/core/config", "proto", "lanserver/bus"},
+    "lanclient/client": TOOLS | ENGINE | {"common/bus", "proto", "lanclient/include/twinport"},
+    "lanclient/backend":
+        TOOLS | {"common/core/log", "proto", "lanclient/client", "lanclient/include/twinport"},
+    # wan.h, the parts' common state, stands at the top; so do the public calls, which use the parts.
+    "wanserver":
+        TOOLS | ENGINE | {"proto", "wanserver/guard", "wanserver/handshake",
+                          "wanserver/include/twinport"},
+    "wanserver/guard": TOOLS | {"proto", "wanserver/include/twinport"},
+    "wanserver/handshake":
+        TOOLS | ENGINE | {"proto", "wanserver", "wanserver/guard", "wanserver/include/twinport"},
+    "wanserver/records": TOOLS | ENGINE | {"common/core/session", "proto", "wanserver"},
+    "wanserver/files": TOOLS | {"common/core/config", "proto"},
+    "wanserver/gate":
+        TOOLS | {"common/core/log", "proto", "lanclient/client", "lanclient/include/twinport"},
+    "wanserver/program":
+        TOOLS | {"common/core/config", "proto", "wanserver/files", "wanserver/gate",
+                 "wanserver/handshake", "wanserver/include/twinport"},
+}  # fmt: skip
+for part, below in CORE.items():
+    FOLDERS[f"common/core/{part}"] = (
+        {PUBLIC, "common/os", "proto"} | {f"common/core/{name}" for name in below}
+    )
+# One header of os has an implementation for each system, under the same name.
+VARIANTS = {"common/os/posix", "common/os/linux", "common/os/win32"}
+
+
+def product_files(source):
+    for part in ("common", "proto", "lanserver", "lanclient", "wanserver"):
+        for path in sorted((source / part).rglob("*.[ch]")):
+            yield path.relative_to(source)
+
+
+def find_include(name, includer, files):
+    """The product's file that an include names, or None: it is the system's."""
+    places = [includer.parent / name, pathlib.Path(name), pathlib.Path("common") / name]
+    places += [pathlib.Path(root) / "include" / name
+               for root in ("common", "lanserver", "lanclient", "wanserver")]  # fmt: skip
+    for place in places:
+        place = pathlib.Path(os.path.normpath(place))
+        if place in files:
+            return place
+    return None
+
+
+def read_includes(source, files):
+    """{file: files of the product that it includes}, and what names no file."""
+    includes, wrong = {}, []
+    for path in files:
+        text = (source / path).read_text(encoding="utf-8")
+        includes[path] = set()
+        for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', text, re.MULTILINE):
+            found = find_include(name, path, files)
+            if found:
+                includes[path].add(found)
+            else:
+                wrong.append(f'{path}: include of "{name}", which is no file of the product')
+    return includes, wrong
+
+
+def find_circles(edges):
+    """Groups of nodes that reach each other (Tarjan 1972)."""
+    order, low, stack, circles = {}, {}, [], []
+
+    def visit(node):
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for other in sorted(edges.get(node, ())):
+            if other not in order:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], order[other])
+        if low[node] == order[node]:
+            group = stack[stack.index(node):]
+            del stack[stack.index(node):]
+            if len(group) > 1 or node in edges.get(node, ()):
+                circles.append(sorted(group))
+
+    for node in sorted(edges):
+        if node not in order:
+            visit(node)
+    return circles
+
+
+def folder_of(path):
+    return path.parent.as_posix()
+
+
+def check_folders(files):
+    for path in files:
+        if folder_of(path) not in FOLDERS:
+            yield f"{path}: its folder is on no list of tests/layers/layers.py"
+
+
+def check_names(files):
+    """Base names are unique, but for public headers and what os has for each system."""
+    seen = {}
+    for path in files:
+        if not folder_of(path).endswith("/twinport"):
+            seen.setdefault(path.name, []).append(path)
+    for paths in seen.values():
+        if len(paths) > 1 and not all(folder_of(path) in VARIANTS for path in paths):
+            yield f"these have one name: {', '.join(map(str, paths))}"
+
+
+def check_includes(includes):
+    for path, others in includes.items():
+        for other in sorted(others):
+            mine, its = folder_of(path), folder_of(other)
+            if mine != its and its not in FOLDERS.get(mine, set()):
+                yield f"{path}: includes {other}; {mine} may not include {its}"
+
+
+def read_calls(nm, objects):
+    """{file of the core: {file that it calls: names}}, by the symbols of the objects."""
+    defined, used = {}, {}
+    for path in objects:
+        name = re.search(r"/core/(\w+/\w+)\.c\.o(bj)?$", path.replace("\\", "/"))
+        if not name:
+            continue
+        name = name.group(1) + ".c"
+        listing = subprocess.run([nm, path], capture_output=True, text=True, check=True).stdout
+        used[name] = set()
+        for fields in map(str.split, listing.splitlines()):
+            if len(fields) == 3 and fields[1] in "TDBRVWC":
+                defined.setdefault(fields[2], name)
+            elif fields[:1] == ["U"]:
+                used[name].add(fields[1])
+    calls = {}
+    for name, symbols in used.items():
+        calls[name] = {}
+        for symbol in symbols:
+            owner = defined.get(symbol, name)
+            if owner != name:
+                calls[name].setdefault(owner, set()).add(symbol)
+    return calls
+
+
+def check_calls(calls):
+    for name, others in sorted(calls.items()):
+        mine = name.split("/")[0]
+        for other, symbols in sorted(others.items()):
+            its = other.split("/")[0]
+            if mine != its and its not in CORE[mine]:
+                yield (f"common/core/{name}: calls {', '.join(sorted(symbols))} of {other}; "
+                       f"core/{mine} may not call core/{its}")  # fmt: skip
+    for group in find_circles(calls):
+        yield f"common/core: files call each other in a circle: {', '.join(group)}"
+
+
+def main():
+    source, nm, objects = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    files = list(product_files(source))
+    known = set(files)
+    includes, wrong = read_includes(source, known)
+    calls = read_calls(nm, objects)
+    core = sum(1 for path in files if path.suffix == ".c" and "core" in path.parts)
+    if len(calls) != core:
+        wrong.append(f"{len(calls)} objects of common/core for {core} sources")
+    wrong += [*check_folders(files), *check_names(files), *check_includes(includes)]
+    for group in find_circles({a.as_posix(): {b.as_posix() for b in includes[a]} for a in files}):
+        wrong.append(f"files include each other in a circle: {', '.join(group)}")
+    wrong += check_calls(calls)
+    print("\n".join(wrong))
+    called = sum(len(others) for others in calls.values())
+    print(f"{len(files)} files, {sum(map(len, includes.values()))} includes, "
+          f"{called} calls between files of common/core: {len(wrong)} wrong")  # fmt: skip
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
