@@ -22,6 +22,9 @@
 #define TP_LIKELY(x)    __builtin_expect(!!(x), 1)
 #define TP_UNLIKELY(x)  __builtin_expect(!!(x), 0)
 #define TP_NORETURN     __attribute__((noreturn))
+/* On a function that a fast path seldom calls: inlined there, its registers would be saved by every
+ * call of the fast path. */
+#define TP_NOINLINE     __attribute__((noinline))
 #define TP_THREAD_LOCAL _Thread_local
 /* On a function without arguments: it runs when the program or library is loaded. */
 #define TP_BEFORE_MAIN __attribute__((constructor))
@@ -33,6 +36,7 @@
 #define TP_LIKELY(x)    (x)
 #define TP_UNLIKELY(x)  (x)
 #define TP_NORETURN     __declspec(noreturn)
+#define TP_NOINLINE     __declspec(noinline)
 #define TP_THREAD_LOCAL __declspec(thread)
 #define TP_MAY_ALIAS
 #endif

@@ -1,6 +1,6 @@
 /*
- * The inside of tp_pool: pool.c (the fast paths, and the pools' register), depot.c (what threads
- * share), slabs.c (where blocks come from and go).
+ * The inside of tp_pool: the fast paths (at the end of this file), pool.c (a thread's magazines, and
+ * the pools' register), depot.c (what threads share), slabs.c (where blocks come from and go).
  *
  * WHERE A BLOCK IS. Every block of a pool is at every moment in exactly one place:
  *     with the user                                   holder = TP__HELD_BY_USER
@@ -111,10 +111,10 @@ static inline void tp__pool_raise(_Atomic uint64_t *counter) {
 /* A pool of the core's own, in the slots that users cannot use up. */
 tp_err tp__pool_create_own(const tp_pool_options *options, tp_pool **pool);
 
-/* tp_pool_allocate() and tp_pool_free() for a thread whose record is in hand; NULL if it has
- * none. */
-void *tp__pool_allocate_on(tp__local *local, tp_pool *pool);
-void tp__pool_free_on(tp__local *local, tp_pool *pool, void *block);
+/* What tp__pool_allocate_on() and tp__pool_free_on() (below) do when the loaded magazine does not
+ * serve. */
+void *tp__pool_allocate_slowly(tp__local *local, tp_pool *pool);
+void tp__pool_free_slowly(tp__local *local, tp_pool *pool, void *block);
 
 /* Gives the thread's magazines of the core's own pools to the depots, as far as they have not been
  * used since the last call. */
@@ -142,7 +142,7 @@ static inline bool tp__block_is_aligned(const void *block) {
     return ((uintptr_t)block & 15) == 0;
 }
 
-/* Is the block, of which the user says so, one of the pool's? */
+/* Is it a block of this pool, wherever it is? */
 static inline bool tp__pool_owns(const tp_pool *pool, const void *block) {
     return TP_LIKELY(tp__block_is_aligned(block)) &&
            (((const tp__block *)block - 1)->mark ^ (uint64_t)(uintptr_t)block) == pool->mark;
@@ -221,6 +221,40 @@ static inline void tp__magazine_put(const tp_pool *pool, tp__magazine *magazine,
     TP_POISON(block, pool->block_size);
     atomic_store_explicit(&tp__block_of(block)->holder, magazine->index, memory_order_relaxed);
     magazine->blocks[magazine->count++] = block;
+}
+
+/* ---- one block from and to a thread's cache -------------------------------------------------- */
+
+static inline bool tp__pool_cache_is_open(const tp__pool_cache *cache, const tp_pool *pool) {
+    return TP_LIKELY(cache->mark == pool->mark);
+}
+
+/* tp_pool_allocate() and tp_pool_free() for a thread whose record is in hand; NULL if it has
+ * none. */
+static inline void *tp__pool_allocate_on(tp__local *local, tp_pool *pool) {
+    if (TP_LIKELY(local != NULL)) {
+        tp__pool_cache *cache = &local->pools[pool->slot];
+        if (tp__pool_cache_is_open(cache, pool) && TP_LIKELY(cache->loaded->count > 0)) {
+            return tp__magazine_take(pool, cache->loaded);
+        }
+    }
+    return tp__pool_allocate_slowly(local, pool);
+}
+
+static inline void tp__pool_free_on(tp__local *local, tp_pool *pool, void *block) {
+    if (TP_UNLIKELY(!tp__pool_owns(pool, block)) ||
+        TP_UNLIKELY(atomic_load_explicit(&tp__block_of(block)->holder, memory_order_relaxed) !=
+                    TP__HELD_BY_USER)) {
+        tp__pool_stop(pool, block);
+    }
+    if (TP_LIKELY(local != NULL)) {
+        tp__pool_cache *cache = &local->pools[pool->slot];
+        if (tp__pool_cache_is_open(cache, pool) && TP_LIKELY(cache->loaded->count < pool->rounds)) {
+            tp__magazine_put(pool, cache->loaded, block);
+            return;
+        }
+    }
+    tp__pool_free_slowly(local, pool, block);
 }
 
 #endif

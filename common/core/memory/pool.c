@@ -1,5 +1,5 @@
 /*
- * tp_pool: what runs per block.
+ * tp_pool: a thread's magazines.
  *
  * Allocating and freeing run on any thread and touch, as a rule, only that thread's two magazines
  * and the block itself. Two, and not one, so that a thread which goes to and fro around the end of
@@ -22,13 +22,9 @@
 
 /* ---- a thread's two magazines ---------------------------------------------------------------- */
 
-static bool cache_is_open(const tp__pool_cache *cache, const tp_pool *pool) {
-    return TP_LIKELY(cache->mark == pool->mark);
-}
-
 /* The first use of the pool on this thread. Whatever an earlier pool left in the slot is gone. */
 static bool cache_open(tp__pool_cache *cache, tp_pool *pool) {
-    if (cache_is_open(cache, pool)) {
+    if (tp__pool_cache_is_open(cache, pool)) {
         return true;
     }
     tp__magazine *loaded = tp__depot_get_empty(pool);
@@ -44,7 +40,7 @@ static bool cache_open(tp__pool_cache *cache, tp_pool *pool) {
 }
 
 static void cache_close(tp__pool_cache *cache, tp_pool *pool) {
-    if (cache_is_open(cache, pool)) {
+    if (tp__pool_cache_is_open(cache, pool)) {
         tp__depot_put(pool, cache->loaded);
         tp__depot_put(pool, cache->previous);
         cache->mark = 0;
@@ -96,7 +92,7 @@ void tp__pool_rest(tp__local *local) {
     for (uint32_t slot = TP_POOL_MAX; slot < TP__POOL_SLOTS; slot++) {
         tp__pool_cache *cache = &local->pools[slot];
         tp_pool *pool = cache->mark != 0 ? tp__registry_pool(slot) : NULL;
-        if (pool == NULL || !cache_is_open(cache, pool)) {
+        if (pool == NULL || !tp__pool_cache_is_open(cache, pool)) {
             continue;
         }
         uint64_t look = look_of(cache);
@@ -110,7 +106,7 @@ void tp__pool_rest(tp__local *local) {
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-static void *allocate_slowly(tp__local *local, tp_pool *pool) {
+TP_NOINLINE void *tp__pool_allocate_slowly(tp__local *local, tp_pool *pool) {
     tp__pool_cache *cache = cache_of(local, pool);
     if (cache != NULL) {
         if (cache->loaded->count == 0 && cache->previous->count > 0) {
@@ -131,21 +127,11 @@ static void *allocate_slowly(tp__local *local, tp_pool *pool) {
     return block;
 }
 
-void *tp__pool_allocate_on(tp__local *local, tp_pool *pool) {
-    if (TP_LIKELY(local != NULL)) {
-        tp__pool_cache *cache = &local->pools[pool->slot];
-        if (cache_is_open(cache, pool) && TP_LIKELY(cache->loaded->count > 0)) {
-            return tp__magazine_take(pool, cache->loaded);
-        }
-    }
-    return allocate_slowly(local, pool);
-}
-
 void *tp_pool_allocate(tp_pool *pool) {
     return tp__pool_allocate_on(tp__local_get(), pool);
 }
 
-static void free_slowly(tp__local *local, tp_pool *pool, void *block) {
+TP_NOINLINE void tp__pool_free_slowly(tp__local *local, tp_pool *pool, void *block) {
     tp__pool_cache *cache = cache_of(local, pool);
     if (cache != NULL) {
         if (cache->loaded->count == pool->rounds && cache->previous->count < pool->rounds) {
@@ -162,22 +148,6 @@ static void free_slowly(tp__local *local, tp_pool *pool, void *block) {
         }
     }
     tp__depot_put_block(pool, block);
-}
-
-void tp__pool_free_on(tp__local *local, tp_pool *pool, void *block) {
-    if (TP_UNLIKELY(!tp__pool_owns(pool, block)) ||
-        TP_UNLIKELY(atomic_load_explicit(&tp__block_of(block)->holder, memory_order_relaxed) !=
-                    TP__HELD_BY_USER)) {
-        tp__pool_stop(pool, block);
-    }
-    if (TP_LIKELY(local != NULL)) {
-        tp__pool_cache *cache = &local->pools[pool->slot];
-        if (cache_is_open(cache, pool) && TP_LIKELY(cache->loaded->count < pool->rounds)) {
-            tp__magazine_put(pool, cache->loaded, block);
-            return;
-        }
-    }
-    free_slowly(local, pool, block);
 }
 
 void tp_pool_free(tp_pool *pool, void *block) {

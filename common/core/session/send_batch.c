@@ -9,12 +9,14 @@
 #include <assert.h>
 
 #include "core/engine/server_state.h"
+#include "core/memory/block.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
 
 /* ---- filling --------------------------------------------------------------------------------- */
 
-static inline tp_packet *next_packet(tp__session *session, bool *end) {
+/* `local`: the record of the thread that this is. */
+static inline tp_packet *next_packet(tp__session *session, tp__local *local, bool *end) {
     tp__send_node *node = session->pending;
     tp_packet *packet = node->packet;
     session->pending = node->next;
@@ -26,34 +28,38 @@ static inline tp_packet *next_packet(tp__session *session, bool *end) {
         assert(!session->pending);
         node->packet = NULL;
     } else {
-        tp_pool_free(tp__node_pool(), node);
+        tp__pool_free_on(local, tp__node_pool(), node);
     }
     return packet;
 }
 
 tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
-    return next_packet(session, end);
+    return next_packet(session, tp__local_get(), end);
 }
 
 /* Moves packets from the pending list into the flight, up to its limits. Returns true if the
  * session's end node was reached. */
-static bool fill_flight(tp__session *session, tp__flight *flight) {
+static bool fill_flight(tp__session *session, tp__local *local, tp__flight *flight) {
     bool end = false;
+    size_t count = 0;
+    size_t bytes = 0;
     size_t messages = 0;
-    while (
-        session->pending && flight->count < TP_PORT_MAX_BUFFERS && flight->bytes < TP__SEND_BYTES) {
-        tp_packet *packet = next_packet(session, &end);
+    while (session->pending && count < TP_PORT_MAX_BUFFERS && bytes < TP__SEND_BYTES) {
+        tp_packet *packet = next_packet(session, local, &end);
         if (packet) {
-            tp_buffer *buffer = &flight->buffers[flight->count];
-            buffer->bytes = tp__packet_frame(packet, &buffer->size);
-            flight->packets[flight->count++] = packet;
-            flight->bytes += buffer->size;
+            size_t size;
+            flight->buffers[count].bytes = tp__packet_frame(packet, &size);
+            flight->buffers[count].size = size;
+            flight->packets[count++] = packet;
+            bytes += size;
             messages += tp__packet_messages(packet);
         }
     }
-    flight->held = flight->count;
+    flight->count = count;
+    flight->held = count;
+    flight->bytes = bytes;
     flight->messages = messages;
-    flight->unqueued = messages * TP__QUEUED_ONE + flight->bytes;
+    flight->unqueued = messages * TP__QUEUED_ONE + bytes;
     return end;
 }
 
@@ -88,7 +94,7 @@ tp_end_reason tp__flight_fill(tp__session *session, tp__worker *worker) {
         }
         return failure;
     }
-    session->sending_end = fill_flight(session, flight);
+    session->sending_end = fill_flight(session, worker->local, flight);
     return TP_END_NONE;
 }
 
