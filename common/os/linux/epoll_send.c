@@ -17,6 +17,8 @@
  * room: no edge would follow. */
 enum { MOST_AT_ONCE = 1 << 30 };
 
+enum { FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL };
+
 /*
  * Small buffers are copied into one and sent by send(): the kernel's toll for each piece of a
  * sendmsg() is that of copying one to four KiB (measured on loopback: 16 pieces of 68 bytes cost
@@ -44,8 +46,30 @@ static tp_err end_error(int os_error) {
 
 /* ---- one call -------------------------------------------------------------------------------- */
 
-/* Lists what is left to send, up to MOST_AT_ONCE. Returns how many bytes that is. */
-static size_t gather(const epoll_op *op, struct iovec *pieces, size_t *count) {
+/* Bytes that are left to send. */
+static uint64_t count_left(const epoll_op *op) {
+    const tp_buffer *buffers = op->u.send.buffers;
+    uint64_t size = 0;
+    for (size_t i = 0; i < op->u.send.count; i++) {
+        size += buffers[i].size;
+    }
+    return size - op->u.send.offset;
+}
+
+static const void *flatten(epoll_worker *worker, const epoll_op *op) {
+    const tp_buffer *buffer = op->u.send.buffers;
+    size_t offset = op->u.send.offset;
+    unsigned char *end = worker->scratch;
+    for (size_t count = op->u.send.count; count > 0; count--, buffer++) {
+        memcpy(end, buffer->bytes + offset, buffer->size - offset);
+        end += buffer->size - offset;
+        offset = 0;
+    }
+    return worker->scratch;
+}
+
+/* Lists what is left to send, up to MOST_AT_ONCE. Returns how many pieces that is. */
+static size_t gather(const epoll_op *op, struct iovec *pieces) {
     size_t offset = op->u.send.offset;
     size_t total = 0;
     size_t i = 0;
@@ -58,46 +82,38 @@ static size_t gather(const epoll_op *op, struct iovec *pieces, size_t *count) {
         total += size;
         offset = 0;
     }
-    *count = i;
-    return total;
+    return i;
 }
 
-static const void *flatten(epoll_worker *worker, const struct iovec *pieces, size_t count) {
-    unsigned char *end = worker->scratch;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(end, pieces[i].iov_base, pieces[i].iov_len);
-        end += pieces[i].iov_len;
-    }
-    return worker->scratch;
-}
-
-static ssize_t write_out(
-    epoll_worker *worker, int descriptor, struct iovec *pieces, size_t count, size_t total) {
-    const int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
-    if (count == 1) {
-        return send(descriptor, pieces[0].iov_base, total, flags);
-    }
-    if (is_worth_flattening(count, total)) {
-        return send(descriptor, flatten(worker, pieces, count), total, flags);
-    }
+TP_NOINLINE static ssize_t write_gathered(int descriptor, const epoll_op *op) {
+    struct iovec pieces[TP_PORT_MAX_BUFFERS];
     struct msghdr message;
     memset(&message, 0, sizeof message);
     message.msg_iov = pieces;
-    message.msg_iovlen = count;
-    return sendmsg(descriptor, &message, flags);
+    message.msg_iovlen = gather(op, pieces);
+    return sendmsg(descriptor, &message, FLAGS);
 }
 
-/* Counts `sent` more bytes as sent; true if nothing is left. */
-static bool advance(epoll_op *op, size_t sent) {
-    op->sent += sent;
-    while (op->u.send.count > 0 && sent >= op->u.send.buffers->size - op->u.send.offset) {
+/* `size`: what is left, at most MOST_AT_ONCE of it. */
+static ssize_t write_out(epoll_worker *worker, int descriptor, const epoll_op *op, size_t size) {
+    if (op->u.send.count == 1) {
+        return send(descriptor, op->u.send.buffers->bytes + op->u.send.offset, size, FLAGS);
+    }
+    if (is_worth_flattening(op->u.send.count, size)) {
+        return send(descriptor, flatten(worker, op), size, FLAGS);
+    }
+    return write_gathered(descriptor, op);
+}
+
+/* Counts `sent` more bytes as sent, which are not all that is left. */
+static void advance(epoll_op *op, size_t sent) {
+    while (sent >= op->u.send.buffers->size - op->u.send.offset) {
         sent -= op->u.send.buffers->size - op->u.send.offset;
         op->u.send.offset = 0;
         op->u.send.buffers++;
         op->u.send.count--;
     }
     op->u.send.offset += sent;
-    return op->u.send.count == 0;
 }
 
 static void fail(epoll_socket *socket, epoll_op *op, int os_error) {
@@ -115,15 +131,16 @@ static void fail(epoll_socket *socket, epoll_op *op, int os_error) {
 /* Sends what the kernel takes. True if the op has its result; false: an output edge will come. */
 static bool transmit(epoll_worker *worker, epoll_socket *socket, epoll_op *op) {
     for (;;) {
-        struct iovec pieces[TP_PORT_MAX_BUFFERS];
-        size_t count;
-        size_t total = gather(op, pieces, &count);
-        ssize_t sent = total == 0 ? 0 : write_out(worker, socket->descriptor, pieces, count, total);
+        uint64_t left = count_left(op);
+        size_t size = left < MOST_AT_ONCE ? (size_t)left : MOST_AT_ONCE;
+        ssize_t sent = size == 0 ? 0 : write_out(worker, socket->descriptor, op, size);
         if (TP_LIKELY(sent >= 0)) {
-            if (advance(op, (size_t)sent)) {
+            op->sent += (size_t)sent;
+            if (TP_LIKELY((uint64_t)sent == left)) {
                 return true;
             }
-            if ((size_t)sent < total) {
+            advance(op, (size_t)sent);
+            if ((size_t)sent < size) {
                 return false;
             }
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
