@@ -67,8 +67,10 @@ typedef struct tp_frame_header {
 /* Reads the 4 bytes at `bytes`. */
 static inline tp_frame_header tp_frame_read(const uint8_t *bytes) {
     tp_frame_header header;
-    header.length = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16;
-    header.type = bytes[3];
+    uint32_t word = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+                    (uint32_t)bytes[3] << 24; /* at once: compilers make one load of it */
+    header.length = word & TP_FRAME_MAX_PAYLOAD;
+    header.type = (uint8_t)(word >> 24);
     return header;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Packets: their memory, their references, their seal. See packet_internal.h for the layout.
+ * Packets: their memory, their references. See packet_internal.h for the layout.
  *
  * Who owns a packet: the holders of its references together. Every function here runs on any
  * thread.
@@ -22,10 +22,6 @@ _Static_assert(TP__KEPT_MOST == TP__PACKET_SMALL + TP_PACKET_HEAD,
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static size_t piece_bytes(size_t end) {
-    return (end + TP__CHUNK_ALIGN - 1) & ~(TP__CHUNK_ALIGN - 1);
-}
-
 static void initialise(tp_packet *packet, size_t capacity, size_t size, size_t bytes) {
     atomic_init(&packet->references, 1);
     packet->sealed = false;
@@ -38,7 +34,7 @@ static void initialise(tp_packet *packet, size_t capacity, size_t size, size_t b
     packet->bytes = (uint32_t)bytes;
 }
 
-static tp_packet *make_large(size_t capacity, size_t size) {
+TP_NOINLINE static tp_packet *make_large(size_t capacity, size_t size) {
     unsigned class_index = tp__large_class(capacity);
     tp_packet *packet = tp__large_take(class_index);
     if (packet == NULL) {
@@ -56,7 +52,7 @@ static inline tp_packet *make(size_t capacity, size_t size) {
         return capacity <= TP_PACKET_MAX ? make_large(capacity, size) : NULL;
     }
     tp__local *local = tp__local_get();
-    size_t bytes = piece_bytes(TP__PACKET_START + capacity);
+    size_t bytes = tp__packet_piece(TP__PACKET_START + capacity);
     tp_packet *packet = TP_LIKELY(local != NULL) ? tp__chunk_cut(local, bytes) : NULL;
     if (TP_UNLIKELY(packet == NULL)) {
         return NULL;
@@ -197,36 +193,11 @@ void tp_packet_release(tp_packet *packet) {
 void tp__packets_release(tp_packet *const *packets, size_t count) {
     const tp__local *local = tp_thread_record();
     for (size_t i = 0; i < count; i++) {
-        if (is_last(packets[i])) {
-            free_memory(local, packets[i]);
+        tp_packet *packet = packets[i];
+        if (is_last(packet)) {
+            free_memory(local, packet);
         }
     }
-}
-
-/* ---- the seal -------------------------------------------------------------------------------- */
-
-static void write_frame_header(tp_packet *packet, uint8_t frame_type) {
-    uint8_t *header = tp__packet_payload(packet) - TP__FRAME_HEADER;
-    header[0] = (uint8_t)packet->size;
-    header[1] = (uint8_t)(packet->size >> 8);
-    header[2] = (uint8_t)(packet->size >> 16);
-    header[3] = frame_type;
-}
-
-static void give_tail_back(tp_packet *packet) {
-    size_t used = piece_bytes(packet->start + packet->size);
-    if (used < packet->bytes && packet->chunk != NULL &&
-        tp__chunk_cut_back(
-            tp_thread_record(), packet->chunk, (uint8_t *)packet, packet->bytes, used)) {
-        packet->bytes = (uint32_t)used;
-        packet->end = packet->start + packet->size;
-    }
-}
-
-void tp__packet_seal_first(tp_packet *packet, uint8_t frame_type) {
-    write_frame_header(packet, frame_type);
-    packet->sealed = true;
-    give_tail_back(packet);
 }
 
 /* ---- the process's packets ------------------------------------------------------------------- */

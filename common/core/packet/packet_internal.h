@@ -95,12 +95,6 @@ static inline size_t tp__run_capacity(const tp_packet *run) {
 /* `count` bytes, for which there is room. */
 void tp__run_append(tp_packet *run, const uint8_t *bytes, size_t count);
 
-/* The first call of tp__packet_seal() writes the header and gives unused memory back to the chunk,
- * if the packet is still the newest of the calling thread; later calls do nothing, so the first
- * call's type stays. The caller orders the first call before every other use (by handing the packet
- * over). */
-void tp__packet_seal_first(tp_packet *packet, uint8_t frame_type);
-
 /* tp_packet_release() of `count` packets. Any thread. */
 void tp__packets_release(tp_packet *const *packets, size_t count);
 
@@ -129,9 +123,39 @@ static inline bool tp__packet_is_sealed(const tp_packet *packet) {
     return packet->sealed;
 }
 
+/* What a packet that ends there takes of a chunk. */
+static inline size_t tp__packet_piece(size_t end) {
+    return (end + TP__CHUNK_ALIGN - 1) & ~(TP__CHUNK_ALIGN - 1);
+}
+
+/* As one word, of which compilers make one store. */
+static inline void tp__packet_write_header(tp_packet *packet, uint8_t frame_type) {
+    uint8_t *header = tp__packet_payload(packet) - TP__FRAME_HEADER;
+    uint32_t word = packet->size | (uint32_t)frame_type << 24;
+    header[0] = (uint8_t)word;
+    header[1] = (uint8_t)(word >> 8);
+    header[2] = (uint8_t)(word >> 16);
+    header[3] = (uint8_t)(word >> 24);
+}
+
+static inline void tp__packet_give_tail_back(tp_packet *packet) {
+    size_t used = tp__packet_piece(packet->start + packet->size);
+    if (used < packet->bytes && packet->chunk != NULL &&
+        tp__chunk_cut_back(
+            tp_thread_record(), packet->chunk, (uint8_t *)packet, packet->bytes, used)) {
+        packet->bytes = (uint32_t)used;
+        packet->end = packet->start + packet->size;
+    }
+}
+
+/* The first call writes the header and gives unused memory back to the chunk, if the packet is
+ * still the newest of the calling thread; later calls do nothing, so the first call's type stays.
+ * The caller orders the first call before every other use (by handing the packet over). */
 static inline void tp__packet_seal(tp_packet *packet, uint8_t frame_type) {
     if (!packet->sealed) {
-        tp__packet_seal_first(packet, frame_type);
+        tp__packet_write_header(packet, frame_type);
+        packet->sealed = true;
+        tp__packet_give_tail_back(packet);
     }
 }
 

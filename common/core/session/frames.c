@@ -33,17 +33,8 @@ static void deliver_data(tp__session *session, tp__worker *worker, tp_packet *pa
     }
 }
 
-/* A whole frame. Consumes the packet. */
-static void deliver(tp__session *session, tp__worker *worker, uint8_t type, tp_packet *packet) {
-    const tp__layer *layer = &session->server->layer;
-    if (TP_UNLIKELY(layer->permit != NULL) && !layer->permit(session, worker)) {
-        tp_packet_release(packet);
-        return;
-    }
+TP_NOINLINE static void take_control(tp__session *session, uint8_t type, tp_packet *packet) {
     switch (type) {
-    case TP_FRAME_DATA:
-        deliver_data(session, worker, packet);
-        break;
     case TP_FRAME_PING:
         tp__session_control(
             session, TP_FRAME_PONG, tp_packet_bytes(packet), tp_packet_size(packet));
@@ -53,6 +44,19 @@ static void deliver(tp__session *session, tp__worker *worker, uint8_t type, tp_p
         break;
     default: /* PONG, PAD: that they came is all they say */
         break;
+    }
+}
+
+/* A whole frame. Consumes the packet. */
+static inline void deliver(
+    tp__session *session, tp__worker *worker, uint8_t type, tp_packet *packet) {
+    const tp__layer *layer = &session->server->layer;
+    if (TP_LIKELY(layer->permit == NULL) || layer->permit(session, worker)) {
+        if (TP_LIKELY(type == TP_FRAME_DATA)) {
+            deliver_data(session, worker, packet);
+        } else {
+            take_control(session, type, packet);
+        }
     }
     tp_packet_release(packet);
 }
@@ -64,7 +68,7 @@ void tp__session_out_of_memory(tp__session *session, tp__worker *worker) {
 }
 
 /* Takes bytes into the frame that is arriving; returns how many. */
-static size_t continue_frame(
+TP_NOINLINE static size_t continue_frame(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     tp__receive_state *receive = &session->receive;
     size_t missing = tp_packet_size(receive->partial) - receive->partial_filled;
@@ -79,25 +83,14 @@ static size_t continue_frame(
     return taken;
 }
 
-/* A header is there: what of the payload is there too is delivered or begun. Returns the payload
- * bytes taken, or SIZE_MAX if the session ends here. */
-static size_t begin_frame(tp__session *session, tp__worker *worker, const uint8_t *header_bytes,
-    const uint8_t *bytes, size_t count) {
-    tp_frame_header header = tp_frame_read(header_bytes);
-    if (!tp_frame_allowed(header, (uint32_t)session->server->options.max_frame)) {
-        broke_protocol(session);
-        return SIZE_MAX;
-    }
-    bool whole = count >= header.length;
-    tp_packet *packet = whole ? tp__packet_received(header.length) : tp__packet_kept(header.length);
+/* A header and less than its payload are there. Returns the payload bytes taken, or SIZE_MAX if the
+ * session ends here. */
+TP_NOINLINE static size_t begin_partial(tp__session *session, tp__worker *worker,
+    tp_frame_header header, const uint8_t *bytes, size_t count) {
+    tp_packet *packet = tp__packet_kept(header.length);
     if (!packet) {
         tp__session_out_of_memory(session, worker);
         return SIZE_MAX;
-    }
-    if (whole) {
-        memcpy(tp__packet_payload(packet), bytes, header.length);
-        deliver(session, worker, header.type, packet);
-        return header.length;
     }
     memcpy(tp__packet_payload(packet), bytes, count);
     session->receive.partial = packet;
@@ -106,34 +99,58 @@ static size_t begin_frame(tp__session *session, tp__worker *worker, const uint8_
     return count;
 }
 
-/* Completes a header that comes in pieces; returns the bytes taken. */
-static size_t continue_header(tp__receive_state *receive, const uint8_t *bytes, size_t count) {
+/* A header is there: what of the payload is there too is delivered or begun. Returns the payload
+ * bytes taken, or SIZE_MAX if the session ends here. */
+static inline size_t begin_frame(tp__session *session, tp__worker *worker,
+    const uint8_t *header_bytes, const uint8_t *bytes, size_t count) {
+    tp_frame_header header = tp_frame_read(header_bytes);
+    if (TP_UNLIKELY(!tp_frame_allowed(header, (uint32_t)session->server->options.max_frame))) {
+        broke_protocol(session);
+        return SIZE_MAX;
+    }
+    if (TP_UNLIKELY(count < header.length)) {
+        return begin_partial(session, worker, header, bytes, count);
+    }
+    tp_packet *packet = tp__packet_received(header.length);
+    if (TP_UNLIKELY(!packet)) {
+        tp__session_out_of_memory(session, worker);
+        return SIZE_MAX;
+    }
+    memcpy(tp__packet_payload(packet), bytes, header.length);
+    deliver(session, worker, header.type, packet);
+    return header.length;
+}
+
+/* Takes bytes into a header that comes in pieces, and goes on behind it when it is complete.
+ * Returns how many. */
+TP_NOINLINE static size_t continue_header(
+    tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
+    tp__receive_state *receive = &session->receive;
     size_t missing = TP_FRAME_HEADER - receive->header_filled;
     size_t taken = count < missing ? count : missing;
     memcpy(receive->header + receive->header_filled, bytes, taken);
     receive->header_filled = (uint8_t)(receive->header_filled + taken);
-    return taken;
+    if (receive->header_filled < TP_FRAME_HEADER) {
+        return taken;
+    }
+    receive->header_filled = 0;
+    size_t payload = begin_frame(session, worker, receive->header, bytes + taken, count - taken);
+    return payload == SIZE_MAX ? count : taken + payload;
 }
 
 void tp__session_take_frames(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
-    tp__receive_state *receive = &session->receive;
+    const tp__receive_state *receive = &session->receive;
     while (count > 0 && tp__session_listens(session)) {
         size_t taken;
-        if (receive->partial) {
+        if (TP_UNLIKELY(receive->partial != NULL)) {
             taken = continue_frame(session, worker, bytes, count);
-        } else if (receive->header_filled == 0 && count >= TP_FRAME_HEADER) {
+        } else if (TP_LIKELY(receive->header_filled == 0 && count >= TP_FRAME_HEADER)) {
             size_t payload = begin_frame(
                 session, worker, bytes, bytes + TP_FRAME_HEADER, count - TP_FRAME_HEADER);
             taken = payload == SIZE_MAX ? count : TP_FRAME_HEADER + payload;
         } else {
-            taken = continue_header(receive, bytes, count);
-            if (receive->header_filled == TP_FRAME_HEADER) {
-                receive->header_filled = 0;
-                size_t payload =
-                    begin_frame(session, worker, receive->header, bytes + taken, count - taken);
-                taken = payload == SIZE_MAX ? count : taken + payload;
-            }
+            taken = continue_header(session, worker, bytes, count);
         }
         bytes += taken;
         count -= taken;

@@ -8,7 +8,7 @@
 #include "core/engine/server_state.h"
 
 static void append_list(tp__session *session, tp__send_node *first, tp__send_node *last) {
-    if (session->pending) {
+    if (TP_LIKELY(session->pending != NULL)) {
         session->pending_last->next = first;
     } else {
         session->pending = first;
@@ -48,7 +48,7 @@ static void cut_behind_end(tp__session *session, tp__send_node *first) {
 /* What was pushed goes behind what is pending. FINISHING is set before the end node is pushed: the
  * one who takes that node sees the flag. */
 void tp__session_collect(tp__session *session) {
-    if (session->end_taken || !tp__send_queue_has_more(&session->queue)) {
+    if (session->end_taken || TP_LIKELY(!tp__send_queue_has_more(&session->queue))) {
         return;
     }
     tp__send_node *last;

@@ -8,7 +8,7 @@
  * TP_QUEUE_DISCONNECT TP_QUEUE_STALL_FACTOR times the limits while we are what it waits for.
  */
 #include "core/engine/server_state.h"
-#include "core/engine/session_state.h"
+#include "core/memory/block.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/compact.h"
 #include "core/session/pools.h"
@@ -27,40 +27,44 @@ static bool within_limits(const tp_server_options *options, uint64_t times, uint
 }
 
 /*
- * Counts `amount`, one packet, as queued. False: it is one too many, and nothing has changed.
+ * Counts `amount`, one packet, as queued. Returns what is queued then; 0: it is one too many, and
+ * nothing has changed.
  *
  * A packet that is larger than the whole limit is let into an empty queue: it could never be sent
  * otherwise, however long its sender waited. It is not added before that is known, so two threads
  * that try again and again with such packets do not keep each other out.
  */
-static bool count_in(tp__session *session, uint64_t times, uint64_t amount, uint64_t *queued) {
+static uint64_t count_in(tp__session *session, uint64_t times, uint64_t amount) {
     const tp_server_options *options = &session->server->options;
     if (TP_UNLIKELY((amount & TP__QUEUED_BYTES) > times * options->queue_bytes)) {
-        *queued = amount;
-        return tp__queue_size_add_to_none(&session->queued, amount);
+        return tp__queue_size_add_to_none(&session->queued, amount) ? amount : 0;
     }
-    *queued = tp__queue_size_add(&session->queued, amount);
-    if (TP_UNLIKELY(!within_limits(options, times, *queued)) &&
+    uint64_t queued = tp__queue_size_add(&session->queued, amount);
+    if (TP_UNLIKELY(!within_limits(options, times, queued)) &&
         !within_limits(options, times, tp__queue_size_surely(&session->queued))) {
         tp__queue_size_take_off(&session->queued, amount);
-        return false;
+        return 0;
     }
-    return true;
+    return queued;
 }
 
 /*
  * The same at home, which looks before it adds: only home writes its half. What others add at this
  * very moment it may not see, nor they this: then the queue is over its limit by what both add.
  */
-static bool count_in_at_home(
-    tp__session *session, uint64_t times, uint64_t amount, uint64_t *queued) {
+static uint64_t count_in_at_home(tp__session *session, uint64_t times, uint64_t amount) {
     const tp_server_options *options = &session->server->options;
-    *queued = tp__queue_size_now(&session->queued) + amount;
-    if (TP_UNLIKELY(!within_limits(options, times, *queued)) && *queued != amount) {
-        return false;
+    uint64_t queued = tp__queue_size_now(&session->queued) + amount;
+    if (TP_UNLIKELY(!within_limits(options, times, queued)) && queued != amount) {
+        return 0;
     }
     tp__queue_size_add_own(&session->queued, amount);
-    return true;
+    return queued;
+}
+
+static inline uint64_t count_in_from(
+    tp__session *session, bool home, uint64_t times, uint64_t amount) {
+    return home ? count_in_at_home(session, times, amount) : count_in(session, times, amount);
 }
 
 /* Nobody is ended for what we have not sent: meanwhile the queue may hold more. */
@@ -69,7 +73,7 @@ static bool may_grow(const tp__session *session) {
            tp__session_waits_for_us(session);
 }
 
-static tp__queued over_limit(tp__session *session, tp__worker *worker) {
+TP_NOINLINE static tp__queued over_limit(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     switch (server->options.queue_policy) {
     case TP_QUEUE_DROP:
@@ -87,24 +91,31 @@ static tp__queued over_limit(tp__session *session, tp__worker *worker) {
     return TP__QUEUE_REFUSED;
 }
 
-/* Counts the packet in, at home or from elsewhere. If the queue is full it makes room, as often as
- * something of it goes out, but not for ever: another thread may fill it as fast. Then, if we are
- * what it waits for, the queue may hold more. */
-static inline bool let_in(
-    tp__session *session, tp__worker *worker, bool home, uint64_t amount, uint64_t *queued) {
+/* The queue is full. Makes room, as often as something of it goes out, but not for ever: another
+ * thread may fill it as fast. Then, if we are what it waits for, the queue may hold more. */
+TP_NOINLINE static uint64_t let_into_full(
+    tp__session *session, tp__worker *worker, bool home, uint64_t amount) {
     uint64_t times = 1;
     unsigned tries = 0;
-    while (TP_UNLIKELY(!(home ? count_in_at_home(session, times, amount, queued)
-                              : count_in(session, times, amount, queued)))) {
-        if (worker && ++tries <= TRIES && tp__session_make_room(session, worker)) {
-            continue;
+    uint64_t queued;
+    do {
+        if (!(worker && ++tries <= TRIES && tp__session_make_room(session, worker))) {
+            if (times > 1 || !may_grow(session)) {
+                return 0;
+            }
+            times = TP_QUEUE_STALL_FACTOR;
         }
-        if (times > 1 || !may_grow(session)) {
-            return false;
-        }
-        times = TP_QUEUE_STALL_FACTOR;
-    }
-    return true;
+        queued = count_in_from(session, home, times, amount);
+    } while (queued == 0);
+    return queued;
+}
+
+/* Counts the packet in, at home or from elsewhere. Returns what is queued then; 0: it is not let
+ * in. */
+static inline uint64_t let_in(
+    tp__session *session, tp__worker *worker, bool home, uint64_t amount) {
+    uint64_t queued = count_in_from(session, home, 1, amount);
+    return TP_LIKELY(queued > 0) ? queued : let_into_full(session, worker, home, amount);
 }
 
 /* A reference of the queue's own, to the packet or to a copy of it. */
@@ -116,8 +127,9 @@ static tp_packet *take(tp_packet *packet, uint64_t queued) {
     return copy ? copy : tp__packet_retain(packet);
 }
 
-static tp__send_node *new_node(tp__session *session, tp__worker *worker) {
-    tp__send_node *node = tp_pool_allocate(tp__node_pool());
+/* `local`: the calling thread's record. */
+static inline tp__send_node *new_node(tp__session *session, tp__worker *worker, tp__local *local) {
+    tp__send_node *node = tp__pool_allocate_on(local, tp__node_pool());
     if (TP_UNLIKELY(!node)) {
         TP__COUNT(session->server, worker, no_memory, 1);
     }
@@ -132,7 +144,7 @@ static tp__send_node *new_node(tp__session *session, tp__worker *worker) {
  * (sent). tests/model/home.pml explores it.
  */
 static void append(tp__session *session, tp__worker *home, tp__send_node *node) {
-    if (!session->owned_at_home) {
+    if (TP_UNLIKELY(!session->owned_at_home)) {
         if (!tp__send_queue_seize(&session->queue)) {
             /* Somebody else's push has made a flush set out for here. Until it arrives nobody but
              * home could make the queue idle, so this push cannot make an owner. */
@@ -153,11 +165,11 @@ static void append(tp__session *session, tp__worker *home, tp__send_node *node) 
 
 tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_packet *packet) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued;
-    if (TP_UNLIKELY(!let_in(session, home, true, amount, &queued))) {
+    uint64_t queued = let_in(session, home, true, amount);
+    if (TP_UNLIKELY(queued == 0)) {
         return over_limit(session, home);
     }
-    tp__send_node *node = new_node(session, home);
+    tp__send_node *node = new_node(session, home, home->local);
     if (TP_UNLIKELY(!node)) {
         tp__queue_size_add_own(&session->queued, UINT64_C(0) - amount);
         return TP__QUEUE_REFUSED;
@@ -174,11 +186,11 @@ tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_
 static tp__queued queue_from_elsewhere(
     tp__session *session, tp__worker *worker, tp_packet *packet, bool *owner) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued;
-    if (TP_UNLIKELY(!let_in(session, worker, false, amount, &queued))) {
+    uint64_t queued = let_in(session, worker, false, amount);
+    if (TP_UNLIKELY(queued == 0)) {
         return over_limit(session, worker);
     }
-    tp__send_node *node = new_node(session, worker);
+    tp__send_node *node = new_node(session, worker, tp__local_get());
     if (TP_UNLIKELY(!node)) {
         tp__queue_size_take_off(&session->queued, amount);
         return TP__QUEUE_REFUSED;
@@ -254,22 +266,28 @@ static tp__session *find_at_home(const tp_server *server, tp_session_id id, tp__
     return &server->sessions[index];
 }
 
-static tp__queued send_sealed(tp_server *server, tp_session_id id, tp_packet *packet) {
-    tp__worker *worker = tp__worker_here(server);
-    tp__session *session = find_at_home(server, id, worker);
-    if (session) {
-        uint64_t life = tp__life_read(&session->life);
-        if (TP_LIKELY(((life ^ id) & TP__LIFE_NUMBER) == 0 && !(life & BARRED_FROM_SENDING))) {
-            return tp__session_queue_at_home(session, worker, packet);
-        }
-    } else {
-        session = tp__session_enter(server, id, BARRED_FROM_SENDING);
-        if (session) {
-            return tp__session_queue(session, packet);
-        }
-    }
+static tp__queued no_session(tp_server *server, tp__worker *worker) {
     TP__COUNT(server, worker, no_session, 1);
     return TP__QUEUE_REFUSED;
+}
+
+TP_NOINLINE static tp__queued send_from_elsewhere(
+    tp_server *server, tp__worker *worker, tp_session_id id, tp_packet *packet) {
+    tp__session *session = tp__session_enter(server, id, BARRED_FROM_SENDING);
+    return session ? tp__session_queue(session, packet) : no_session(server, worker);
+}
+
+static inline tp__queued send_sealed(tp_server *server, tp_session_id id, tp_packet *packet) {
+    tp__worker *worker = tp__worker_here(server);
+    tp__session *session = find_at_home(server, id, worker);
+    if (!session) {
+        return send_from_elsewhere(server, worker, id, packet);
+    }
+    uint64_t life = tp__life_read(&session->life);
+    if (TP_LIKELY(((life ^ id) & TP__LIFE_NUMBER) == 0 && !(life & BARRED_FROM_SENDING))) {
+        return tp__session_queue_at_home(session, worker, packet);
+    }
+    return no_session(server, worker);
 }
 
 bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet) {
