@@ -1,8 +1,9 @@
 /*
  * HELLO and REPLY: the WAN's handshake, both sides, as bytes.
  *
- * A client:   tp_hello_write() -> send; collect TP_REPLY_WELCOME bytes (fewer if the first byte says so:
- *             tp_reply_size()) -> tp_reply_read() -> records (proto/record.h), READY first.
+ * A client:   tp_hello_write() -> send; collect TP_REPLY_WELCOME bytes, or fewer if the first byte
+ *             says so (tp_reply_size()) -> tp_reply_read() -> records (proto/record.h), READY
+ *             first.
  * A server:   collect tp_hello_size(mode) bytes -> tp_hello_check(), which is cheap and does no
  *             Diffie-Hellman -> its own memory of used tokens -> tp_hello_answer(), which does it.
  */

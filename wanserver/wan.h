@@ -1,8 +1,8 @@
 /*
  * The inside of a WAN server: what its files share.
  *
- *     accept ─ admit ─▶ pending: HELLO ─▶ handshake ─▶ welcomed ─▶ joined: records
- *              wanserver.c        hello.c     welcome.c   unseal.c     unseal.c, seal.c
+ *     accept, admit  ->  pending: HELLO  ->  handshake  ->  welcomed  ->  joined: records
+ *     wanserver.c        hello.c             welcome.c      unseal.c      unseal.c, seal.c
  *
  * One tp__wan per server, made by tp_wanserver_create() and freed with the server; it is the
  * context of the core's layer (core/engine/layer.h). What belongs to one connection is its
@@ -97,7 +97,7 @@ tp__wan *tp__wan_of_server(const tp_server *server);
 /* Are the options that are the WAN's in their ranges? TP_ERR_INVALID: logged which. */
 tp_err tp__wan_check_options(const tp_wanserver_options *options);
 
-/* ---- hello.c: take, as long as the HELLO has not been answered; any byte behind it is one too many --- */
+/* ---- hello.c: take, until the HELLO is answered; any byte behind it is one too many ---------- */
 
 void tp__hello_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count);
 

@@ -8,9 +8,9 @@
  *   - a back end's port begins with a `tp_port`, its worker with a `tp_worker` (below), both of
  *     which begin with the table;
  *   - the first word of an attached socket (tp_socket.os[0]) points to that port or to that worker,
- *     whichever the back end likes better, and is 0 while the socket is attached to nothing.
- *     Set it with tp__socket_set_owner() in listen, attach and connect, before another thread can see
- *     the socket, and back to 0 if they fail. It stays, after the close too: tp_port_serves().
+ *     as the back end chooses, and is 0 while the socket is attached to nothing. The back end sets
+ *     it with tp__socket_set_owner() in listen, attach and connect, before another thread can see
+ *     the socket, and back to 0 if they fail. It stays after the close: tp_port_serves() reads it.
  *
  * A back end's own view of tp_op and tp_socket is a struct marked TP_MAY_ALIAS, as large at most as
  * the original: `_Static_assert(sizeof(epoll_op) <= sizeof(tp_op), "...")`.

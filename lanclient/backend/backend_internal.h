@@ -5,8 +5,8 @@
  * gate's `slots` lead from a session's slot to the player who has it, in pages made when first
  * used. PLAYERS have a place each in `players`, named by `index`; the free ones are a stack.
  *
- * THREADS. Handlers of the lanclient come one after another; they alone change gates and players, and
- * read them without a lock. Any other thread may
+ * THREADS. Handlers of the lanclient come one after another; they alone change gates and players,
+ * and read them without a lock. Any other thread may
  *   - ask whether a name is a player's (tp__backend_has): two atomics of his place;
  *   - read a player's info, or a gate's list of sessions: under `mutex`, which changes take too.
  * Under `mutex` nothing is called but the making and queueing of packets. No handler runs under it.

@@ -4,11 +4,15 @@
  * A client is a server that does not listen (`network`) and opens one connection at a time, to the
  * hub. Its link is in one of these states, under `mutex`:
  *
- *     OFF --start--> WAITING --connect--> CONNECTING --on_join, HELLO--> GREETING --WELCOME-->
- * ARRIVING ^                     |                             |                     |
- *                       |<---- on_leave ------+<----------------------------+                 all
- * peers |                                                                       known
- *                       +<------------------------- on_leave ----------------------------- UP <---+
+ *     OFF         --start-->             WAITING
+ *     WAITING     --connect-->           CONNECTING
+ *     CONNECTING  --on_join, HELLO-->    GREETING
+ *     GREETING    --WELCOME-->           ARRIVING
+ *     ARRIVING    --all peers known-->   UP
+ *     CONNECTING, GREETING, ARRIVING, UP
+ *                 --on_leave-->          WAITING, or STRANDED if no attempt can be scheduled
+ *     STRANDED    --the next send-->     WAITING
+ *     any         --stop-->              OFF
  *
  * `stopping` comes beside any of them; when the last session has left then, nothing connects again.
  *

@@ -139,7 +139,7 @@ static tp_err address_service(tp_bus_header *header, const char *service, int32_
     }
     header->destination = tp_bus_service_hash(service, size);
     if (header->destination == 0) {
-        return TP_ERR_INVALID; /* it stands for everybody: the hub takes no service of such a name */
+        return TP_ERR_INVALID; /* it stands for all services: the hub takes none of that name */
     }
     if (key != TP_NO_KEY) {
         header->flags |= TP_BUS_KEYED;

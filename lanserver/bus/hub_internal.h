@@ -4,20 +4,21 @@
  * A SESSION is a connection; a PEER is a session that has said HELLO. Peers are looked up by id on
  * every message and change only when somebody comes or goes, so the table is read without a lock:
  *
- *   slots[id & mask] points to a peer, or to nothing. A peer's memory is used again for later peers
- * but not given back before the hub is destroyed, so a pointer read from the table may be locked at
- * any time; whether it still is the peer that was looked for is then decided by its id, under its
- * mutex.
+ *     slots[id & mask]   points to a peer, or is NULL
+ *
+ * A peer's memory is used again for later peers and not given back before the hub is destroyed. So
+ * a pointer that was read from the table may be locked at any time; under the peer's mutex its id
+ * decides whether it is still the peer that was looked for.
  *
  * LOCKS, always taken in this order, at most one of each at a time:
  *
- *   directory    who is here: slots (to write), `up`, services' members (to write), spare peers,
- * ids. Held while somebody comes or goes and during an ALL; never on the way of a SEND, ANY,
- *                REQUEST, REPLY or ERROR.
- *   peer->mutex  held for the few instructions in which a message is entered among the peer's
- *                unconfirmed ones and put into its session's send queue. The two must be one step:
- *                confirmations are counts, so both must be in the same order. Different senders to
- *                different peers never meet; nothing under it waits.
+ *     directory     guards the list of peers: slots (to write), `up`, the members of services (to
+ *                   write), spare peers, ids. Held while a peer comes or goes and during an ALL;
+ *                   never on the way of a SEND, ANY, REQUEST, REPLY or ERROR.
+ *     peer->mutex   held for the few instructions in which a message is entered among the peer's
+ *                   unconfirmed ones and put into its session's send queue. The two are one step,
+ *                   because confirmations are counts: both must be in the same order. Senders to
+ *                   different peers never meet; nothing under it waits.
  *
  * No handler runs under a lock, and no call of the server calls a handler, so locks do not nest
  * further.

@@ -1,14 +1,19 @@
-/* bench-pool: what it costs to allocate and free a block, one allocator and one pattern per run:
- *   pair   one thread: allocate, free
- *   burst  one thread: allocate 64, free 64
- *   cross  a producer allocates and hands blocks over in batches of 64 through a ring; a consumer
- * on another thread frees them The allocator `none` hands the same blocks round and round: what the
- * ring alone costs.
+/*
+ * bench-pool: what it costs to allocate and free a block, one allocator and one pattern for each
+ * run:
+ *
+ *     pair    one thread: allocate, free
+ *     burst   one thread: allocate 64, free 64
+ *     cross   one thread allocates and hands blocks over in batches of 64 through a ring; another
+ *             thread frees them
+ *
+ * The allocator `none` hands the same blocks round and round: the cost of the ring alone.
  *
  * Each block carries a token that is written after allocating and checked before freeing. Prints
  * one JSON object: nanoseconds of wall time for an allocation and its freeing.
  *
- * In `cross` two threads share the ring: one writes `filled`, the other `emptied`. */
+ * In `cross` two threads share the ring: one writes `filled`, the other `emptied`.
+ */
 #include "allocator.h"
 
 #include <inttypes.h>

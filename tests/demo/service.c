@@ -1,8 +1,8 @@
 /*
  * tp-demo-service: what every service of the demo runs.
  *
- *     tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate MESSAGES-A-SECOND
- *                     [--ask SERVICE]
+ *     tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME
+ *                     --rate MESSAGES-A-SECOND [--ask SERVICE]
  *
  * It registers on the bus and obeys lines on its standard input:
  *

@@ -107,7 +107,7 @@ static inline bool search(void) {
         needles[n].found = 0;
     }
     if (maps == NULL || memory == NULL || sizeof(long) < sizeof(uint64_t)) {
-        return false; /* and what was opened ends with the process. (Wine lets its programs see both.) */
+        return false; /* what was opened ends with the process. Wine lets its programs see both. */
     }
     setvbuf(memory, NULL, _IONBF, 0); /* or a buffer would hold what was looked at */
     while (fgets(line, sizeof line, maps) != NULL) {

@@ -9,9 +9,12 @@
  *     seal PLAIN | open RECORD
  *     mint RING_ID RING_KEY EXPIRY SERVER_PUBLIC ACCOUNT FLAGS USER_DATA      gives token and S
  *     hello SUITE SERVER_PUBLIC TOKEN SECRET
- *     reply BYTES                                gives minor, heartbeat, payload, session, send, receive
+ *     reply BYTES
+ *                                                gives minor, heartbeat, payload, session, send,
+ *                                                receive
  *     serve MODE PRIVATE RING_ID RING_KEY NOW HELLO MINOR HEARTBEAT PAYLOAD SESSION
- *                                                gives REPLY, send, receive, account, flags, user data
+ *                                                gives REPLY, send, receive, account, flags, user
+ *                                                data
  */
 #include "check.h"
 

@@ -27,7 +27,7 @@ enum {
  * never fewer than LEAST. How many it were is printed. TWINPORT_ABORTS asks for a number of
  * connections in each mode, whatever that takes. */
 #define LEAST_ROUNDS 20u
-#define BUSIER       4u /* chunks that a moment busier than all before may have added, and that stay */
+#define BUSIER       4u /* chunks that a busier moment than all before may have added */
 #define TIME_MS      1000u
 
 static uint8_t filler[1000];

@@ -27,8 +27,10 @@
  * route and may be about to get one. Messages need two words of the player's entry, written under
  * the mutex and read without it:
  *
- *     owner  the peer who may talk to him. Set before JOIN is said: the service's greeting finds it.
- *     route  the peer whom he talks to. Set after JOIN is in lanclient's queue, so what he says follows it.
+ *     owner  the peer that may talk to the player. Set before JOIN is sent: the service's greeting
+ *            finds it.
+ *     route  the peer that the player talks to. Set after JOIN is in lanclient's queue, so that the
+ *            player's messages follow it.
  *
  * and his session, which is checked against the one in a service's message. A slot that changes
  * hands between check and send does no harm: the server looks at the whole id again. Under the
@@ -64,7 +66,7 @@
 typedef enum tp__gate_state {
     TP__GATE_ABSENT, /* the entry is nobody's */
     TP__GATE_WAITING,
-    TP__GATE_ENTERING, /* within tp__gate_play(), under the mutex: he may speak, and has no route yet */
+    TP__GATE_ENTERING, /* within tp__gate_play(), under the mutex: may speak, has no route yet */
     TP__GATE_KEPT,
     TP__GATE_AT_PEER,
     TP__GATE_CLOSING

@@ -2,14 +2,16 @@
  * What the WAN keeps for one connection, beside its session: in an array with the sessions'
  * indexes, all zero while the slot is free.
  *
- * Who may touch what:
- *   stage     whoever serves the session, one after another: the receiver from HELLO to HANDSHAKE and from
- *             WELCOMED on, the handshake's way back in between. The receiver reads it at any time.
- *   identity  everybody (identity.h).
- *   waiting... under the lock of the list of pending connections (pending.h).
- *   opening, partial, half, framed, the buckets   the receiver's, as soon as the stage says they
- *             are there.
- *   sealing, sent                         the flush owner's, as soon as something is queued.
+ * Which thread may touch which field:
+ *
+ *     stage           the worker that serves the session: the receiver from HELLO to HANDSHAKE and
+ *                     from WELCOMED on, the handshake's completion in between. The receiver reads
+ *                     it at any time.
+ *     identity        any thread (identity.h)
+ *     waiting...      under the lock of the list of pending connections (pending.h)
+ *     opening, partial, half, framed, the buckets
+ *                     the receiver, as soon as the stage says that they are there
+ *     sealing, sent   the flush owner, as soon as something is queued
  */
 #ifndef TWINPORT_WANSERVER_HANDSHAKE_PLAYER_H
 #define TWINPORT_WANSERVER_HANDSHAKE_PLAYER_H
@@ -24,12 +26,12 @@
 #include "wanserver/handshake/identity.h"
 
 typedef enum tp__player_stage {
-    TP__PLAYER_NONE = 0, /* nobody, or a connection that has not begun */
-    TP__PLAYER_HELLO,    /* its HELLO is arriving */
-    TP__PLAYER_HANDSHAKE, /* its HELLO is good and with the handshake threads: now it is its turn to wait */
-    TP__PLAYER_WELCOMED, /* REPLY is being queued; what comes is records, and READY must be the
+    TP__PLAYER_NONE = 0,  /* nobody, or a connection that has not begun */
+    TP__PLAYER_HELLO,     /* its HELLO is arriving */
+    TP__PLAYER_HANDSHAKE, /* its HELLO is valid and with the handshake threads */
+    TP__PLAYER_WELCOMED,  /* REPLY is being queued; what comes is records, and READY must be the
                           * first frame in them */
-    TP__PLAYER_READY     /* it has its keys: it has joined, or was told that there is no place */
+    TP__PLAYER_READY      /* it has its keys: it has joined, or was told that there is no place */
 } tp__player_stage;
 
 typedef struct tp__player {

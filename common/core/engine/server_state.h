@@ -5,8 +5,11 @@
  * on the caller's thread; stop moves it to draining; the sweep, which one worker at a time runs,
  * does the rest:
  *
- *     idle --start--> starting ----> running --stop--> draining --deadline--> cutting
- *                        \_stop_> called off ---start__/  \___ nobody left ___/---> ending --wait--> idle
+ *     IDLE --start--> STARTING ------> RUNNING --stop--> DRAINING --deadline--> CUTTING
+ *                        |                                  ^  |                   |
+ *                        +--stop--> CALLED_OFF --start------+  +-- no session -----+--> ENDING
+ *
+ *     ENDING --wait--> IDLE; a start that fails goes back to IDLE
  *
  * The port may be reached by anybody while the server is RUNNING, not before: STARTING and
  * CALLED_OFF belong to the thread inside start, which alone leaves them. So a stop that comes while

@@ -1,26 +1,27 @@
 /*
  * A session: one connection's slot in its server's table.
  *
- * Who may touch what:
- *   life         everybody, atomically (life.h)
- *   queue        everybody, atomically (send_queue.h)
- *   pending, end_taken
- *                whoever pending_state says (compact.h); as a rule the flush owner, as follows
- *   flight, sending_end, blocked, blocked_ms,
- *   failure, owed_messages, owed_bytes
- *                the flush owner, of whom there is at most one and who holds one count
- *   receive      the one delivery of the receive op that runs at a time
- *   numbers      one writer each (the receiver or the flush owner), read by anybody: relaxed
- *   reason...    the one who won begin_finishing or begin_closing; read at release, which all holds
- *                precede
- *   the rest     the thread that opens the slot, before any other can know it; the one that
- *                releases it, after
+ * Which thread may touch which field:
  *
- * The ops, one at a time each:
- *   receive_op   the outgoing connect, then the join posted to a worker that serves the socket,
- *                then the receive
- *   send_op      the flush posted to such a worker, then the gathered send: the flush owner's
- *   close_op     the close; after its completion, when no hold is left, the deferred release
+ *     life              any thread, atomically (life.h)
+ *     queue             any thread, atomically (send_queue.h)
+ *     pending,          the thread that pending_state names (compact.h): as a rule the flush owner
+ *       end_taken
+ *     flight,           the flush owner; there is at most one, and it holds one count
+ *       sending_end, blocked, blocked_ms, failure, owed_messages, owed_bytes
+ *     receive           the delivery of the receive op; one runs at a time
+ *     numbers           one writer each (the receiver or the flush owner); any thread reads them
+ *     reason,           the thread that won begin_finishing or begin_closing; read at the release,
+ *       os_error        which comes after all holds
+ *     the rest          the thread that opens the slot, before any other knows the session; the
+ *                       thread that releases it, after all others
+ *
+ * The ops, one use at a time each:
+ *
+ *     receive_op        the outgoing connect, then the join posted to a worker that serves the
+ *                       socket, then the receive
+ *     send_op           the flush posted to such a worker, then the send: the flush owner's
+ *     close_op          the close; after its completion, when no hold is left, the deferred release
  *
  * The socket's hold lasts until the completion of the close, which the port delivers last: so the
  * connect, the receive and the send need no holds of their own. Posts are not the socket's: a
@@ -123,7 +124,7 @@ typedef struct tp__session {
     _Atomic bool receive_ended; /* the peer has said its last byte */
 } tp__session;
 
-/* ---- open.c, finish.c, end.c ------------------------------------------------------------------- */
+/* ---- open.c, finish.c, end.c ----------------------------------------------------------------- */
 
 /* Runs the op on a worker that serves the session's socket. The caller has a hold. False: the
  * system refuses. Any thread. */
@@ -218,7 +219,7 @@ void tp__session_control(
 tp__queued tp__session_queue_at_home(
     tp__session *session, struct tp__worker *home, tp_packet *packet);
 
-/* ---- pending_list.c, handover.c, send_now.c, flush.c: to the socket --------------------------- */
+/* ---- pending_list.c, handover.c, send_now.c, flush.c: to the socket -------------------------- */
 
 /* More waits than one send takes: if the flush owner's role is with this worker, it sends what the
  * system takes, now, without waiting for the end of the batch. The worker's own thread. */

@@ -1,6 +1,6 @@
 /*
- * The inside of tp_pool: the fast paths (at the end of this file), pool.c (a thread's magazines, and
- * the pools' register), depot.c (what threads share), slabs.c (where blocks come from and go).
+ * The inside of tp_pool: the fast paths (at the end of this file), pool.c (a thread's magazines,
+ * and the pools' register), depot.c (what threads share), slabs.c (where blocks come from and go).
  *
  * WHERE A BLOCK IS. Every block of a pool is at every moment in exactly one place:
  *     with the user                                   holder = TP__HELD_BY_USER
@@ -197,13 +197,14 @@ void tp__slabs_free_all(tp_pool *pool);
 /* ---- one block in and out of a magazine that the caller has ---------------------------------- */
 
 /*
- * The holder is what makes a double free certain to be found, without a read-modify-write:
- *   - the second of two frees that are ordered finds the block not with the user, and stops;
- *   - of two frees of one block at the same instant on two threads both may find it with the user,
- * and both put it into a magazine of theirs; but the holder can name only one of the two magazines,
- * so the take from the other one stops, or the next free does. All accesses to it are relaxed:
- * between a rightful user's free and the next user's take, the block itself is handed over by
- * whatever hands over the magazine.
+ * The holder makes sure that a double free is found, without a read-modify-write:
+ *   - the second of two frees that are ordered finds that the user does not have the block, and
+ *     stops the process;
+ *   - two frees of one block at the same instant, on two threads, may both find that the user has
+ *     it, and each puts it into a magazine of its thread. The holder names only one of the two
+ *     magazines, so the take from the other one stops the process, or the next free does.
+ * All accesses are relaxed: between a rightful user's free and the next user's take, the block is
+ * handed over by whatever hands over the magazine.
  */
 static inline void *tp__magazine_take(const tp_pool *pool, tp__magazine *magazine) {
     void *block = magazine->blocks[--magazine->count];

@@ -5,10 +5,11 @@
  * thread. So the chunk's count is kept in two halves that need not meet:
  *
  *     outstanding   the owner's, not atomic: packets cut, less those that the owner itself released
- *     count         shared, atomic: begins at TP__CHUNK_BIAS; every other thread's release takes 1
- * away
+ *     count         shared, atomic: begins at TP__CHUNK_BIAS; a release by another thread takes 1
  *
- *     packets alive = outstanding - (TP__CHUNK_BIAS - count)        as long as the chunk is current
+ * As long as the chunk is its owner's current one:
+ *
+ *     packets alive = outstanding - (TP__CHUNK_BIAS - count)
  *
  * The bias is what the owner holds: far more than a chunk has packets, so other threads cannot
  * bring the count to 0 while the owner has the chunk. When it is full the owner retires it: takes

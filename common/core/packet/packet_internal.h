@@ -1,15 +1,18 @@
 /*
  * The inside of tp_packet, for the engine's hot path.
  *
- * In memory (offsets from the packet's begin; the begin is aligned to 64 in a chunk, to 16
- * elsewhere):
+ * In memory, by the offset from the packet's begin, which is aligned to 64 in a chunk and to 16
+ * elsewhere:
  *
- *     0    this struct
- *     44   room for the frame's header     } the header is written directly in front of the
- * payload, 48   head room, TP_PACKET_HEAD bytes  } wherever that begins, so that both are one piece
- *     64   payload
+ *      0   this struct
+ *     44   space for the frame's header, 4 bytes
+ *     48   head room, TP_PACKET_HEAD bytes
+ *     64   the payload, unless push_head or pull_head has moved its start
  *
- *     48 <= start, start + size <= end <= bytes, cursor <= size <= TP_PACKET_MAX
+ * The header is written directly in front of the payload, wherever that starts, so that both are
+ * one piece for the system.
+ *
+ *     48 <= start,  start + size <= end <= bytes,  cursor <= size <= TP_PACKET_MAX
  *
  * push_head moves `start` down and pull_head up; everything else stays.
  *

@@ -1,19 +1,24 @@
 /*
- * The port: one kernel completion port, its seats, and waking them.
+ * The port: one kernel completion port, its workers' seats, and waking the workers.
  *
- * Created and destroyed by one thread; woken by any. The port owns the workers, their buffers and
- * the list of posted buffers.
+ * One thread creates and destroys it; any thread wakes its workers. The port owns the workers,
+ * their buffers and the list of posted buffers.
  *
- * WAKING. Every worker has to be woken once, each of them; packets cannot do that, because a packet
- * is taken by whoever comes first, and with a running count of 1 by the same worker again and again.
- * So a wake is a flag per worker and, for the one that is blocked in the kernel, an APC, which the
+ * WAKING. A wake reaches every worker once. A completion packet cannot do that: the first worker
+ * that looks takes it, and with a running count of 1 that is the same worker again and again. So a
+ * wake is a flag for each worker and, for a worker that is blocked in the kernel, an APC, which the
  * system delivers to that thread alone.
- *   Waker: sets the flag, reads who sits there, queues the APC. Worker: writes that it sits there,
- * reads the flag, blocks. All four are sequentially consistent, so one of them sees the other: the
- * worker does not block, or it gets the APC, which waits for it if it has not blocked yet.
- *   The thread is found by its id. Should it have ended, and its id have gone to another thread, that
- * one gets an APC that does nothing, and the flag stays for whoever sits down next. Should the
- * system have no handle to spare, the flag is seen at the end of the wait's slice.
+ *
+ *     waker:    sets the flag, reads which thread sits in the seat, queues the APC
+ *     worker:   writes that it sits in the seat, reads the flag, blocks
+ *
+ * These accesses are sequentially consistent, so one of the two sees the other: the worker does not
+ * block, or it gets the APC, which the system keeps for it if it has not blocked yet.
+ *
+ * The waker finds the thread by its id. If that thread has ended and another thread has its id,
+ * that one gets an APC that does nothing, and the flag stays for the thread that takes the seat
+ * next. If the system has no handle to spare, the worker sees the flag at the end of the wait's
+ * slice.
  */
 #include <assert.h>
 #include <malloc.h>

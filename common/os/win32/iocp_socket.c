@@ -5,11 +5,11 @@
  * anywhere (kernel, ready, late, turn, parked), 1 for every thread that is just now starting
  * something on it. Above are the flags CLOSING, PAUSED and PARKED.
  *
- *   enter   takes counts, unless CLOSING: one compare-and-exchange, so an operation starts either
- *           before the close (and is counted) or not at all
- *   close   sets CLOSING, cancels, and gives the open count back
- *   leave   gives counts back; who takes the word to 0 closes the handle and has the close's done
- * run
+ *     enter   takes counts, unless CLOSING: one compare-and-exchange, so an operation starts either
+ *             before the close (and is counted) or not at all
+ *     close   sets CLOSING, cancels, and gives the open count back
+ *     leave   gives counts back; the thread that takes the word to 0 closes the handle and has the
+ *             close's done run
  *
  * The count cannot rise again from 0: enter refuses because CLOSING is set, tp__iocp_enter_closing
  * (posts) refuses 0, tp__iocp_enter_again is called by holders of a count. So 0 is reached once,

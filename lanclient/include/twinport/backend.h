@@ -4,7 +4,7 @@
  *
  *     #include <twinport/backend.h>
  *
- *     static void on_player_message(tp_backend *backend, const tp_player *player, tp_packet *packet) {
+ *     static void on_message(tp_backend *backend, const tp_player *player, tp_packet *packet) {
  *         tp_backend_send(backend, player, packet); // to whom it came from: an echo
  *     }
  *
@@ -14,11 +14,12 @@
  *         options.bus.service = "arena";
  *         tp_address_parse("127.0.0.1:7400", &options.bus.address);
  *
- *         tp_backend_handlers handlers = {.size = sizeof handlers, .on_player_message = on_player_message};
+ *         tp_backend_handlers handlers = {.size = sizeof handlers};
+ *         handlers.on_player_message = on_message;
  *         tp_backend *backend = NULL;
  *         tp_err error = tp_backend_create(&options, &handlers, &backend);
  *         if (!error) error = tp_backend_start(backend);
- *         ...                               // gates find it by its service's name, and players join
+ *         ...                  // gates find it by its service's name, and players join
  *         tp_backend_stop(backend);
  *         tp_backend_wait(backend, -1);
  *         tp_backend_destroy(backend);
@@ -105,9 +106,9 @@ typedef struct tp_player_info {
     uint64_t account;       /* 0 unless TP_PLAYER_IDENTIFIED: never trust it otherwise */
     uint8_t user_data[TP_PLAYER_USER_DATA]; /* as the login service wrote it */
     tp_address address;                     /* where he comes from; its scope is 0 */
-    const uint8_t
-        *blob;        /* on_player_join: what the last move handed on, of however long ago: it comes
-                            again with TP_PLAYER_RETURNS; valid until the handler returns. Else NULL */
+    /* In on_player_join: what the last move handed on, however long ago; with TP_PLAYER_RETURNS it
+     * comes again. Valid until the handler returns. Else NULL. */
+    const uint8_t *blob;
     size_t blob_size; /* 0..TP_PLAYER_BLOB_MAX */
 } tp_player_info;
 
@@ -216,10 +217,12 @@ tp_backend *tp_backend_of(const tp_lanclient *client);
  *
  *     TP_ERR_NO_SESSION     no such player (any more)
  *     TP_ERR_NOT_CONNECTED  not on the bus now, or stopping
- *     TP_ERR_FULL           the bus connection's send queue, max_unconfirmed or max_requests is reached
- *     TP_ERR_TOO_LARGE      larger than the bus accepts (1 MiB unless it is configured otherwise, less
- *                           16 bytes, and 4, and 8 for each player of one gate)
- *     TP_ERR_INVALID        an argument is NULL or out of its range; or whatever error the packet carries
+ *     TP_ERR_FULL           the bus connection's send queue, max_unconfirmed or max_requests is
+ *                           reached
+ *     TP_ERR_TOO_LARGE      larger than the bus accepts (1 MiB unless it is configured otherwise,
+ *                           less 16 bytes, and 4, and 8 for each player of one gate)
+ *     TP_ERR_INVALID        an argument is NULL or out of its range; or the error that the packet
+ *                           carries
  *     TP_ERR_NO_MEMORY
  */
 

@@ -31,7 +31,8 @@
  *     tp_lanclient_send(client, peer, packet, &ticket);             // to one peer
  *     tp_lanclient_send_any(client, "db", TP_NO_KEY, packet, NULL); // to one peer of a service
  *     tp_lanclient_send_all(client, "chat", packet, NULL);          // to all of it
- *     tp_lanclient_request_any(client, "db", player & 0xFFFF, packet, 500, on_reply, context, NULL);
+ *     tp_lanclient_request_any(                                     // ... and the answer comes
+ *         client, "db", player & 0xFFFF, packet, 500, on_reply, context, NULL);
  *
  * NOTHING VANISHES IN SILENCE. A call that returns TP_OK has taken the message, and one of two
  * things happens to it: it reaches its receiver's handler, or it comes back: to on_returned with

@@ -2,7 +2,8 @@
  * bench-player-echo: players who each keep `window` messages on their way to a server that echoes,
  * and compare every byte that comes back.
  *
- *     bench-player-echo --connect 127.0.0.1:PORT --over plain|tls|wan [--server-key HEX --suite NAME]
+ *     bench-player-echo --connect 127.0.0.1:PORT --over plain|tls|wan
+ *         [--server-key HEX --suite NAME]
  *         --connections N --window W --size B --seconds S [--warm S] [--patience S] [--sources N]
  *
  * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object. All

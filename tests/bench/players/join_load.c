@@ -2,14 +2,15 @@
  * bench-player-join: players who come, say one message, have its echo, and are gone; `crowd` of
  * them at a time. Full handshakes, nothing is resumed.
  *
- *     bench-player-join --connect 127.0.0.1:PORT --over plain|tls|wan [--server-key HEX --suite NAME]
+ *     bench-player-join --connect 127.0.0.1:PORT --over plain|tls|wan
+ *         [--server-key HEX --suite NAME]
  *         --crowd N --seconds S [--warm S] [--sources N] [--hello forged:KEY-ID|replayed]
  *
  * --hello (over plain): instead, each says no more than a HELLO that costs this side nothing.
- *     forged:KEY-ID  of mode token: its token names a key that the server has and is not expired, and is
- *                    random otherwise; the server is to close without a word
- *     replayed       of mode open, genuine, the same each time: the server does its part of the handshake,
- *                    says welcome, and waits for a first record in vain
+ *     forged:KEY-ID  of mode token: its token names a key that the server has and is not expired,
+ *                    and is random otherwise; the server is to close without a word
+ *     replayed       of mode open, genuine, the same each time: the server does its part of the
+ *                    handshake, says welcome, and waits for a first record in vain
  *
  * SIGTERM ends the measured time early.
  *

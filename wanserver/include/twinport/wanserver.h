@@ -26,14 +26,14 @@
  *
  * Everything else is in twinport/server.h. What differs from the LAN:
  *
- *   - A connection becomes a session, and takes one of the max_sessions places, when its first record has
- *     been opened: only that proves that the client has its keys. Until then it is a pending connection,
- *     of which there are at most max_pending, and content does not hear of it.
+ *   - A connection becomes a session, and takes one of the max_sessions places, when its first
+ *     record has been opened: only that proves that the client has its keys. Until then it is a
+ *     pending connection, of which there are at most max_pending, and no handler hears of it.
  *   - on_connection_request is asked after the access list, the bans and the limits per address.
  *   - tp_server_connect() returns TP_ERR_UNSUPPORTED: players come, gateways do not call.
  *   - An end of the stream without CLOSE is TP_END_TRUNCATED.
- *   - Bytes are counted as they are on the network. on_send's packets are those whose last byte was in the
- *     send: 0 while a large one is on its way.
+ *   - Bytes are counted as they are on the network. on_send's packets are those whose last byte was
+ *     in the send: 0 while a large one is on its way.
  *
  * The program `wanserver`, the gate, is written on this header and lanclient's.
  */
@@ -74,9 +74,8 @@ typedef struct tp_wanserver_options {
     const uint8_t *private_key;     /* X25519, 32 bytes; copied */
     const tp_token_key *token_keys; /* TP_AUTH_TOKEN: the ring, 1..TP_TOKEN_KEYS_MAX; copied */
     size_t token_key_count;
-    unsigned
-        replay_tokens; /* tokens remembered as used until they expire, 1,024..16,777,216; when so many
-                               are alive no further one is taken */
+    unsigned replay_tokens;    /* tokens remembered as used until they expire, 1,024..16,777,216;
+                                  when so many are alive no further one is taken */
     unsigned max_token_life_s; /* the longest from now to a token's expiry, in seconds,
                                   1..TP_TOKEN_LIFE_MAX; one that would live longer is refused, so
                                   that none is remembered for ever; what the login service's clock
@@ -90,7 +89,7 @@ typedef struct tp_wanserver_options {
     unsigned handshake_threads; /* threads for Diffie-Hellman work, 1..64 */
     tp_handshake_priority handshake_priority;
     unsigned handshake_queue; /* HELLOs waiting for them, 1..65,536; more get REPLY `busy`. With
-                                   less max_pending that comes first, and is silent */
+                                 less max_pending that comes first, and is silent */
     unsigned busy_seconds;    /* what `busy` tells them to wait, 0..65,535 */
 
     /* Per address (IPv6: per /64). 0: no limit. After a stall, what was earned in it comes to the
@@ -98,9 +97,9 @@ typedef struct tp_wanserver_options {
     unsigned accept_rate;             /* connections per second, 0..1,000,000 */
     unsigned accept_burst;            /* ... and at once, 1..1,000,000 */
     unsigned connections_per_address; /* at once, 0..1,048,576 */
-    unsigned max_addresses; /* addresses with a count of their own, 1,024..16,777,216; beyond it
-                                         the one seen longest ago without a connection is forgotten; if all
-                                         have one, new ones are turned away */
+    unsigned max_addresses;           /* addresses with a count of their own, 1,024..16,777,216;
+                                         beyond it the one seen longest ago without a connection is
+                                         forgotten; if all have one, new ones are turned away */
 
     /* Per session. 0: no limit. At the limit it ends with CLOSE `rate`, before READY in silence */
     unsigned message_rate; /* messages per second, 0..10,000,000; PING and the like count as well */
