@@ -89,7 +89,7 @@ static inline tp__player *tp__player_of(const tp__session *session) {
 /* The WAN server behind a tp_server; NULL if it is none. Any thread. */
 tp__wan *tp__wan_of_server(const tp_server *server);
 
-/* What is no refusal (refusal.h) but is counted. */
+/* What is no refusal (wan_refusal.h) but is counted. */
 #define TP__WAN_COUNT(wan, counter) tp__count_shared(&(wan)->counter, 1)
 
 /* ---- wan_options.c --------------------------------------------------------------------------- */

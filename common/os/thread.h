@@ -74,8 +74,8 @@ typedef struct tp_semaphore {
 tp_err tp_semaphore_init(tp_semaphore *semaphore);
 /* One that init has made, and that nobody waits at. */
 void tp_semaphore_destroy(tp_semaphore *semaphore);
-/* One permission more: 2^31-1 of them at most. What was written before is seen by whoever takes it.
- * */
+/* One permission more: 2^31-1 of them at most. What was written before is seen by whoever takes
+ * it. */
 void tp_semaphore_post(tp_semaphore *semaphore);
 /* Takes one; waits until there is one. */
 void tp_semaphore_wait(tp_semaphore *semaphore);

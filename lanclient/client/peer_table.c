@@ -1,5 +1,5 @@
 /*
- * See known.h.
+ * See peer_table.h.
  */
 #include "lanclient/client/peer_table.h"
 

@@ -217,7 +217,9 @@ static void fuzz_take_seat(tp_server *server) {
     fuzz_worker->server = server;
     fuzz_worker->seat = &fuzz_port.worker;
     tp_worker_set_context(fuzz_worker->seat, fuzz_worker);
-    tp__local_get()->worker = fuzz_worker;
+    fuzz_worker->local = tp__local_get();
+    REQUIRE(fuzz_worker->local != NULL);
+    fuzz_worker->local->worker = fuzz_worker;
 }
 
 /* Until nothing is left that was started. */

@@ -205,6 +205,8 @@ def main():
     for group in find_circles({a.as_posix(): {b.as_posix() for b in includes[a]} for a in files}):
         wrong.append(f"files include each other in a circle: {', '.join(group)}")
     wrong += check_calls(calls)
+    if not any(calls.values()):
+        wrong.append(f"{nm} shows no calls: the objects hold no symbols that it can read")
     print("\n".join(wrong))
     called = sum(len(others) for others in calls.values())
     print(f"{len(files)} files, {sum(map(len, includes.values()))} includes, "

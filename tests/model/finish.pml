@@ -1,5 +1,5 @@
 /*
- * A model of how a finishing session ends (session.c tp__session_finish, flush.c, receive.c
+ * A model of how a finishing session ends (finish.c tp__session_finish, flush.c, receive.c
  * peer_closed, sweep.c): the end node is queued, all before it and the end itself are with the
  * system, and the peer has said its last: the second of the two closes.
  *

@@ -1,5 +1,5 @@
 /*
- * A model of how a session's home queues without an exchange (flush.c: own, tp__session_append), beside
+ * A model of how a session's home queues without an exchange (handover.c own, send.c append, pending_list.c), beside
  * producers on other threads that push (send_queue.h).
  *
  * Home is one thread: it appends what its handlers say, receives the flushes that others hand over, and

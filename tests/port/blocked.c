@@ -367,8 +367,7 @@ static void a_pause_ends_without_the_worker_that_began_it(void) {
     }
 }
 
-/* ---- and costs little -------------------------------------------------------------------------
- * */
+/* ---- and costs little -------------------------------------------------------------------------- */
 
 #define SINGLES 100u
 

@@ -55,7 +55,7 @@ static void a_hello_that_lies_in_the_socket_is_not_late(void) {
     hold_worker_of(hub->server, session);
     pass(hub->server, 2 * HELLO_MS);
     CHECK_EQ(late(hub), 0);
-    let_worker_go();
+    let_worker_go(hub->server);
     pass(hub->server, CATCH_UP_MS + HELLO_MS / 2);
     CHECK_EQ(late(hub), 0);
     /* And who has nothing to say is late. */
@@ -121,7 +121,7 @@ static void a_reply_that_lies_in_the_socket_is_not_late(void) {
         clock_jump(2 * REQUEST_MS); /* any worker hears: both stand still */
     }
     CHECK_EQ(replies_of(&a), 0);
-    let_worker_go();
+    let_worker_go(network);
     let_sweep(network);
     AWAIT(a.replies == 1);
     CHECK_EQ(a.reply_error, TP_OK);

@@ -1,9 +1,9 @@
 /*
  * A port that fails when it is told to, between the server and the back end in use.
  *
- * The test's own server.c is compiled with tp_port_create named faulty_port_create: the port that a
- * server opens while `faulty.watched` is set gets a table whose functions look at `faulty` and then
- * call the back end's. The peers' ports stay as they are.
+ * The test's own server_run.c is compiled with tp_port_create named faulty_port_create: the port
+ * that a server opens while `faulty.watched` is set gets a table whose functions look at `faulty`
+ * and then call the back end's. The peers' ports stay as they are.
  */
 #ifndef TWINPORT_TESTS_FAULTY_PORT_H
 #define TWINPORT_TESTS_FAULTY_PORT_H

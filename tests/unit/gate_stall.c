@@ -39,7 +39,7 @@ static void who_is_kept_is_kept_while_nobody_listens_to_the_bus(void) {
     hold_worker_of(client->network, client->session);
     pass(stage.server, 3 * KEEP_MS);
     CHECK_EQ(closed_for_want_of_a_service(), 0);
-    let_worker_go();
+    let_worker_go(client->network);
     let_sweep(client->network);
     pass_for_both(client, KEEP_MS / 2);
     CHECK_EQ(closed_for_want_of_a_service(), 0);

@@ -61,8 +61,8 @@ static inline unsigned threads_named(const char *name, long *threads, unsigned r
     return count;
 }
 
-/* From now on sched_setattr() of the calling thread, and of those that it starts, fails with this.
- * */
+/* From now on sched_setattr() of the calling thread, and of those that it starts, fails with
+ * this. */
 static inline void refuse_scheduling(int error) {
     struct sock_filter steps[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),

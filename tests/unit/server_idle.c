@@ -1,8 +1,9 @@
 /*
  * Silence, by a clock that the test moves: whatever this machine does meanwhile, no time passes.
  *
- * The server's own sweep.c and worker.c call stage_clock_ms for the real clock. While it is stopped
- * they wait for completions as long as they would, and find that it is as late as before.
+ * The server's own worker.c, served.c, open.c and end.c call stage_clock_ms for the real clock.
+ * While it is stopped they wait for completions as long as they would, and find that it is as late
+ * as before.
  */
 #undef tp_clock_ms
 #include "server_stage.h"

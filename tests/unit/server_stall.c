@@ -146,7 +146,7 @@ static void whom_we_call_is_not_late_while_we_do_not_look(void) {
         CHECK_EQ(tp_server_connect(stage.server, &address, &call), TP_OK);
     }
     pass(stage.server, 2 * CONNECT_MS);
-    let_worker_go();
+    let_worker_go(stage.server);
     STAGE_WAIT(atomic_load(&stage.joins) == joined + 2 * CALLS || atomic_load(&stage.leaves) > 0);
     CHECK_EQ(atomic_load(&stage.leaves), 0);
     for (unsigned i = 0; i < count; i++) {
@@ -206,7 +206,7 @@ static void who_reads_is_not_ended_for_what_we_did_not_send(void) {
     CHECK_GT(queued_bytes(reader_id), TP_QUEUE_STALL_FACTOR * LIMIT - 2 * SIZE);
     CHECK(!send_one(reader_id)); /* refused and counted, no more */
     CHECK_EQ(refused(), 2);
-    let_worker_go();
+    let_worker_go(stage.server);
     take_all(reader, sent);
     STAGE_WAIT(queued_bytes(reader_id) == 0);
     CHECK(send_one(reader_id));
@@ -253,7 +253,7 @@ static void who_reads_while_we_stand_still_is_not_ended(void) {
         CHECK(send_one(reader_id));
         sent++;
     }
-    let_worker_go();
+    let_worker_go(stage.server);
     pass(stage.server, STALL_STEP_MS);
     for (unsigned i = 0; i < LIMIT / SIZE; i++) { /* it has had no time to catch up */
         CHECK(send_one(reader_id));

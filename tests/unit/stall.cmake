@@ -1,7 +1,7 @@
 # What a stall of ours does to others: by a clock that the test moves, which the product's files that read it
 # are compiled for here (stall_stage.h).
-set(stalled engine/served server/connect server/server_run server/sweep server/tasks server/worker
-    session/end session/open)
+set(stalled engine/served server/connect server/server_run server/tasks server/worker session/end
+    session/open)
 list(TRANSFORM stalled REPLACE "(.+)" "../../common/core/\\1.c")
 
 twinport_test(NAME unit.service_time SOURCES service_time.c LIBRARIES tp_core LABEL unit TIMEOUT 10)

@@ -121,17 +121,18 @@ static inline void hold_worker_of(tp_server *server, tp_session_id session) {
     STALL_WAIT(atomic_load(&held.begun));
 }
 
-static inline void let_worker_go(void) {
+/* The worker has read the clock before more time passes. */
+static inline void let_worker_go(tp_server *server) {
     atomic_store(&held.over, true);
     STALL_WAIT(atomic_load(&held.done));
     atomic_store(&held.worker, NULL);
+    STALL_WAIT(all_read_the_clock(server, stall_clock_ms()));
 }
 
-/* The same, and time passes meanwhile, all at once; and the worker has seen it before more does. */
+/* The same, and time passes meanwhile, all at once. */
 static inline void worker_has_stood_still(tp_server *server, unsigned ms) {
     clock_jump(ms);
-    let_worker_go();
-    STALL_WAIT(all_read_the_clock(server, stall_clock_ms()));
+    let_worker_go(server);
 }
 
 /* NULL: sessions have no workers of their own here. */

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "core/log/refusal.h"
-#include "core/memory/memory.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"

@@ -43,8 +43,8 @@ struct tp__limiter {
     entry *entries;
 };
 
-/* ---- the ring ---------------------------------------------------------------------------------
- * */
+/* ---- the ring
+ * --------------------------------------------------------------------------------- */
 
 static void leave_ring(entry *entries, uint32_t at) {
     entries[entries[at].older].newer = entries[at].newer;
@@ -58,8 +58,8 @@ static void enter_ring(entry *entries, uint32_t at) {
     entries[0].older = at;
 }
 
-/* ---- the table --------------------------------------------------------------------------------
- * */
+/* ---- the table
+ * -------------------------------------------------------------------------------- */
 
 static origin origin_of(const tp_address *address) {
     origin from = {.ipv4 = tp_address_is_ipv4(address)};
@@ -125,8 +125,8 @@ static uint32_t add(tp__limiter *limiter, const origin *from, uint32_t burst, ui
     return at;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------
- * */
+/* ---- calls
+ * ------------------------------------------------------------------------------------ */
 
 static bool is_limited(const tp__limiter *limiter) {
     return limiter->options.rate > 0 || limiter->options.connections > 0;
@@ -210,8 +210,8 @@ unsigned tp__limiter_addresses(tp__limiter *limiter) {
     return addresses;
 }
 
-/* ---- life -------------------------------------------------------------------------------------
- * */
+/* ---- life
+ * ------------------------------------------------------------------------------------- */
 
 tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limiter) {
     *limiter = NULL;

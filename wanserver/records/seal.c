@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "core/packet/packet_internal.h"
-#include "core/session/pools.h"
 #include "core/session/send_batch.h"
 #include "proto/frame.h"
 #include "wanserver/wan.h"

@@ -1,6 +1,6 @@
 /*
  * What goes wrong where no call can return it: counted, logged and told to the user. Runs on the
- * worker on which it happened; owns nothing.
+ * worker on which it happened, or, without a worker, on the thread inside start. Owns nothing.
  */
 #include "core/engine/server_state.h"
 #include "twinport/log.h"

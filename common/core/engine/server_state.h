@@ -157,7 +157,7 @@ static inline void *tp__layer_state(const tp__session *session) {
     return server->layer_states + session->index * server->layer.state_bytes;
 }
 
-/* This thread's worker of this server, or NULL. */
+/* current.c: this thread's worker of this server, or NULL. */
 tp__worker *tp__worker_here(const tp_server *server);
 
 /* Adds to a counter of the thread's row: `worker` is the thread's worker of this server, or
@@ -171,9 +171,10 @@ tp__worker *tp__worker_here(const tp_server *server);
         }                                                                                          \
     } while (0)
 
-/* ---- server.c -------------------------------------------------------------------------------- */
+/* ---- server_report.c, port_guard.c ----------------------------------------------------------- */
 
-/* Something failed that no call can return: counts, logs and tells on_error. A worker's thread. */
+/* Something failed that no call can return: counts, logs and tells on_error. The worker's thread,
+ * or with NULL the one inside start. */
 void tp__server_report(
     tp_server *server, tp__worker *worker, tp_err error, int os_error, const char *where);
 
@@ -231,12 +232,15 @@ uint64_t tp__session_served_ms(const tp__session *session, uint64_t now_ms);
 /* ... and so much later: a deadline. */
 uint64_t tp__session_by_ms(const tp__session *session, unsigned ms);
 
-/* The same by id, for who keeps time-outs of his own; 0: there is no such session. */
-uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint64_t now_ms);
-
 /* Its queue is full: is that because we have not sent, rather than because its peer does not read?
  * Any thread that holds the session. */
 bool tp__session_waits_for_us(const tp__session *session);
+
+/* ---- server_sessions.c ----------------------------------------------------------------------- */
+
+/* tp__session_served_ms() by id, for parts that keep time-outs of their own; 0: there is no such
+ * session. */
+uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint64_t now_ms);
 
 /* ---- listener.c ------------------------------------------------------------------------------ */
 

@@ -219,7 +219,7 @@ void tp__session_control(
 tp__queued tp__session_queue_at_home(
     tp__session *session, struct tp__worker *home, tp_packet *packet);
 
-/* ---- pending_list.c, handover.c, send_now.c, flush.c: to the socket -------------------------- */
+/* ---- pending_list.c, handover.c, send_now.c, send_batch.c, flush.c: to the socket ------------ */
 
 /* More waits than one send takes: if the flush owner's role is with this worker, it sends what the
  * system takes, now, without waiting for the end of the batch. The worker's own thread. */

@@ -1,6 +1,7 @@
 /*
- * The inside of tp_pool: the fast paths (at the end of this file), pool.c (a thread's magazines,
- * and the pools' register), depot.c (what threads share), slabs.c (where blocks come from and go).
+ * The inside of tp_pool: the fast paths (at the end of this file), pool.c (a thread's magazines;
+ * making, trimming and destroying pools), registry.c (the register of pools), depot.c (what threads
+ * share), slabs.c (where blocks come from and go).
  *
  * WHERE A BLOCK IS. Every block of a pool is at every moment in exactly one place:
  *     with the user                                   holder = TP__HELD_BY_USER

@@ -8,33 +8,17 @@
 #include "core/memory/chunk.h"
 
 #include "core/memory/block.h"
+#include "core/memory/shared_pool.h"
 
 /* ---- the chunk pool -------------------------------------------------------------------------- */
 
 /* Made at the first chunk and never destroyed: a packet may outlive every server. */
 static _Atomic(tp_pool *) chunk_pool;
 
-/* Two threads may both find none; one of them loses the exchange and takes the other's. */
 static tp_err get_pool(tp_pool **pool) {
+    tp_err error = tp__shared_pool_open(&chunk_pool, "chunks", TP__CHUNK_BYTES);
     *pool = atomic_load_explicit(&chunk_pool, memory_order_acquire);
-    if (TP_LIKELY(*pool != NULL)) {
-        return TP_OK;
-    }
-    tp_pool *mine;
-    tp_err error = tp__pool_create_own(
-        &(tp_pool_options){
-            .size = sizeof(tp_pool_options), .name = "chunks", .block_size = TP__CHUNK_BYTES},
-        &mine);
-    if (error != TP_OK) {
-        return error;
-    }
-    if (!atomic_compare_exchange_strong_explicit(
-            &chunk_pool, pool, mine, memory_order_acq_rel, memory_order_acquire)) {
-        tp_pool_destroy(mine);
-        return TP_OK;
-    }
-    *pool = mine;
-    return TP_OK;
+    return error;
 }
 
 tp_err tp__chunk_reserve(size_t count) {

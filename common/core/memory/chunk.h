@@ -39,12 +39,9 @@
 
 #define TP__CHUNK_BYTES (((size_t)64 << 10) - 16) /* with the pool's header 64 KiB: whole pages */
 #define TP__CHUNK_BIAS  ((uint32_t)1 << 30)
-#define TP__CHUNK_ALIGN                                                                            \
-    ((size_t)                                                                                      \
-            TP_CACHE_LINE) /* pieces begin and end here: no two share a line                      \
-                             */
-#define TP__CHUNK_PIECE_MAX                                                                        \
-    ((size_t)17 << 10) /* larger pieces do not come from chunks: a quarter is wasted at worst */
+#define TP__CHUNK_ALIGN ((size_t)TP_CACHE_LINE) /* of pieces: no two share a line */
+/* Larger pieces do not come from chunks: a quarter is wasted at worst. */
+#define TP__CHUNK_PIECE_MAX ((size_t)17 << 10)
 
 typedef struct tp__chunk {
     /* The owner's. */

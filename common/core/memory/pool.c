@@ -1,5 +1,5 @@
 /*
- * tp_pool: a thread's magazines.
+ * tp_pool: a thread's magazines; making, trimming and destroying pools.
  *
  * Allocating and freeing run on any thread and touch, as a rule, only that thread's two magazines
  * and the block itself. Two, and not one, so that a thread which goes to and fro around the end of

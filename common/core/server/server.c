@@ -12,7 +12,6 @@
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
 #include "core/session/send_batch.h"
-#include "twinport/log.h"
 
 /* ---- create and destroy ---------------------------------------------------------------------- */
 

@@ -12,7 +12,6 @@
  * and once it is the keeper, not even so much.
  */
 #include "core/engine/server_state.h"
-#include "os/clock.h"
 #include "proto/frame.h"
 
 #define TICK_MS          100u /* between sweeps of a running server */

@@ -10,11 +10,8 @@
 #include "core/server/budget.h"
 #include "core/server/trim.h"
 #include "os/clock.h"
-#include "twinport/log.h"
 
-#define FLUSH_ROUNDS                                                                               \
-    4 /* of sends and their completions, before the next wait looks for new ones  \
-                        */
+#define FLUSH_ROUNDS 4 /* of sends and their completions, before the next wait looks for new ones */
 
 static void work_through_batch(tp__worker *worker) {
     tp_server *server = worker->server;
@@ -87,5 +84,6 @@ void tp__worker_main(void *argument) {
     tell_seated(worker, TP__WORKER_SEATED);
     run(worker);
     local->worker = NULL;
+    worker->local = NULL;
     tell_ended(worker->server);
 }

@@ -9,8 +9,6 @@
  * TP__FLUSH_BYTES have been received: what is said meanwhile goes out in one call. If it becomes
  * more than one call takes, it goes out at once, from inside the handler that says it.
  */
-#include <assert.h>
-
 #include "core/engine/server_state.h"
 #include "core/session/compact.h"
 #include "core/session/handover.h"

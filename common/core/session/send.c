@@ -141,7 +141,7 @@ static inline tp__send_node *new_node(tp__session *session, tp__worker *worker, 
  * pushed before is collected first. That is what home itself pushed while the role was on its way
  * to it, and what others pushed of which home knows, by a mutex or a message: a push that happened
  * before is seen by the relaxed look at the queue. The role leaves home only with nothing pending
- * (sent). tests/model/home.pml explores it.
+ * (go_on in flush.c). tests/model/home.pml explores it.
  */
 static void append(tp__session *session, tp__worker *home, tp__send_node *node) {
     if (TP_UNLIKELY(!session->owned_at_home)) {

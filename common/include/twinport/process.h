@@ -57,8 +57,8 @@ typedef enum tp_priority {
 
 /* Sets the priority of the calling thread and of those started later from it: to be called before
  * other threads start (Windows: of the whole process). From TP_PRIORITY_IDLE there may be no way
- * back: on Linux that needs a permission. TP_ERR_INVALID, TP_ERR_ACCESS; then nothing has changed.
- * */
+ * back: on Linux that needs a permission. TP_ERR_INVALID, TP_ERR_ACCESS; then nothing has
+ * changed. */
 tp_err tp_process_set_priority(tp_priority priority);
 
 /*

@@ -62,6 +62,7 @@ struct TP_MAY_ALIAS epoll_op {
     epoll_socket *socket; /* NULL for a post */
     union {
         struct {
+            /* While the send waits; not kept once it is over. */
             const tp_buffer *buffers; /* the first one that is not sent completely */
             size_t count;             /* how many are left, that one included */
             size_t offset;            /* how much of that one is sent */

@@ -231,7 +231,7 @@ bool tp__epoll_send_take_back(tp_worker *head, tp_socket *tp, tp_op *send_op, si
     return true;
 }
 
-/* What is left of its buffers is listed anew by each transmit(). */
+/* What is left of its buffers is read anew by each transmit(). */
 bool tp__epoll_send_waits(const tp_worker *head, const tp_socket *tp) {
     const epoll_socket *socket = (const epoll_socket *)tp;
     assert(&socket->worker->head == head);

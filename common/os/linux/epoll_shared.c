@@ -100,8 +100,8 @@ void tp__epoll_call_for_newcomers(epoll_worker *finder) {
     }
 }
 
-/* For newcomers a watcher does, if nobody for whom they are sleeps: a burst wakes nobody in vain.
- * */
+/* For newcomers a watcher does, if nobody for whom they are sleeps: a burst wakes nobody in
+ * vain. */
 static void call_for_newcomers_left(epoll_port *port) {
     epoll_worker *next = least_loaded_asleep(port);
     if (next == NULL) {

@@ -232,8 +232,8 @@ void tp__iocp_accepted(iocp_worker *worker, iocp_request *request) {
     iocp_socket *socket = request->socket;
     iocp_listener *listener = socket->listener;
     SOCKET handle = ended->handle;
-    /* Counted before the look: if the close comes behind it, its last delivery waits for this one.
-     * */
+    /* Counted before the look: if the close comes behind it, its last delivery waits for this
+     * one. */
     atomic_fetch_add(&listener->delivering, 1);
     bool closing = tp__iocp_is_closing(socket);
     tp_completion completion = {.handle = TP_NO_HANDLE};

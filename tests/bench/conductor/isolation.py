@@ -27,6 +27,7 @@ wanserver, and with it the programs that play its players, on the first.
 """
 
 import contextlib
+import os
 import tempfile
 
 from . import gateway, load, report, wan
@@ -81,7 +82,7 @@ def storm(settings, where, core):
 @contextlib.contextmanager
 def computing(settings, where, core):
     with talk(settings, where, core), contextlib.ExitStack() as programs:
-        for _ in settings.cores:
+        for _ in os.sched_getaffinity(0):
             argv = ["sh", "-c", "echo computing; while :; do :; done"]
             programs.enter_context(Child(argv, core, idle=True)).expect("computing")
         yield
