@@ -2,7 +2,7 @@
  * The hub of the bus: what the program `lanserver` runs. docs/bus-protocol.md is what it speaks.
  *
  * Written on lanserver's public handlers and calls, but for served time and the seal of a packet
- * (docs/design.md, Layers). The engine knows nothing of it.
+ * (docs/architecture.md, Layers). The engine knows nothing of it.
  */
 #ifndef TWINPORT_LANSERVER_BUS_HUB_H
 #define TWINPORT_LANSERVER_BUS_HUB_H
