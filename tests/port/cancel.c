@@ -114,9 +114,7 @@ static void close_right_after_a_connect_was_started(void) {
 
 static void shut_here(stage_link *link, const tp_completion *completion) {
     (void)completion;
-    if (!atomic_load(&link->closing)) {
-        stage_shut(link, false);
-    }
+    stage_shut_once(link, false);
 }
 
 static void shut_inside_delivery(stage_link *link, const tp_completion *completion) {

@@ -49,9 +49,7 @@ static struct {
 static void churn_end(stage_link *link, const tp_completion *completion) {
     seat *me = link->context;
     (void)completion;
-    if (!atomic_load(&link->closing)) {
-        stage_shut(link, me->way == RESETS_AT_ONCE);
-    }
+    stage_shut_once(link, me->way == RESETS_AT_ONCE);
 }
 
 static void churn_say(tp_worker *worker, stage_link *link) {

@@ -204,7 +204,8 @@ tp_err stage_receive(tp_worker *worker, stage_link *link);
 tp_err stage_send(tp_worker *worker, stage_link *link, const tp_buffer *buffers, size_t count);
 tp_err stage_send_bytes(
     tp_worker *worker, stage_link *link, tp_buffer *buffer, const void *bytes, size_t size);
-void stage_shut(stage_link *link, bool reset); /* tp_socket_close; any thread, once */
+void stage_shut(stage_link *link, bool reset);      /* tp_socket_close; any thread, once */
+void stage_shut_once(stage_link *link, bool reset); /* the same, unless it was called before */
 
 /* The close has come back and whoever called it has let go: the memory is the case's again. */
 bool stage_link_over(const stage_link *link);

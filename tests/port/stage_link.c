@@ -280,16 +280,26 @@ tp_err stage_send_bytes(
     return stage_send(worker, link, buffer, 1);
 }
 
-void stage_shut(stage_link *link, bool reset) {
-    if (atomic_exchange(&link->closing, true)) {
-        stage_fault("the case closes %s twice", link->name);
-    }
+static void shut(stage_link *link, bool reset) {
     stage_op_starting(&link->close);
     tp_socket_close(&link->socket, &link->close.op, reset);
     stage_op_started(&link->close, TP_OK);
     /* The link's memory is the case's from `closed` on, which the case may have seen by now: cases
      * that close from a worker wait for `close_returned` too before they let go of it. */
     atomic_store(&link->close_returned, true);
+}
+
+void stage_shut(stage_link *link, bool reset) {
+    if (atomic_exchange(&link->closing, true)) {
+        stage_fault("the case closes %s twice", link->name);
+    }
+    shut(link, reset);
+}
+
+void stage_shut_once(stage_link *link, bool reset) {
+    if (!atomic_exchange(&link->closing, true)) {
+        shut(link, reset);
+    }
 }
 
 bool stage_link_over(const stage_link *link) {
