@@ -87,7 +87,7 @@ static inline void pass(tp_server *server, unsigned ms) {
     }
 }
 
-/* Until it holds; a worker of this machine's that comes late to a step serves for less than it. */
+/* Until it holds: at most 100 s pass. */
 #define PASS_UNTIL(server, condition)                                                              \
     do {                                                                                           \
         for (unsigned step_ = 0; step_ < 4000 && !(condition); step_++) {                          \

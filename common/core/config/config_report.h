@@ -10,8 +10,7 @@
 #include "os/compiler.h"
 #include "twinport/error.h"
 
-/* Somebody's text, fit to be quoted in a message: cut, without control characters. Returns
- * `text`. */
+/* Text from outside, made fit for a message: cut, without control characters. Returns `text`. */
 #define TP__QUOTED_TEXT 64
 const char *tp__quoted(const char *somebodys, char *text);
 

@@ -1,7 +1,7 @@
 /*
  * The guard of the port: a call from any thread enters before it uses the port and leaves after it.
  * A thread that holds a session need not ask whether the server runs: it only counts itself
- * (session/end.c, handover.c).
+ * (session/end.c).
  *
  * Invariant: the port is not freed while `callers` is above 0. Both the counting here and the state
  * are sequentially consistent: either the caller sees that a stop has begun, or the stop sees the

@@ -21,7 +21,7 @@
  * Everything up to the end node is with the system. The stream is ended, unless the peer is to end
  * it (tp__session_turn_away), and what remains is to wait for the peer to end its own (or for the
  * sweep to lose patience): closing now, with bytes of the peer unread, would make the system send a
- * reset that overtakes our last words. Whoever comes second, this or the peer's end (peer_closed in
+ * reset that overtakes our last words. The second of the two, this or the peer's end (peer_closed in
  * receive.c), closes. The owner never retires: the queue takes nothing more.
  */
 static void reach_end(tp__session *session, tp__worker *worker) {

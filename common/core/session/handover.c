@@ -30,18 +30,14 @@ static void flush_posted(tp_op *op, const tp_completion *completion) {
 }
 
 void tp__session_flush(tp__session *session) {
-    tp_server *server = session->server;
-    tp__worker *worker = tp__worker_here(server);
+    tp__worker *worker = tp__worker_here(session->server);
     if (worker && tp_port_serves(worker->seat, &session->socket)) {
         own(session, worker);
         return;
     }
     session->send_op.done = flush_posted;
-    atomic_fetch_add(&server->callers, 1);
-    tp_err error = tp_port_post(server->port, &session->socket, &session->send_op);
-    if (error) {
+    if (!tp__session_post(session, &session->send_op)) {
         tp__session_close(session, TP_END_OS, tp_os_error());
         tp__session_leave(session);
     }
-    atomic_fetch_sub(&server->callers, 1);
 }
