@@ -66,7 +66,7 @@ static void connect_session(void) {
     messages = digest = 0;
     reason = TP_END_NONE;
     session = fuzz_accept(server, 0);
-    id = session->id;
+    id = tp__session_id(session);
     tp__session_start(session, fuzz_worker);
     REQUIRE(joins == 1);
 }

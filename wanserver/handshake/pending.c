@@ -57,7 +57,7 @@ static tp_session_id evict_oldest(tp__pending *pending, tp_server *server) {
     take_out(pending, server, player);
     player->counted = false;
     pending->count--;
-    return session->id;
+    return tp__session_id(session);
 }
 
 bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *evicted) {

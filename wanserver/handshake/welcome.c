@@ -80,7 +80,7 @@ static tp_reply_terms terms_of(const tp__session *session) {
     return (tp_reply_terms){
         .heartbeat_seconds = (uint16_t)(heartbeat < UINT16_MAX ? heartbeat : UINT16_MAX),
         .max_payload = (uint32_t)options->max_frame,
-        .session = session->id,
+        .session = tp__session_id(session),
     };
 }
 

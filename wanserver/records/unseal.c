@@ -34,7 +34,7 @@ static void become_ready(tp__session *session, tp__worker *worker) {
     atomic_store_explicit(&player->stage, TP__PLAYER_READY, memory_order_release);
     TP__WAN_COUNT(wan, established);
     if (wan->mode == TP_MODE_TOKEN) {
-        tp__identity_publish(&player->identity, session->id);
+        tp__identity_publish(&player->identity, tp__session_id(session));
     }
     (void)tp__session_join(session, worker); /* or it is told that there is no place */
     tp__pending_remove(&wan->pending, session);

@@ -32,13 +32,14 @@
 
 #include "twinport/session.h"
 
-#define TP__LIFE_COUNT     UINT64_C(0xFFFF)
-#define TP__LIFE_OPENING   (UINT64_C(1) << 16)
-#define TP__LIFE_FINISHING (UINT64_C(1) << 17)
-#define TP__LIFE_CLOSING   (UINT64_C(1) << 18)
-#define TP__LIFE_RELEASED  (UINT64_C(1) << 19)
-#define TP__LIFE_NUMBER    (~UINT64_C(0xFFFFF))
-#define TP__LIFE_ENDING    (TP__LIFE_FINISHING | TP__LIFE_CLOSING | TP__LIFE_RELEASED)
+#define TP__LIFE_NUMBER_SHIFT 20
+#define TP__LIFE_COUNT        UINT64_C(0xFFFF)
+#define TP__LIFE_OPENING      (UINT64_C(1) << 16)
+#define TP__LIFE_FINISHING    (UINT64_C(1) << 17)
+#define TP__LIFE_CLOSING      (UINT64_C(1) << 18)
+#define TP__LIFE_RELEASED     (UINT64_C(1) << 19)
+#define TP__LIFE_NUMBER       (~UINT64_C(0) << TP__LIFE_NUMBER_SHIFT)
+#define TP__LIFE_ENDING       (TP__LIFE_FINISHING | TP__LIFE_CLOSING | TP__LIFE_RELEASED)
 
 typedef _Atomic uint64_t tp__life;
 

@@ -8,7 +8,7 @@
  *     pending,          the thread that pending_state names (compact.h): as a rule the flush owner
  *       end_taken
  *     flight,           the flush owner; there is at most one, and it holds one count
- *       sending_end, blocked, blocked_ms, failure, owed_messages, owed_bytes
+ *       sending_end, blocked_ms, failure, owed
  *     receive           the delivery of the receive op; one runs at a time
  *     numbers           one writer each (the receiver or the flush owner); any thread reads them
  *     reason,           the thread that won begin_finishing or begin_closing; read at the release,
@@ -51,13 +51,19 @@ typedef struct tp__session_numbers {
     _Atomic uint64_t sent_bytes;
 } tp__session_numbers;
 
-/* What the receiver keeps between two deliveries. */
+/* What the receiver keeps between two deliveries: a part of a frame, or of the next header. */
 typedef struct tp__receive_state {
-    tp_packet *partial;      /* a frame whose header is known and allowed, still arriving */
-    uint32_t partial_filled; /* payload bytes of it that are there */
-    uint8_t partial_type;
-    uint8_t header_filled; /* bytes of the next header that are there, 0..3 */
-    uint8_t header[4];
+    tp_packet *partial; /* a frame whose header is known and allowed, still arriving; or NULL */
+    union {
+        uint32_t partial_filled; /* with `partial`: its payload bytes that are there */
+        uint8_t header[4];       /* without: bytes of the next header */
+    };
+    union {
+        uint8_t partial_type;  /* with `partial` */
+        uint8_t header_filled; /* without: how many bytes of the header are there, 0..3 */
+    };
+    _Atomic bool ended;  /* the peer has sent its last byte; any thread reads it */
+    uint16_t close_code; /* of the peer's CLOSE */
 } tp__receive_state;
 
 typedef struct tp__session {
@@ -69,7 +75,6 @@ typedef struct tp__session {
     _Atomic(struct tp__worker *) home;
 
     tp_server *server;
-    uint64_t id;
 
     /* sending */
     tp__send_queue queue;
@@ -79,12 +84,9 @@ typedef struct tp__session {
     tp__send_node *compact_last; /* pending up to here has been looked at by compact.c, or NULL */
     struct tp__flight *flight;   /* being sent now, or NULL */
     struct tp__session *next;    /* on a worker's list of flushes; released: on the orphans' */
-    /* The worker that has the flush owner's role while no send is in progress, or NULL. Only that
-     * worker sets and clears it, so one that reads its own name here has the role. */
-    _Atomic(struct tp__worker *) flusher;
-    uint64_t blocked_ms;  /* when it became `blocked` */
-    size_t owed_messages; /* sent from inside a handler: on_send has not heard of them yet */
-    size_t owed_bytes;
+    /* Sent from inside a handler, and not yet reported to on_send: messages and bytes, as `queued`
+     * has them. */
+    uint64_t owed;
     tp__send_node end_node; /* pushed by the one who finishes the session */
     /* Since when, in served time, the flight waits for the system to take all of it; 0: it does
      * not. The flush owner's; anybody reads it. */
@@ -104,25 +106,37 @@ typedef struct tp__session {
     tp_op close_op;
 
     tp_address peer;
-    uint32_t index;
+    uint32_t index; /* the slot; the other part of the id is in `life` */
     int os_error;
-    uint16_t close_code; /* what the peer's CLOSE said */
-    uint8_t reason;      /* tp_end_reason */
-    bool joined;         /* on_join has been called */
+    /* The clock's lower half when the system last took less than all, not 0; 0: it has not since
+     * the last flush. */
+    uint32_t blocked_ms;
+    /* Which worker has the flush owner's role while no send is in progress: its index + 1, or 0.
+     * Only that worker sets and clears it, so one that reads its own number has the role. */
+    _Atomic uint8_t flusher;
+    uint8_t reason; /* tp_end_reason */
+    bool joined;    /* on_join has been called */
     bool outgoing;
     bool turned_away;   /* the peer is to hang up; written with `reason` */
     bool owned_at_home; /* home's alone: the flush owner's role is with home */
     bool end_taken;     /* end_node is pending, or was: nothing more is. Whoever has pending */
     bool sending_end;   /* the flight carries the last there is: the flush owner's */
-    bool blocked;       /* the system took less than all since the last flush: the flush owner's */
     uint8_t failure;    /* tp_err that the flush is to report: the flush owner's */
     _Atomic uint8_t pending_state; /* tp__pending_state */
     /* Has one of the max_sessions places; if not, it is here to be told so, is pending, or is being
      * ended. The step that sets it to false gives the place back. */
     _Atomic bool counted;
-    _Atomic bool end_reached;   /* everything up to end_node is with the system */
-    _Atomic bool receive_ended; /* the peer has said its last byte */
+    _Atomic bool end_reached; /* everything up to end_node is with the system */
 } tp__session;
+
+/* An idle player or service costs this; docs/memory.md and docs/wan.md say how much. */
+_Static_assert(sizeof(void *) != 8 || sizeof(tp__session) <= 512, "a session has grown");
+
+/* For a thread that has a hold, and in the release. */
+static inline tp_session_id tp__session_id(const tp__session *session) {
+    uint64_t life = atomic_load_explicit(&session->life, memory_order_relaxed);
+    return (life & TP__LIFE_NUMBER) | session->index;
+}
 
 /* ---- open.c, finish.c, end.c ----------------------------------------------------------------- */
 

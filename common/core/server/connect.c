@@ -24,7 +24,7 @@ static tp_err begin(tp_server *server, const tp_address *address, tp_session_id 
         tp__session_abandon(session);
         return TP_ERR_FULL;
     }
-    *id = session->id;
+    *id = tp__session_id(session);
     const tp_socket_options options = tp__server_socket_options(server);
     session->receive_op.done = connected;
     /* This hold keeps the session while the port works on it: its completion may come before the

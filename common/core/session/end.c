@@ -63,7 +63,7 @@ static bool ends_by_reset(const tp__session *session, tp_end_reason reason) {
  * that may be writing it at this moment, and is done when his hold is given back, before the
  * release. */
 static void close_socket(tp__session *session, tp_end_reason reason) {
-    tp_trace(TP_TRACE_CLOSE, session->id, reason);
+    tp_trace(TP_TRACE_CLOSE, tp__session_id(session), reason);
     session->close_op.done = closed;
     atomic_fetch_add(&session->server->callers, 1);
     tp_socket_close(&session->socket, &session->close_op, ends_by_reset(session, reason));
@@ -101,11 +101,11 @@ static void record_end(tp__session *session, uint64_t pending_packets, uint64_t 
     tp__session_numbers *numbers = &session->numbers;
     const tp_session_end end = {
         .size = sizeof end,
-        .session = session->id,
+        .session = tp__session_id(session),
         .peer = session->peer,
         .reason = (tp_end_reason)session->reason,
         .os_error = session->os_error,
-        .close_code = session->close_code,
+        .close_code = session->receive.close_code,
         .pending_packets = (uint32_t)pending_packets,
         .pending_bytes = pending_bytes,
         .received_messages =
@@ -122,7 +122,7 @@ static void record_end(tp__session *session, uint64_t pending_packets, uint64_t 
 static void release(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     uint64_t packets, bytes;
-    tp_trace(TP_TRACE_RELEASE, session->id, session->reason);
+    tp_trace(TP_TRACE_RELEASE, tp__session_id(session), session->reason);
     atomic_store_explicit(&session->home, NULL, memory_order_relaxed);
     tp__session_discard(session, &packets, &bytes);
     tp_packet_release(session->receive.partial);
@@ -136,7 +136,8 @@ static void release(tp__session *session, tp__worker *worker) {
         TP__COUNT(server, worker, left, 1);
         TP__COUNT(server, worker, ends[session->reason], 1);
         if (server->handlers.on_leave) {
-            server->handlers.on_leave(server, session->id, (tp_end_reason)session->reason);
+            server->handlers.on_leave(
+                server, tp__session_id(session), (tp_end_reason)session->reason);
         }
     }
     if (server->layer.release) {

@@ -42,7 +42,7 @@ static bool finish(tp__session *session, tp_end_reason reason, int close_code, b
     session->reason = (uint8_t)reason;
     session->turned_away = turned_away;
     tp__session_give_place_back(session);
-    tp_trace(TP_TRACE_FINISH, session->id, session->reason);
+    tp_trace(TP_TRACE_FINISH, tp__session_id(session), session->reason);
     session->end_node.packet = close_code < 0 ? NULL : close_packet(close_code);
     if (session->end_node.packet) {
         size_t bytes = tp__packet_frame_size(session->end_node.packet);

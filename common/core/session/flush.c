@@ -29,7 +29,7 @@ static void reach_end(tp__session *session, tp__worker *worker) {
         tp_socket_finish(worker->seat, &session->socket);
     }
     atomic_store(&session->end_reached, true);
-    if (atomic_load(&session->receive_ended)) {
+    if (atomic_load(&session->receive.ended)) {
         tp__session_close(session, TP_END_PEER_CLOSED, 0);
     }
     tp__session_drop(session, worker);
@@ -43,19 +43,18 @@ static void give_up(tp__session *session, tp__worker *worker, tp_end_reason reas
 
 static void tell_sent(tp__session *session) {
     const tp_server *server = session->server;
-    size_t messages = session->owed_messages;
-    size_t bytes = session->owed_bytes;
-    session->owed_messages = 0;
-    session->owed_bytes = 0;
+    uint64_t owed = session->owed;
+    session->owed = 0;
     if (server->handlers.on_send && !(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
-        server->handlers.on_send(session->server, session->id, messages, bytes);
+        server->handlers.on_send(session->server, tp__session_id(session),
+            (size_t)(owed >> TP__QUEUED_SHIFT), (size_t)(owed & TP__QUEUED_BYTES));
     }
 }
 
 /* What was taken into a flight is with the system: ends, waits for more, or sends the rest. At the
  * top level of a completion, or of a flush. */
 static void go_on(tp__session *session, tp__worker *worker) {
-    if (session->owed_messages > 0) {
+    if (session->owed > 0) {
         tp__session_set_flusher(
             session, worker); /* on_send may send, and more than one send takes */
         tell_sent(session);
@@ -113,7 +112,7 @@ static void report_failure(tp__session *session, tp__worker *worker) {
 
 static void flush(tp__session *session, tp__worker *worker) {
     tp__session_set_flusher(session, NULL);
-    session->blocked = false;
+    session->blocked_ms = 0;
     if (TP_UNLIKELY(session->failure != TP_OK)) {
         report_failure(session, worker);
     }
@@ -142,7 +141,7 @@ static void flush(tp__session *session, tp__worker *worker) {
         go_on(session, worker);
         return;
     }
-    tp_trace(TP_TRACE_SEND, session->id, flight->bytes);
+    tp_trace(TP_TRACE_SEND, tp__session_id(session), flight->bytes);
     session->send_op.done = sent;
     bool lent = !tp_port_binds(session->server->port);
     if (lent) {

@@ -20,7 +20,7 @@ static void broke_protocol(tp__session *session) {
 /* The peer says it closes, and why. Nothing follows a CLOSE. */
 static void peer_closes(tp__session *session, const uint8_t *payload) {
     uint16_t code = tp_frame_close_reason(payload);
-    session->close_code = code;
+    session->receive.close_code = code;
     tp__session_finish(session, code == TP_CLOSE_NORMAL ? TP_END_PEER_CLOSED : TP_END_REFUSED, -1);
 }
 
@@ -29,7 +29,7 @@ static void deliver_data(tp__session *session, tp__worker *worker, tp_packet *pa
     tp__count_own(&session->numbers.received_messages, 1);
     tp__count_own(&worker->counters.received_messages, 1);
     if (server->handlers.on_recv) {
-        server->handlers.on_recv(server, session->id, packet);
+        server->handlers.on_recv(server, tp__session_id(session), packet);
     }
 }
 
@@ -77,8 +77,10 @@ TP_NOINLINE static size_t continue_frame(
     receive->partial_filled += (uint32_t)taken;
     if (taken == missing) {
         tp_packet *packet = receive->partial;
+        uint8_t type = receive->partial_type;
         receive->partial = NULL;
-        deliver(session, worker, receive->partial_type, packet);
+        receive->header_filled = 0;
+        deliver(session, worker, type, packet);
     }
     return taken;
 }

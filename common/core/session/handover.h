@@ -4,12 +4,23 @@
 #ifndef TWINPORT_CORE_SESSION_HANDOVER_H
 #define TWINPORT_CORE_SESSION_HANDOVER_H
 
-#include "core/engine/session_state.h"
+#include <assert.h>
+
+#include "core/engine/server_state.h"
 
 /* The worker that has the flush owner's role while no send is in progress; NULL: none. Its own
  * thread. */
-static inline void tp__session_set_flusher(tp__session *session, struct tp__worker *worker) {
-    atomic_store_explicit(&session->flusher, worker, memory_order_relaxed);
+static inline void tp__session_set_flusher(tp__session *session, const tp__worker *worker) {
+    uint8_t flusher = worker ? (uint8_t)(worker->index + 1) : 0;
+    atomic_store_explicit(&session->flusher, flusher, memory_order_relaxed);
+}
+
+_Static_assert(TP_PORT_MAX_WORKERS < UINT8_MAX, "a worker's index + 1 fits in `flusher`");
+
+/* Does this worker have it? Its own thread. */
+static inline bool tp__session_is_flusher(const tp__session *session, const tp__worker *worker) {
+    assert(worker->server == session->server);
+    return atomic_load_explicit(&session->flusher, memory_order_relaxed) == worker->index + 1;
 }
 
 #endif

@@ -38,13 +38,12 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     uint64_t number = atomic_fetch_add(&server->next_number, 1);
     session->server = server;
     session->index = index;
-    session->id = (number << 20) | index;
     session->peer = *peer;
     session->outgoing = outgoing;
     session->counted = server->layer.begin == NULL && take_place(server);
     session->joined_ms = tp_clock_ms();
-    tp_trace(TP_TRACE_OPEN, session->id, outgoing);
-    tp__life_open(&session->life, session->id);
+    tp__life_open(&session->life, number << TP__LIFE_NUMBER_SHIFT);
+    tp_trace(TP_TRACE_OPEN, tp__session_id(session), outgoing);
     return session;
 }
 
@@ -74,10 +73,10 @@ static bool join(tp__session *session, tp__worker *worker) {
         session->joined = false;
         return false;
     }
-    tp_trace(TP_TRACE_JOIN, session->id, 0);
+    tp_trace(TP_TRACE_JOIN, tp__session_id(session), 0);
     TP__COUNT(server, worker, joined, 1);
     if (server->handlers.on_join) {
-        server->handlers.on_join(server, session->id);
+        server->handlers.on_join(server, tp__session_id(session));
     }
     return true;
 }

@@ -16,7 +16,7 @@
  * one sees both.
  */
 static void peer_closed(tp__session *session) {
-    atomic_store(&session->receive_ended, true);
+    atomic_store(&session->receive.ended, true);
     /* Once the session is ending nobody takes its bytes any more: then a begun frame says nothing.
      * Under a layer only CLOSE is an end: anybody can end a stream. */
     bool begun = session->receive.partial || session->receive.header_filled > 0 ||

@@ -138,8 +138,7 @@ void tp__flight_sent(tp__session *session, tp__worker *worker) {
     const tp__flight *flight = session->flight;
     atomic_store_explicit(&session->sending_since_ms, 0, memory_order_relaxed);
     if (flight->told) {
-        session->owed_messages += flight->messages;
-        session->owed_bytes += flight->bytes;
+        session->owed += flight->messages * TP__QUEUED_ONE + flight->bytes;
     }
     tp__count_own(&session->numbers.sent_messages, flight->messages);
     tp__count_own(&session->numbers.sent_bytes, flight->bytes);

@@ -7,11 +7,18 @@
  */
 #include "core/engine/server_state.h"
 #include "core/session/compact.h"
+#include "core/session/handover.h"
 #include "core/session/send_batch.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 
 #define FLIGHTS_AT_ONCE 4u /* that one call sends */
+
+/* The clock's lower half, and never 0: `blocked_ms`. */
+static uint32_t this_ms(void) {
+    uint32_t now_ms = (uint32_t)tp_clock_ms();
+    return now_ms != 0 ? now_ms : 1;
+}
 
 /* Gives the system one flight, as far as it takes it. False: not all of it. The owner's. What
  * fails ends the session; the flush, which comes, reports it. */
@@ -35,10 +42,9 @@ static bool send_flight_now(tp__session *session, tp__worker *worker, bool *prog
         tp__session_close(session, tp__flight_failure(error), tp_os_error());
         return false;
     }
-    tp_trace(TP_TRACE_SEND, session->id, sent);
+    tp_trace(TP_TRACE_SEND, tp__session_id(session), sent);
     if (!tp__flight_advance(flight, sent)) {
-        session->blocked = true;
-        session->blocked_ms = tp_clock_ms();
+        session->blocked_ms = this_ms();
         tp__flight_waits(session, worker);
         return false;
     }
@@ -67,16 +73,19 @@ static bool send_what_waits(tp__session *session, tp__worker *worker) {
 /* The system gave its buffers no room a moment ago. Asking again costs a call, and who waits for
  * room asks again at once: so it is asked once in a millisecond. The flush owner's. */
 static bool is_blocked(const tp__session *session) {
-    return session->blocked && tp_clock_ms() == session->blocked_ms;
+    return session->blocked_ms != 0 && session->blocked_ms == this_ms();
 }
 
-static bool is_flusher(const tp__session *session, const tp__worker *worker) {
-    return atomic_load_explicit(&session->flusher, memory_order_relaxed) == worker;
+/* A handler that has sent so much that what on_send is owed would soon need more bits than there
+ * are only fills the queue from there on. One flight is far less than the other half. */
+static bool owes_much(const tp__session *session) {
+    return session->owed >> (TP__QUEUED_SHIFT + 27) != 0 ||
+           (session->owed & TP__QUEUED_BYTES) >> (TP__QUEUED_SHIFT - 1) != 0;
 }
 
 void tp__session_send_now(tp__session *session, tp__worker *worker) {
-    if (is_flusher(session, worker) && !session->blocked &&
-        !session->server->options.send_buffer_zero) {
+    if (tp__session_is_flusher(session, worker) && session->blocked_ms == 0 &&
+        !owes_much(session) && !session->server->options.send_buffer_zero) {
         (void)send_what_waits(session, worker);
     }
 }
@@ -105,10 +114,11 @@ static bool take_back(tp__session *session, tp__worker *worker, bool *done) {
  */
 bool tp__session_make_room(tp__session *session, tp__worker *worker) {
     bool done = false;
-    if (session->server->options.send_buffer_zero) {
+    if (session->server->options.send_buffer_zero || owes_much(session)) {
         return false;
     }
-    if (is_flusher(session, worker) ? is_blocked(session) : !take_back(session, worker, &done)) {
+    if (tp__session_is_flusher(session, worker) ? is_blocked(session)
+                                                : !take_back(session, worker, &done)) {
         return false;
     }
     return send_what_waits(session, worker) || done;
