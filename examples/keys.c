@@ -1,33 +1,33 @@
 /*
- * Key files. Main thread. What was read is wiped but for what the caller gets.
+ * Key files. Main thread. Every copy of a key is wiped, except the one in the caller's buffer.
  */
 #include "keys.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define LINE_ROOM 256
+#define LINE_SIZE 256
 
 static FILE *open_file(const char *path) {
     FILE *file = fopen(path, "r");
     if (file != NULL) {
-        (void)setvbuf(file, NULL, _IONBF, 0); /* no buffer in which a copy would stay */
+        (void)setvbuf(file, NULL, _IONBF, 0); /* no buffer that would keep a copy of the key */
     }
     return file;
 }
 
-/* Of a line that is longer than there is room for: such a one is no key, but may be a comment. */
-static void skip_rest(FILE *file, const char line[LINE_ROOM]) {
+/* Skips the rest of a line that is longer than the buffer: no key, but perhaps a comment. */
+static void skip_rest(FILE *file, const char line[LINE_SIZE]) {
     int c = strchr(line, '\n') == NULL ? fgetc(file) : '\n';
     while (c != '\n' && c != EOF) {
         c = fgetc(file);
     }
 }
 
-/* The next line that says something, without its comment and the blanks around it. False: there is
- * none. */
-static bool next_line(FILE *file, char line[LINE_ROOM]) {
-    while (fgets(line, LINE_ROOM, file) != NULL) {
+/* Reads the next line that is not empty, without its comment and the blanks around it. False: none
+ * is left. */
+static bool next_line(FILE *file, char line[LINE_SIZE]) {
+    while (fgets(line, LINE_SIZE, file) != NULL) {
         skip_rest(file, line);
         line[strcspn(line, "#\r\n")] = '\0';
         size_t begin = strspn(line, " \t");
@@ -43,15 +43,15 @@ static bool next_line(FILE *file, char line[LINE_ROOM]) {
     return false;
 }
 
-static void close_file(FILE *file, char line[LINE_ROOM]) {
-    tp_secure_wipe(line, LINE_ROOM);
+static void close_file(FILE *file, char line[LINE_SIZE]) {
+    tp_secure_wipe(line, LINE_SIZE);
     if (file != NULL) {
         (void)fclose(file);
     }
 }
 
 bool read_key(const char *path, uint8_t key[TP_KEY_SIZE]) {
-    char line[LINE_ROOM];
+    char line[LINE_SIZE];
     FILE *file = open_file(path);
     bool good = file != NULL && next_line(file, line) && tp_key_parse(line, key);
     close_file(file, line);
@@ -69,13 +69,13 @@ static bool read_ring_line(const char *line, tp_token_key *key) {
     return good;
 }
 
-size_t read_key_ring(const char *path, tp_token_key *ring, size_t room) {
-    char line[LINE_ROOM];
+size_t read_key_ring(const char *path, tp_token_key *ring, size_t capacity) {
+    char line[LINE_SIZE];
     size_t count = 0;
     FILE *file = open_file(path);
     bool good = file != NULL;
     while (good && next_line(file, line)) {
-        good = count < room && read_ring_line(line, &ring[count]);
+        good = count < capacity && read_ring_line(line, &ring[count]);
         count += good;
     }
     close_file(file, line);

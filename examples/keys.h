@@ -1,5 +1,5 @@
 /*
- * Key files, for the examples on the WAN: as wanserver reads and writes them.
+ * Key files for the examples on the WAN, in the format that wanserver reads and writes.
  */
 #ifndef TWINPORT_EXAMPLES_KEYS_H
 #define TWINPORT_EXAMPLES_KEYS_H
@@ -9,11 +9,13 @@
 #include "proto/keys.h"
 #include "proto/token.h"
 
-/* A private key as `wanserver --genkey FILE` writes it: a line of 64 hexadecimal digits. */
+/* Reads a private key as `wanserver --genkey FILE` writes it: a line of 64 hexadecimal digits.
+ * False: the file has none. */
 bool read_key(const char *path, uint8_t key[TP_KEY_SIZE]);
 
-/* A ring of the keys of connect tokens: lines of an id, 0..255, and 64 hexadecimal digits; `#`
- * begins a comment. Returns how many there are, at most `room`; 0 if the file is no such ring. */
-size_t read_key_ring(const char *path, tp_token_key *ring, size_t room);
+/* Reads a key ring, the keys of connect tokens: lines with an id, 0..255, and 64 hexadecimal
+ * digits; `#` begins a comment. Returns the number of keys, or 0 if the file is not such a ring or
+ * has more than `capacity`. */
+size_t read_key_ring(const char *path, tp_token_key *ring, size_t capacity);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The LAN's profile: defaults and rules. Any thread; no state.
+ * The LAN's defaults and rules. Any thread; no state.
  */
 #include "twinport/lanserver.h"
 
@@ -9,7 +9,7 @@ void tp_lanserver_defaults(tp_server_options *options) {
     tp_server_defaults(options);
     options->name = "lan";
     options->listen = true;
-    (void)tp_address_parse("127.0.0.1:0", &options->address); /* a constant that is right */
+    (void)tp_address_parse("127.0.0.1:0", &options->address); /* a valid constant */
     options->access.size = sizeof options->access;
     options->access.allow = tp_private_networks(&options->access.allow_count);
     options->max_sessions = 1024;

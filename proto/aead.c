@@ -1,14 +1,14 @@
 /*
- * One message under a key that is used for nothing else: the handshake's payloads and a token's
- * box. Records have contexts of their own (record.c). Any thread; nothing outlives a call.
+ * Encrypts one message under a key that is used for nothing else: the payloads of the handshake and
+ * the box of a token. Records have contexts of their own (record.c). Any thread; no state.
  */
 #include "proto/secure_internal.h"
 
 #include <limits.h>
 #include <string.h>
 
-/* A context with key, nonce and bound data; NULL on failure. */
-static EVP_CIPHER_CTX *begin(const tp__aead *aead, bool sealing) {
+/* Returns a context with key, nonce and bound data; NULL on failure. */
+static EVP_CIPHER_CTX *aead_begin(const tp__aead *aead, bool sealing) {
     const EVP_CIPHER *cipher = tp__suite_cipher(aead->suite);
     EVP_CIPHER_CTX *context = cipher != NULL ? EVP_CIPHER_CTX_new() : NULL;
     uint8_t nonce[TP__NONCE_SIZE];
@@ -30,7 +30,7 @@ tp_err tp__aead_seal(const tp__aead *aead, const uint8_t *plain, size_t size, ui
     if (size > INT_MAX || aead->bound_size > INT_MAX) {
         return TP_ERR_INVALID;
     }
-    EVP_CIPHER_CTX *context = begin(aead, true);
+    EVP_CIPHER_CTX *context = aead_begin(aead, true);
     int written = 0;
     bool done =
         context != NULL &&
@@ -47,11 +47,11 @@ tp_err tp__aead_open(const tp__aead *aead, const uint8_t *sealed, size_t size, u
         return TP_ERR_INVALID;
     }
     size -= TP_SECRET_TAG;
-    EVP_CIPHER_CTX *context = begin(aead, false);
+    EVP_CIPHER_CTX *context = aead_begin(aead, false);
     uint8_t tag[TP_SECRET_TAG];
-    uint8_t rest[TP_SECRET_TAG]; /* of a block that these ciphers do not have */
+    uint8_t rest[TP_SECRET_TAG]; /* for the last block, which is empty with these ciphers */
     int written = 0;
-    memcpy(tag, sealed + size, sizeof tag); /* libcrypto takes it as not constant */
+    memcpy(tag, sealed + size, sizeof tag); /* libcrypto takes a pointer that is not const */
     bool ready =
         context != NULL &&
         (size == 0 || EVP_CipherUpdate(context, plain, &written, sealed, (int)size) == 1) &&

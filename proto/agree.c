@@ -1,7 +1,7 @@
 /*
- * X25519 by libcrypto's EVP. Keys are handed over as bytes with both halves, because a private key
- * alone makes libcrypto compute the public one: as dear as the agreement itself. Any thread; the
- * count is the process's.
+ * X25519 by libcrypto's EVP interface. A key is passed as bytes with both halves, because libcrypto
+ * computes the public half of a private key that is passed alone, which costs as much as the
+ * agreement itself. Any thread; the count of agreements belongs to the process.
  */
 #include "proto/secure_internal.h"
 
@@ -15,16 +15,17 @@ static atomic_uint_fast64_t agreements;
 
 /* ---- contexts that make keys ----------------------------------------------------------------- */
 
-/* As many as threads may reasonably want at the same time; more are made when they are wanted, and
- * freed. */
+/* As many as threads are likely to need at a time. A thread that finds none makes one of its
+ * own. */
 #define CONTEXTS 16u
 
-/* Each place has a context or NULL. Who exchanges one out is the only one to have it. */
+/* Each slot has a context or NULL. A thread that exchanges a context out of a slot is its only
+ * user. */
 struct tp__key_contexts {
-    _Atomic(EVP_PKEY_CTX *) places[CONTEXTS];
+    _Atomic(EVP_PKEY_CTX *) slots[CONTEXTS];
 };
 
-static EVP_PKEY_CTX *create_context(void) {
+static EVP_PKEY_CTX *context_create(void) {
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "X25519", NULL);
     if (context != NULL && EVP_PKEY_fromdata_init(context) != 1) {
         EVP_PKEY_CTX_free(context);
@@ -35,7 +36,7 @@ static EVP_PKEY_CTX *create_context(void) {
 
 void tp__key_contexts_free(tp__key_contexts *contexts) {
     for (unsigned i = 0; contexts != NULL && i < CONTEXTS; i++) {
-        EVP_PKEY_CTX_free(atomic_load_explicit(&contexts->places[i], memory_order_relaxed));
+        EVP_PKEY_CTX_free(atomic_load_explicit(&contexts->slots[i], memory_order_relaxed));
     }
     free(contexts);
 }
@@ -43,54 +44,55 @@ void tp__key_contexts_free(tp__key_contexts *contexts) {
 tp__key_contexts *tp__key_contexts_create(void) {
     tp__key_contexts *contexts = calloc(1, sizeof *contexts);
     for (unsigned i = 0; contexts != NULL && i < CONTEXTS; i++) {
-        EVP_PKEY_CTX *context = create_context();
+        EVP_PKEY_CTX *context = context_create();
         if (context == NULL) {
             tp__key_contexts_free(contexts);
             return NULL;
         }
-        atomic_init(&contexts->places[i], context);
+        atomic_init(&contexts->slots[i], context);
     }
     return contexts;
 }
 
-static EVP_PKEY_CTX *take_context(tp__key_contexts *contexts) {
+static EVP_PKEY_CTX *context_acquire(tp__key_contexts *contexts) {
     for (unsigned i = 0; i < CONTEXTS; i++) {
-        /* Looked at first: an exchange would take the line from who else is here. Acquires what the
-         * thread that gave it back has done with it. */
-        if (atomic_load_explicit(&contexts->places[i], memory_order_relaxed) != NULL) {
+        /* Read before the exchange: an exchange would take the cache line from other threads even
+         * if the slot is empty. Acquires what the thread that released the context has done with
+         * it. */
+        if (atomic_load_explicit(&contexts->slots[i], memory_order_relaxed) != NULL) {
             EVP_PKEY_CTX *context =
-                atomic_exchange_explicit(&contexts->places[i], NULL, memory_order_acquire);
+                atomic_exchange_explicit(&contexts->slots[i], NULL, memory_order_acquire);
             if (context != NULL) {
                 return context;
             }
         }
     }
-    return create_context();
+    return context_create();
 }
 
-static void give_context(tp__key_contexts *contexts, EVP_PKEY_CTX *context) {
+static void context_release(tp__key_contexts *contexts, EVP_PKEY_CTX *context) {
     for (unsigned i = 0; i < CONTEXTS; i++) {
         EVP_PKEY_CTX *none = NULL;
         if (atomic_compare_exchange_strong_explicit(
-                &contexts->places[i], &none, context, memory_order_release, memory_order_relaxed)) {
+                &contexts->slots[i], &none, context, memory_order_release, memory_order_relaxed)) {
             return;
         }
     }
     EVP_PKEY_CTX_free(context);
 }
 
-/* The key with these halves, or with the public one alone if `private_key` is NULL; NULL on
+/* Returns the key with these halves, or with the public one alone if `private_key` is NULL; NULL on
  * failure. */
 static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key) {
     const tp__algorithms *algorithms = tp__algorithms_get();
-    EVP_PKEY_CTX *context = algorithms != NULL ? take_context(algorithms->key_contexts) : NULL;
+    EVP_PKEY_CTX *context = algorithms != NULL ? context_acquire(algorithms->key_contexts) : NULL;
     EVP_PKEY *key = NULL;
     OSSL_PARAM halves[3];
     unsigned count = 0;
     if (context == NULL) {
         return NULL;
     }
-    /* libcrypto only reads them: its parameters serve both ways and know no const. */
+    /* libcrypto only reads them: its parameters serve both directions and have no const */
     if (private_key != NULL) {
         halves[count++] = OSSL_PARAM_construct_octet_string(
             OSSL_PKEY_PARAM_PRIV_KEY, (void *)(uintptr_t)private_key, TP_KEY_SIZE);
@@ -99,18 +101,18 @@ static EVP_PKEY *make_key(const uint8_t *private_key, const uint8_t *public_key)
         OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)public_key, TP_KEY_SIZE);
     halves[count] = OSSL_PARAM_construct_end();
     if (EVP_PKEY_fromdata(context, &key, EVP_PKEY_KEYPAIR, halves) != 1) {
-        EVP_PKEY_CTX_free(context); /* whatever state it is in */
+        EVP_PKEY_CTX_free(context); /* its state is unknown */
         return NULL;
     }
-    give_context(algorithms->key_contexts, context);
+    context_release(algorithms->key_contexts, context);
     return key;
 }
 
 /* ---- X25519 ---------------------------------------------------------------------------------- */
 
-/* An agreement about to be computed; NULL on failure. Any 32 bytes are a public key on this curve
- * or its twin, so there is nothing to validate but the result. */
-static EVP_PKEY_CTX *prepare(EVP_PKEY *own, EVP_PKEY *peer) {
+/* Returns a context that is ready to compute the agreement; NULL on failure. Any 32 bytes are a
+ * public key on this curve or its twist, so nothing but the result is to be validated. */
+static EVP_PKEY_CTX *agreement_prepare(EVP_PKEY *own, EVP_PKEY *peer) {
     EVP_PKEY_CTX *context =
         own != NULL && peer != NULL ? EVP_PKEY_CTX_new_from_pkey(NULL, own, NULL) : NULL;
     if (context != NULL && EVP_PKEY_derive_init(context) == 1 &&
@@ -121,24 +123,24 @@ static EVP_PKEY_CTX *prepare(EVP_PKEY *own, EVP_PKEY *peer) {
     return NULL;
 }
 
-static bool is_zero(const uint8_t bytes[TP_KEY_SIZE]) {
+static bool product_is_zero(const uint8_t bytes[TP_KEY_SIZE]) {
     static const uint8_t zero[TP_KEY_SIZE];
     return CRYPTO_memcmp(bytes, zero, TP_KEY_SIZE) == 0;
 }
 
-/* X25519(private_key, point). `public_key` only completes the key, see below. */
-static tp_err multiply(const uint8_t private_key[TP_KEY_SIZE],
+/* Computes X25519(private_key, point). `public_key` only completes the key, see below. */
+static tp_err x25519_multiply(const uint8_t private_key[TP_KEY_SIZE],
     const uint8_t public_key[TP_KEY_SIZE], const uint8_t point[TP_KEY_SIZE],
     uint8_t product[TP_KEY_SIZE]) {
     EVP_PKEY *own = make_key(private_key, public_key);
     EVP_PKEY *peer = make_key(NULL, point);
-    EVP_PKEY_CTX *context = prepare(own, peer);
+    EVP_PKEY_CTX *context = agreement_prepare(own, peer);
     tp_err error = TP_ERR_CRYPTO;
     if (context != NULL) {
         size_t size = TP_KEY_SIZE;
-        /* libcrypto too refuses a product of zeros, by failing; we do not depend on it. */
+        /* libcrypto also fails if the product is all zero; this does not depend on it */
         bool done = EVP_PKEY_derive(context, product, &size) == 1 && size == TP_KEY_SIZE &&
-                    !is_zero(product);
+                    !product_is_zero(product);
         error = done ? TP_OK : TP_ERR_AUTH;
     }
     EVP_PKEY_CTX_free(context);
@@ -155,23 +157,24 @@ static tp_err multiply(const uint8_t private_key[TP_KEY_SIZE],
 tp_err tp__agree(const uint8_t private_key[TP_KEY_SIZE], const uint8_t public_key[TP_KEY_SIZE],
     const uint8_t peer_key[TP_KEY_SIZE], uint8_t shared[TP_KEY_SIZE]) {
     atomic_fetch_add_explicit(&agreements, 1, memory_order_relaxed);
-    return multiply(private_key, public_key, peer_key, shared);
+    return x25519_multiply(private_key, public_key, peer_key, shared);
 }
 
 /*
- * By the definition, X25519(private key, 9): libcrypto's ladder, which is in assembly, does that in
- * half the time that its own multiplication of the base point takes, and this is a third of a
- * handshake. The ladder never looks at the public half of the key it is given, so the base point
- * stands there too.
+ * Computes a public key by its definition, X25519(private key, 9). libcrypto's ladder, which is in
+ * assembly, needs half the time of its own multiplication of the base point, and this is a third of
+ * a handshake. The ladder does not use the public half of its key, so the base point is passed
+ * there too.
  */
 tp_err tp__agree_public(const uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]) {
     static const uint8_t base_point[TP_KEY_SIZE] = {9};
-    tp_err error = multiply(private_key, base_point, base_point, public_key);
-    return error ? TP_ERR_CRYPTO : TP_OK; /* no multiple of this point is zero */
+    tp_err error = x25519_multiply(private_key, base_point, base_point, public_key);
+    return error ? TP_ERR_CRYPTO : TP_OK; /* no multiple of this point is zero, so an error is not
+                                             the peer's */
 }
 
-/* Clamped as RFC 7748 has it (chapter 5): every use does so too, but what is written down is then
- * what is used, as it is with libcrypto's own. */
+/* Clamps the key as RFC 7748 prescribes (section 5). Every use clamps it again; but so the key that
+ * is stored is the key that is used, as it is with libcrypto's own keys. */
 tp_err tp__agree_generate(uint8_t private_key[TP_KEY_SIZE], uint8_t public_key[TP_KEY_SIZE]) {
     tp_err error = tp__draw_secret(private_key);
     if (error) {

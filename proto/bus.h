@@ -1,20 +1,20 @@
 /*
- * The bus's messages, header-only. docs/bus-protocol.md says what they mean; here is how they lie
- * in memory.
+ * The messages of the bus, header-only: their layout in memory. docs/bus-protocol.md describes
+ * their meaning.
  *
- * A bus message is the payload of a DATA frame (proto/frame.h). It begins with 16 bytes,
- * little-endian:
+ * A bus message is the payload of a DATA frame (proto/frame.h). It begins with a header of 16
+ * bytes, little-endian:
  *
  *     0  u8   kind
  *     1  u8   flags
  *     2  u16  key          ANY and REQUEST to a service: chooses the peer; ERROR: the reason
- *     4  u32  source       from the hub: who sent it, 0 the hub itself
- *                          to the hub: how many messages of others this client has handled so far
+ *     4  u32  source       from the hub: the sender's id, 0 for the hub itself
+ *                          to the hub: how many messages of others this client has processed
  *     8  u32  destination  to the hub: a peer's id or a service's hash, by kind
- *                          from the hub: how many messages of this client it has taken charge of
- *    12  u32  correlation  chosen by who sent it first, never 0
+ *                          from the hub: how many messages of this client it has processed
+ *    12  u32  correlation  assigned by the first sender, never 0
  *
- * There is no library behind it, no state, no allocation. Any thread. C11 and C++17.
+ * No library, no state, no allocation. All functions may be called from any thread. C11 and C++17.
  */
 #ifndef TWINPORT_PROTO_BUS_H
 #define TWINPORT_PROTO_BUS_H
@@ -29,33 +29,33 @@ extern "C" {
 
 #define TP_BUS_VERSION      1u
 #define TP_BUS_HEADER       16u
-#define TP_BUS_NAME_MAX     63u   /* bytes of a service's or instance's name */
-#define TP_BUS_ACK_MS       50u   /* a message is confirmed at the latest after this time ... */
-#define TP_BUS_ACK_MESSAGES 1024u /* ... or this many messages */
-#define TP_BUS_HUB          0u    /* as a source: the hub; as a REQUEST's destination: likewise */
+#define TP_BUS_NAME_MAX     63u   /* bytes of the name of a service or instance */
+#define TP_BUS_ACK_MS       50u   /* longest time until a message is acknowledged ... */
+#define TP_BUS_ACK_MESSAGES 1024u /* ... and greatest number of messages */
+#define TP_BUS_HUB          0u    /* the hub, as a source and as the destination of a REQUEST */
 
-/* The most unconfirmed messages a limit may allow: far below 2^31, so that the difference of two
- * cumulative counts is never in doubt. */
+/* The greatest limit of unacknowledged messages: far below 2^31, so that the difference of two
+ * cumulative counts is unambiguous. */
 #define TP_BUS_UNCONFIRMED_MAX 16777216u
 
 typedef enum tp_bus_kind {
-    TP_BUS_HELLO = 1,     /* client: who I am */
-    TP_BUS_WELCOME = 2,   /* hub: who you are here */
+    TP_BUS_HELLO = 1,     /* from a client: its service and instance */
+    TP_BUS_WELCOME = 2,   /* from the hub: the client's id, and limits */
     TP_BUS_PEER_UP = 3,   /* hub */
     TP_BUS_PEER_DOWN = 4, /* hub */
-    TP_BUS_ACK = 5,       /* both: nothing but the count in the header */
+    TP_BUS_ACK = 5,       /* both directions: only the count in the header */
     TP_BUS_SEND = 6,      /* to one peer */
     TP_BUS_ANY = 7,       /* to one peer of a service */
-    TP_BUS_ALL = 8,       /* to every other peer of a service, or of the bus */
-    TP_BUS_REQUEST = 9,   /* to a peer, or (TO_SERVICE) to one peer of a service, or to the hub */
+    TP_BUS_ALL = 8,       /* to every other peer of a service or of the bus */
+    TP_BUS_REQUEST = 9,   /* to a peer, to the hub, or (TO_SERVICE) to one peer of a service */
     TP_BUS_REPLY = 10,    /* to the peer whose REQUEST it answers */
-    TP_BUS_ERROR = 11     /* what could not be delivered, or not be answered, comes back */
+    TP_BUS_ERROR = 11     /* returns a message that was not delivered or is refused */
 } tp_bus_kind;
 
 enum {
-    TP_BUS_ACK_VALID = 1,  /* from the hub: `destination` holds the count */
+    TP_BUS_ACK_VALID = 1,  /* from the hub: `destination` has the count */
     TP_BUS_TO_SERVICE = 2, /* REQUEST: the destination is a service */
-    TP_BUS_KEYED = 4 /* ANY, REQUEST to a service: the key chooses, and chooses the same again */
+    TP_BUS_KEYED = 4       /* ANY, REQUEST to a service: one key always chooses one peer */
 };
 
 /* X(code name, value on the wire, text). The values never change. */
@@ -65,12 +65,12 @@ enum {
     X(TP_BUS_QUEUE_FULL, 3, "queue-full")                                                          \
     X(TP_BUS_UNCONFIRMED_FULL, 4, "unconfirmed-full")                                              \
     X(TP_BUS_TOO_LARGE, 5, "too-large")                                                            \
-    X(TP_BUS_PEER_LOST, 6, "peer-lost") /* it may have been handled, or not */                     \
+    X(TP_BUS_PEER_LOST, 6, "peer-lost") /* it may have been processed */                           \
     X(TP_BUS_MALFORMED, 7, "malformed")                                                            \
     X(TP_BUS_NO_MEMORY, 8, "no-memory")                                                            \
     X(TP_BUS_SHUTDOWN, 9, "shutdown")                                                              \
-    X(TP_BUS_NO_HANDLER, 10, "no-handler")   /* said by a client that takes no requests */         \
-    X(TP_BUS_BAD_VERSION, 16, "bad-version") /* from here on: why a HELLO is refused */            \
+    X(TP_BUS_NO_HANDLER, 10, "no-handler")   /* sent by a client without a handler */              \
+    X(TP_BUS_BAD_VERSION, 16, "bad-version") /* this and below: reasons to refuse a HELLO */       \
     X(TP_BUS_BAD_NAME, 17, "bad-name")                                                             \
     X(TP_BUS_NAME_COLLISION, 18, "name-collision")                                                 \
     X(TP_BUS_HUB_FULL, 19, "hub-full")
@@ -80,10 +80,10 @@ typedef enum tp_bus_reason {
 #define TP_BUS_ENUM(name, value, text) name = value,
     TP_BUS_REASONS(TP_BUS_ENUM)
 #undef TP_BUS_ENUM
-        TP_BUS_REASON_END = 32 /* every reason of this version is below */
+        TP_BUS_REASON_END = 32 /* all reasons of this version are less */
 } tp_bus_reason;
 
-/* The reason's word ("no-peer"); "unknown" for a number that is on no list. */
+/* The reason's name ("no-peer"); "unknown" for a number that is not in the list. */
 static inline const char *tp_bus_reason_name(uint16_t reason) {
     switch (reason) {
 #define TP_BUS_CASE(name, value, text)                                                             \
@@ -99,7 +99,7 @@ static inline const char *tp_bus_reason_name(uint16_t reason) {
 /* ---- the header ------------------------------------------------------------------------------ */
 
 typedef struct tp_bus_header {
-    uint8_t kind; /* as it came: it may be no tp_bus_kind at all */
+    uint8_t kind; /* as received: may be no tp_bus_kind */
     uint8_t flags;
     uint16_t key;
     uint32_t source;
@@ -159,15 +159,15 @@ static inline void tp_bus_write(uint8_t *bytes, const tp_bus_header *header) {
     tp_bus_put_u32(bytes + 12, header->correlation);
 }
 
-/* Is this one of the six kinds that travel from peer to peer: numbered, confirmed and accounted
- * for? */
+/* True for the six kinds that travel from peer to peer. They are numbered, acknowledged and
+ * counted. */
 static inline bool tp_bus_is_message(uint8_t kind) {
     return kind >= TP_BUS_SEND && kind <= TP_BUS_ERROR;
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* 1 to TP_BUS_NAME_MAX bytes out of a-z 0-9 . _ - */
+/* True if `name` is 1 to TP_BUS_NAME_MAX bytes out of a-z 0-9 . _ - */
 static inline bool tp_bus_name_valid(const char *name, size_t size) {
     if (size < 1 || size > TP_BUS_NAME_MAX) {
         return false;
@@ -183,7 +183,7 @@ static inline bool tp_bus_name_valid(const char *name, size_t size) {
     return true;
 }
 
-/* A service's number on the bus: 32-bit FNV-1a of its name. */
+/* A service's hash on the bus: 32-bit FNV-1a of its name. */
 static inline uint32_t tp_bus_service_hash(const char *name, size_t size) {
     uint32_t hash = 2166136261u;
     for (size_t i = 0; i < size; i++) {
@@ -195,29 +195,29 @@ static inline uint32_t tp_bus_service_hash(const char *name, size_t size) {
 
 /* ---- payloads behind the header -------------------------------------------------------------- */
 
-/* HELLO: u16 version, u16 zero, u32 largest payload taken, service, instance (each u16 length,
+/* HELLO: u16 version, u16 zero, u32 largest payload accepted, service, instance (each u16 length,
  * bytes). */
 #define TP_BUS_HELLO_FIXED 8u
-/* WELCOME, all of it. */
+/* WELCOME, complete. */
 #define TP_BUS_WELCOME_SIZE 44u
 /* PEER_UP: u32 id, service, instance. PEER_DOWN: u32 id, u16 tp_end_reason, u16 zero. */
 #define TP_BUS_PEER_UP_FIXED  4u
 #define TP_BUS_PEER_DOWN_SIZE 8u
-/* ERROR: u32 peer concerned, u32 destination as it was sent, u8 kind, 3 zero; text may follow. */
+/* ERROR: u32 peer it did not reach, u32 destination as sent, u8 kind, 3 zero; text may follow. */
 #define TP_BUS_ERROR_FIXED 12u
 #define TP_BUS_ERROR_TEXT  200u
 
 typedef struct tp_bus_welcome {
     uint16_t version;
     uint32_t peer;        /* the client's own id */
-    uint64_t hub;         /* random, anew at each start of the hub */
-    uint32_t max_payload; /* of a bus message, header included */
-    uint32_t unconfirmed; /* messages the hub holds for a peer that has not confirmed them */
+    uint64_t hub;         /* random, new at each start of the hub */
+    uint32_t max_payload; /* largest bus message, header included */
+    uint32_t unconfirmed; /* limit of unacknowledged messages for a peer */
     uint32_t ack_messages;
     uint32_t ack_ms;
-    uint32_t heartbeat_ms; /* silence after which the hub sends PING, 0: it does not */
-    uint32_t idle_ms;      /* silence after which it ends the connection, 0: it does not */
-    uint32_t peers;        /* PEER_UPs that follow at once: all who are there already */
+    uint32_t heartbeat_ms; /* silence after which the hub sends PING, 0: never */
+    uint32_t idle_ms;      /* silence after which the hub ends the connection, 0: never */
+    uint32_t peers;        /* PEER_UPs that follow at once, one for each other peer */
 } tp_bus_welcome;
 
 static inline void tp_bus_write_welcome(uint8_t *bytes, const tp_bus_welcome *welcome) {
@@ -251,7 +251,7 @@ static inline tp_bus_welcome tp_bus_read_welcome(const uint8_t *bytes) {
 }
 
 typedef struct tp_bus_error {
-    uint32_t peer;        /* who it was on its way to; 0 if it did not get that far */
+    uint32_t peer;        /* the peer it did not reach; 0 if it was not sent to one */
     uint32_t destination; /* as its sender wrote it */
     uint8_t kind;         /* likewise */
 } tp_bus_error;

@@ -1,5 +1,6 @@
 /*
- * Numbers in buffers: little-endian, as the WAN's formats have them, and one that is not.
+ * Numbers in buffers: little-endian, as in the formats of the WAN, and one big-endian function for
+ * nonces.
  */
 #ifndef TWINPORT_PROTO_BYTES_INTERNAL_H
 #define TWINPORT_PROTO_BYTES_INTERNAL_H

@@ -1,12 +1,12 @@
 /*
- * The LAN protocol, header-only: a connection is a TCP stream of frames, nothing else.
+ * The LAN protocol, header-only. A connection is a TCP stream of frames.
  *
  * A frame is a 4-byte header and a payload. The header is a little-endian u32: the payload's length
- * in bits 0..23, the type in bits 24..31. So the header of a DATA frame, read as a plain u32, is
- * just its length.
+ * in bits 0..23, the type in bits 24..31. So the header of a DATA frame, read as a u32, equals its
+ * length.
  *
- * Include this file and nothing more: there is no library behind it, no state, no allocation. All
- * functions may be called from any thread. C11 and C++17.
+ * Include only this file: no library, no state, no allocation. All functions may be called from any
+ * thread. C11 and C++17.
  */
 #ifndef TWINPORT_PROTO_FRAME_H
 #define TWINPORT_PROTO_FRAME_H
@@ -20,8 +20,8 @@ extern "C" {
 #endif
 
 #define TP_FRAME_HEADER        4u
-#define TP_FRAME_MAX_PAYLOAD   0xffffffu /* what 24 bits can say */
-#define TP_FRAME_DEFAULT_LIMIT 0x100000u /* a LAN receiver's, unless it is set otherwise: 1 MiB */
+#define TP_FRAME_MAX_PAYLOAD   0xffffffu /* the largest value of 24 bits */
+#define TP_FRAME_DEFAULT_LIMIT 0x100000u /* default limit of a LAN receiver: 1 MiB */
 #define TP_FRAME_PING_MAX      32u       /* payload of PING and PONG */
 #define TP_FRAME_CLOSE_MIN     2u        /* payload of CLOSE: a u16 reason ... */
 #define TP_FRAME_CLOSE_MAX     66u       /* ... and up to 64 bytes of UTF-8 */
@@ -30,8 +30,8 @@ extern "C" {
 typedef enum tp_frame_type {
     TP_FRAME_DATA = 0,  /* one application message */
     TP_FRAME_PING = 1,  /* 0..32 opaque bytes */
-    TP_FRAME_PONG = 2,  /* the PING's bytes */
-    TP_FRAME_CLOSE = 3, /* u16 reason, then 0..64 bytes of UTF-8; nothing follows it */
+    TP_FRAME_PONG = 2,  /* the PING's payload */
+    TP_FRAME_CLOSE = 3, /* u16 reason, then 0..64 bytes of UTF-8; no frame follows */
     TP_FRAME_READY = 4, /* empty; WAN only, client to server, the first frame */
     TP_FRAME_PAD = 5    /* any bytes, ignored */
 } tp_frame_type;
@@ -58,7 +58,7 @@ typedef enum tp_close_reason {
 
 #define TP_CLOSE_REASON_COUNT 11u
 
-/* A header, read. `type` is the byte as it came: it may be no tp_frame_type at all. */
+/* A decoded header. `type` is the byte as received: it may be no tp_frame_type. */
 typedef struct tp_frame_header {
     uint32_t length; /* of the payload, 0..TP_FRAME_MAX_PAYLOAD */
     uint8_t type;
@@ -68,7 +68,7 @@ typedef struct tp_frame_header {
 static inline tp_frame_header tp_frame_read(const uint8_t *bytes) {
     tp_frame_header header;
     uint32_t word = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-                    (uint32_t)bytes[3] << 24; /* at once: compilers make one load of it */
+                    (uint32_t)bytes[3] << 24; /* one expression: compilers make one load of it */
     header.length = word & TP_FRAME_MAX_PAYLOAD;
     header.type = (uint8_t)(word >> 24);
     return header;
@@ -83,9 +83,9 @@ static inline void tp_frame_write(uint8_t *bytes, tp_frame_type type, uint32_t l
 }
 
 /*
- * May a LAN receiver whose limit is `limit` bytes take this frame? Decided by the header alone, so
- * before any buffer of that size exists. False ends the session with TP_CLOSE_PROTOCOL. READY is
- * the WAN's: on the LAN it is an unknown type.
+ * Whether a LAN receiver with this limit (bytes) accepts the frame. Only the header is needed, so
+ * the answer is known before a buffer of that size exists. A frame that is not allowed ends the
+ * session with TP_CLOSE_PROTOCOL. READY is only for the WAN: on the LAN it is an unknown type.
  */
 static inline bool tp_frame_allowed(tp_frame_header header, uint32_t limit) {
     if (header.length > limit) {
@@ -105,14 +105,14 @@ static inline bool tp_frame_allowed(tp_frame_header header, uint32_t limit) {
     }
 }
 
-/* The reason in a CLOSE frame's payload (at least TP_FRAME_CLOSE_MIN bytes). A number that is on no
- * list is given back as it is. */
+/* The reason in a CLOSE frame's payload (at least TP_FRAME_CLOSE_MIN bytes). A number that is not
+ * in the list is returned unchanged. */
 static inline uint16_t tp_frame_close_reason(const uint8_t *payload) {
     return (uint16_t)(payload[0] | payload[1] << 8);
 }
 
-/* Writes a whole CLOSE frame without text, header and payload, into `bytes` (TP_FRAME_HEADER +
- * TP_FRAME_CLOSE_MIN); returns how many bytes that is. */
+/* Writes a complete CLOSE frame without text, header and payload, into `bytes` (TP_FRAME_HEADER +
+ * TP_FRAME_CLOSE_MIN). Returns the number of bytes. */
 static inline size_t tp_frame_write_close(uint8_t *bytes, tp_close_reason reason) {
     tp_frame_write(bytes, TP_FRAME_CLOSE, TP_FRAME_CLOSE_MIN);
     bytes[TP_FRAME_HEADER] = (uint8_t)((unsigned)reason & 0xffu);
@@ -120,7 +120,7 @@ static inline size_t tp_frame_write_close(uint8_t *bytes, tp_close_reason reason
     return TP_FRAME_HEADER + TP_FRAME_CLOSE_MIN;
 }
 
-/* The reason's word ("protocol"); "unknown" for a number that is on no list. */
+/* The reason's name ("protocol"); "unknown" for a number that is not in the list. */
 static inline const char *tp_close_reason_name(uint16_t reason) {
     switch (reason) {
 #define TP_CLOSE_CASE(name, value, text)                                                           \

@@ -1,10 +1,10 @@
 /*
- * What a gate and a service say to each other about players, header-only. docs/gate-protocol.md
- * says what the messages mean; here is how they lie in memory.
+ * The messages between a gate and a service, about players: layout, writers and readers,
+ * header-only. docs/gate-protocol.md describes their meaning.
  *
  * A gate message is the payload of a bus message between a gate and one peer of a service
- * (proto/bus.h), behind the bus's header. All integers are little-endian. A player is named by his
- * session at the gate: its low 20 bits are his place there, which one player has at a time.
+ * (proto/bus.h), behind the bus's header. All integers are little-endian. A player is identified by
+ * the session at the gate; its low 20 bits are the slot there, which one player has at a time.
  *
  *     JOIN  gate to service, REQUEST              LEAVE  gate to service, REQUEST
  *      0  u8   kind 1                              0  u8   kind 2
@@ -19,15 +19,15 @@
  *     44  u32  visit                               0  u8   kind 3
  *     48  48   user data                           1  3    0
  *     96       the blob                            4  u64  session
- *                                                 12       what the player said
+ *                                                 12       the player's message
  *
  *     SEND  service to gate, SEND                 KICK   service to gate, REQUEST
  *      0  u8   kind 4                              0  u8   kind 5
  *      1  u8   0                                   1  u8   0
  *      2  u16  count of sessions, not 0            2  u16  close code
  *      4       u64 each                            4  u64  session
- *      .       what the players are told
- *                                                 DONE   the REPLY to each of the requests
+ *      .       the message to the players
+ *                                                 DONE   the REPLY to each request
  *     MOVE  service to gate, REQUEST               0  u8   kind 7
  *      0  u8   kind 6                              1  u8   status: tp_gate_status
  *      1  u8   bytes of the service's name         2  u16  close code, with status REFUSED
@@ -36,8 +36,8 @@
  *     12  u32  peer, 0: any of the service
  *     16       the name, then the blob
  *
- * Readers take any bytes and say false to what is no such message; nothing is read beyond `size`.
- * There is no library behind it, no state, no allocation. Any thread. C11 and C++17.
+ * Readers accept any bytes, return false for what is not such a message, and read nothing beyond
+ * `size`. No library, no state, no allocation. Any thread. C11 and C++17.
  */
 #ifndef TWINPORT_PROTO_GATE_H
 #define TWINPORT_PROTO_GATE_H
@@ -51,7 +51,7 @@ extern "C" {
 #endif
 
 #define TP_GATE_VERSION   1u
-#define TP_GATE_SERVICE   "gate" /* the service gates are of, unless it is configured otherwise */
+#define TP_GATE_SERVICE   "gate" /* the service of the gates, unless configured otherwise */
 #define TP_GATE_USER_DATA 48u    /* as in a connect token */
 #define TP_GATE_BLOB_MAX  1024u  /* bytes that a MOVE hands on */
 #define TP_GATE_SEND_MAX  65535u /* sessions in one SEND */
@@ -68,34 +68,34 @@ typedef enum tp_gate_kind {
 
 /* JOIN's flags. */
 enum {
-    TP_GATE_RETURN = 1,    /* he was with a peer of this service, or with this one, that was lost */
-    TP_GATE_MOVED = 2,     /* another peer's MOVE brought him: the blob is what it handed on */
-    TP_GATE_IDENTIFIED = 4 /* account, the identity's flags and user data come from his token */
+    TP_GATE_RETURN = 1,    /* was at a peer of this service (it may be this one) that was lost */
+    TP_GATE_MOVED = 2,     /* comes from another peer's MOVE, with that MOVE's blob */
+    TP_GATE_IDENTIFIED = 4 /* account, the identity's flags and user data are from a token */
 };
 
-/* LEAVE: why. */
+/* Why a player leaves a peer. */
 typedef enum tp_gate_leave {
-    TP_GATE_LEAVE_ENDED = 1, /* his session is over */
-    TP_GATE_LEAVE_MOVED = 2  /* he is with another peer now, as this one asked */
+    TP_GATE_LEAVE_ENDED = 1, /* the session has ended */
+    TP_GATE_LEAVE_MOVED = 2  /* the player is at another peer now, as this one requested */
 } tp_gate_leave;
 
-/* DONE: what became of the request. */
+/* The result of a request, in DONE. */
 typedef enum tp_gate_status {
     TP_GATE_OK = 0,
-    TP_GATE_NO_PLAYER = 1, /* KICK, MOVE: he is not, or no longer, with this peer */
-    TP_GATE_NO_TARGET = 2, /* MOVE: no other peer of that service is there */
-    TP_GATE_REFUSED = 3,   /* JOIN: he is not taken, and the gate closes him with the close code */
-    TP_GATE_FULL = 4       /* MOVE: a limit of the gate is reached */
+    TP_GATE_NO_PLAYER = 1, /* KICK, MOVE: the player is not, or no longer, at this peer */
+    TP_GATE_NO_TARGET = 2, /* MOVE: no other peer of that service is on the bus */
+    TP_GATE_REFUSED = 3,   /* JOIN: not accepted; the gate closes the player with the close code */
+    TP_GATE_FULL = 4       /* MOVE: a limit of the gate is reached, or it has no memory */
 } tp_gate_status;
 
 #define TP_GATE_JOIN_SIZE  96u /* without the blob */
 #define TP_GATE_LEAVE_SIZE 20u
-#define TP_GATE_DATA_SIZE  12u /* without what the player said */
+#define TP_GATE_DATA_SIZE  12u /* without the player's message */
 #define TP_GATE_SEND_FIXED 4u
 #define TP_GATE_KICK_SIZE  12u
 #define TP_GATE_MOVE_FIXED 16u
 #define TP_GATE_DONE_SIZE  4u
-#define TP_GATE_PLACE_SIZE 8u /* what one who waits is told: u32 place, u32 waiting */
+#define TP_GATE_PLACE_SIZE 8u /* to a waiting player: u32 place, u32 players waiting */
 
 /* ---- gate to service ------------------------------------------------------------------------- */
 
@@ -105,12 +105,12 @@ typedef struct tp_gate_join {
     uint32_t identity_flags;
     uint64_t session;
     uint64_t account;
-    uint32_t visit; /* numbers a gate's JOINs: a LEAVE belongs to the JOIN with the same one */
+    uint32_t visit; /* numbers a gate's JOINs; a LEAVE has the number of the JOIN that it ends */
     uint16_t blob_size;
     uint16_t reserved;
     uint8_t ip[16];
     uint8_t user_data[TP_GATE_USER_DATA];
-    const uint8_t *blob; /* in the message that was read; or what is to be written */
+    const uint8_t *blob; /* read: points into the message; write: the bytes to copy */
 } tp_gate_join;
 
 /* Writes TP_GATE_JOIN_SIZE + blob_size bytes at `bytes`; blob_size is at most TP_GATE_BLOB_MAX. */
@@ -131,7 +131,7 @@ static inline void tp_gate_write_join(uint8_t *bytes, const tp_gate_join *join) 
     }
 }
 
-/* False also if it is of another version. */
+/* False also for another version. */
 static inline bool tp_gate_read_join(const uint8_t *bytes, size_t size, tp_gate_join *join) {
     if (size < TP_GATE_JOIN_SIZE || bytes[0] != TP_GATE_JOIN || bytes[1] != TP_GATE_VERSION) {
         return false;
@@ -154,7 +154,7 @@ static inline bool tp_gate_read_join(const uint8_t *bytes, size_t size, tp_gate_
 typedef struct tp_gate_left {
     uint64_t session;
     uint32_t visit;
-    uint16_t why; /* as it came: it may be no tp_gate_leave at all */
+    uint16_t why; /* unchecked: it may be no tp_gate_leave */
     uint16_t end;
 } tp_gate_left;
 
@@ -180,7 +180,7 @@ static inline bool tp_gate_read_leave(const uint8_t *bytes, size_t size, tp_gate
     return left->session != 0;
 }
 
-/* Writes TP_GATE_DATA_SIZE bytes, in front of what the player said. */
+/* Writes TP_GATE_DATA_SIZE bytes; the player's message follows. */
 static inline void tp_gate_write_data(uint8_t *bytes, uint64_t session) {
     tp_bus_put_u32(bytes, TP_GATE_DATA);
     tp_bus_put_u64(bytes + 4, session);
@@ -196,13 +196,13 @@ static inline bool tp_gate_read_data(const uint8_t *bytes, size_t size, uint64_t
 
 /* ---- service to gate ------------------------------------------------------------------------- */
 
-/* The bytes in front of what is told to `count` players. */
+/* The bytes of a SEND to `count` players in front of the message. */
 static inline size_t tp_gate_send_size(size_t count) {
     return TP_GATE_SEND_FIXED + 8 * count;
 }
 
-/* Writes TP_GATE_SEND_FIXED bytes; `count` sessions follow (tp_gate_put_session).
- * 1..TP_GATE_SEND_MAX. */
+/* Writes TP_GATE_SEND_FIXED bytes; `count` sessions follow (tp_gate_put_session()), 1 to
+ * TP_GATE_SEND_MAX of them. */
 static inline void tp_gate_write_send(uint8_t *bytes, size_t count) {
     bytes[0] = TP_GATE_SEND;
     bytes[1] = 0;
@@ -217,7 +217,7 @@ static inline uint64_t tp_gate_get_session(const uint8_t *bytes, size_t n) {
     return tp_bus_get_u64(bytes + tp_gate_send_size(n));
 }
 
-/* `count` receives how many sessions there are; the message begins at tp_gate_send_size(*count). */
+/* Sets *count to the number of sessions; the message begins at tp_gate_send_size(*count). */
 static inline bool tp_gate_read_send(const uint8_t *bytes, size_t size, size_t *count) {
     if (size < TP_GATE_SEND_FIXED || bytes[0] != TP_GATE_SEND) {
         return false;
@@ -252,13 +252,13 @@ typedef struct tp_gate_move {
     uint64_t session;
     uint32_t peer;      /* 0: any of the service */
     uint16_t blob_size; /* at most TP_GATE_BLOB_MAX */
-    uint8_t name_size;  /* 0 if a peer is named: then it is the peer's service */
+    uint8_t name_size;  /* 0: no name; then `peer` is set, and the service is its own */
     uint8_t reserved;
     const char *name; /* without an end mark */
     const uint8_t *blob;
 } tp_gate_move;
 
-/* How many bytes tp_gate_write_move() writes. */
+/* The bytes that tp_gate_write_move() writes. */
 static inline size_t tp_gate_move_size(const tp_gate_move *move) {
     return TP_GATE_MOVE_FIXED + (size_t)move->name_size + move->blob_size;
 }
@@ -301,7 +301,7 @@ static inline bool tp_gate_read_move(const uint8_t *bytes, size_t size, tp_gate_
 /* ---- answers --------------------------------------------------------------------------------- */
 
 typedef struct tp_gate_done {
-    uint8_t status; /* as it came: it may be no tp_gate_status at all */
+    uint8_t status; /* unchecked: it may be no tp_gate_status */
     uint8_t reserved;
     uint16_t close_code;
 } tp_gate_done;

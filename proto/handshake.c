@@ -1,5 +1,5 @@
 /*
- * HELLO and REPLY. Any thread; nothing outlives a call but what the caller was given, who wipes it.
+ * HELLO and REPLY. Any thread; no state but what is returned to the caller, which wipes it.
  */
 #include "proto/handshake.h"
 
@@ -9,7 +9,7 @@
 #include "proto/bytes_internal.h"
 #include "proto/secure_internal.h"
 
-/* Where things are in HELLO. */
+/* The offsets of the fields in HELLO. */
 #define AT_SUITE 4u
 #define AT_MODE  5u
 #define AT_ZEROS 6u
@@ -23,8 +23,8 @@ _Static_assert(AT_TOKEN + TP_TOKEN_SIZE + MESSAGE_1 + TP_HELLO_MAC == TP_HELLO_T
 _Static_assert(1 + TP_KEY_SIZE + TP_REPLY_PAYLOAD + TP_SECRET_TAG == TP_REPLY_WELCOME, "welcome");
 _Static_assert(VERSION_DIGIT == '0' + TP_WAN_VERSION, "the digit is the version");
 
-/* Where Noise message 1 is; everything before it is the prologue. */
-static size_t message_place(tp_mode mode) {
+/* The offset of Noise message 1. Everything before it is the prologue. */
+static size_t message_offset(tp_mode mode) {
     return mode == TP_MODE_TOKEN ? AT_TOKEN + TP_TOKEN_SIZE : TP_HELLO_FIXED;
 }
 
@@ -32,7 +32,7 @@ size_t tp_hello_size(tp_mode mode) {
     return mode == TP_MODE_TOKEN ? TP_HELLO_TOKEN : TP_HELLO_OPEN;
 }
 
-/* The first 16 bytes of HMAC-SHA256(mk, everything before). */
+/* Computes mac1: the first 16 bytes of HMAC-SHA256(mk, everything before). */
 static tp_err compute_mac(const uint8_t secret[TP_KEY_SIZE], const uint8_t hello[TP_HELLO_TOKEN],
     uint8_t mac[TP_HELLO_MAC]) {
     uint8_t key[TP_KEY_SIZE];
@@ -48,13 +48,13 @@ static tp_err compute_mac(const uint8_t secret[TP_KEY_SIZE], const uint8_t hello
 
 /* ---- a client's side ------------------------------------------------------------------------- */
 
-static bool options_good(const tp_client_hello *options) {
+static bool client_hello_valid(const tp_client_hello *options) {
     return options->size == sizeof *options && tp__suite_exists(options->suite) &&
            options->server_public != NULL && (options->token != NULL) == (options->secret != NULL);
 }
 
-/* Everything before Noise message 1; returns its size. */
-static size_t write_prologue(const tp_client_hello *options, uint8_t *hello) {
+/* Writes everything before Noise message 1; returns its size. */
+static size_t prologue_write(const tp_client_hello *options, uint8_t *hello) {
     tp_mode mode = options->token != NULL ? TP_MODE_TOKEN : TP_MODE_OPEN;
     memcpy(hello, "TPW", 3);
     hello[3] = VERSION_DIGIT;
@@ -64,19 +64,19 @@ static size_t write_prologue(const tp_client_hello *options, uint8_t *hello) {
     if (mode == TP_MODE_TOKEN) {
         memcpy(hello + AT_TOKEN, options->token, TP_TOKEN_SIZE);
     }
-    return message_place(mode);
+    return message_offset(mode);
 }
 
 tp_err tp_hello_write(
     const tp_client_hello *options, tp_noise *noise, uint8_t hello[TP_HELLO_MAX], size_t *written) {
     *written = 0;
-    if (!options_good(options)) {
+    if (!client_hello_valid(options)) {
         return TP_ERR_INVALID;
     }
     bool with_token = options->token != NULL;
     uint8_t derived[TP_KEY_SIZE];
     const uint8_t *psk = with_token ? derived : NULL;
-    size_t prologue = write_prologue(options, hello);
+    size_t prologue = prologue_write(options, hello);
     tp_err error = with_token ? tp_token_psk(options->secret, derived) : TP_OK;
     if (!error) {
         error = tp_noise_begin_initiator(
@@ -108,20 +108,20 @@ size_t tp_reply_size(uint8_t status) {
     }
 }
 
-static void read_terms(const uint8_t payload[TP_REPLY_PAYLOAD], tp_reply_terms *terms) {
+static void terms_read(const uint8_t payload[TP_REPLY_PAYLOAD], tp_reply_terms *terms) {
     terms->minor_version = tp__get_u16(payload);
     terms->heartbeat_seconds = tp__get_u16(payload + 2);
     terms->max_payload = tp__get_u32(payload + 4);
     terms->session = tp__get_u64(payload + 8);
 }
 
-static tp_err read_welcome(tp_noise *noise, const uint8_t *message, tp_reply *reply) {
+static tp_err welcome_read(tp_noise *noise, const uint8_t *message, tp_reply *reply) {
     uint8_t payload[TP_REPLY_PAYLOAD];
     tp_noise_keys keys;
     tp_err error = tp_noise_read(noise, message, TP_REPLY_WELCOME - 1, payload);
     error = error ? error : tp_noise_split(noise, &keys);
     if (!error) {
-        read_terms(payload, &reply->terms);
+        terms_read(payload, &reply->terms);
         reply->keys.suite = noise->suite;
         memcpy(reply->keys.send, keys.to_responder, TP_KEY_SIZE);
         memcpy(reply->keys.receive, keys.to_initiator, TP_KEY_SIZE);
@@ -139,7 +139,7 @@ tp_err tp_reply_read(tp_noise *noise, const uint8_t *bytes, size_t size, tp_repl
         reply->status = (tp_reply_status)bytes[0];
         switch (reply->status) {
         case TP_REPLY_IS_WELCOME:
-            error = read_welcome(noise, bytes + 1, reply);
+            error = welcome_read(noise, bytes + 1, reply);
             break;
         case TP_REPLY_IS_BUSY:
             reply->busy_seconds = tp__get_u16(bytes + 1);
@@ -164,8 +164,9 @@ tp_err tp_gateway_key_from_private(const uint8_t private_key[TP_KEY_SIZE], tp_ga
     return error;
 }
 
-/* Is byte `i` of a HELLO as it must be? Not the version's digit, which has an answer of its own. */
-static bool fixed_byte_good(size_t i, uint8_t byte, tp_mode mode) {
+/* Whether byte `i` of a HELLO has a valid value. False for another version's digit too; the caller
+ * handles that case. */
+static bool fixed_byte_valid(size_t i, uint8_t byte, tp_mode mode) {
     switch (i) {
     case AT_SUITE:
         return tp__suite_exists(byte);
@@ -181,26 +182,26 @@ static bool fixed_byte_good(size_t i, uint8_t byte, tp_mode mode) {
 
 tp_hello_begin tp_hello_look(const uint8_t *bytes, size_t count, tp_mode mode) {
     for (size_t i = 0; i < count && i < TP_HELLO_FIXED; i++) {
-        if (fixed_byte_good(i, bytes[i], mode)) {
+        if (fixed_byte_valid(i, bytes[i], mode)) {
             continue;
         }
-        /* Of another version nothing more is known than this. */
+        /* nothing more is known of another version than its digit */
         bool other = i == 3 && bytes[i] >= '0' && bytes[i] <= '9';
         return other ? TP_HELLO_OTHER_VERSION : TP_HELLO_FOREIGN;
     }
     return TP_HELLO_GOOD;
 }
 
-/* The token's box and mac1. */
-static tp_err check_token(const uint8_t *bytes, const tp_gateway_key *key, const tp_token_key *ring,
-    size_t keys, uint64_t now, tp_token *token) {
+/* Opens the token and checks mac1. */
+static tp_err hello_check_token(const uint8_t *bytes, const tp_gateway_key *key,
+    const tp_token_key *ring, size_t keys, uint64_t now, tp_token *token) {
     uint8_t mac[TP_HELLO_MAC];
     tp_err error = tp_token_open(ring, keys, now, key->public_hash, bytes + AT_TOKEN, token);
     error = error ? error : compute_mac(token->secret, bytes, mac);
     if (!error && CRYPTO_memcmp(mac, bytes + TP_HELLO_TOKEN - TP_HELLO_MAC, TP_HELLO_MAC) != 0) {
         error = TP_ERR_AUTH;
     }
-    tp_secure_wipe(mac, sizeof mac); /* the right one, which a forger would like to have */
+    tp_secure_wipe(mac, sizeof mac); /* this is the valid mac1, which a forger could use */
     return error;
 }
 
@@ -211,7 +212,7 @@ tp_err tp_hello_check(const uint8_t *bytes, tp_mode mode, const tp_gateway_key *
         return TP_ERR_PROTOCOL;
     }
     if (mode == TP_MODE_TOKEN) {
-        tp_err error = check_token(bytes, key, ring, keys, now, &hello->token);
+        tp_err error = hello_check_token(bytes, key, ring, keys, now, &hello->token);
         if (error) {
             tp_secure_wipe(hello, sizeof *hello);
             return error;
@@ -223,22 +224,22 @@ tp_err tp_hello_check(const uint8_t *bytes, tp_mode mode, const tp_gateway_key *
     return TP_OK;
 }
 
-static void write_terms(const tp_reply_terms *terms, uint8_t payload[TP_REPLY_PAYLOAD]) {
+static void terms_write(const tp_reply_terms *terms, uint8_t payload[TP_REPLY_PAYLOAD]) {
     tp__put_u16(payload, terms->minor_version);
     tp__put_u16(payload + 2, terms->heartbeat_seconds);
     tp__put_u32(payload + 4, terms->max_payload);
     tp__put_u64(payload + 8, terms->session);
 }
 
-/* Begins the responder with everything that HELLO says. */
-static tp_err begin_responder(const tp_hello *hello, const tp_gateway_key *key, tp_noise *noise) {
+/* Begins the responder's handshake with the contents of HELLO. */
+static tp_err responder_begin(const tp_hello *hello, const tp_gateway_key *key, tp_noise *noise) {
     bool with_token = hello->mode == TP_MODE_TOKEN;
     uint8_t derived[TP_KEY_SIZE];
     const uint8_t *psk = with_token ? derived : NULL;
     tp_err error = with_token ? tp_token_psk(hello->token.secret, derived) : TP_OK;
     if (!error) {
         error = tp_noise_begin_responder(noise, hello->suite, psk, hello->bytes,
-            message_place(hello->mode), key->pair.private_key, key->pair.public_key);
+            message_offset(hello->mode), key->pair.private_key, key->pair.public_key);
     }
     tp_secure_wipe(derived, sizeof derived);
     return error;
@@ -249,10 +250,10 @@ tp_err tp_hello_answer(const tp_hello *hello, const tp_gateway_key *key,
     tp_noise noise;
     tp_noise_keys both;
     uint8_t payload[TP_REPLY_PAYLOAD];
-    uint8_t nothing[1]; /* what message 1 carries */
-    const uint8_t *message = hello->bytes + message_place(hello->mode);
-    write_terms(terms, payload);
-    tp_err error = begin_responder(hello, key, &noise);
+    uint8_t nothing[1]; /* the payload of message 1, which is empty */
+    const uint8_t *message = hello->bytes + message_offset(hello->mode);
+    terms_write(terms, payload);
+    tp_err error = responder_begin(hello, key, &noise);
     error = error ? error : tp_noise_read(&noise, message, MESSAGE_1, nothing);
     error = error ? error : tp_noise_write(&noise, payload, sizeof payload, reply + 1);
     error = error ? error : tp_noise_split(&noise, &both);

@@ -1,21 +1,21 @@
 /*
- * SHA-256, and HMAC as RFC 2104 builds it from that: libcrypto's own HMAC copies its context for
- * every use, while this one begins the same context anew. Any thread, a context by one at a time;
- * the caller owns the context.
+ * SHA-256, and HMAC as RFC 2104 builds it from SHA-256. libcrypto's own HMAC copies its context for
+ * every use, while this one restarts the same context. Any thread, a context by one thread at a
+ * time; the caller owns the context.
  */
 #include "proto/secure_internal.h"
 
-#define BLOCK 64u /* SHA-256's; keys here are shorter, so none has to be hashed first */
+#define BLOCK 64u /* of SHA-256; keys here are shorter, so none has to be hashed first */
 
 EVP_MD_CTX *tp__hash_context(void) {
     return tp__algorithms_get() != NULL ? EVP_MD_CTX_new() : NULL;
 }
 
-static bool begin(EVP_MD_CTX *context) {
+static bool hash_begin(EVP_MD_CTX *context) {
     return EVP_DigestInit_ex2(context, tp__algorithms_get()->sha256, NULL) == 1;
 }
 
-static bool add(EVP_MD_CTX *context, const tp__piece *pieces, size_t count) {
+static bool hash_add(EVP_MD_CTX *context, const tp__piece *pieces, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (EVP_DigestUpdate(context, pieces[i].bytes, pieces[i].size) != 1) {
             return false;
@@ -24,23 +24,24 @@ static bool add(EVP_MD_CTX *context, const tp__piece *pieces, size_t count) {
     return true;
 }
 
-static bool finish(EVP_MD_CTX *context, uint8_t digest[TP_KEY_SIZE]) {
+static bool hash_finish(EVP_MD_CTX *context, uint8_t digest[TP_KEY_SIZE]) {
     return EVP_DigestFinal_ex(context, digest, NULL) == 1;
 }
 
 tp_err tp__sha256(
     EVP_MD_CTX *context, const tp__piece *pieces, size_t count, uint8_t digest[TP_KEY_SIZE]) {
-    bool done = begin(context) && add(context, pieces, count) && finish(context, digest);
+    bool done =
+        hash_begin(context) && hash_add(context, pieces, count) && hash_finish(context, digest);
     return done ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
 }
 
-/* Begins the context with the key's block, every byte of it xored with `mask`. */
-static bool begin_keyed(EVP_MD_CTX *context, const uint8_t key[TP_KEY_SIZE], uint8_t mask) {
+/* Begins a hash with the key's block, every byte of which is XORed with `mask`. */
+static bool hmac_begin(EVP_MD_CTX *context, const uint8_t key[TP_KEY_SIZE], uint8_t mask) {
     uint8_t block[BLOCK];
     for (size_t i = 0; i < BLOCK; i++) {
         block[i] = (uint8_t)((i < TP_KEY_SIZE ? key[i] : 0) ^ mask);
     }
-    bool begun = begin(context) && EVP_DigestUpdate(context, block, BLOCK) == 1;
+    bool begun = hash_begin(context) && EVP_DigestUpdate(context, block, BLOCK) == 1;
     tp_secure_wipe(block, sizeof block);
     return begun;
 }
@@ -49,9 +50,9 @@ tp_err tp__hmac(EVP_MD_CTX *context, const uint8_t key[TP_KEY_SIZE], const tp__p
     size_t count, uint8_t mac[TP_KEY_SIZE]) {
     uint8_t inner[TP_KEY_SIZE];
     const tp__piece rest = {inner, sizeof inner};
-    bool done = begin_keyed(context, key, 0x36) && add(context, pieces, count) &&
-                finish(context, inner) && begin_keyed(context, key, 0x5c) &&
-                add(context, &rest, 1) && finish(context, mac);
+    bool done = hmac_begin(context, key, 0x36) && hash_add(context, pieces, count) &&
+                hash_finish(context, inner) && hmac_begin(context, key, 0x5c) &&
+                hash_add(context, &rest, 1) && hash_finish(context, mac);
     tp_secure_wipe(inner, sizeof inner);
     return done ? TP_OK : tp__crypto_failed(TP_ERR_CRYPTO);
 }

@@ -1,15 +1,16 @@
 /*
- * Noise NK and NKpsk0, which are these two messages (the specification's chapter 7):
+ * Noise NK and NKpsk0, which consist of two messages (chapter 7 of the specification):
  *
  *     NK:  <- s                  NKpsk0:  <- s
  *          ...                            ...
  *          -> e, es                       -> psk, e, es
  *          <- e, ee                       <- e, ee
  *
- * Each message's Diffie-Hellman gives a new cipher key, and that key encrypts the message's one
- * payload. So its nonce is always 0, and a cipher's state is never kept here.
+ * The Diffie-Hellman operation of a message gives a new cipher key, and that key encrypts the one
+ * payload of the message. So the nonce is always 0, and no cipher state is kept here.
  *
- * Any thread, a handshake by one at a time; the caller owns it and wipes it at the end.
+ * Any thread, a handshake by one thread at a time. The caller owns the handshake and wipes it at
+ * the end.
  */
 #include "proto/noise.h"
 
@@ -19,8 +20,9 @@
 
 /* ---- the symmetric state --------------------------------------------------------------------- */
 
-/* HKDF of the specification's 4.3: `count` keys, 2 or 3, out of the chaining key and this input. */
-static tp_err derive(EVP_MD_CTX *context, const uint8_t chaining_key[TP_KEY_SIZE], tp__piece input,
+/* HKDF of the specification's section 4.3: derives `count` keys, 2 or 3, from the chaining key and
+ * the input. */
+static tp_err hkdf(EVP_MD_CTX *context, const uint8_t chaining_key[TP_KEY_SIZE], tp__piece input,
     uint8_t keys[][TP_KEY_SIZE], uint8_t count) {
     uint8_t extracted[TP_KEY_SIZE];
     tp_err error = tp__hmac(context, chaining_key, &input, 1, extracted);
@@ -40,7 +42,7 @@ static tp_err mix_hash(tp_noise *noise, EVP_MD_CTX *context, const void *bytes, 
 
 static tp_err mix_key(tp_noise *noise, EVP_MD_CTX *context, const uint8_t input[TP_KEY_SIZE]) {
     uint8_t keys[2][TP_KEY_SIZE];
-    tp_err error = derive(context, noise->chaining_key, (tp__piece){input, TP_KEY_SIZE}, keys, 2);
+    tp_err error = hkdf(context, noise->chaining_key, (tp__piece){input, TP_KEY_SIZE}, keys, 2);
     if (!error) {
         memcpy(noise->chaining_key, keys[0], TP_KEY_SIZE);
         memcpy(noise->cipher_key, keys[1], TP_KEY_SIZE);
@@ -49,11 +51,12 @@ static tp_err mix_key(tp_noise *noise, EVP_MD_CTX *context, const uint8_t input[
     return error;
 }
 
-/* The token psk. What it gives for a cipher key is replaced before anything is encrypted. */
+/* The pattern's token psk. The cipher key that it gives is replaced before anything is
+ * encrypted. */
 static tp_err mix_psk(tp_noise *noise, EVP_MD_CTX *context) {
     uint8_t keys[3][TP_KEY_SIZE];
     tp_err error =
-        derive(context, noise->chaining_key, (tp__piece){noise->psk, TP_KEY_SIZE}, keys, 3);
+        hkdf(context, noise->chaining_key, (tp__piece){noise->psk, TP_KEY_SIZE}, keys, 3);
     if (!error) {
         memcpy(noise->chaining_key, keys[0], TP_KEY_SIZE);
         error = mix_hash(noise, context, keys[1], TP_KEY_SIZE);
@@ -63,7 +66,7 @@ static tp_err mix_psk(tp_noise *noise, EVP_MD_CTX *context) {
     return error;
 }
 
-/* The token e, ours or the peer's. */
+/* The pattern's token e, of this side or of the other one. */
 static tp_err mix_ephemeral(
     tp_noise *noise, EVP_MD_CTX *context, const uint8_t public_key[TP_KEY_SIZE]) {
     tp_err error = mix_hash(noise, context, public_key, TP_KEY_SIZE);
@@ -96,7 +99,7 @@ static tp_err mix_protocol_name(tp_noise *noise, EVP_MD_CTX *context) {
     const tp__piece whole = {name, strlen(name)};
     tp_err error = TP_OK;
     if (whole.size <= TP_KEY_SIZE) {
-        memcpy(noise->hash, name, TP_KEY_SIZE); /* and the zeros behind it */
+        memcpy(noise->hash, name, TP_KEY_SIZE); /* and the zeros behind the name */
     } else {
         error = tp__sha256(context, &whole, 1, noise->hash);
     }
@@ -104,10 +107,10 @@ static tp_err mix_protocol_name(tp_noise *noise, EVP_MD_CTX *context) {
     return error;
 }
 
-static tp_err begin(tp_noise *noise, tp_noise_role role, tp_suite suite, const uint8_t *psk,
+static tp_err noise_begin(tp_noise *noise, tp_noise_role role, tp_suite suite, const uint8_t *psk,
     const uint8_t *prologue, size_t prologue_size, const uint8_t responder_public[TP_KEY_SIZE]) {
     memset(noise, 0, sizeof *noise);
-    noise->failed = true; /* until it has begun */
+    noise->failed = true; /* until everything below has succeeded */
     if (!tp__suite_exists(suite) || (prologue == NULL && prologue_size > 0)) {
         return TP_ERR_INVALID;
     }
@@ -132,14 +135,15 @@ static tp_err begin(tp_noise *noise, tp_noise_role role, tp_suite suite, const u
 
 tp_err tp_noise_begin_initiator(tp_noise *noise, tp_suite suite, const uint8_t *psk,
     const uint8_t *prologue, size_t prologue_size, const uint8_t responder_public[TP_KEY_SIZE]) {
-    return begin(noise, TP_NOISE_INITIATOR, suite, psk, prologue, prologue_size, responder_public);
+    return noise_begin(
+        noise, TP_NOISE_INITIATOR, suite, psk, prologue, prologue_size, responder_public);
 }
 
 tp_err tp_noise_begin_responder(tp_noise *noise, tp_suite suite, const uint8_t *psk,
     const uint8_t *prologue, size_t prologue_size, const uint8_t private_key[TP_KEY_SIZE],
     const uint8_t public_key[TP_KEY_SIZE]) {
     tp_err error =
-        begin(noise, TP_NOISE_RESPONDER, suite, psk, prologue, prologue_size, public_key);
+        noise_begin(noise, TP_NOISE_RESPONDER, suite, psk, prologue, prologue_size, public_key);
     if (!error) {
         memcpy(noise->static_private, private_key, TP_KEY_SIZE);
     }
@@ -158,8 +162,8 @@ tp_err tp_noise_set_ephemeral(tp_noise *noise, const uint8_t private_key[TP_KEY_
 
 /* ---- the messages ---------------------------------------------------------------------------- */
 
-/* e, then es or ee, then the payload. */
-static tp_err write_message(
+/* Writes e, then mixes es or ee, then writes the payload. */
+static tp_err message_write(
     tp_noise *noise, EVP_MD_CTX *context, const uint8_t *payload, size_t size, uint8_t *message) {
     const uint8_t *peer = noise->step == 0 ? noise->static_public : noise->remote_ephemeral;
     uint8_t *sealed = message + TP_KEY_SIZE;
@@ -183,8 +187,8 @@ static tp_err write_message(
     return error ? error : mix_hash(noise, context, sealed, size + TP_SECRET_TAG);
 }
 
-/* The same from the other end; `size` is the payload's. */
-static tp_err read_message(
+/* Reads what message_write() writes; `size` is the size of the payload. */
+static tp_err message_read(
     tp_noise *noise, EVP_MD_CTX *context, const uint8_t *message, uint8_t *payload, size_t size) {
     bool first = noise->step == 0;
     const uint8_t *own_private = first ? noise->static_private : noise->ephemeral_private;
@@ -203,14 +207,15 @@ static tp_err read_message(
     return error ? error : mix_hash(noise, context, sealed, size + TP_SECRET_TAG);
 }
 
-/* Whose turn a step is: the initiator writes the first message and the responder the second. */
-static bool may(const tp_noise *noise, bool write) {
+/* Whether this side writes (or reads) the next message: the initiator writes the first message and
+ * the responder the second. */
+static bool noise_may(const tp_noise *noise, bool write) {
     bool writes = (noise->step == 0) == (noise->role == TP_NOISE_INITIATOR);
     return !noise->failed && noise->step < 2 && writes == write;
 }
 
-/* A context, with the psk mixed in if this is the first message. */
-static tp_err begin_message(tp_noise *noise, EVP_MD_CTX **context) {
+/* Makes a context, and mixes in the psk before the first message. */
+static tp_err message_begin(tp_noise *noise, EVP_MD_CTX **context) {
     *context = tp__hash_context();
     if (*context == NULL) {
         return tp__crypto_failed(TP_ERR_CRYPTO);
@@ -218,8 +223,9 @@ static tp_err begin_message(tp_noise *noise, EVP_MD_CTX **context) {
     return noise->step == 0 && noise->with_psk ? mix_psk(noise, *context) : TP_OK;
 }
 
-/* Keeps no secret that has served: after the second message only the chaining key has not. */
-static tp_err end_message(tp_noise *noise, EVP_MD_CTX *context, tp_err error) {
+/* Wipes every secret that is not needed any more. After the second message only the chaining key is
+ * still needed. */
+static tp_err message_end(tp_noise *noise, EVP_MD_CTX *context, tp_err error) {
     EVP_MD_CTX_free(context);
     tp_secure_wipe(noise->cipher_key, TP_KEY_SIZE);
     tp_secure_wipe(noise->static_private, TP_KEY_SIZE);
@@ -235,17 +241,17 @@ static tp_err end_message(tp_noise *noise, EVP_MD_CTX *context, tp_err error) {
 }
 
 tp_err tp_noise_write(tp_noise *noise, const uint8_t *payload, size_t size, uint8_t *message) {
-    if (!may(noise, true)) {
+    if (!noise_may(noise, true)) {
         return TP_ERR_STATE;
     }
     EVP_MD_CTX *context = NULL;
-    tp_err error = begin_message(noise, &context);
-    error = error ? error : write_message(noise, context, payload, size, message);
-    return end_message(noise, context, error);
+    tp_err error = message_begin(noise, &context);
+    error = error ? error : message_write(noise, context, payload, size, message);
+    return message_end(noise, context, error);
 }
 
 tp_err tp_noise_read(tp_noise *noise, const uint8_t *message, size_t size, uint8_t *payload) {
-    if (!may(noise, false)) {
+    if (!noise_may(noise, false)) {
         return TP_ERR_STATE;
     }
     if (size < TP_KEY_SIZE + TP_SECRET_TAG) {
@@ -253,9 +259,9 @@ tp_err tp_noise_read(tp_noise *noise, const uint8_t *message, size_t size, uint8
     }
     EVP_MD_CTX *context = NULL;
     size -= TP_KEY_SIZE + TP_SECRET_TAG;
-    tp_err error = begin_message(noise, &context);
-    error = error ? error : read_message(noise, context, message, payload, size);
-    return end_message(noise, context, error);
+    tp_err error = message_begin(noise, &context);
+    error = error ? error : message_read(noise, context, message, payload, size);
+    return message_end(noise, context, error);
 }
 
 tp_err tp_noise_split(const tp_noise *noise, tp_noise_keys *keys) {
@@ -267,7 +273,7 @@ tp_err tp_noise_split(const tp_noise *noise, tp_noise_keys *keys) {
         return tp__crypto_failed(TP_ERR_CRYPTO);
     }
     uint8_t both[2][TP_KEY_SIZE];
-    tp_err error = derive(context, noise->chaining_key, (tp__piece){NULL, 0}, both, 2);
+    tp_err error = hkdf(context, noise->chaining_key, (tp__piece){NULL, 0}, both, 2);
     EVP_MD_CTX_free(context);
     if (!error) {
         memcpy(keys->to_responder, both[0], TP_KEY_SIZE);

@@ -1,7 +1,7 @@
 /*
- * Records. A direction is used by one thread at a time; who that is, is its owner's business. The
- * cipher's context is keyed once and given only a new nonce for each record. The test hooks are the
- * process's: set before any direction is used, so read without order.
+ * Records. A direction is used by one thread at a time; its owner decides which. The cipher's
+ * context is keyed once and gets only a new nonce for each record. The test hooks belong to the
+ * process: they are set before any direction is used, so they are read without memory order.
  */
 #include "proto/record.h"
 
@@ -26,7 +26,7 @@ static _Atomic(void *) observer_context;
 
 /* ---- the life of a direction ----------------------------------------------------------------- */
 
-static tp_err create(
+static tp_err record_create(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE], bool sealing) {
     memset(direction, 0, sizeof *direction);
     if (!tp__suite_exists(suite)) {
@@ -54,12 +54,12 @@ static tp_err create(
 
 tp_err tp_record_create_sealing(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]) {
-    return create(direction, suite, key, true);
+    return record_create(direction, suite, key, true);
 }
 
 tp_err tp_record_create_opening(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]) {
-    return create(direction, suite, key, false);
+    return record_create(direction, suite, key, false);
 }
 
 void tp_record_destroy(tp_record_direction *direction) {
@@ -69,38 +69,40 @@ void tp_record_destroy(tp_record_direction *direction) {
 
 /* ---- the key's life -------------------------------------------------------------------------- */
 
-/* `tag`: of the record that is to be opened, else NULL. One call sets both: libcrypto's calls cost
- * as much as the ciphers do on small records. */
-static bool set_nonce(tp_record_direction *direction, uint64_t counter, const OSSL_PARAM *tag) {
+/* Sets the nonce, and the tag of the record to be opened, or NULL. One call sets both, because on
+ * small records libcrypto's calls cost as much as the ciphers do. */
+static bool record_set_nonce(
+    tp_record_direction *direction, uint64_t counter, const OSSL_PARAM *tag) {
     uint8_t nonce[TP__NONCE_SIZE];
     tp__suite_nonce((tp_suite)direction->suite, counter, nonce);
     return EVP_CipherInit_ex2(direction->cipher, NULL, NULL, nonce, direction->sealing, tag) == 1;
 }
 
-/* The tag in a record, to be read or written by libcrypto. */
+/* Describes the tag in a record, for libcrypto to read or write. */
 static void describe_tag(const uint8_t *tag, OSSL_PARAM parameters[2]) {
-    /* One kind of parameter serves both ways, so it knows no const. */
+    /* parameters serve both directions and have no const */
     parameters[0] = OSSL_PARAM_construct_octet_string(
         OSSL_CIPHER_PARAM_AEAD_TAG, (void *)(uintptr_t)tag, TP_SECRET_TAG);
     parameters[1] = OSSL_PARAM_construct_end();
 }
 
-/* What REKEY makes of the present key: the key stream at its nonce. Encrypting or decrypting, zeros
- * become the key stream; the tag is not asked for. So the key need not be kept for this. */
-static bool next_key(tp_record_direction *direction, uint8_t key[TP_KEY_SIZE]) {
+/* Computes the key that REKEY derives from the present one: the key stream at REKEY's nonce.
+ * Whether the cipher encrypts or decrypts, zeros become the key stream, and the tag is not
+ * requested. So the present key need not be kept for this. */
+static bool record_next_key(tp_record_direction *direction, uint8_t key[TP_KEY_SIZE]) {
     int written = 0;
     memset(key, 0, TP_KEY_SIZE);
-    return set_nonce(direction, REKEY_COUNTER, NULL) &&
+    return record_set_nonce(direction, REKEY_COUNTER, NULL) &&
            EVP_CipherUpdate(direction->cipher, key, &written, key, (int)TP_KEY_SIZE) == 1;
 }
 
-/* Names the present key by a hash of what only it can make. */
-static bool identify_key(tp_record_direction *direction, uint64_t *key_id) {
+/* Identifies the present key by a hash of the key that REKEY would derive from it. */
+static bool record_identify_key(tp_record_direction *direction, uint64_t *key_id) {
     uint8_t next[TP_KEY_SIZE];
     uint8_t hash[TP_KEY_SIZE];
     const tp__piece pieces[] = {{&direction->suite, 1}, {next, sizeof next}};
     EVP_MD_CTX *context = tp__hash_context();
-    bool done = context != NULL && next_key(direction, next) &&
+    bool done = context != NULL && record_next_key(direction, next) &&
                 tp__sha256(context, pieces, 2, hash) == TP_OK;
     *key_id = done ? tp__get_u64(hash) : 0;
     EVP_MD_CTX_free(context);
@@ -108,39 +110,39 @@ static bool identify_key(tp_record_direction *direction, uint64_t *key_id) {
     return done;
 }
 
-static bool observe(tp_record_direction *direction, uint64_t counter) {
-    tp_record_observer *told = atomic_load_explicit(&observer, memory_order_relaxed);
+static bool record_observe(tp_record_direction *direction, uint64_t counter) {
+    tp_record_observer *function = atomic_load_explicit(&observer, memory_order_relaxed);
     uint64_t key_id;
-    if (told == NULL) {
+    if (function == NULL) {
         return true;
     }
-    if (!identify_key(direction, &key_id)) {
+    if (!record_identify_key(direction, &key_id)) {
         return false;
     }
-    told(key_id, counter, direction->sealing,
+    function(key_id, counter, direction->sealing,
         atomic_load_explicit(&observer_context, memory_order_relaxed));
     return true;
 }
 
-static bool rekey(tp_record_direction *direction) {
+static bool record_rekey(tp_record_direction *direction) {
     uint8_t key[TP_KEY_SIZE];
     bool done =
-        observe(direction, REKEY_COUNTER) && next_key(direction, key) &&
+        record_observe(direction, REKEY_COUNTER) && record_next_key(direction, key) &&
         EVP_CipherInit_ex2(direction->cipher, NULL, key, NULL, direction->sealing, NULL) == 1;
     tp_secure_wipe(key, sizeof key);
     tp__wipe_stack();
     return done;
 }
 
-/* After this a direction is of no use any more. */
-static tp_err fail(tp_record_direction *direction, tp_err error) {
+/* Marks the direction as failed: it cannot be used any more. Returns `error`. */
+static tp_err record_fail(tp_record_direction *direction, tp_err error) {
     direction->failed = true;
     return tp__crypto_failed(error);
 }
 
-/* Makes the cipher ready for the next counter, which is used up by that whatever comes of it: a
- * record that fails half-way never shares its nonce with another. */
-static tp_err take_counter(tp_record_direction *direction, const OSSL_PARAM *tag) {
+/* Makes the cipher ready for the next counter. The counter is used up even on an error: a record
+ * that fails half-way never shares its nonce with another one. */
+static tp_err record_use_counter(tp_record_direction *direction, const OSSL_PARAM *tag) {
     uint64_t counter = direction->counter;
     uint64_t interval = atomic_load_explicit(&rekey_interval, memory_order_relaxed);
     if (direction->cipher == NULL || direction->failed) {
@@ -151,16 +153,16 @@ static tp_err take_counter(tp_record_direction *direction, const OSSL_PARAM *tag
     }
     direction->counter = counter + 1;
     bool due = counter > 0 && (counter & (interval - 1)) == 0;
-    bool ready = (!due || rekey(direction)) && observe(direction, counter) &&
-                 set_nonce(direction, counter, tag);
-    return ready ? TP_OK : fail(direction, TP_ERR_CRYPTO);
+    bool ready = (!due || record_rekey(direction)) && record_observe(direction, counter) &&
+                 record_set_nonce(direction, counter, tag);
+    return ready ? TP_OK : record_fail(direction, TP_ERR_CRYPTO);
 }
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-/* ChaCha20 leaves its key in frames below; AES-256-GCM works on a schedule that is on the heap.
- * After each record, and not when the direction ends: that may be on another thread, or further
- * down than the traces. */
+/* ChaCha20 leaves its key in stack frames below; AES-256-GCM works on a key schedule on the heap.
+ * The stack is wiped after each record and not when the direction ends, because the direction may
+ * end on another thread, or further down the stack than the traces. */
 static void wipe_traces(const tp_record_direction *direction) {
     if (direction->suite == TP_SUITE_CHACHA20_POLY1305) {
         tp__wipe_stack_of_record();
@@ -171,7 +173,7 @@ tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t pl
     if (plain_size < 1 || plain_size > TP_RECORD_PLAIN_MAX || !direction->sealing) {
         return TP_ERR_INVALID;
     }
-    tp_err error = take_counter(direction, NULL);
+    tp_err error = record_use_counter(direction, NULL);
     if (error) {
         return error;
     }
@@ -184,7 +186,7 @@ tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t pl
                 EVP_CipherFinal_ex(direction->cipher, body + plain_size, &written) == 1 &&
                 EVP_CIPHER_CTX_get_params(direction->cipher, tag) == 1;
     wipe_traces(direction);
-    return done ? TP_OK : fail(direction, TP_ERR_CRYPTO);
+    return done ? TP_OK : record_fail(direction, TP_ERR_CRYPTO);
 }
 
 tp_err tp_record_open(
@@ -195,18 +197,18 @@ tp_err tp_record_open(
     size_t size = length - TP_SECRET_TAG;
     OSSL_PARAM tag[2];
     describe_tag(sealed + size, tag);
-    tp_err error = take_counter(direction, tag);
+    tp_err error = record_use_counter(direction, tag);
     if (error) {
         return error;
     }
-    uint8_t rest[TP_SECRET_TAG]; /* of a block that these ciphers do not have */
+    uint8_t rest[TP_SECRET_TAG]; /* for the last block, which is empty with these ciphers */
     int written = 0;
     bool ready = EVP_CipherUpdate(direction->cipher, plain, &written, sealed, (int)size) == 1;
     bool authentic = ready && EVP_CipherFinal_ex(direction->cipher, rest, &written) == 1;
     wipe_traces(direction);
     if (!authentic) {
         tp_secure_wipe(plain, size);
-        return fail(direction, ready ? TP_ERR_AUTH : TP_ERR_CRYPTO);
+        return record_fail(direction, ready ? TP_ERR_AUTH : TP_ERR_CRYPTO);
     }
     return TP_OK;
 }
@@ -218,7 +220,7 @@ void tp_record_test_rekey_interval(uint64_t interval) {
         &rekey_interval, interval > 0 ? interval : TP_RECORD_REKEY, memory_order_relaxed);
 }
 
-void tp_record_test_observe(tp_record_observer *told, void *context) {
+void tp_record_test_observe(tp_record_observer *function, void *context) {
     atomic_store_explicit(&observer_context, context, memory_order_relaxed);
-    atomic_store_explicit(&observer, told, memory_order_relaxed);
+    atomic_store_explicit(&observer, function, memory_order_relaxed);
 }

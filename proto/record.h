@@ -1,9 +1,11 @@
 /*
- * Records: u16 N, then N bytes of AEAD ciphertext and tag, 17 <= N <= 16,400. One object per
+ * Records: u16 N, then N bytes of AEAD ciphertext and tag, 17 <= N <= 16,400. One object for each
  * direction.
  *
- * The nonce is the direction's counter, from 0; before counter n is used, n > 0 and n mod 2^20 = 0,
- * the key is replaced by Noise's REKEY. A counter ends at 2^63: it never wraps.
+ * The nonce is the direction's counter, from 0. Before counter n is used, n > 0 and n mod 2^20 = 0,
+ * the key is replaced by Noise's REKEY. A counter ends at 2^63 and never wraps.
+ *
+ * Any thread; one direction by one thread at a time.
  */
 #ifndef TWINPORT_PROTO_RECORD_H
 #define TWINPORT_PROTO_RECORD_H
@@ -21,72 +23,75 @@ extern "C" {
 #define TP_RECORD_PLAIN_MAX   (TP_RECORD_MAX - TP_SECRET_TAG)    /* plaintext, 1..this */
 #define TP_RECORD_REKEY       (UINT64_C(1) << 20)
 #define TP_RECORD_COUNTER_END (UINT64_C(1) << 63)
-/* So many counters before the end tp_record_near_end() begins to say so. */
+/* tp_record_near_end() is true for so many counters before the end. */
 #define TP_RECORD_COUNTER_RESERVE 1024u
 
 /*
- * One direction of one session. Create allocates the cipher's state, which with OpenSSL 3.0 on
- * x86-64 is 1,168 bytes of heap for AES-256-GCM and 1,056 for ChaCha20-Poly1305; seal and open
- * allocate nothing, nor does the change of key.
+ * One direction of one session. Create allocates the cipher's state: with OpenSSL 3.0 on x86-64,
+ * 1,168 bytes of heap for AES-256-GCM and 1,056 for ChaCha20-Poly1305. Seal, open and the change of
+ * key allocate nothing.
  */
 typedef struct tp_record_direction {
-    void *cipher;     /* libcrypto's, keyed; NULL: none */
+    void *cipher;     /* libcrypto's keyed context; NULL: none */
     uint64_t counter; /* of the next record */
     uint8_t suite;
     bool sealing;
-    bool failed; /* after an error it is of no use: TP_ERR_STATE */
+    bool failed; /* after an error it cannot be used: TP_ERR_STATE */
 } tp_record_direction;
 
-/* `key` is not kept beside the cipher's own schedule. TP_ERR_INVALID (no such suite),
- * TP_ERR_CRYPTO, TP_ERR_NO_MEMORY; then the direction is all zero. */
+/* Creates a direction. `key` is not stored outside the cipher's own key schedule. TP_ERR_INVALID
+ * (no such suite), TP_ERR_CRYPTO, TP_ERR_NO_MEMORY; then the direction is all zero. */
 tp_err tp_record_create_sealing(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]);
 tp_err tp_record_create_opening(
     tp_record_direction *direction, tp_suite suite, const uint8_t key[TP_KEY_SIZE]);
 
-/* Frees the cipher's state, which wipes it: the key is nowhere else. By any thread. All zero is
- * allowed. */
+/* Frees and thereby wipes the cipher's state, the only place where the key is. Any thread. A
+ * direction that is all zero is allowed. */
 void tp_record_destroy(tp_record_direction *direction);
 
-/* N out of a record's first two bytes; 0 if it is outside 17..16,400: the session ends. */
+/* The length N of a record from its first two bytes; 0 if it is outside 17..16,400: the session
+ * must end. */
 static inline size_t tp_record_length(const uint8_t header[TP_RECORD_HEADER]) {
     size_t length = (size_t)header[0] | (size_t)header[1] << 8;
     return length < TP_RECORD_MIN || length > TP_RECORD_MAX ? 0 : length;
 }
 
-/* How many bytes `plain_size` bytes are on the network, in records as full as they can be. */
+/* How many bytes `plain_size` bytes of plaintext take on the network, in records as full as
+ * possible. */
 static inline size_t tp_record_stream_size(size_t plain_size) {
     size_t records = (plain_size + TP_RECORD_PLAIN_MAX - 1) / TP_RECORD_PLAIN_MAX;
     return plain_size + records * TP_RECORD_OVERHEAD;
 }
 
 /*
- * Seals in place: the plaintext, 1..TP_RECORD_PLAIN_MAX bytes, stands at record + 2; afterwards the
- * record is plain_size + TP_RECORD_OVERHEAD bytes long. TP_ERR_INVALID (the size, or this direction
- * opens), TP_ERR_KEY_LIMIT (no counter is left); TP_ERR_CRYPTO, and from then on TP_ERR_STATE.
+ * Seals a record in place. The plaintext, 1..TP_RECORD_PLAIN_MAX bytes, is at record + 2;
+ * afterwards the record has plain_size + TP_RECORD_OVERHEAD bytes. TP_ERR_INVALID (the size, or
+ * this is a direction for opening), TP_ERR_KEY_LIMIT (no counter is left); TP_ERR_CRYPTO, and from
+ * then on TP_ERR_STATE.
  */
 tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t plain_size);
 
 /*
- * Opens the `length` bytes (N) behind a record's header into `plain`, length - 16 bytes; `plain`
- * may be `sealed`, else they do not overlap. TP_ERR_INVALID (the length, or this direction seals),
- * TP_ERR_KEY_LIMIT; TP_ERR_AUTH (`plain` is all zero) or TP_ERR_CRYPTO, and from then on
- * TP_ERR_STATE.
+ * Opens the `length` bytes (N) behind a record's header into `plain`, length - 16 bytes. `plain`
+ * may be `sealed`; otherwise they must not overlap. TP_ERR_INVALID (the length, or this is a
+ * direction for sealing), TP_ERR_KEY_LIMIT (no counter is left); TP_ERR_AUTH (`plain` is all zero)
+ * or TP_ERR_CRYPTO, and from then on TP_ERR_STATE.
  */
 tp_err tp_record_open(
     tp_record_direction *direction, const uint8_t *sealed, size_t length, uint8_t *plain);
 
-/* Is it time to say CLOSE `key-limit`? */
+/* Whether it is time to send CLOSE `key-limit`. */
 static inline bool tp_record_near_end(const tp_record_direction *direction) {
     return direction->counter >= TP_RECORD_COUNTER_END - TP_RECORD_COUNTER_RESERVE;
 }
 
 /* ---- for tests: the whole process, in every build, before any direction is used -------------- */
 
-/* Another interval of REKEY than 2^20 (a power of two); 0: back to it. */
+/* Sets the interval of REKEY (a power of two); 0: 2^20 again. */
 void tp_record_test_rekey_interval(uint64_t interval);
-/* Called for each use of a key with a counter, before it, and with UINT64_MAX for REKEY. `key_id`
- * stands for suite and key, the same at both ends. NULL: none. */
+/* The observer is called before each use of a key with a counter, and with UINT64_MAX for REKEY.
+ * `key_id` identifies suite and key, and is the same at both ends. NULL: no observer. */
 typedef void tp_record_observer(uint64_t key_id, uint64_t counter, bool sealing, void *context);
 void tp_record_test_observe(tp_record_observer *observer, void *context);
 

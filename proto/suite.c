@@ -1,6 +1,6 @@
 /*
- * The algorithms of libcrypto. Any thread; what is fetched belongs to the process and is never
- * freed.
+ * The algorithms of libcrypto, and wiping. Any thread. What is fetched belongs to the process and
+ * is never freed.
  */
 #include "proto/secure_internal.h"
 
@@ -11,19 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How far down libcrypto's calls leave things: about 2 KiB were seen. What wipes after work for a
- * handshake may be called from higher up than what left them; what wipes after a record is not. */
+/* How far down the stack libcrypto's calls leave data: about 2 KiB were observed. A wipe after the
+ * work for a handshake may be called from higher up the stack than that work; a wipe after a record
+ * is not. */
 #define STACK_DEPTH  8192u
 #define RECORD_DEPTH 4096u
 
-/* A block of libcrypto's generator, and more. */
+/* More than a block of libcrypto's generator. */
 #define SPARE_RANDOM 32u
 
 /* NULL, or fetched and constant from then on. Threads that find NULL at the same time each fetch
- * their own, and all but the first to publish give theirs back: nobody waits. */
+ * their own; all but the first to publish free theirs. So no thread waits. */
 static _Atomic(tp__algorithms *) published;
 
-static void give_back(tp__algorithms *fetched) {
+static void algorithms_free(tp__algorithms *fetched) {
     EVP_MD_free(fetched->sha256);
     EVP_CIPHER_free(fetched->aes_256_gcm);
     EVP_CIPHER_free(fetched->chacha20_poly1305);
@@ -31,7 +32,7 @@ static void give_back(tp__algorithms *fetched) {
     free(fetched);
 }
 
-static tp__algorithms *fetch(void) {
+static tp__algorithms *algorithms_fetch(void) {
     tp__algorithms *fetched = calloc(1, sizeof *fetched);
     if (fetched == NULL) {
         return NULL;
@@ -42,7 +43,7 @@ static tp__algorithms *fetch(void) {
     fetched->key_contexts = tp__key_contexts_create();
     if (fetched->sha256 == NULL || fetched->aes_256_gcm == NULL ||
         fetched->chacha20_poly1305 == NULL || fetched->key_contexts == NULL) {
-        give_back(fetched);
+        algorithms_free(fetched);
         return NULL;
     }
     return fetched;
@@ -53,13 +54,13 @@ const tp__algorithms *tp__algorithms_get(void) {
     if (algorithms != NULL) {
         return algorithms;
     }
-    tp__algorithms *fetched = fetch();
+    tp__algorithms *fetched = algorithms_fetch();
     if (fetched == NULL) {
         return NULL;
     }
     if (!atomic_compare_exchange_strong_explicit(
             &published, &algorithms, fetched, memory_order_acq_rel, memory_order_acquire)) {
-        give_back(fetched);
+        algorithms_free(fetched);
         return algorithms;
     }
     return fetched;
@@ -89,8 +90,8 @@ void tp_secure_wipe(void *bytes, size_t size) {
     }
 }
 
-/* Called through pointers that the compiler may not look behind: the one must have a frame of its
- * own, below that of its caller, and the other must write into it although nobody reads there. */
+/* fill_frame() needs a stack frame of its own below the caller's, and its memset() must not be
+ * optimised away although nothing reads the bytes. So both are called through volatile pointers. */
 static void *(*volatile const fill)(void *bytes, int value, size_t size) = memset;
 
 static void fill_frame(void) {
@@ -114,8 +115,8 @@ void tp__wipe_stack_of_record(void) {
     fill_own_record_frame();
 }
 
-/* Without vector instructions libcrypto's generator keeps the last block that it gave until it
- * gives another: so more is asked for than is used, in one call. */
+/* Without vector instructions libcrypto's generator keeps the last block that it returned until it
+ * returns another one. So more bytes are requested than are used, in one call. */
 tp_err tp__draw_secret(uint8_t secret[TP_KEY_SIZE]) {
     uint8_t drawn[TP_KEY_SIZE + SPARE_RANDOM];
     bool done = RAND_priv_bytes(drawn, (int)sizeof drawn) == 1;

@@ -1,5 +1,5 @@
 /*
- * Connect tokens. Any thread; nothing outlives a call but what the caller was given.
+ * Connect tokens. Any thread; no state but what is returned to the caller.
  */
 #include "proto/token.h"
 
@@ -9,7 +9,7 @@
 #include "proto/bytes_internal.h"
 #include "proto/secure_internal.h"
 
-/* Where things are in a token, and in the plaintext of its box. */
+/* The offsets of the fields in a token, and in the plaintext of its box. */
 #define AT_EXPIRY 4u
 #define AT_ID     12u
 #define AT_BOX    28u
@@ -23,26 +23,26 @@
 _Static_assert(AT_BOX + PLAIN_SIZE + TP_SECRET_TAG == TP_TOKEN_SIZE, "the box ends the token");
 _Static_assert(IN_USER_DATA + TP_TOKEN_USER_DATA == PLAIN_SIZE, "the user data ends the plaintext");
 
-/* HMAC-SHA256(key, word || rest), `word` without its NUL. */
-static tp_err derive(const uint8_t key[TP_KEY_SIZE], const char *word, tp__piece rest,
+/* Computes HMAC-SHA256(key, word || rest), `word` without its NUL. */
+static tp_err token_derive(const uint8_t key[TP_KEY_SIZE], const char *word, tp__piece rest,
     uint8_t derived[TP_KEY_SIZE]) {
     const tp__piece pieces[] = {{word, strlen(word)}, rest};
     return tp__hmac_once(key, pieces, 2, derived);
 }
 
-/* The key of a box, and what is bound to it: the token before the box, and the gateway it is
- * for. */
+/* The key of a box, and the data bound to it: the token before the box, and the public key of the
+ * gate that the token is for, hashed. */
 typedef struct box {
     uint8_t key[TP_KEY_SIZE];
     uint8_t bound[AT_BOX + TP_KEY_SIZE];
 } box;
 
-static tp_err prepare_box(const uint8_t ring_key[TP_KEY_SIZE],
+static tp_err box_prepare(const uint8_t ring_key[TP_KEY_SIZE],
     const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE],
     box *prepared) {
     memcpy(prepared->bound, token, AT_BOX);
     memcpy(prepared->bound + AT_BOX, server_public_hash, TP_KEY_SIZE);
-    return derive(
+    return token_derive(
         ring_key, "twinport token v1", (tp__piece){token + AT_ID, TP_TOKEN_ID_SIZE}, prepared->key);
 }
 
@@ -53,7 +53,7 @@ static tp__aead box_cipher(const box *prepared) {
         .bound_size = sizeof prepared->bound};
 }
 
-static void write_plain(
+static void plain_write(
     const tp_identity *identity, const uint8_t secret[TP_KEY_SIZE], uint8_t plain[PLAIN_SIZE]) {
     tp__put_u64(plain, identity->account);
     tp__put_u32(plain + IN_FLAGS, identity->flags);
@@ -62,7 +62,7 @@ static void write_plain(
     memcpy(plain + IN_USER_DATA, identity->user_data, TP_TOKEN_USER_DATA);
 }
 
-static tp_err draw(uint8_t id[TP_TOKEN_ID_SIZE], uint8_t secret[TP_KEY_SIZE]) {
+static tp_err token_draw(uint8_t id[TP_TOKEN_ID_SIZE], uint8_t secret[TP_KEY_SIZE]) {
     if (RAND_bytes(id, (int)TP_TOKEN_ID_SIZE) != 1) {
         return tp__crypto_failed(TP_ERR_CRYPTO);
     }
@@ -81,12 +81,12 @@ tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,
     memset(token, 0, AT_BOX);
     token[0] = key->id;
     tp__put_u64(token + AT_EXPIRY, expiry);
-    tp_err error = draw(token + AT_ID, secret);
+    tp_err error = token_draw(token + AT_ID, secret);
     error = error ? error : tp__sha256_once(server_public, TP_KEY_SIZE, hash);
-    error = error ? error : prepare_box(key->key, hash, token, &prepared);
+    error = error ? error : box_prepare(key->key, hash, token, &prepared);
     if (!error) {
         const tp__aead cipher = box_cipher(&prepared);
-        write_plain(identity, secret, plain);
+        plain_write(identity, secret, plain);
         error = tp__aead_seal(&cipher, plain, sizeof plain, token + AT_BOX);
     }
     tp_secure_wipe(plain, sizeof plain);
@@ -107,8 +107,8 @@ static const tp_token_key *find_key(const tp_token_key *ring, size_t keys, uint8
     return NULL;
 }
 
-/* Fills in what was in the box. */
-static tp_err read_plain(const uint8_t plain[PLAIN_SIZE], tp_token *opened) {
+/* Reads the plaintext of the box. TP_ERR_PROTOCOL: its zeros are not zero. */
+static tp_err plain_read(const uint8_t plain[PLAIN_SIZE], tp_token *opened) {
     opened->identity.size = sizeof opened->identity;
     opened->identity.account = tp__get_u64(plain);
     opened->identity.flags = tp__get_u32(plain + IN_FLAGS);
@@ -117,16 +117,16 @@ static tp_err read_plain(const uint8_t plain[PLAIN_SIZE], tp_token *opened) {
     return tp__get_u32(plain + IN_RESERVED) == 0 ? TP_OK : TP_ERR_PROTOCOL;
 }
 
-static tp_err open_box(const tp_token_key *key, const uint8_t server_public_hash[TP_KEY_SIZE],
+static tp_err box_open(const tp_token_key *key, const uint8_t server_public_hash[TP_KEY_SIZE],
     const uint8_t token[TP_TOKEN_SIZE], tp_token *opened) {
     uint8_t plain[PLAIN_SIZE];
     box prepared;
-    tp_err error = prepare_box(key->key, server_public_hash, token, &prepared);
+    tp_err error = box_prepare(key->key, server_public_hash, token, &prepared);
     if (!error) {
         const tp__aead cipher = box_cipher(&prepared);
         error = tp__aead_open(&cipher, token + AT_BOX, TP_TOKEN_SIZE - AT_BOX, plain);
     }
-    error = error ? error : read_plain(plain, opened);
+    error = error ? error : plain_read(plain, opened);
     tp_secure_wipe(plain, sizeof plain);
     tp_secure_wipe(&prepared, sizeof prepared);
     return error;
@@ -150,7 +150,7 @@ tp_err tp_token_open(const tp_token_key *ring, size_t keys, uint64_t now,
     opened->key_id = key->id;
     opened->expiry = expiry;
     memcpy(opened->id, token + AT_ID, TP_TOKEN_ID_SIZE);
-    tp_err error = open_box(key, server_public_hash, token, opened);
+    tp_err error = box_open(key, server_public_hash, token, opened);
     if (error) {
         tp_secure_wipe(opened, sizeof *opened);
     }
@@ -158,9 +158,9 @@ tp_err tp_token_open(const tp_token_key *ring, size_t keys, uint64_t now,
 }
 
 tp_err tp_token_psk(const uint8_t secret[TP_KEY_SIZE], uint8_t psk[TP_KEY_SIZE]) {
-    return derive(secret, "twinport psk v1", (tp__piece){NULL, 0}, psk);
+    return token_derive(secret, "twinport psk v1", (tp__piece){NULL, 0}, psk);
 }
 
 tp_err tp_token_mac_key(const uint8_t secret[TP_KEY_SIZE], uint8_t mac_key[TP_KEY_SIZE]) {
-    return derive(secret, "twinport mac1 v1", (tp__piece){NULL, 0}, mac_key);
+    return token_derive(secret, "twinport mac1 v1", (tp__piece){NULL, 0}, mac_key);
 }

@@ -4,18 +4,18 @@
  *     #include "check.h"
  *
  *     static void adds(void) {
- *         REQUIRE(table != NULL);          // ends the program if it does not hold
- *         CHECK(is_open(table));           // says where, and goes on
- *         CHECK_EQ(count(table), 3);       // says both values, whatever number or pointer they are
+ *         REQUIRE(table != NULL);          // on failure ends the program
+ *         CHECK(is_open(table));           // on failure prints the line and continues
+ *         CHECK_EQ(count(table), 3);       // prints both values, of any number or pointer type
  *         CHECK_STR(name(table), "bus");
  *     }
  *     CHECK_MAIN(CASE(adds), CASE(removes))
  *
- * Run without arguments it runs every case and prints each one's result; with arguments, the cases
- * named. Exit code: 0 all passed, 1 something failed, 2 no such case, 77 everything was skipped
- * (ctest shows it so). Any thread may check; the count is atomic and a line is printed whole.
- * One translation unit per program; or several that all define CHECK_SHARED, of which one defines
- * check_failures and check_skips.
+ * Without arguments the program runs every case and prints its result; with arguments, the cases
+ * named. Exit code: 0 all passed, 1 a case failed, 2 no case of that name, 77 every case was
+ * skipped (as ctest expects it). Any thread may check: the count is atomic, and a line is printed
+ * whole. One translation unit per program; or several that all define CHECK_SHARED, one of which
+ * defines check_failures and check_skips.
  */
 #ifndef TWINPORT_TESTS_CHECK_H
 #define TWINPORT_TESTS_CHECK_H
@@ -34,7 +34,7 @@
 #define REQUIRE(condition)                                                                         \
     (check_true((condition), #condition, __FILE__, __LINE__) ? (void)0 : check_give_up())
 
-/* For a place that must not be reached. Goes on. */
+/* For code that must not be reached. Continues. */
 #define FAIL(reason) check_fail(__FILE__, __LINE__, "%s", (reason))
 
 #define CHECK_EQ(a, b) CHECK_COMPARE_(a, #a, CHECK_OP_EQ, b, #b)
@@ -48,7 +48,7 @@
 #define CHECK_STR(a, b)       check_strings((a), (b), #a, #b, __FILE__, __LINE__)
 #define CHECK_MEM(a, b, size) check_memory((a), (b), (size), #a, #b, __FILE__, __LINE__)
 
-/* Ends the case without a verdict and says why, for what this machine cannot do. */
+/* Ends the case and prints why, for what this machine cannot do. The case counts as skipped. */
 #define SKIP(reason)                                                                               \
     do {                                                                                           \
         check_skip((reason), __FILE__, __LINE__);                                                  \
@@ -63,7 +63,7 @@
         return check_run(argc, argv, cases, sizeof cases / sizeof cases[0]);                       \
     }
 
-/* ---- what the macros stand on ---------------------------------------------------------------- */
+/* ---- behind the macros ----------------------------------------------------------------------- */
 
 struct check_case {
     const char *name;
@@ -98,7 +98,7 @@ static inline bool check_true(bool holds, const char *text, const char *file, in
 }
 
 static inline void check_give_up(void) {
-    printf("cannot go on\n");
+    printf("aborted\n");
     fflush(stdout);
     _Exit(1);
 }

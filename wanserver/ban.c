@@ -1,20 +1,24 @@
 /*
- * Banning: the list, and the sessions that are on it already. Any thread.
+ * Banning: changes the list of bans and ends the sessions that are on it. Any thread. The list
+ * itself is in guard/bans.c.
  */
 #include "os/clock.h"
 #include "proto/frame.h"
 #include "wanserver/wan.h"
 
 /*
- * The session is held. If it joins at this moment it is closed as one that has.
+ * Ends the session if its address is banned. The caller has a reference. A session that joins at
+ * this moment is closed like one that has joined.
  *
- * One that is at no stage may have no socket yet. It looks at the list itself when it has (begin in
- * wanserver.c), and sets its stage before: of that look and this one, the second finds what the
- * other has written. From there to its release it is at some stage, joining included.
+ * A session whose connection is in state NONE may have no socket yet. Once the socket exists,
+ * wan_begin() (wanserver.c) sets the state and then checks the list itself. Both sides take the
+ * mutex of the list: if the check comes second, it finds the ban; if the ban comes second, this
+ * function sees the state. From wan_begin() to its release, joining included, the connection is
+ * never in state NONE.
  */
-static void end_banned(tp__session *session) {
-    uint8_t stage = atomic_load_explicit(&tp__player_of(session)->stage, memory_order_acquire);
-    if (stage == TP__PLAYER_NONE ||
+static void ban_end_session(tp__session *session) {
+    uint8_t state = atomic_load_explicit(&tp__connection_of(session)->state, memory_order_acquire);
+    if (state == TP__CONNECTION_NONE ||
         tp__bans_admit(tp__wan_of(session)->bans, &session->peer, tp_clock_ms())) {
         return;
     }
@@ -25,15 +29,16 @@ static void end_banned(tp__session *session) {
     }
 }
 
-/* Once for however many bans: who is here is what takes the time. */
-static void end_sessions(tp_server *server) {
+/* Ends every banned session. One walk serves any number of bans, because the cost is in the number
+ * of sessions. */
+static void ban_end_sessions(tp_server *server) {
     uint32_t used = atomic_load_explicit(&server->slots.used, memory_order_acquire);
     for (uint32_t index = 0; index < used; index++) {
         uint64_t life = tp__life_read(&server->sessions[index].life);
         tp__session *session =
             tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
         if (session) {
-            end_banned(session);
+            ban_end_session(session);
             tp__session_leave(session);
         }
     }
@@ -48,7 +53,7 @@ tp_err tp_wanserver_ban(tp_server *server, const tp_network *network, uint64_t s
     }
     tp_err error = tp__bans_add(wan->bans, network, until_ms, now_ms);
     if (!error) {
-        end_sessions(server);
+        ban_end_sessions(server);
     }
     return error;
 }
@@ -60,7 +65,7 @@ tp_err tp_wanserver_set_bans(tp_server *server, const tp_ban *bans, size_t count
     }
     tp_err error = tp__bans_replace(wan->bans, bans, count, tp_clock_ms());
     if (!error && count > 0) {
-        end_sessions(server);
+        ban_end_sessions(server);
     }
     return error;
 }

@@ -1,11 +1,11 @@
 /*
- * What a WAN server has counted. Any thread.
+ * The statistics of a WAN server. Any thread.
  */
 #include <string.h>
 
 #include "wanserver/wan.h"
 
-static uint64_t read_number(const _Atomic uint64_t *number) {
+static uint64_t counter_read(const _Atomic uint64_t *number) {
     return atomic_load_explicit(number, memory_order_relaxed);
 }
 
@@ -18,11 +18,11 @@ void tp_wanserver_get_stats(const tp_server *server, tp_wanserver_stats *stats) 
     stats->size = sizeof *stats;
     stats->overdue = tp__handshakes_overdue(wan->handshakes);
     stats->pending = tp__pending_count(&wan->pending);
-#define TP__WAN_READ(name) stats->name = read_number(&wan->name);
+#define TP__WAN_READ(name) stats->name = counter_read(&wan->name);
     TP__WAN_COUNTERS(TP__WAN_READ)
 #undef TP__WAN_READ
     for (unsigned i = 0; i < server->options.workers; i++) {
-        stats->records_sealed += read_number(&wan->workers[i].records_sealed);
-        stats->records_opened += read_number(&wan->workers[i].records_opened);
+        stats->records_sealed += counter_read(&wan->workers[i].records_sealed);
+        stats->records_opened += counter_read(&wan->workers[i].records_opened);
     }
 }

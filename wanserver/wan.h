@@ -1,12 +1,12 @@
 /*
- * The inside of a WAN server: what its files share.
+ * The internals of a WAN server: what its files share.
  *
- *     accept, admit  ->  pending: HELLO  ->  handshake  ->  welcomed  ->  joined: records
- *     wanserver.c        hello.c             welcome.c      unseal.c      unseal.c, seal.c
+ *     accept, admit  ->  pending: HELLO  ->  handshake job    ->  welcomed   ->  joined: records
+ *     wanserver.c        hello.c             handshake_job.c      unseal.c       unseal.c, seal.c
  *
- * One tp__wan per server, made by tp_wanserver_create() and freed with the server; it is the
- * context of the core's layer (core/engine/layer.h). What belongs to one connection is its
- * tp__player, beside its session.
+ * There is one tp__wan per server. tp_wanserver_create() makes it, and it is freed with the server.
+ * It is the context of the core's layer (core/engine/layer.h). The state of one connection is its
+ * tp__connection, which lies beside its session.
  */
 #ifndef TWINPORT_WANSERVER_WAN_H
 #define TWINPORT_WANSERVER_WAN_H
@@ -23,12 +23,12 @@
 #include "wanserver/guard/replay.h"
 #include "wanserver/handshake/handshakes.h"
 #include "wanserver/handshake/pending.h"
-#include "wanserver/handshake/player.h"
 #include "wanserver/handshake/token_keys.h"
+#include "wanserver/handshake/wan_connection.h"
 #include "wanserver/wan_refusal.h"
 
-/* What is counted once per connection at most: shared by all workers. X(name), as in
- * tp_wanserver_stats. */
+/* Counters that one connection raises once at most: all workers share them. X(name), with the names
+ * of tp_wanserver_stats. */
 #define TP__WAN_COUNTERS(X)                                                                        \
     X(established)                                                                                 \
     X(banned)                                                                                      \
@@ -53,26 +53,26 @@
     X(rate_limited)                                                                                \
     X(key_limit)
 
-/* A worker's own. */
+/* The data of one worker. Only that worker writes it. */
 typedef struct tp__wan_worker {
     _Atomic uint64_t records_sealed;
     _Atomic uint64_t records_opened;
-    uint8_t plain[TP_RECORD_PLAIN_MAX]; /* of the record that has just been opened */
+    uint8_t plain[TP_RECORD_PLAIN_MAX]; /* plaintext of the record that was opened last */
 } tp__wan_worker;
 
 typedef struct tp__wan {
     tp_server *server;
-    tp_wanserver_options options; /* the numbers in it; no pointer in it is to be used */
+    tp_wanserver_options options; /* a copy; its pointers must not be used */
     tp_mode mode;
     tp_gateway_key key;
-    tp__ring ring;
+    tp__token_keys token_keys;
     tp__bans *bans;
     tp__limiter *limiter;
-    tp__replay *replay; /* mode token */
+    tp__replay *replay; /* only in mode token */
     tp__handshakes *handshakes;
     tp__pending pending;
-    _Atomic unsigned welcomes; /* handshakes that are out (welcome.c) */
-    tp__wan_worker *workers;   /* one for each of the server's */
+    _Atomic unsigned handshake_jobs; /* jobs that exist or are reserved (handshake_job.c) */
+    tp__wan_worker *workers;         /* one for each worker of the server */
 #define TP__WAN_FIELD(name) _Atomic uint64_t name;
     TP__WAN_COUNTERS(TP__WAN_FIELD)
 #undef TP__WAN_FIELD
@@ -82,55 +82,64 @@ static inline tp__wan *tp__wan_of(const tp__session *session) {
     return session->server->layer.context;
 }
 
-static inline tp__player *tp__player_of(const tp__session *session) {
+static inline tp__connection *tp__connection_of(const tp__session *session) {
     return tp__layer_state(session);
 }
 
-/* The WAN server behind a tp_server; NULL if it is none. Any thread. */
+/* The tp__wan of a server; NULL if the server is not a WAN server. Any thread. */
 tp__wan *tp__wan_of_server(const tp_server *server);
 
-/* What is no refusal (wan_refusal.h) but is counted. */
+/* Adds 1 to a counter that does not count refusals: those are counted by tp__wan_refuse()
+ * (wan_refusal.h). */
 #define TP__WAN_COUNT(wan, counter) tp__count_shared(&(wan)->counter, 1)
 
 /* ---- wan_options.c --------------------------------------------------------------------------- */
 
-/* Are the options that are the WAN's in their ranges? TP_ERR_INVALID: logged which. */
+/* Checks that the options of the WAN are in their ranges. TP_ERR_INVALID: the log names the
+ * option. */
 tp_err tp__wan_check_options(const tp_wanserver_options *options);
 
-/* ---- hello.c: take, until the HELLO is answered; any byte behind it is one too many ---------- */
+/* ---- hello.c --------------------------------------------------------------------------------- */
 
+/* The layer's `take` until the HELLO has been answered. A byte behind the HELLO ends the
+ * connection. */
 void tp__hello_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count);
 
-/* ---- welcome.c ------------------------------------------------------------------------------- */
+/* ---- handshake_job.c ------------------------------------------------------------------------- */
 
-/* Keeps room for one handshake; false: there is none. Gives it back, if it does not begin. */
-bool tp__welcome_reserve(struct tp__wan *wan);
-void tp__welcome_unreserve(struct tp__wan *wan);
+/* Reserves one of the handshake jobs that may exist at a time; false: all are in use. Unreserve
+ * gives the reservation back if the job is not started. */
+bool tp__handshake_job_reserve(struct tp__wan *wan);
+void tp__handshake_job_unreserve(struct tp__wan *wan);
 
-/* Leaves a HELLO that has passed its checks, and for which room is kept, to the handshake threads.
- * False: memory is out. */
-bool tp__welcome_begin(tp__session *session, const tp_hello *hello);
+/* Starts the job of a HELLO that has passed its checks. A job must have been reserved. False: out
+ * of memory, and the reservation is still the caller's. */
+bool tp__handshake_job_start(tp__session *session, const tp_hello *hello);
 
-/* The handshake threads' functions. */
-void tp__welcome_run(void *welcome);
-void tp__welcome_deliver(void *const *welcomes, unsigned count);
-void tp__welcome_drop(void *welcome);
+/* The functions that the handshake threads call (handshakes.h): compute the answer of one job, post
+ * `count` finished jobs to the workers of their sessions, discard one job. */
+void tp__handshake_job_run(void *handshake_job);
+void tp__handshake_job_deliver(void *const *handshake_jobs, unsigned count);
+void tp__handshake_job_drop(void *handshake_job);
 
-/* Queues the whole of a REPLY: bytes that are neither in a frame nor in a record. A worker that
- * serves the session. False: memory is out; the session ends. */
+/* Queues a whole REPLY, whose bytes are sent as they are: neither as a frame nor in a record.
+ * Called by a worker that serves the session. False: out of memory, and the session ends. */
 bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t size);
 
-/* ---- unseal.c: take, from the welcome on ----------------------------------------------------- */
+/* ---- unseal.c -------------------------------------------------------------------------------- */
 
+/* The layer's `take` from state WELCOMED on, and its `permit`. */
 void tp__records_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count);
 bool tp__records_permit(tp__session *session, tp__worker *worker);
 
 /* ---- seal.c ---------------------------------------------------------------------------------- */
 
-/* A record of ours fills just what packets are cut to. One fill makes so many. */
-#define TP__SEAL_PLAIN_MOST (TP__PACKET_SMALL - TP_RECORD_OVERHEAD)
-#define TP__SEAL_RECORDS    4u
+/* A sealed record fills exactly one packet of the small size. One fill makes at most
+ * TP__SEAL_RECORDS records. */
+#define TP__SEAL_PLAIN_MAX (TP__PACKET_SMALL - TP_RECORD_OVERHEAD)
+#define TP__SEAL_RECORDS   4u
+/* The layer's `fill`. */
 tp_end_reason tp__seal_fill(
-    tp__session *session, tp__worker *worker, struct tp__flight *flight, bool *end);
+    tp__session *session, tp__worker *worker, struct tp__send_batch *batch, bool *end);
 
 #endif

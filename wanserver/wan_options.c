@@ -1,5 +1,5 @@
 /*
- * The WAN's options: defaults, and the range of each. No state; any thread.
+ * The options of a WAN server: defaults, and the range of each. Any thread; no state.
  */
 #include <string.h>
 
@@ -14,7 +14,7 @@ void tp_wanserver_defaults(tp_wanserver_options *options) {
     tp_server_options *server = &options->server;
     tp_server_defaults(server);
     server->name = "wan";
-    (void)tp_address_parse("127.0.0.1:0", &server->address); /* a constant that is right */
+    (void)tp_address_parse("127.0.0.1:0", &server->address); /* a valid constant */
     server->max_sessions = 4096;
     server->max_frame = (size_t)64 << 10;
     server->queue_bytes = (size_t)1 << 20;
@@ -48,65 +48,65 @@ typedef struct range {
     uint64_t most;
 } range;
 
-static bool within(const range *r) {
+static bool range_check(const range *r) {
     if (r->value >= r->least && r->value <= r->most) {
         return true;
     }
-    TP_LOG(TP_LOG_ERROR, "wanserver options: %s is %llu; %llu to %llu is possible", r->option,
+    TP_LOG(TP_LOG_ERROR, "wanserver options: %s is %llu: expected %llu to %llu", r->option,
         (unsigned long long)r->value, (unsigned long long)r->least, (unsigned long long)r->most);
     return false;
 }
 
-/* A burst means nothing without its rate. */
-static range burst(
+/* The range of a burst: any value is allowed if its rate is 0. */
+static range burst_range(
     const char *option, uint64_t value, uint64_t least, uint64_t most, uint64_t rate) {
     return (range){option, value, rate ? least : 0, rate ? most : UINT64_MAX};
 }
 
-static bool say(const char *what) {
+static bool options_error(const char *what) {
     TP_LOG(TP_LOG_ERROR, "wanserver options: %s", what);
     return false;
 }
 
-static bool is_whole(const tp_wanserver_options *options) {
+static bool options_complete(const tp_wanserver_options *options) {
     if (options->size != sizeof *options) {
-        return say("not of this version");
+        return options_error("size is not that of this version");
     }
     if (!options->server.listen) {
-        return say("listen is not set");
+        return options_error("listen is not set");
     }
     if (!options->private_key) {
-        return say("there is no private_key");
+        return options_error("private_key is not set");
     }
     return true;
 }
 
-/* One must not be above the other: `one` is at most `most`, which follows from `other`. */
-static bool at_most(
+/* Checks that `value` of option `one` is at most `most`, which depends on option `other`. */
+static bool options_check_most(
     const char *one, uint64_t value, const char *other, uint64_t other_value, uint64_t most) {
     if (value <= most) {
         return true;
     }
-    TP_LOG(TP_LOG_ERROR, "wanserver options: %s is %llu and %s is %llu: at most %llu is possible",
-        one, (unsigned long long)value, other, (unsigned long long)other_value,
+    TP_LOG(TP_LOG_ERROR, "wanserver options: %s is %llu and %s is %llu: expected at most %llu", one,
+        (unsigned long long)value, other, (unsigned long long)other_value,
         (unsigned long long)most);
     return false;
 }
 
-/* What each of them asks of another, in the range of its own. */
-static bool fit_together(const tp_wanserver_options *options) {
+/* Checks the relations between options, each of which is in its own range. */
+static bool options_fit(const tp_wanserver_options *options) {
     const tp_server_options *server = &options->server;
     size_t largest = tp_record_stream_size(server->max_frame + TP_FRAME_HEADER);
     unsigned pending = tp__pending_slots(options->max_pending);
     return (options->byte_rate == 0 ||
-               at_most("the largest message on the network, with max_frame", largest, "byte_burst",
-                   options->byte_burst, options->byte_burst)) &&
-           at_most("max_sessions", server->max_sessions, "max_pending", options->max_pending,
-               TP_MAX_SESSIONS - pending);
+               options_check_most("the largest message on the network, with max_frame", largest,
+                   "byte_burst", options->byte_burst, options->byte_burst)) &&
+           options_check_most("max_sessions", server->max_sessions, "max_pending",
+               options->max_pending, TP_MAX_SESSIONS - pending);
 }
 
 tp_err tp__wan_check_options(const tp_wanserver_options *options) {
-    if (!is_whole(options)) {
+    if (!options_complete(options)) {
         return TP_ERR_INVALID;
     }
     const range ranges[] = {
@@ -121,18 +121,18 @@ tp_err tp__wan_check_options(const tp_wanserver_options *options) {
         {"handshake_queue", options->handshake_queue, 1, 65536},
         {"busy_seconds", options->busy_seconds, 0, UINT16_MAX},
         {"accept_rate", options->accept_rate, 0, 1000000},
-        burst("accept_burst", options->accept_burst, 1, 1000000, options->accept_rate),
+        burst_range("accept_burst", options->accept_burst, 1, 1000000, options->accept_rate),
         {"connections_per_address", options->connections_per_address, 0, 1048576},
         {"max_addresses", options->max_addresses, 1024, 16777216},
         {"message_rate", options->message_rate, 0, 10000000},
-        burst("message_burst", options->message_burst, 1, 10000000, options->message_rate),
+        burst_range("message_burst", options->message_burst, 1, 10000000, options->message_rate),
         {"byte_rate", options->byte_rate, 0, UINT32_MAX},
-        burst("byte_burst", options->byte_burst, 65536, UINT32_MAX, options->byte_rate),
+        burst_range("byte_burst", options->byte_burst, 65536, UINT32_MAX, options->byte_rate),
     };
     for (size_t i = 0; i < TP_COUNT_OF(ranges); i++) {
-        if (!within(&ranges[i])) {
+        if (!range_check(&ranges[i])) {
             return TP_ERR_INVALID;
         }
     }
-    return fit_together(options) ? TP_OK : TP_ERR_INVALID;
+    return options_fit(options) ? TP_OK : TP_ERR_INVALID;
 }

@@ -1,6 +1,6 @@
 /*
- * Counting and saying what is turned away. Any thread; the log's places are the process's, so that
- * several servers in it share a reason's rate limit.
+ * Counts and logs refused connections. Any thread. The log sites belong to the process, so all its
+ * servers share the rate limit of one reason.
  */
 #include "wanserver/wan_refusal.h"
 
@@ -24,11 +24,11 @@ static _Atomic uint64_t *counter_of(tp__wan *wan, tp__refusal why) {
     return counters[why];
 }
 
-static tp_log_place places[TP__REFUSAL_COUNT];
+static tp_log_site sites[TP__REFUSAL_COUNT];
 
 void tp__wan_refuse(tp__wan *wan, tp__refusal why, const tp_address *peer) {
     tp__count_shared(counter_of(wan, why), 1);
-    tp__refusal_say(&places[why], TP_LOG_INFO, wan->server->name, peer, texts[why]);
+    tp__log_refusal(&sites[why], TP_LOG_INFO, wan->server->name, peer, texts[why]);
 }
 
 void tp__wan_refuse_with(
@@ -36,5 +36,5 @@ void tp__wan_refuse_with(
     char reason[256];
     tp__count_shared(counter_of(wan, why), 1);
     (void)snprintf(reason, sizeof reason, "%s: %s", texts[why], detail);
-    tp__refusal_say(&places[why], level, wan->server->name, peer, reason);
+    tp__log_refusal(&sites[why], level, wan->server->name, peer, reason);
 }

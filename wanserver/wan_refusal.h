@@ -1,7 +1,7 @@
 /*
- * The connections that the WAN's rules turn away before they have joined: each reason has a number
- * in tp_wanserver_stats and a line of its own in the log. Nothing is counted that is not said: one
- * call does both.
+ * The connections that the WAN refuses before they have joined. Each reason has a counter in
+ * tp_wanserver_stats and a log line of its own. One call does both, so whatever is counted is
+ * logged too.
  */
 #ifndef TWINPORT_WANSERVER_WAN_REFUSAL_H
 #define TWINPORT_WANSERVER_WAN_REFUSAL_H
@@ -11,26 +11,26 @@
 
 struct tp__wan;
 
-/* X(name, counter in tp_wanserver_stats, what the log says) */
+/* X(name, counter in tp_wanserver_stats, the reason's text in the log) */
 #define TP__REFUSALS(X)                                                                            \
-    X(BANNED, banned, "it is banned")                                                              \
-    X(TOO_FAST, limited, "its address has used up accept_rate")                                    \
-    X(TOO_MANY, limited, "its address has connections_per_address connections")                    \
+    X(BANNED, banned, "address is banned")                                                         \
+    X(TOO_FAST, limited, "address exceeds accept_rate")                                            \
+    X(TOO_MANY, limited, "address exceeds connections_per_address")                                \
     X(TOO_MANY_ADDRESSES, limited, "max_addresses addresses have connections")                     \
-    X(EVICTED, evicted, "max_pending: it made room for another before it had said HELLO")          \
-    X(CROWDED, crowded, "max_pending handshakes are under way")                                    \
-    X(LATE, late, "it was not ready within handshake_timeout")                                     \
-    X(FOREIGN, foreign, "what it said is no HELLO of this protocol, suite or mode")                \
-    X(OTHER_VERSION, other_version, "it speaks another version, and was told ours")                \
-    X(EXPIRED, expired, "its token has expired")                                                   \
-    X(LONG_LIVED, long_lived, "its token lives too long")                                          \
-    X(UNKNOWN_KEY, unknown_key, "its token is of a key that token_keys does not have")             \
-    X(FORGED, forged, "its token or its HELLO is forged, or for another gateway")                  \
-    X(REPLAYED, replayed, "its token has been used already")                                       \
-    X(REPLAY_FULL, replay_full, "used_tokens: no further token can be remembered")                 \
-    X(BUSY, busy, "handshake_queue is full, and it was told busy")                                 \
-    X(NOT_AUTHENTIC, not_authentic, "its Noise message does not open")                             \
-    X(NOT_READY, not_ready, "its first record is not READY, does not open, or is above byte_rate")
+    X(EVICTED, evicted, "max_pending reached, evicted before HELLO")                               \
+    X(CROWDED, crowded, "max_pending reached, all have sent HELLO")                                \
+    X(LATE, late, "not ready within handshake_timeout")                                            \
+    X(FOREIGN, foreign, "not a HELLO of this protocol, suite and mode")                            \
+    X(OTHER_VERSION, other_version, "other protocol version, answered version")                    \
+    X(EXPIRED, expired, "token has expired")                                                       \
+    X(LONG_LIVED, long_lived, "token lives too long")                                              \
+    X(UNKNOWN_KEY, unknown_key, "token key is not in token_keys")                                  \
+    X(FORGED, forged, "token or HELLO is forged or for another gate")                              \
+    X(REPLAYED, replayed, "token has been used already")                                           \
+    X(REPLAY_FULL, replay_full, "used_tokens reached, token not accepted")                         \
+    X(BUSY, busy, "handshake_queue is full, answered busy")                                        \
+    X(NOT_AUTHENTIC, not_authentic, "Noise message is not authentic")                              \
+    X(NOT_READY, not_ready, "first record is not READY, not authentic or above byte_rate")
 
 typedef enum tp__refusal {
 #define TP__REFUSAL_ENUM(name, counter, text) TP__REFUSAL_##name,
@@ -39,10 +39,10 @@ typedef enum tp__refusal {
         TP__REFUSAL_COUNT
 } tp__refusal;
 
-/* Counts, and says at level info. Any thread. */
+/* Counts one refusal and logs it at level info. Any thread. */
 void tp__wan_refuse(struct tp__wan *wan, tp__refusal why, const tp_address *peer);
 
-/* The same at `level`, with `detail` behind the reason. */
+/* The same at `level`, with `detail` appended to the reason. */
 void tp__wan_refuse_with(struct tp__wan *wan, tp__refusal why, tp_log_level level,
     const tp_address *peer, const char *detail);
 

@@ -1,9 +1,9 @@
 /*
- * A WAN server: create and destroy, and the layer that it is to the core.
+ * A WAN server: creating and destroying it, and the layer that it puts into the core.
  *
- * Create and destroy run on the content's threads; the layer's functions on the server's workers
- * (core/engine/layer.h). The handshake threads live from the one to the other: between two runs
- * they have nothing to do, for what they work on holds a session.
+ * Create and destroy run on threads of the application, the layer's functions on the server's
+ * workers (core/engine/layer.h). The handshake threads run from create to destroy. Between two runs
+ * of the server they have no jobs, because every job has a reference to a session.
  */
 #include <string.h>
 
@@ -12,27 +12,29 @@
 #include "twinport/log.h"
 #include "wanserver/wan.h"
 
-/* ---- a connection comes and goes ------------------------------------------------------------- */
+/* ---- a connection's life --------------------------------------------------------------------- */
 
-/* Who comes too fast may have waited while a handler held up the worker that takes him. */
-static tp__admission ask_limiter(tp__wan *wan, const tp_address *peer, uint64_t now_ms) {
+/* Asks the limiter. If the answer is TP__TOO_FAST, the connection may have waited while a handler
+ * blocked this very worker: the worker then measures its stall and the limiter is asked once
+ * more. */
+static tp__admission wan_ask_limiter(tp__wan *wan, const tp_address *peer, uint64_t now_ms) {
     tp__worker *worker = tp__worker_here(wan->server);
     uint64_t stall_ms = worker ? worker->stall_ms : 0;
     tp__admission admission = tp__limiter_admit(wan->limiter, peer, now_ms, stall_ms);
-    if (admission == TP__TOO_FAST && worker && tp__worker_looks_again(worker)) {
+    if (admission == TP__TOO_FAST && worker && tp__worker_check_stall(worker)) {
         admission = tp__limiter_admit(wan->limiter, peer, now_ms, worker->stall_ms);
     }
     return admission;
 }
 
-static bool admit(void *context, const tp_address *peer) {
+static bool wan_admit(void *context, const tp_address *peer) {
     tp__wan *wan = context;
     uint64_t now_ms = tp_clock_ms();
     if (!tp__bans_admit(wan->bans, peer, now_ms)) {
         tp__wan_refuse(wan, TP__REFUSAL_BANNED, peer);
         return false;
     }
-    switch (ask_limiter(wan, peer, now_ms)) {
+    switch (wan_ask_limiter(wan, peer, now_ms)) {
     case TP__ADMITTED:
         return true;
     case TP__TOO_FAST:
@@ -48,12 +50,12 @@ static bool admit(void *context, const tp_address *peer) {
     return false;
 }
 
-static void dismiss(void *context, const tp_address *peer) {
+static void wan_dismiss(void *context, const tp_address *peer) {
     tp__wan *wan = context;
     tp__limiter_leave(wan->limiter, peer);
 }
 
-static void evict(tp__wan *wan, tp_session_id id) {
+static void wan_evict(tp__wan *wan, tp_session_id id) {
     tp__session *session = tp__session_enter(wan->server, id, TP__LIFE_CLOSING);
     if (session) {
         if (tp__session_close_unjoined(session, TP_END_OVERLOAD)) {
@@ -63,41 +65,42 @@ static void evict(tp__wan *wan, tp_session_id id) {
     }
 }
 
-static void begin(tp__session *session, tp__worker *worker) {
+static void wan_begin(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
-    tp_session_id in_its_place;
+    tp_session_id evicted;
     (void)worker;
-    atomic_store_explicit(&tp__player_of(session)->stage, TP__PLAYER_HELLO, memory_order_release);
+    atomic_store_explicit(
+        &tp__connection_of(session)->state, TP__CONNECTION_HELLO, memory_order_release);
     if (!tp__bans_admit(wan->bans, &session->peer, tp_clock_ms())) {
-        /* since it was admitted: see ban.c */
+        /* banned after it was admitted: see ban.c */
         tp__wan_refuse(wan, TP__REFUSAL_BANNED, &session->peer);
         tp__session_close(session, TP_END_KICKED, 0);
         return;
     }
-    if (!tp__pending_add(&wan->pending, session, &in_its_place)) {
+    if (!tp__pending_add(&wan->pending, session, &evicted)) {
         tp__wan_refuse(wan, TP__REFUSAL_CROWDED, &session->peer);
         tp__session_close(session, TP_END_OVERLOAD, 0);
     }
-    if (in_its_place != TP_NO_SESSION) {
-        evict(wan, in_its_place);
+    if (evicted != TP_NO_SESSION) {
+        wan_evict(wan, evicted);
     }
 }
 
-static void take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
-    uint8_t stage = atomic_load_explicit(&tp__player_of(session)->stage, memory_order_acquire);
-    if (TP_LIKELY(stage >= TP__PLAYER_WELCOMED)) {
+static void wan_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
+    uint8_t state = atomic_load_explicit(&tp__connection_of(session)->state, memory_order_acquire);
+    if (TP_LIKELY(state >= TP__CONNECTION_WELCOMED)) {
         tp__records_take(session, worker, bytes, count);
     } else {
         tp__hello_take(session, worker, bytes, count);
     }
 }
 
-/* Ends that are decided elsewhere: those of sessions, and of pending connections that went or were
- * late. */
-static void end(tp__session *session) {
+/* Counts the ends that other parts decide: those of sessions, and those of pending connections that
+ * closed or timed out. */
+static void wan_end(tp__session *session) {
     tp__wan *wan = tp__wan_of(session);
-    if (atomic_load_explicit(&tp__player_of(session)->stage, memory_order_relaxed) ==
-        TP__PLAYER_NONE) {
+    if (atomic_load_explicit(&tp__connection_of(session)->state, memory_order_relaxed) ==
+        TP__CONNECTION_NONE) {
         return;
     }
     switch (session->reason) {
@@ -125,32 +128,32 @@ static void end(tp__session *session) {
     }
 }
 
-/* Nobody has a hold, and nothing of the session is in progress: the player is this thread's alone,
- * but for readers of its identity. */
-static void release(tp__session *session, tp__worker *worker) {
+/* No reference is left and no operation is in progress: only this thread uses the connection, apart
+ * from readers of its identity. */
+static void wan_release(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
-    tp__player *player = tp__player_of(session);
+    tp__connection *connection = tp__connection_of(session);
     (void)worker;
-    tp__identity_clear(&player->identity);
-    tp_record_destroy(&player->opening);
-    tp_record_destroy(&player->sealing);
-    tp_packet_release(player->partial);
+    tp__identity_clear(&connection->identity);
+    tp_record_destroy(&connection->opening);
+    tp_record_destroy(&connection->sealing);
+    tp_packet_release(connection->partial);
     tp__limiter_leave(wan->limiter, &session->peer);
-    /* last, so that who sees no connection counted finds nothing of theirs either */
-    if (atomic_load_explicit(&player->stage, memory_order_relaxed) != TP__PLAYER_NONE) {
+    /* Last: a thread that sees no pending connection finds none of its resources in use either. */
+    if (atomic_load_explicit(&connection->state, memory_order_relaxed) != TP__CONNECTION_NONE) {
         tp__pending_remove(&wan->pending, session);
     }
-    memset((void *)player, 0, offsetof(tp__player, identity));
+    memset((void *)connection, 0, offsetof(tp__connection, identity));
 }
 
 tp__wan *tp__wan_of_server(const tp_server *server) {
-    const tp__layer *layer = tp__server_layer(server, begin);
+    const tp__layer *layer = tp__server_layer(server, wan_begin);
     return layer ? layer->context : NULL;
 }
 
 /* ---- create and destroy ---------------------------------------------------------------------- */
 
-static void destroy(void *context) {
+static void wan_destroy(void *context) {
     tp__wan *wan = context;
     if (wan->handshakes) {
         tp__handshakes_stop(wan->handshakes);
@@ -160,20 +163,20 @@ static void destroy(void *context) {
     tp__limiter_destroy(wan->limiter);
     tp__bans_destroy(wan->bans);
     tp__pending_destroy(&wan->pending);
-    tp__ring_destroy(&wan->ring);
+    tp__token_keys_destroy(&wan->token_keys);
     tp__free(wan->workers);
     tp_secure_wipe(&wan->key, sizeof wan->key);
     tp__free(wan);
 }
 
-/* What waits so long is taken by the reserve thread: more than a full queue of the standard size
- * takes on a processor of its own, and little in a login. */
+/* A job that has waited this long is taken by the reserve thread. A full queue of the default size
+ * takes less on a processor of its own, and a login is hardly delayed by it. */
 #define OVERDUE_MS 200u
-/* Handshakes that are done and wait for others to go with them: no more than who logs in would
- * notice. */
-#define TOGETHER_MS 10u
+/* How long finished handshakes may wait for others to be delivered with them: too short for a user
+ * to notice at login. */
+#define BATCH_MS 10u
 
-static tp_err make_guards(tp__wan *wan) {
+static tp_err wan_make_guards(tp__wan *wan) {
     const tp_wanserver_options *options = &wan->options;
     const tp__limiter_options limits = {
         .rate = options->accept_rate,
@@ -186,10 +189,10 @@ static tp_err make_guards(tp__wan *wan) {
         .queue = options->handshake_queue + options->handshake_threads,
         .priority = options->handshake_priority,
         .overdue_ms = OVERDUE_MS,
-        .together_ms = TOGETHER_MS,
-        .run = tp__welcome_run,
-        .deliver = tp__welcome_deliver,
-        .drop = tp__welcome_drop,
+        .batch_ms = BATCH_MS,
+        .run = tp__handshake_job_run,
+        .deliver = tp__handshake_job_deliver,
+        .drop = tp__handshake_job_drop,
     };
     tp_err error = tp__bans_create(&wan->bans);
     if (!error) {
@@ -204,19 +207,19 @@ static tp_err make_guards(tp__wan *wan) {
     return error;
 }
 
-static tp_err make_keys(tp__wan *wan, const tp_wanserver_options *options) {
+static tp_err wan_make_keys(tp__wan *wan, const tp_wanserver_options *options) {
     tp_err error = tp_secure_init();
     if (!error) {
         error = tp_gateway_key_from_private(options->private_key, &wan->key);
     }
     if (!error && wan->mode == TP_MODE_TOKEN) {
-        error = tp__ring_set(&wan->ring, options->token_keys, options->token_key_count);
+        error = tp__token_keys_set(&wan->token_keys, options->token_keys, options->token_key_count);
     }
     return error;
 }
 
-/* All of it but the server. */
-static tp_err make_wan(const tp_wanserver_options *options, tp__wan **made) {
+/* Makes all of a tp__wan except what needs the server. */
+static tp_err wan_make(const tp_wanserver_options *options, tp__wan **made) {
     tp__wan *wan = tp__allocate_zeroed(1, sizeof *wan);
     if (!wan) {
         return TP_ERR_NO_MEMORY;
@@ -225,41 +228,41 @@ static tp_err make_wan(const tp_wanserver_options *options, tp__wan **made) {
     wan->options.private_key = NULL;
     wan->options.token_keys = NULL;
     wan->mode = options->auth == TP_AUTH_TOKEN ? TP_MODE_TOKEN : TP_MODE_OPEN;
-    tp__ring_init(&wan->ring);
+    tp__token_keys_init(&wan->token_keys);
     tp__pending_init(&wan->pending, options->max_pending);
-    tp_err error = make_keys(wan, options);
+    tp_err error = wan_make_keys(wan, options);
     if (!error) {
-        error = make_guards(wan);
+        error = wan_make_guards(wan);
     }
     if (error) {
-        destroy(wan);
+        wan_destroy(wan);
         return error;
     }
     *made = wan;
     return TP_OK;
 }
 
-static tp__layer layer_of(tp__wan *wan) {
+static tp__layer wan_layer(tp__wan *wan) {
     return (tp__layer){
         .context = wan,
-        .state_bytes = sizeof(tp__player),
+        .state_bytes = sizeof(tp__connection),
         .extra_slots = tp__pending_slots(wan->options.max_pending),
         .open_timeout_ms = wan->options.handshake_timeout_ms,
-        .fill_bytes = TP__SEAL_RECORDS * TP__SEAL_PLAIN_MOST,
-        .admit = admit,
-        .dismiss = dismiss,
-        .begin = begin,
-        .take = take,
+        .fill_bytes = TP__SEAL_RECORDS * TP__SEAL_PLAIN_MAX,
+        .admit = wan_admit,
+        .dismiss = wan_dismiss,
+        .begin = wan_begin,
+        .take = wan_take,
         .permit = tp__records_permit,
         .fill = tp__seal_fill,
-        .end = end,
-        .release = release,
-        .destroy = destroy,
+        .end = wan_end,
+        .release = wan_release,
+        .destroy = wan_destroy,
     };
 }
 
-/* The server has its layer; what needs to know the server, or runs, comes last. */
-static tp_err complete(tp__wan *wan, tp_server *server) {
+/* The last step of create, when the server has its layer: what needs the server or runs threads. */
+static tp_err wan_complete(tp__wan *wan, tp_server *server) {
     wan->server = server;
     wan->workers = tp__allocate_zeroed(server->options.workers, sizeof *wan->workers);
     return wan->workers ? tp__handshakes_start(wan->handshakes) : TP_ERR_NO_MEMORY;
@@ -273,18 +276,18 @@ tp_err tp_wanserver_create(
         return error;
     }
     tp__wan *wan = NULL;
-    error = make_wan(options, &wan);
+    error = wan_make(options, &wan);
     if (error) {
         return error;
     }
     tp_server *made = NULL;
-    const tp__layer layer = layer_of(wan);
+    const tp__layer layer = wan_layer(wan);
     error = tp__server_create_layered(&options->server, handlers, &layer, &made);
     if (error) {
-        destroy(wan);
+        wan_destroy(wan);
         return error;
     }
-    error = complete(wan, made);
+    error = wan_complete(wan, made);
     if (error) {
         tp_server_destroy(made);
         return error;

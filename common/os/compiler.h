@@ -1,5 +1,5 @@
 /*
- * Compiler specifics, all of them. Everything else in the tree is C11.
+ * Everything that depends on the compiler. All other code is C11.
  */
 #ifndef TWINPORT_OS_COMPILER_H
 #define TWINPORT_OS_COMPILER_H
@@ -10,8 +10,8 @@
 #define TP_CACHE_LINE 64
 
 #if defined(__GNUC__) || defined(__clang__)
-/* gnu_printf: the C standard's formats on every system; mingw's "printf" means Microsoft's of
- * old. */
+/* gnu_printf: the C standard's formats on every system. With mingw, `printf` stands for Microsoft's
+ * older ones. */
 #ifdef __clang__
 #define TP_PRINTF_DIALECT printf
 #else
@@ -19,17 +19,16 @@
 #endif
 #define TP_PRINTF(format_index, first_argument)                                                    \
     __attribute__((format(TP_PRINTF_DIALECT, format_index, first_argument)))
-#define TP_LIKELY(x)    __builtin_expect(!!(x), 1)
-#define TP_UNLIKELY(x)  __builtin_expect(!!(x), 0)
-#define TP_NORETURN     __attribute__((noreturn))
-/* On a function that a fast path seldom calls: inlined there, its registers would be saved by every
- * call of the fast path. */
+#define TP_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define TP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define TP_NORETURN    __attribute__((noreturn))
+/* For a function that a fast path seldom calls: if it were inlined, each call of the fast path
+ * would save its registers. */
 #define TP_NOINLINE     __attribute__((noinline))
 #define TP_THREAD_LOCAL _Thread_local
-/* On a function without arguments: it runs when the program or library is loaded. */
+/* For a function without arguments: it runs when the program or library is loaded. */
 #define TP_BEFORE_MAIN __attribute__((constructor))
-/* On a struct: a view of memory that was declared as something else (a back end's op and
- * socket). */
+/* For a struct that views memory declared as another type (a back end's op and socket). */
 #define TP_MAY_ALIAS __attribute__((may_alias))
 #elif defined(_MSC_VER)
 #define TP_PRINTF(format_index, first_argument)
@@ -42,8 +41,9 @@
 #endif
 
 /*
- * Under the address sanitizer, memory that a pool or chunk holds back is closed to everybody: a use
- * after release is reported although the memory was never given to the system. Elsewhere nothing.
+ * With the address sanitizer, TP_POISON forbids access to memory that a pool or chunk keeps, so
+ * that a use after release is reported although the memory was not given back to the system.
+ * Without it both macros do nothing.
  */
 #if defined(__SANITIZE_ADDRESS__)
 #define TP_ADDRESS_SANITIZER 1

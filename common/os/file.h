@@ -1,6 +1,6 @@
 /*
- * What the C library does not say about files: who may read them, who inherits them, and whether
- * they could be written.
+ * What the C library does not offer for files: who may read them, whether child processes inherit
+ * them, and whether they could be written. Any thread.
  */
 #ifndef TWINPORT_OS_FILE_H
 #define TWINPORT_OS_FILE_H
@@ -12,25 +12,25 @@
 #include "twinport/error.h"
 
 /*
- * Makes a file with these bytes that its owner alone may read and write, whatever the umask says;
- * on Windows with the rights that its folder gives, so the folder must be its owner's. Written
- * through to the disk. TP_ERR_STATE: there is one of that name, which stays as it is.
- * TP_ERR_NO_FILE, TP_ERR_ACCESS, TP_ERR_OS; then nothing is left.
+ * Creates a file with these bytes that only its owner may read and write, whatever the umask is. On
+ * Windows the file gets the rights of its folder, so the folder must be private. The bytes are
+ * written through to the disk. TP_ERR_STATE: a file of that name exists; it is not changed.
+ * TP_ERR_NO_FILE, TP_ERR_ACCESS, TP_ERR_OS. After an error no new file is left.
  */
 tp_err tp_file_create_private(const char *path, const void *bytes, size_t size);
 
-/* fopen() to read bytes as they are; a program started by this process does not inherit the file.
- * NULL: what the system said is in tp_os_fail_last(). What is written goes by os/stream.h. */
+/* Opens a file for reading bytes, as fopen() does; a program started by this process does not
+ * inherit it. NULL: tp_os_fail_last() returns the error. Output is written by os/stream.h. */
 FILE *tp_file_open(const char *path);
 
-/* Whether others than its owner may read or write it. False if the system does not tell, which
- * Windows does not in these terms. */
+/* True if users other than the file's owner may read or write it. False if the system does not show
+ * that; Windows does not, in these terms. */
 bool tp_file_is_shared(const char *path);
 
 /*
- * Whether bytes can be appended to this file, which need not be there: it is opened, or made and
- * removed again, and nothing is written. TP_ERR_NO_FILE (there is no such folder), TP_ERR_ACCESS,
- * TP_ERR_OS (a pipe without a reader, for one).
+ * Tests whether bytes can be appended to this file, which need not exist: it is opened, or created
+ * and removed again, and nothing is written. TP_ERR_NO_FILE (the folder does not exist),
+ * TP_ERR_ACCESS, TP_ERR_OS (a pipe without a reader, for example).
  */
 tp_err tp_file_try_append(const char *path);
 

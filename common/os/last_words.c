@@ -1,6 +1,6 @@
 /*
- * What the process says when it cannot go on. Any thread; holds nothing, and allocates nothing but
- * what the system's write needs.
+ * The process's last message, before it ends. Any thread; owns nothing. It allocates nothing
+ * except what the system's write needs.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include "os/stream.h"
 
 #define LINE        544
-#define PATIENCE_MS 1000 /* for a reader that is slow; one that stands still must not keep us */
+#define PATIENCE_MS 1000 /* for a slow reader; one that does not read must not block the end */
 
 void tp_stream_last_words(const char *format, ...) {
     char what[LINE - 32];

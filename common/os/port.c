@@ -1,13 +1,13 @@
 /*
- * The port's face: finds the back end by name, checks arguments once for all of them, and calls
- * through the back end's table.
+ * The functions of port.h: finds the back end by name, checks the arguments once for all back ends,
+ * and calls through the back end's table.
  *
- * Runs on whatever thread calls; owns nothing. The one piece of state, the list of names, is
- * written once before anybody reads it.
+ * Runs on the caller's thread. Owns only the list of back end names, which is written once, before
+ * it is first read.
  *
- * One indirect call per operation is the price of choosing at start. The calls that are made per
- * message (wait, dispatch, receive, send) find the table in the worker, whose first line is in the
- * cache anyway.
+ * The choice at run time costs one indirect call per operation. The functions called for each
+ * message (wait, dispatch, receive, send) find the table in the worker, whose first cache line is
+ * loaded anyway.
  */
 #include <assert.h>
 #include <string.h>
@@ -25,37 +25,37 @@ enum {
     MAX_RECEIVE_BUFFER = 1048576,
 };
 
-static const char *names[MAX_BACKENDS + 1];
-static tp_once names_once;
+static const char *backend_names[MAX_BACKENDS + 1];
+static tp_once backend_names_once;
 
-static void fill_names(void) {
+static void fill_backend_names(void) {
     for (size_t i = 0; i < MAX_BACKENDS && tp__port_backend_list[i] != NULL; i++) {
-        names[i] = tp__port_backend_list[i]->name;
+        backend_names[i] = tp__port_backend_list[i]->name;
     }
 }
 
 const char *const *tp_port_backends(void) {
-    tp_once_run(&names_once, fill_names);
-    return names;
+    tp_once_run(&backend_names_once, fill_backend_names);
+    return backend_names;
 }
 
-/* The system has no part in this error: tp_os_error() says so too. */
-static tp_err refuse(tp_err error) {
+/* An error that does not come from the system: tp_os_error() is 0. */
+static tp_err port_refuse(tp_err error) {
     (void)tp_os_fail(0);
     return error;
 }
 
-/* Checks `given` and replaces every default by its value. */
+/* Checks `given` and copies it, with each default replaced by its value. */
 static tp_err complete_options(const tp_port_options *given, tp_port_options *complete) {
     if (given == NULL || given->size != sizeof(tp_port_options)) {
-        return refuse(TP_ERR_INVALID);
+        return port_refuse(TP_ERR_INVALID);
     }
     *complete = *given;
     if (complete->backend == NULL) {
         complete->backend = "auto";
     }
     if (complete->workers < 1 || complete->workers > TP_PORT_MAX_WORKERS) {
-        return refuse(TP_ERR_INVALID);
+        return port_refuse(TP_ERR_INVALID);
     }
     if (complete->running == 0) {
         complete->running = complete->workers;
@@ -65,7 +65,7 @@ static tp_err complete_options(const tp_port_options *given, tp_port_options *co
     }
     if (complete->receive_buffer < MIN_RECEIVE_BUFFER ||
         complete->receive_buffer > MAX_RECEIVE_BUFFER) {
-        return refuse(TP_ERR_INVALID);
+        return port_refuse(TP_ERR_INVALID);
     }
     return TP_OK;
 }
@@ -91,7 +91,7 @@ tp_err tp_port_create(const tp_port_options *options, tp_port **port) {
             return error;
         }
     }
-    return refuse(TP_ERR_UNSUPPORTED);
+    return port_refuse(TP_ERR_UNSUPPORTED);
 }
 
 const char *tp_port_backend(const tp_port *port) {
@@ -144,7 +144,7 @@ void tp_port_wake(tp_port *port) {
 
 /* ---- sockets --------------------------------------------------------------------------------- */
 
-/* The table of an attached socket: what owns it begins with a pointer to it. */
+/* The table of an attached socket, whose owner begins with a pointer to it. */
 static const tp__port_backend *backend_of(const tp_socket *socket) {
     const tp__port_backend *const *owner = tp__socket_owner(socket);
     assert(owner != NULL);
@@ -197,7 +197,7 @@ tp_err tp_socket_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count) {
     assert(op->done != NULL);
     if (TP_UNLIKELY(count < 1 || count > TP_PORT_MAX_BUFFERS)) {
-        return refuse(TP_ERR_INVALID);
+        return port_refuse(TP_ERR_INVALID);
     }
     return worker->backend->send(worker, socket, op, buffers, count);
 }
@@ -206,7 +206,7 @@ tp_err tp_socket_send_now(
     tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent) {
     *sent = 0;
     if (count < 1 || count > TP_PORT_MAX_BUFFERS) {
-        return refuse(TP_ERR_INVALID);
+        return port_refuse(TP_ERR_INVALID);
     }
     return worker->backend->send_now(worker, socket, buffers, count, sent);
 }

@@ -1,38 +1,41 @@
 /*
- * The seam: a completion port, cut at the operation.
+ * The seam: the interface between the core and the operating system. It is a completion port, cut
+ * at the operation: receive, send, accept, connect, post, close.
  *
- * One contract, one folder per implementation: `epoll` (os/linux), `iocp` (os/win32). Everything
- * above this header is free of operating systems; everything below it is free of sessions and
- * packets. tests/port holds one conformance suite that every implementation passes.
+ * There is one contract, with one folder for each implementation (back end): `epoll` (os/linux) and
+ * `iocp` (os/win32). Code above this header does not depend on the operating system; code below it
+ * has no sessions and no packets. tests/port is the conformance suite that every back end passes.
  *
- * A PORT is one network's completion port. A WORKER is a thread's seat at it: the thread that sits
- * there calls tp_port_wait() and tp_port_dispatch() in turn. A SOCKET is attached to one port for
- * life. An OP is one operation in progress.
+ *   port    a completion port with its worker slots; a process may have several
+ *   worker  one worker slot; its thread calls tp_port_wait() and tp_port_dispatch() alternately
+ *   socket  a listener or a connection, attached to one port for life
+ *   op      one operation in progress; its callback is `done`
  *
- *   - `iocp`: one kernel port shared by all workers; any worker takes any completion.
- *   - `epoll`: each worker has its own queue inside the port, and a connection stays with one
- *     worker.
- *   Callers assume neither: two completions of one socket may run on two workers at once.
+ * How the back ends differ:
+ *   iocp    all workers share one kernel port, and any worker takes any completion;
+ *   epoll   each worker has a queue of its own, and a connection stays with one worker.
+ * Callers assume neither: two completions of one socket may run on two workers at once.
  *
- * A callee that blocks holds up its worker, what that worker has in hand, and with `epoll` the
- * connections that stay with it. It holds up no listener and no post that names no socket: what is
- * to be accepted or posted while another worker is free goes there, and one callee at a time has
- * it.
+ * BLOCKED WORKERS. A `done` that blocks delays its worker: the completions that the worker has
+ * taken and, with epoll, the connections that it serves. It delays no listener and no post without
+ * a socket: a worker takes these one at a time, and the others are left to workers that are free.
  *
- * THE PROMISE. An op that was started successfully comes back through its `done` exactly once
- * (receive and accept: any number of deliveries, of which exactly one, the final one, says `last`).
- * `done` runs inside tp_port_dispatch() of some worker of the port, never from inside the call that
- * started it. A start that returns an error has not started: `done` will not run. From start until
- * (last) `done`, the op's memory belongs to the port; inside its last `done` it is the caller's
- * again, who may start it anew there.
+ * THE PROMISE. An op whose start succeeded comes back: its `done` runs exactly once. For receive
+ * and accept it runs any number of times, once for each delivery, and exactly one delivery, the
+ * final one, has `last` set. `done` runs inside tp_port_dispatch() of some worker of the port,
+ * never inside the call that started the op. An op whose start returned an error has not started,
+ * and its `done` does not run. From the start until the (last) `done` the op's memory belongs to
+ * the port. Inside the last `done` it is the caller's again, and the caller may start the op anew
+ * there.
  *
- * A result that is there at once goes on the worker's ready list, which dispatch drains within a
- * budget, so that no connection starves the rest.
+ * A result that is available at once is put on the worker's ready list. Dispatch runs that list
+ * within a budget, so that no connection starves the others.
  *
- * THREADS. tp_port_post() may be called from any thread. tp_socket_close() may be called from any
- * thread, once per socket. The start of any other operation on a socket needs a worker for which
- * tp_port_serves(worker, socket) is true, and is called on that worker's thread; post the work
- * there if it is not. At most one receive and one send are in progress on a socket at a time.
+ * THREADS. Any thread may call tp_port_post(), and tp_socket_close() once for each socket. Listen,
+ * attach, connect and accept may also be called on any thread. Any other operation on a socket is
+ * started on the thread of a worker for which tp_port_serves(worker, socket) is true; a caller on
+ * another thread posts the work there. At most one receive and one send are in progress on a socket
+ * at a time.
  */
 #ifndef TWINPORT_OS_PORT_H
 #define TWINPORT_OS_PORT_H
@@ -55,27 +58,27 @@ typedef struct tp_buffer {
     size_t size;
 } tp_buffer;
 
-/* The system's socket as accept delivers it: -1 (TP_NO_HANDLE) or a descriptor or SOCKET. */
+/* The system's socket, as accept delivers it: a descriptor or a SOCKET, or TP_NO_HANDLE. */
 typedef intptr_t tp_handle;
 #define TP_NO_HANDLE ((tp_handle)-1)
 
-/* What `done` is told. */
+/* The argument of `done`. */
 typedef struct tp_completion {
-    tp_worker *worker;    /* the worker it runs on */
-    tp_err error;         /* TP_OK, or why it failed */
+    tp_worker *worker;    /* the worker on which `done` runs */
+    tp_err error;         /* TP_OK, or why the operation failed */
     int os_error;         /* the system's code behind `error`, or 0 */
-    bool last;            /* receive, accept: no delivery follows; everything else: true */
+    bool last;            /* receive, accept: no delivery follows; other operations: true */
     const uint8_t *bytes; /* receive: the bytes, lent until `done` returns; NULL at the end */
-    size_t count;         /* receive: how many bytes; send: how many were sent */
-    tp_handle handle;     /* accept: the new connection; the callee owns it now */
-    tp_address address;   /* accept: the peer's address */
+    size_t count;         /* receive: number of bytes; send: number of bytes sent */
+    tp_handle handle;     /* accept: the new connection; `done` owns it */
+    tp_address address;   /* accept: the remote address */
 } tp_completion;
 
 typedef void tp_done(tp_op *op, const tp_completion *completion);
 
 /*
- * An operation, embedded in the caller's struct. The caller sets `done` before each start and
- * touches nothing else. The back end checks at compile time that its part fits.
+ * An operation, embedded in the caller's struct. The caller sets `done` before each start and does
+ * not touch `os`. Each back end checks at compile time that its own struct fits.
  */
 #define TP_OP_WORDS 7
 struct tp_op {
@@ -83,7 +86,7 @@ struct tp_op {
     uint64_t os[TP_OP_WORDS];
 };
 
-/* A socket, embedded in the caller's struct; opaque. All zero is "no socket". */
+/* A socket, embedded in the caller's struct; opaque. All zero: attached to nothing. */
 #define TP_SOCKET_WORDS 9
 struct tp_socket {
     uint64_t os[TP_SOCKET_WORDS];
@@ -94,24 +97,26 @@ struct tp_socket {
 typedef struct tp_port_options {
     size_t size;               /* sizeof(tp_port_options) */
     const char *backend;       /* "auto", "epoll", "iocp"; NULL means "auto" */
-    unsigned workers;          /* 1..TP_PORT_MAX_WORKERS seats */
-    unsigned running;          /* iocp: threads the kernel lets run at once; 0: as many as workers.
-                                  Others ignore it */
+    unsigned workers;          /* number of worker slots, 1..TP_PORT_MAX_WORKERS */
+    unsigned running;          /* iocp: how many threads the kernel lets run at once; 0: as many as
+                                  workers. Other back ends ignore it */
     size_t receive_buffer;     /* bytes read at once, 4,096..1,048,576; 0: 65,536 */
-    bool post_receive_buffers; /* iocp: true posts a buffer per receive; false (default) waits with
-                                  a zero-byte receive, so that idle sockets pin no memory */
-    unsigned reserve_descriptors; /* Linux: so many of the process's descriptors, but at most a
-                                     quarter, are not for accepted connections. 0: none */
+    bool post_receive_buffers; /* iocp: true posts a buffer with each receive; false (the default)
+                                  waits with a zero-byte receive, so that idle sockets pin no
+                                  memory. Other back ends ignore it */
+    unsigned reserve_descriptors; /* Linux: how many of the process's descriptors accepted
+                                     connections leave free, at most a quarter of its limit; 0:
+                                     none. Other back ends ignore it */
 } tp_port_options;
 
 #define TP_PORT_MAX_WORKERS 64
 
-/* Names of the back ends built in, best first, NULL at the end. */
+/* The names of the back ends of this build, best first, NULL at the end. */
 const char *const *tp_port_backends(void);
 
 /*
- * Creates a port with all its seats. TP_ERR_INVALID, TP_ERR_UNSUPPORTED (no such back end here),
- * TP_ERR_NO_MEMORY, TP_ERR_NO_DESCRIPTORS, TP_ERR_OS. On error *port is NULL.
+ * Creates a port with all its worker slots. TP_ERR_INVALID, TP_ERR_UNSUPPORTED (no such back end on
+ * this system), TP_ERR_NO_MEMORY, TP_ERR_NO_DESCRIPTORS, TP_ERR_OS. On error *port is NULL.
  */
 tp_err tp_port_create(const tp_port_options *options, tp_port **port);
 
@@ -119,167 +124,183 @@ tp_err tp_port_create(const tp_port_options *options, tp_port **port);
 const char *tp_port_backend(const tp_port *port);
 
 /*
- * Frees the port. Every op must have come back and every socket be closed: that is the caller's
- * duty, and an assertion in debug builds. No thread may be inside wait or dispatch.
+ * Frees the port. The caller ensures that every op has come back, that every socket is closed
+ * (debug builds assert both), and that no thread is inside wait or dispatch. NULL is allowed.
  */
 void tp_port_destroy(tp_port *port);
 
-/* Seat number `index` (0..workers-1). */
+/* The worker slot `index`, 0..workers-1. */
 tp_worker *tp_port_worker(tp_port *port, unsigned index);
 unsigned tp_worker_index(const tp_worker *worker);
 tp_port *tp_worker_port(const tp_worker *worker);
 
-/* A pointer of the caller's, kept with the seat. */
+/* A pointer that the port keeps for the caller in the worker slot. */
 void tp_worker_set_context(tp_worker *worker, void *context);
 void *tp_worker_context(const tp_worker *worker);
 
 /*
- * Waits until the worker has something to dispatch, at most `timeout_ms` (-1: for ever; 0: does not
- * wait). TP_OK: call tp_port_dispatch(). TP_ERR_TIMED_OUT: nothing came. Anything else is a failure
- * of the wait itself (tp_os_error() says which); the port is still intact and may be waited on
- * again.
+ * Waits until the worker has something to dispatch, at most `timeout_ms` (-1: without limit; 0: not
+ * at all). Called on the worker's thread. TP_OK: call tp_port_dispatch(). TP_ERR_TIMED_OUT: nothing
+ * to dispatch. Any other error is a failure of the wait itself, whose code is in tp_os_error(); the
+ * port is still intact, and waiting again is allowed.
  */
 tp_err tp_port_wait(tp_worker *worker, int timeout_ms);
 
-/* Runs the `done` of what the last wait found and of what became ready meanwhile, within the
- * budget. Returns how many ran. What is left over makes the next wait return at once. */
+/*
+ * Runs the `done` of what the last wait found, and of what became ready meanwhile, within a budget.
+ * Called on the worker's thread, never inside a `done`. Returns how many `done` ran. What is left
+ * over makes the next wait return at once.
+ */
 size_t tp_port_dispatch(tp_worker *worker);
 
 /*
- * Runs `op->done` on a worker of the port: one that serves `socket`, or any that is free if
- * `socket` is NULL. Any thread. Cannot fail for lack of memory. A socket may be named here and in
- * tp_port_serves() even if its close has completed, as long as its memory holds no other socket.
- * From one thread to one socket, posts arrive in order; those without a socket may overlap. Fails
- * with TP_ERR_OS only if the system refuses (iocp: no non-paged pool), and then has not started.
+ * Runs `op->done` on a worker of the port: on one that serves `socket`, or on any free worker if
+ * `socket` is NULL. Any thread. Here and in tp_port_serves() the close of `socket` may have
+ * completed, as long as its memory holds no other socket. The posts of one thread to one socket run
+ * in order; posts without a socket may run at the same time. A lack of memory is no failure: iocp
+ * keeps what the kernel refuses in a list of its own. TP_ERR_OS: the post has not started; no
+ * present back end returns it.
  */
 tp_err tp_port_post(tp_port *port, tp_socket *socket, tp_op *op);
 
-/* Wakes every worker that is waiting, once, so that it looks at the caller's flags. Any thread. */
+/* Ends the wait of every worker once, the present one or else the next one, so that the workers'
+ * threads read the caller's flags. Any thread. */
 void tp_port_wake(tp_port *port);
 
 /* ---- sockets --------------------------------------------------------------------------------- */
 
 typedef struct tp_socket_options {
     bool nodelay;          /* TCP_NODELAY */
-    bool send_buffer_zero; /* iocp: SO_SNDBUF = 0, the kernel sends from the caller's memory; others
-                              ignore it */
-    unsigned keepalive_s;  /* seconds of silence before TCP probes; 0: none */
+    bool send_buffer_zero; /* iocp: SO_SNDBUF = 0, the kernel sends from the caller's memory. Other
+                              back ends ignore it */
+    unsigned keepalive_s;  /* seconds of silence after which TCP probes the connection; 0: never */
 } tp_socket_options;
 
-/* Does a connection of this port stay with one worker for life (epoll), so that all of its
- * completions, and the posts that name it even after its close, run on that worker's thread? */
+/*
+ * True if a connection of this port stays with one worker for life (epoll): all its completions run
+ * on that worker's thread, and so do the posts that name it, even after its close.
+ */
 bool tp_port_binds(const tp_port *port);
 
-/* May operations on `socket` be started on this worker's thread? Any thread, and after its close
- * still: the answer stays the same. */
+/* True if operations on `socket` may be started on this worker's thread. Any thread. The result
+ * does not change while the socket is attached, nor after its close. */
 bool tp_port_serves(const tp_worker *worker, const tp_socket *socket);
 
 /*
- * Makes a listening socket bound to `address` (port 0: a free one) and attaches it.
- * `bound` receives the address with its real port; may be NULL. Any thread.
+ * Creates a socket that listens at `address` (port 0: the system chooses a free one) and attaches
+ * it. `bound`, unless it is NULL, receives the address with the actual port. Any thread.
  * TP_ERR_ADDRESS_IN_USE, TP_ERR_ADDRESS, TP_ERR_ACCESS, TP_ERR_NO_DESCRIPTORS, TP_ERR_OS.
  */
 tp_err tp_socket_listen(tp_port *port, tp_socket *socket, const tp_address *address,
     unsigned backlog, tp_address *bound);
 
 /*
- * Attaches an accepted connection. The port chooses the worker that serves it (epoll: in a dispatch
- * the worker whose it is, so that who accepts serves; else the least loaded, of those that are not
- * known to be held up). Any thread. On success the handle belongs to the socket; on error it is
- * still the caller's: tp_handle_close() it. TP_ERR_OS, TP_ERR_NO_BUFFERS.
+ * Attaches an accepted connection. The port chooses the worker that serves it. (epoll: within a
+ * dispatch, the dispatching worker, so that the worker that accepts also serves; otherwise the one
+ * with the fewest sockets among the workers that are not known to be blocked.) Any thread. On
+ * success the socket owns the handle; on error the caller still does and closes it with
+ * tp_handle_close(). TP_ERR_OS, TP_ERR_NO_BUFFERS.
  */
 tp_err tp_socket_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options);
 
-/* Closes a handle that was never attached; `reset` sends a reset instead of an orderly end. */
+/* Closes a handle that was never attached; with `reset`, by a reset instead of an orderly end. Any
+ * thread. */
 void tp_handle_close(tp_handle handle, bool reset);
 
 /*
- * Starts a connection. `socket` is attached by this call and must be closed with tp_socket_close()
- * whatever becomes of the op. Any thread. `done`: TP_OK, TP_ERR_REFUSED, TP_ERR_UNREACHABLE,
- * TP_ERR_TIMED_OUT, TP_ERR_CANCELLED, TP_ERR_OS. A start that fails leaves `socket` unattached.
+ * Starts a connection and attaches `socket`, which the caller closes with tp_socket_close()
+ * whatever the result of the op. Any thread. `done`: TP_OK, TP_ERR_REFUSED, TP_ERR_UNREACHABLE,
+ * TP_ERR_TIMED_OUT, TP_ERR_CANCELLED, TP_ERR_OS. If the start fails, `socket` is not attached.
  */
 tp_err tp_socket_connect(tp_port *port, tp_socket *socket, const tp_address *address,
     const tp_socket_options *options, tp_op *op);
 
 /*
- * Starts accepting. Delivers connections until the socket is closed, several at once on several
- * workers, in no order; only the last delivery comes alone. Where sockets stay with a worker,
- * connections are spread over them, those first that serve the fewest. A failure that passes (no
- * descriptors left, connection gone before it was taken) is delivered with `last` false and handle
- * TP_NO_HANDLE; the port pauses 50 to 200 ms by itself after TP_ERR_NO_DESCRIPTORS and
- * TP_ERR_NO_BUFFERS: it neither spins nor loses the listener. That only the reserve is left is
- * TP_ERR_NO_DESCRIPTORS too: who comes waits in the backlog. Any thread.
+ * Starts accepting. Delivers connections until the socket is closed. Several deliveries may run at
+ * once on several workers, in no particular order; no other delivery runs beside the last one.
+ * Where sockets stay with a worker, the connections are spread over the workers, and those with the
+ * fewest sockets come first. Any thread.
+ *
+ * A temporary failure is delivered with `last` false and TP_NO_HANDLE: no descriptors are left, or
+ * the connection was closed before it was accepted. After TP_ERR_NO_DESCRIPTORS and
+ * TP_ERR_NO_BUFFERS the port tries again by itself 50 to 200 ms later; it does not spin, and the
+ * listener stays open. TP_ERR_NO_DESCRIPTORS is also delivered when only the reserve is left; the
+ * connections wait in the backlog meanwhile.
  */
 tp_err tp_socket_accept(tp_socket *listener, tp_op *op);
 
 /*
- * Starts receiving. Delivers bytes until the peer ends (TP_ERR_CLOSED, last), the connection breaks
- * (TP_ERR_RESET, TP_ERR_TIMED_OUT, TP_ERR_OS, last) or the socket is closed (TP_ERR_CANCELLED,
- * last). Deliveries are in order and never two at a time. After tp_socket_close() has returned, at
- * most the one delivery that is running elsewhere at that moment still carries bytes.
+ * Starts receiving. Delivers bytes until the remote side ends its stream (TP_ERR_CLOSED, last), the
+ * connection breaks (TP_ERR_RESET, TP_ERR_TIMED_OUT, TP_ERR_OS, last) or the socket is closed
+ * (TP_ERR_CANCELLED, last). Deliveries come in order and never two at a time. Once
+ * tp_socket_close() has returned, at most one delivery still carries bytes: the one that runs on
+ * another thread at that moment.
  */
 tp_err tp_socket_receive(tp_worker *worker, tp_socket *socket, tp_op *op);
 
-/* Holds deliveries back, so that the peer's TCP window fills; and lets them go on. Called on a
- * worker that serves the socket, also inside the receive's own `done`. One delivery may still
- * follow a pause that was called outside of it. An end of stream or a reset may stay unseen while
- * paused. */
+/*
+ * Pause suspends deliveries, so that the remote side's TCP window fills; resume continues them. On
+ * the thread of a worker that serves the socket, also inside the receive's own `done`. After a
+ * pause outside of that `done` one more delivery may come. The end of the stream or a reset may
+ * stay undetected while the receive is paused.
+ */
 void tp_socket_pause(tp_worker *worker, tp_socket *socket);
 void tp_socket_resume(tp_worker *worker, tp_socket *socket);
 
 /*
- * Sends all the buffers, in order, as one operation. `buffers` (1..TP_PORT_MAX_BUFFERS) and what
- * they point to stay untouched until `done`, but for tp_socket_send_waits(). `done`: TP_OK when all
- * of it is with the kernel, or why not (TP_ERR_RESET, TP_ERR_CLOSED, TP_ERR_CANCELLED,
- * TP_ERR_NO_BUFFERS, TP_ERR_OS) and in `count` how much was. Partial writes are the back end's
- * business.
+ * Sends all `count` buffers (1..TP_PORT_MAX_BUFFERS), in order, as one operation. The array and the
+ * bytes stay unchanged until `done`, except for what tp_socket_send_waits() permits. `done`: TP_OK
+ * once the kernel has all bytes; otherwise TP_ERR_RESET, TP_ERR_CLOSED, TP_ERR_CANCELLED,
+ * TP_ERR_NO_BUFFERS or TP_ERR_OS, with the number of bytes that the kernel has in `count`. The back
+ * end continues after partial writes.
  */
 #define TP_PORT_MAX_BUFFERS 64
 tp_err tp_socket_send(
     tp_worker *worker, tp_socket *socket, tp_op *op, const tp_buffer *buffers, size_t count);
 
 /*
- * The same without an operation: gives the system what it takes at once, which may be nothing, and
- * says in *sent how many bytes that were. No `done` follows. Called on a worker that serves the
- * socket, with no send in progress. TP_OK, or why the connection takes no more (as `done` of a
- * send); *sent is right in any case.
+ * Sends without an operation: as many bytes as the system takes at once, which may be none. *sent
+ * is their number, also on error. No `done` follows. On the thread of a worker that serves the
+ * socket, with no send in progress. TP_OK, or the error that `done` of a send would have.
  */
 tp_err tp_socket_send_now(
     tp_worker *worker, tp_socket *socket, const tp_buffer *buffers, size_t count, size_t *sent);
 
 /*
- * Takes a send in progress back, on a worker that serves the socket. True: it is over, its `done`
- * will not run, and *sent bytes of it are with the system. False: it is not to be had back (iocp,
- * where the system has the buffers; a send that has failed), and its `done` will come.
+ * Takes back the send in progress. On the thread of a worker that serves the socket. True: the send
+ * is over, its `done` does not run, and the system has *sent bytes of it. False: the send cannot be
+ * taken back (iocp, where the system has the buffers; or a send that has failed), and its `done`
+ * runs as usual.
  */
 bool tp_socket_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent);
 
 /*
- * Does the send in progress on the socket wait for the system to take more of it? Then the caller
- * may point `bytes` of its buffers to copies of what they point to, between calls of the port: the
- * back end reads them anew when it goes on. False if there is none, or it is over and only `done`
- * is still to run; and always false where sockets are not bound (tp_port_binds), for there the
- * system has the buffers. On the thread of a worker that serves the socket.
+ * True if the send in progress on the socket waits until the system takes more of it. The caller
+ * may then, between two calls to the port, point `bytes` of its buffers to copies of the same
+ * bytes: the back end reads the buffers again when it continues. False if no send is in progress,
+ * or if only its `done` is still to run; always false where sockets are not bound (tp_port_binds),
+ * because the system has the buffers there. On the thread of a worker that serves the socket.
  */
 bool tp_socket_send_waits(const tp_worker *worker, const tp_socket *socket);
 
 /*
- * Says "no more bytes from here" (FIN) behind what was sent; the receive goes on. Called on a
- * worker that serves the socket, with no send in progress. Errors are not reported: the receive
- * will.
+ * Ends the stream in the sending direction: sends a FIN behind the bytes sent so far. The receive
+ * continues. On the thread of a worker that serves the socket, with no send in progress. Errors are
+ * not reported here; the receive reports them.
  */
 void tp_socket_finish(tp_worker *worker, tp_socket *socket);
 
 /*
- * Cancels everything in progress on the socket and closes it. Any thread, once. Every op still
- * comes back (TP_ERR_CANCELLED, or how it really ended), then `op->done` with TP_OK: it is the last
- * completion of the socket, and only inside it is the socket's memory the caller's again.
- * Cannot fail. With `reset`, the peer sees a reset instead of an orderly end.
+ * Cancels everything in progress on the socket and closes it. Any thread, once. Cannot fail. Every
+ * op in progress still comes back, with TP_ERR_CANCELLED or with its actual result. Then `op->done`
+ * runs with TP_OK: it is the last completion of the socket, and only inside it does the socket's
+ * memory belong to the caller again. With `reset`, the remote side sees a reset instead of an
+ * orderly end.
  */
 void tp_socket_close(tp_socket *socket, tp_op *op, bool reset);
 
-/* The socket's own address. TP_OK or TP_ERR_OS. */
+/* The socket's local address. TP_OK or TP_ERR_OS. */
 tp_err tp_socket_local_address(const tp_socket *socket, tp_address *address);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * What the programs and their tests need of their process, beyond the public part.
+ * What the programs and their tests need of their process, beyond the public twinport/process.h.
  */
 #ifndef TWINPORT_OS_PROCESS_H
 #define TWINPORT_OS_PROCESS_H
@@ -11,18 +11,18 @@
 uint64_t tp_process_id(void);
 
 /*
- * What a program does first of all; a library never does it. Standard streams that are closed are
- * opened, so that no socket or file gets their numbers; what is written to them is lost, and says
- * so. Signals that end a program for nothing of its own are ignored: SIGPIPE, SIGXFSZ (a write that
- * fails says so itself), SIGUSR1 and SIGUSR2 (which mean nothing here). Before other threads start.
- * Windows has neither.
+ * Called first by a program, before it starts threads; never called by a library. Opens standard
+ * streams that are closed, so that no socket or file gets their numbers; a write to such a stream
+ * fails. Ignores the signals that would end the program without need: SIGPIPE and SIGXFSZ (the
+ * write fails, too), and SIGUSR1 and SIGUSR2 (which have no meaning here). Windows has neither, and
+ * does nothing.
  */
 void tp_process_guard(void);
 
-/* Descriptors or handles open now, or -1 if the system does not tell. */
+/* How many descriptors or handles are open, or -1 if the system does not provide it. */
 long tp_process_open_descriptors(void);
 
-/* Processor time used so far by the process, user and system together, in nanoseconds. */
+/* The processor time that the process has used, user and system together, in nanoseconds. */
 uint64_t tp_process_cpu_ns(void);
 
 #endif

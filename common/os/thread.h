@@ -1,6 +1,6 @@
 /*
- * Threads, the locks of the slow paths, and one pointer per thread.
- * No lock is taken on the send, receive and release paths.
+ * Threads, the locks of the slow paths, and one pointer per thread. Any thread may call any
+ * function. The paths of sending, receiving and releasing take no lock.
  */
 #ifndef TWINPORT_OS_THREAD_H
 #define TWINPORT_OS_THREAD_H
@@ -14,33 +14,36 @@ typedef struct tp_thread {
     uint64_t os[2];
 } tp_thread;
 
-/* Starts a thread that runs main(argument). `name` (up to 15 bytes are shown by debuggers) is
- * copied. TP_ERR_NO_MEMORY or TP_ERR_OS. */
+/* Starts a thread that runs main(argument). `name` is copied; debuggers show up to 15 bytes of it.
+ * TP_ERR_NO_MEMORY or TP_ERR_OS. */
 tp_err tp_thread_start(
     tp_thread *thread, const char *name, void (*main)(void *argument), void *argument);
-/* Waits for the thread's end and frees it. Once per started thread. */
+/* Waits for the thread's end and frees it. Called once for each started thread. */
 void tp_thread_join(tp_thread *thread);
 
-/* A number that no other living thread has. */
+/* The calling thread's number, which no other running thread has. */
 uint64_t tp_thread_id(void);
 
-/* Processors this process may use at once, at least 1: those it may run on, or fewer if on Linux
- * its control group's quota is for fewer (rounded up). */
+/* How many processors this process may use at once, at least 1: those that it may run on, or fewer
+ * if (on Linux) the quota of its control group, rounded up, is smaller. */
 unsigned tp_processor_count(void);
 
-/* Lowers the calling thread's priority below that of the process's others, for the rest of its
- * life: for work that others must not wait for. TP_ERR_OS and the like; then it goes on as it
- * was. */
+/* Lowers the calling thread's priority below that of the process's other threads, for the rest of
+ * its life: for work that delays nothing else. On error (TP_ERR_OS, TP_ERR_ACCESS) nothing
+ * changes. */
 tp_err tp_thread_lower_priority(void);
 
-/* Leaves the calling thread, for the rest of its life, what no other thread wants of the processor:
- * SCHED_IDLE, which whoever wakes up displaces at once, with the shortest slice where there are
- * slices; on Windows THREAD_PRIORITY_LOWEST. It may stand still for a second and more while others
- * use all processors, with whatever lock it holds then. Errors as above. */
+/*
+ * Gives the calling thread, for the rest of its life, only processor time that no other thread
+ * uses. On Linux by SCHED_IDLE, with the shortest slice where the kernel has slices: any thread
+ * that wakes up preempts it at once. On Windows by THREAD_PRIORITY_LOWEST. While other threads use
+ * all processors it may not run for a second and more, and keeps the locks that it holds. On error
+ * (TP_ERR_OS, TP_ERR_ACCESS, TP_ERR_UNSUPPORTED) the policy does not change.
+ */
 tp_err tp_thread_go_idle(void);
 
-/* Gives the processor away once: for the tests' threads and the rare spin on a lock-free
- * hand-over. */
+/* Yields the processor once: for the threads of tests, and for the rare spin on a lock-free
+ * transfer. */
 void tp_thread_yield(void);
 
 typedef struct tp_mutex {
@@ -57,39 +60,41 @@ void tp_mutex_unlock(tp_mutex *mutex);
 
 void tp_condition_init(tp_condition *condition);
 void tp_condition_destroy(tp_condition *condition);
-/* Waits with the mutex held, at most timeout_ms (-1: for ever). False if the time has passed.
- * May wake without cause. */
+/* Waits, with the mutex locked by the caller, for at most timeout_ms (-1: without limit). False if
+ * the time has passed. May return without a wake-up. */
 bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms);
 void tp_condition_wake_all(tp_condition *condition);
-/* One of those that wait, if there is one. */
+/* Wakes one waiting thread, if there is one. */
 void tp_condition_wake_one(tp_condition *condition);
 
-/* A count of permissions to go on. To post one never waits, not even for a thread that has lost the
- * processor in the middle of a wait: that is what it has before mutex and condition. */
+/* A counting semaphore. A post never waits, not even for a thread that was preempted in the middle
+ * of a wait: that is its advantage over mutex and condition. */
 typedef struct tp_semaphore {
     uint64_t os[6];
 } tp_semaphore;
 
-/* With no permission in it. TP_ERR_OS and the like (Windows: no handle is left). */
+/* Initialises it with the count 0. TP_ERR_OS or the system's error (Windows: no handle is left). */
 tp_err tp_semaphore_init(tp_semaphore *semaphore);
-/* One that init has made, and that nobody waits at. */
+/* Frees an initialised semaphore on which no thread waits. */
 void tp_semaphore_destroy(tp_semaphore *semaphore);
-/* One permission more: 2^31-1 of them at most. What was written before is seen by whoever takes
- * it. */
+/* Increments the count, to at most 2^31-1. The thread whose wait takes it sees what was written
+ * before. */
 void tp_semaphore_post(tp_semaphore *semaphore);
-/* Takes one; waits until there is one. */
+/* Decrements the count, after waiting until it is not 0. */
 void tp_semaphore_wait(tp_semaphore *semaphore);
 
-/* Runs `initialise` exactly once in the process, whoever comes first; the others wait for it. */
+/* Runs `initialise` exactly once in the process, on the first thread that calls; other threads wait
+ * for its end. */
 typedef struct tp_once {
-    uint64_t os[1]; /* all zero before */
+    uint64_t os[1]; /* all zero at first */
 } tp_once;
 void tp_once_run(tp_once *once, void (*initialise)(void));
 
 /*
- * The thread's record: one pointer, NULL until it is set. Reading it is a few instructions (no
- * emulated thread-local storage on any platform). `at_exit` runs on that thread when it ends; the
- * one function given first serves all threads. TP_ERR_NO_MEMORY or TP_ERR_OS.
+ * The thread's record: one pointer, NULL until it is set. Reading it takes a few instructions: no
+ * platform emulates thread-local storage for it. `at_exit` runs with the record on its thread when
+ * the thread ends; the function that is given first in the process is used for all threads.
+ * TP_ERR_NO_MEMORY or TP_ERR_OS.
  */
 void *tp_thread_record(void);
 tp_err tp_thread_set_record(void *record, void (*at_exit)(void *record));

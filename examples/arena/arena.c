@@ -1,16 +1,16 @@
 /*
- * tp-arena: a game service. Players walk about in a zone and are told twenty times a second whom
- * they see.
+ * tp-arena: a game service. Players walk in a zone, and twenty times a second each gets the
+ * positions of the players in sight.
  *
  *     tp-arena [--bus HOST:PORT] [--service NAME] [--instance NAME] [--gates NAME] [--report]
  *
- * What it shows: players without a line about connections, encryption or routing
- * (twinport/backend.h); one message for everybody in a cell; and a clock that needs no lock: the
- * main thread sends this service a message on the bus, so that a tick is one more thing that the
- * handlers do, one after another. All of the game's state belongs to them.
+ * It shows: how a service handles players, with no code for connections, encryption or routing
+ * (twinport/backend.h); how one message is sent to all players of a cell; and a clock without
+ * locks: the main thread sends this service an empty message on the bus for each tick. So a tick is
+ * one more handler call, handlers run one after another, and only they use the game's state.
  *
- * On standard output: "up" and "down" as the bus comes and goes, and at the end, with --report once
- * a second, its account as one line of JSON.
+ * Output: "up" and "down" when the bus is connected and lost, and at the end the statistics as one
+ * line of JSON; with --report also once a second.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,17 +22,17 @@
 
 typedef struct arena {
     zone zone;
-    tp_player audience[ARENA_PLAYERS_MAX]; /* of the cell in hand */
+    tp_player audience[ARENA_PLAYERS_MAX]; /* of the cell in show() */
     uint64_t joined, returned, left;
     uint64_t steps, stale_steps, probes, malformed;
-    uint64_t sights,
-        sights_refused; /* messages for a cell's players; copies that the bus did not take */
+    uint64_t sights;         /* messages, each for the players of one cell */
+    uint64_t sights_refused; /* copies that the bus did not accept */
 } arena;
 
 static arena game;
-static bool reports; /* once a second */
+static bool reports; /* --report */
 
-static void print_account(void) {
+static void print_statistics(void) {
     printf("{\"joined\": %" PRIu64 ", \"returned\": %" PRIu64 ", \"left\": %" PRIu64
            ", \"walking\": %u, \"steps\": %" PRIu64 ", \"stale_steps\": %" PRIu64
            ", \"probes\": %" PRIu64 ", \"malformed\": %" PRIu64 ", \"ticks\": %" PRIu32
@@ -43,7 +43,7 @@ static void print_account(void) {
     fflush(stdout);
 }
 
-/* ---- players come and go --------------------------------------------------------------------- */
+/* ---- players join and leave ------------------------------------------------------------------ */
 
 static void send_welcome(tp_backend *backend, const zone_player *player) {
     tp_packet *welcome = tp_packet_new(ARENA_WELCOME_SIZE);
@@ -56,7 +56,7 @@ static void send_welcome(tp_backend *backend, const zone_player *player) {
     tp_packet_put_u16(welcome, player->at.y);
     tp_packet_put_u16(welcome, 0);
     tp_packet_put_u32(welcome, player->number);
-    tp_backend_send(backend, &player->name, welcome);
+    tp_backend_send(backend, &player->handle, welcome);
     tp_packet_release(welcome);
 }
 
@@ -67,20 +67,21 @@ static void on_player_join(tp_backend *backend, const tp_player_info *info) {
 }
 
 static void on_player_leave(
-    tp_backend *backend, const tp_player *name, tp_leave why, tp_end_reason end) {
+    tp_backend *backend, const tp_player *handle, tp_leave why, tp_end_reason end) {
     (void)backend;
     (void)why;
     (void)end;
-    zone_player *player = zone_find(&game.zone, name);
+    zone_player *player = zone_find(&game.zone, handle);
     if (player) {
         game.left++;
         zone_leave(&game.zone, player);
     }
 }
 
-/* ---- what they say --------------------------------------------------------------------------- */
+/* ---- messages of players --------------------------------------------------------------------- */
 
-/* A step of an earlier number was on its way when its player was lost and came back. */
+/* A step with an older number was on its way while the player was lost, and joined again under a
+ * new number. */
 static void take_step(zone_player *player, tp_packet *message) {
     int dx = tp_packet_get_i8(message);
     int dy = tp_packet_get_i8(message);
@@ -100,14 +101,14 @@ static void take_step(zone_player *player, tp_packet *message) {
     }
 }
 
-static void on_player_message(tp_backend *backend, const tp_player *name, tp_packet *message) {
-    zone_player *player = zone_find(&game.zone, name);
+static void on_player_message(tp_backend *backend, const tp_player *handle, tp_packet *message) {
+    zone_player *player = zone_find(&game.zone, handle);
     uint8_t kind = tp_packet_get_u8(message);
     if (player && kind == ARENA_STEP) {
         take_step(player, message);
     } else if (player && kind == ARENA_PROBE && tp_packet_left(message) <= ARENA_PROBE_MAX) {
         game.probes++;
-        tp_backend_send(backend, name, message);
+        tp_backend_send(backend, handle, message);
     } else {
         game.malformed++;
     }
@@ -115,7 +116,7 @@ static void on_player_message(tp_backend *backend, const tp_player *name, tp_pac
 
 /* ---- the clock ------------------------------------------------------------------------------- */
 
-/* Writes all players of these cells; false if that is more than a packet takes. */
+/* Writes all players of these cells; false if the packet cannot take them. */
 static bool write_sight(tp_packet *sight, const unsigned *cells, unsigned count, unsigned players) {
     const zone *z = &game.zone;
     tp_packet_put_u8(sight, ARENA_SIGHT);
@@ -135,12 +136,12 @@ static bool write_sight(tp_packet *sight, const unsigned *cells, unsigned count,
     return tp_packet_error(sight) == TP_OK;
 }
 
-/* One message for all who stand in this cell: they see the same. */
+/* Sends one message to all players of this cell: they see the same. */
 static void show(tp_backend *backend, unsigned cell) {
     const zone *z = &game.zone;
     unsigned audience = 0;
     for (unsigned i = z->begin[cell]; i < z->begin[cell + 1]; i++) {
-        game.audience[audience++] = z->players[z->order[i]].name;
+        game.audience[audience++] = z->players[z->order[i]].handle;
     }
     if (audience == 0) {
         return;
@@ -167,11 +168,11 @@ static void tick(tp_backend *backend) {
         show(backend, cell);
     }
     if (reports && game.zone.tick % (1000 / ARENA_TICK_MS) == 0) {
-        print_account();
+        print_statistics();
     }
 }
 
-/* The clock's message: from ourselves, and nobody else's is taken for it. */
+/* A tick is a message from this service to itself; messages of other peers are ignored. */
 static void on_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     (void)packet;
     if (from->peer == tp_lanclient_self(client)) {
@@ -179,7 +180,7 @@ static void on_message(tp_lanclient *client, const tp_delivery *from, tp_packet 
     }
 }
 
-/* While the bus is away there is nobody to tell. */
+/* Runs on the main thread. While the bus is lost there are no players, and no ticks. */
 static void send_tick(tp_backend *backend) {
     tp_lanclient *client = tp_backend_client(backend);
     tp_packet *packet = tp_packet_new(0);
@@ -191,7 +192,7 @@ static void send_tick(tp_backend *backend) {
 
 /* ---- the program ----------------------------------------------------------------------------- */
 
-static void say(const char *word) {
+static void print_word(const char *word) {
     printf("%s\n", word);
     fflush(stdout);
 }
@@ -199,13 +200,13 @@ static void say(const char *word) {
 static void on_up(tp_backend *backend, tp_peer_id self) {
     (void)backend;
     (void)self;
-    say("up");
+    print_word("up");
 }
 
 static void on_down(tp_backend *backend, tp_err why) {
     (void)backend;
     (void)why;
-    say("down");
+    print_word("down");
 }
 
 static bool read_option(const char *name, const char *value, tp_backend_options *options) {
@@ -283,6 +284,6 @@ int main(int count, char **words) {
         fprintf(stderr, "tp-arena: %s\n", tp_err_text(error));
         return 1;
     }
-    print_account();
+    print_statistics();
     return 0;
 }

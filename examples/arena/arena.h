@@ -1,8 +1,9 @@
 /*
- * The arena's game: its rules and its messages, as its service and its players' clients see them.
+ * The rules and messages of the arena's game, for its service and for the clients of its players.
  *
- * A zone of ARENA_SIZE x ARENA_SIZE points, cut into square cells. Players move by steps; twenty
- * times a second everybody is told who is in sight: in his own cell and the eight around it.
+ * A zone has ARENA_SIZE x ARENA_SIZE points and is divided into square cells. Players move by
+ * steps. Twenty times a second each player gets the positions of the players in sight: those in the
+ * player's cell and in the eight cells around it.
  *
  * A message is the payload of a DATA frame, little-endian, and begins with its kind:
  *
@@ -10,13 +11,13 @@
  *     STEP     player    u8 2, i8 dx, i8 dy, u8 zero, u16 serial, u16 zero, u32 number
  *     SIGHT    service   u8 3, u8 zero, u16 players, u32 tick, then for each player:
  *                        u32 number, u16 x, u16 y, u16 serial, u16 zero
- *     PROBE    both      u8 4, then up to 64 bytes, which come back as they are
+ *     PROBE    both      u8 4, then up to 64 bytes, which are sent back unchanged
  *
- * WELCOME is the first message and makes the player a new one: with a number that nobody had
- * before, in a place of the service's choice, his serial 0. It comes again if the service was lost
- * and is back. A STEP carries that number, so that one from before a loss moves nobody, and a
- * serial that is one more than the last (65,535 is followed by 0). Where a step leads is
- * arena_step(): client and service compute the same.
+ * WELCOME is the service's first message. It gives the player a number that no player has had
+ * before, a position that the service has chosen, and serial 0. It comes again when the service was
+ * lost and is back. A STEP carries the number, so that a step from before a loss has no effect, and
+ * a serial that is one more than that of the last step (65,535 is followed by 0). arena_step() is
+ * where a step leads: client and service compute the same.
  */
 #ifndef TWINPORT_EXAMPLES_ARENA_H
 #define TWINPORT_EXAMPLES_ARENA_H
@@ -30,7 +31,7 @@
 #define ARENA_CELLS       (ARENA_SIZE / ARENA_CELL) /* in a row */
 #define ARENA_STEP_MAX    20 /* along each axis; a longer one is cut to this */
 #define ARENA_TICK_MS     50u
-#define ARENA_PLAYERS_MAX 4096u /* so that a SIGHT of all of them fits into the WAN's 64 KiB */
+#define ARENA_PLAYERS_MAX 4096u /* a SIGHT of all of them fits into 64 KiB, the limit on the WAN */
 #define ARENA_PROBE_MAX   64u
 
 enum { ARENA_WELCOME = 1, ARENA_STEP = 2, ARENA_SIGHT = 3, ARENA_PROBE = 4 };

@@ -1,5 +1,5 @@
 /*
- * The zone: see zone.h. Whoever runs the backend's handlers owns it.
+ * The zone: see zone.h. It belongs to the handlers of the backend, which run one after another.
  */
 #include "zone.h"
 
@@ -16,20 +16,20 @@ static uint16_t somewhere(zone *z) {
     return (uint16_t)((z->chance >> 33) % ARENA_SIZE);
 }
 
-zone_player *zone_enter(zone *z, const tp_player *name) {
-    zone_player *player = &z->players[name->index];
+zone_player *zone_enter(zone *z, const tp_player *handle) {
+    zone_player *player = &z->players[handle->index];
     z->last_number += z->last_number == UINT32_MAX ? 2 : 1; /* never 0 */
     *player = (zone_player){
-        .name = *name,
+        .handle = *handle,
         .number = z->last_number,
         .at = {.x = somewhere(z), .y = somewhere(z)},
     };
     return player;
 }
 
-zone_player *zone_find(zone *z, const tp_player *name) {
-    zone_player *player = &z->players[name->index];
-    return player->number != 0 && tp_player_same(&player->name, name) ? player : NULL;
+zone_player *zone_find(zone *z, const tp_player *handle) {
+    zone_player *player = &z->players[handle->index];
+    return player->number != 0 && tp_player_same(&player->handle, handle) ? player : NULL;
 }
 
 void zone_leave(zone *z, zone_player *player) {

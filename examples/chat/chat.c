@@ -1,14 +1,14 @@
 /*
- * tp-chat: one room for everybody, on libwanserver alone.
+ * tp-chat: a chat with one room, on libwanserver alone.
  *
  *     tp-chat --port N --key FILE [--key-ring FILE]
  *
- * Every message is a line of text, in UTF-8, both ways. With a key ring, players come with connect
- * tokens, and are called what the login service wrote into them. Without one anybody may come, and
- * the first line that somebody says is the name he goes by: nobody is who he says.
+ * Each message is a line of text, in UTF-8, in both directions. With a key ring, users need connect
+ * tokens, and their names are in the tokens, from the login service. Without a key ring anybody may
+ * connect, and a user's first line is the user's name; nothing proves it.
  *
- * Threads: a guest's entry in the room is touched by the handlers of his own session alone, and
- * those run one after another. So there is no lock.
+ * Threads: the handlers of one session run one after another, and a user's entry is used only by
+ * the handlers of that user's session. So no lock is needed.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,17 +22,17 @@
 #define NAME_MAX_BYTES 24u
 #define LINE_MAX_BYTES 400u
 
-typedef struct guest {
-    char name[NAME_MAX_BYTES + 1]; /* "": he has not said it yet */
-} guest;
+typedef struct user {
+    char name[NAME_MAX_BYTES + 1]; /* "": not given yet */
+} user;
 
-static guest *guests; /* by slot; the system gives memory only to those that are used */
+static user *users; /* by slot; the system provides memory only for entries in use */
 
-static guest *guest_of(tp_session_id session) {
-    return &guests[tp_session_slot(session)];
+static user *user_of(tp_session_id session) {
+    return &users[tp_session_slot(session)];
 }
 
-/* ---- what is said ---------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 static tp_packet *compose(const char *format, va_list arguments) {
     char text[NAME_MAX_BYTES + LINE_MAX_BYTES + 32];
@@ -40,7 +40,7 @@ static tp_packet *compose(const char *format, va_list arguments) {
     return size < 0 ? NULL : tp_packet_copy_of(text, strlen(text));
 }
 
-/* To one of them. That he has left meanwhile is no mistake. */
+/* Sends a line to one user. It is no error if that user has left meanwhile. */
 static void tell(tp_server *server, tp_session_id session, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -52,7 +52,7 @@ static void tell(tp_server *server, tp_session_id session, const char *format, .
     }
 }
 
-/* To all of them. One packet, in as many queues as there are guests. */
+/* Sends a line to all users: one packet, in the send queues of all sessions. */
 static void announce(tp_server *server, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -64,7 +64,8 @@ static void announce(tp_server *server, const char *format, ...) {
     }
 }
 
-/* A line is text: at least one byte, and no control characters, which do things to terminals. */
+/* Whether this is a line of text: 1 to `most` bytes, and no control characters, which could disturb
+ * a terminal. */
 static bool is_text(const uint8_t *bytes, size_t size, size_t most) {
     for (size_t i = 0; i < size; i++) {
         if (bytes[i] < ' ' || bytes[i] == 127) {
@@ -74,23 +75,23 @@ static bool is_text(const uint8_t *bytes, size_t size, size_t most) {
     return size > 0 && size <= most;
 }
 
-/* ---- guests ---------------------------------------------------------------------------------- */
+/* ---- users ----------------------------------------------------------------------------------- */
 
 static bool take_name(tp_server *server, tp_session_id session, const uint8_t *bytes, size_t size) {
-    guest *g = guest_of(session);
+    user *one = user_of(session);
     if (!is_text(bytes, size, NAME_MAX_BYTES)) {
         return false;
     }
-    memcpy(g->name, bytes, size);
-    g->name[size] = '\0';
-    announce(server, "* %s is here, one of %u", g->name, tp_server_session_count(server));
+    memcpy(one->name, bytes, size);
+    one->name[size] = '\0';
+    announce(server, "* %s has joined (%u online)", one->name, tp_server_session_count(server));
     return true;
 }
 
-/* Whom the login service says it is; the name is in the token's user data. */
+/* The name is in the user data of the user's token. */
 static void on_join(tp_server *server, tp_session_id session) {
     tp_identity who = {.size = sizeof who};
-    guest_of(session)->name[0] = '\0';
+    user_of(session)->name[0] = '\0';
     if (!tp_session_identity(server, session, &who)) {
         tell(server, session, "* Welcome. What is your name?");
         return;
@@ -109,7 +110,7 @@ static void on_join(tp_server *server, tp_session_id session) {
 static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
     const uint8_t *bytes = tp_packet_bytes(packet);
     size_t size = tp_packet_size(packet);
-    const char *name = guest_of(session)->name;
+    const char *name = user_of(session)->name;
     if (name[0] == '\0') {
         if (!take_name(server, session, bytes, size)) {
             tell(server, session, "* A name is text of 1 to %u bytes. What is yours?",
@@ -124,8 +125,8 @@ static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet)
 
 static void on_leave(tp_server *server, tp_session_id session, tp_end_reason reason) {
     (void)reason;
-    if (guest_of(session)->name[0] != '\0') {
-        announce(server, "* %s has left", guest_of(session)->name);
+    if (user_of(session)->name[0] != '\0') {
+        announce(server, "* %s has left", user_of(session)->name);
     }
 }
 
@@ -157,7 +158,7 @@ static bool read_option(
     return false;
 }
 
-/* What people need who type: far below the profile's limits. */
+/* Enough for people who type; far below the defaults. */
 static void set_limits(tp_wanserver_options *options) {
     options->server.max_sessions = 1000;
     options->server.max_frame = 2 * LINE_MAX_BYTES;
@@ -199,8 +200,8 @@ int main(int count, char **words) {
     const tp_handlers handlers = {
         .size = sizeof handlers, .on_join = on_join, .on_recv = on_recv, .on_leave = on_leave};
     tp_server *server = NULL;
-    guests = calloc(TP_MAX_SESSIONS, sizeof *guests);
-    tp_err error = guests == NULL ? TP_ERR_NO_MEMORY : tp_process_catch_stop();
+    users = calloc(TP_MAX_SESSIONS, sizeof *users);
+    tp_err error = users == NULL ? TP_ERR_NO_MEMORY : tp_process_catch_stop();
     if (!error) {
         error = tp_wanserver_create(&options, &handlers, &server);
     }
@@ -209,7 +210,7 @@ int main(int count, char **words) {
         error = serve(server);
     }
     tp_server_destroy(server);
-    free(guests);
+    free(users);
     if (error) {
         fprintf(stderr, "tp-chat: %s\n", tp_err_text(error));
     }

@@ -10,7 +10,7 @@
 #include "../keys.h"
 #include "twinport/lanserver.h"
 
-#define MANY 16384u /* sessions, and at the WAN without limits everything else that has a limit */
+#define MANY 16384u /* sessions; with --limits off also max_pending and handshake_queue */
 
 static bool usage(void) {
     fputs(
@@ -18,18 +18,17 @@ static bool usage(void) {
         "       tp-echo wan --port N --auth open --key FILE [options]\n"
         "       tp-echo wan --port N --auth token --key FILE --key-ring FILE [options]\n"
         "\n"
-        "  --workers N              threads, 1..64; default: one per processor\n"
-        "  --sessions N             at most, default 16384\n"
-        "  --io auto|epoll|iocp\n"
+        "  --workers N              threads, 1 to 64; default: one per processor\n"
+        "  --sessions N             maximum number of sessions, default 16384\n"
+        "  --io auto|epoll|iocp     completion port, default auto\n"
         "on the WAN:\n"
-        "  --key FILE               the private key: wanserver --genkey FILE\n"
-        "  --key-ring FILE          the keys of the tokens: lines of an id and 64 hexadecimal "
-        "digits\n"
-        "  --limits off|on          off (default): any number of connections and messages from\n"
-        "                           everybody, so that it can be loaded from one address; on: the\n"
-        "                           limits that a server on the Internet has\n"
-        "  --pending N              connections at once that are not yet welcome\n"
-        "  --handshake-timeout MS   until they must be, default 10000\n",
+        "  --key FILE               private key, written by: wanserver --genkey FILE\n"
+        "  --key-ring FILE          keys of the tokens: lines with an id and 64 hex digits\n"
+        "  --limits off|on          off (default): no limit on connections and messages, for load\n"
+        "                           tests from one address; on: the limits of a server on the\n"
+        "                           Internet\n"
+        "  --pending N              maximum number of connections whose handshake is not over\n"
+        "  --handshake-timeout MS   time for a handshake, default 10000\n",
         stderr);
     return false;
 }
@@ -60,8 +59,8 @@ static bool read_option(const char *name, const char *value, tp_server_options *
     return false;
 }
 
-/* What keeps one address, or one player, from taking everything is in the way of a load from one
- * address. */
+/* For load tests from one address: without the limits that protect a server from one address or one
+ * player. */
 static void switch_limits_off(tp_wanserver_options *options) {
     options->accept_rate = 0;
     options->connections_per_address = 0;
@@ -90,7 +89,7 @@ static bool read_wan_option(const char *name, const char *value, echo_arguments 
         options->token_key_count = read_key_ring(value, a->ring, TP_TOKEN_KEYS_MAX);
         return options->token_key_count > 0;
     }
-    if (strcmp(name, "--limits") == 0) { /* heeded before all others */
+    if (strcmp(name, "--limits") == 0) { /* applied before all others: wants_limits() */
         return strcmp(value, "on") == 0 || strcmp(value, "off") == 0;
     }
     if (strcmp(name, "--pending") == 0) {
@@ -139,13 +138,13 @@ bool read_arguments(int count, char **words, echo_arguments *a) {
         bool good = a->wan ? read_wan_option(words[i], words[i + 1], a)
                            : read_option(words[i], words[i + 1], &a->options.server);
         if (!good) {
-            fprintf(stderr, "tp-echo: %s %s is not understood\n\n", words[i], words[i + 1]);
+            fprintf(stderr, "tp-echo: wrong option: %s %s\n\n", words[i], words[i + 1]);
             return usage();
         }
     }
     if (a->wan && (a->options.private_key == NULL ||
                       (a->options.auth == TP_AUTH_TOKEN && a->options.token_key_count == 0))) {
-        fputs("tp-echo: a key is missing\n\n", stderr);
+        fputs("tp-echo: --key or --key-ring is missing\n\n", stderr);
         return usage();
     }
     return true;

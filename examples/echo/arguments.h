@@ -10,12 +10,13 @@
 
 typedef struct echo_arguments {
     bool wan;
-    tp_wanserver_options options; /* on the LAN, options.server alone; points into this struct */
+    tp_wanserver_options options; /* LAN: only options.server; points into this struct */
     uint8_t key[TP_KEY_SIZE];
     tp_token_key ring[TP_TOKEN_KEYS_MAX];
 } echo_arguments;
 
-/* False: it has been said what is wrong. `arguments` holds keys: wipe it. */
+/* Reads the command line. False: the error has been printed. `arguments` has keys in it: wipe
+ * it. */
 bool read_arguments(int count, char **words, echo_arguments *arguments);
 
 #endif

@@ -1,12 +1,12 @@
 /*
- * tp-echo: sends every message back to the session that it came from, on either network.
+ * tp-echo: sends each message back to the session that it came from, on the LAN or on the WAN.
  *
  *     tp-echo lan --port N
  *     tp-echo wan --port N --auth open --key FILE
  *
- * The smallest complete server: one handler, one call. Listens on 127.0.0.1; port 0 asks the system
- * for a free one, and the first line of output says which. On the WAN it ends with its account, a
- * line of what became of all who came.
+ * The smallest complete server: one handler, one call. It listens on 127.0.0.1; with port 0 the
+ * system chooses a free port, and the first line of output reports it. On the WAN the last line of
+ * output has the statistics.
  */
 #include <stdio.h>
 
@@ -18,7 +18,7 @@ static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet)
     tp_server_send(server, session, packet);
 }
 
-static void print_account(const tp_server *server) {
+static void print_statistics(const tp_server *server) {
     tp_wanserver_stats stats = {.size = sizeof stats};
     tp_wanserver_get_stats(server, &stats);
     const struct {
@@ -46,7 +46,7 @@ static void print_account(const tp_server *server) {
         {"tampered", stats.tampered},
         {"rate_limited", stats.rate_limited},
     };
-    printf("account:");
+    printf("statistics:");
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         printf(" %s=%llu", numbers[i].name, (unsigned long long)numbers[i].value);
     }
@@ -88,7 +88,7 @@ int main(int count, char **words) {
         error = serve(server);
     }
     if (!error && wan) {
-        print_account(server);
+        print_statistics(server);
     }
     tp_server_destroy(server);
     if (error) {

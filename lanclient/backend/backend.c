@@ -1,7 +1,8 @@
 /*
- * A backend's life, and what can be asked. Any thread, as the public header says.
+ * A backend: options, creation, start, stop, and queries. Threads: as the public header says.
  *
- * It owns a lanclient, whose context it is: so each of the client's handlers finds it.
+ * A backend owns a lanclient and is its context, so each of the client's handlers finds the
+ * backend.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,10 +11,10 @@
 #include "lanclient/backend/backend_internal.h"
 #include "twinport/log.h"
 
-_Static_assert(sizeof(tp_player) == 16, "equal names must be equal bytes");
+_Static_assert(sizeof(tp_player) == 16, "equal handles must be equal bytes");
 _Static_assert(TP_PLAYER_RETURNS == (int)TP_GATE_RETURN && TP_PLAYER_MOVED == (int)TP_GATE_MOVED &&
                    TP_PLAYER_IDENTIFIED == (int)TP_GATE_IDENTIFIED,
-    "flags are handed on as they come");
+    "flags are passed on unchanged");
 _Static_assert(
     TP_PLAYER_USER_DATA == TP_GATE_USER_DATA && TP_PLAYER_BLOB_MAX == TP_GATE_BLOB_MAX, "likewise");
 
@@ -44,20 +45,21 @@ void tp_backend_defaults(tp_backend_options *options) {
     options->max_gates = 16;
 }
 
-/* What is wrong, or NULL. What the lanclient checks by itself is left to it. */
-static const char *fault_of(
+/* The first fault of options or handlers, or NULL. Options that lanclient checks itself are not
+ * checked here. */
+static const char *backend_options_fault(
     const tp_backend_options *options, const tp_backend_handlers *handlers) {
     if (options->size != sizeof *options || handlers->size != sizeof *handlers) {
-        return "options or handlers are not of this version";
+        return "options.size, handlers.size: not of this version";
     }
     if (handlers->bus.size != 0 && handlers->bus.size != sizeof handlers->bus) {
-        return "the bus handlers are not of this version";
+        return "handlers.bus.size: not of this version";
     }
     if (!options->gates || !tp_bus_name_valid(options->gates, strlen(options->gates))) {
         return "gates: 1..63 bytes of a-z 0-9 . _ -";
     }
     if (options->bus.service && strcmp(options->bus.service, options->gates) == 0) {
-        return "gates: another service than its own: it would take its peers for gates";
+        return "gates: must differ from bus.service, whose peers would be taken for gates";
     }
     if (options->max_players < 1 || options->max_players > TP_MAX_SESSIONS) {
         return "max_players: 1..1,048,576";
@@ -71,7 +73,7 @@ static const char *fault_of(
 tp_err tp_backend_create(
     const tp_backend_options *options, const tp_backend_handlers *handlers, tp_backend **created) {
     *created = NULL;
-    const char *fault = fault_of(options, handlers);
+    const char *fault = backend_options_fault(options, handlers);
     if (fault) {
         TP_LOG(TP_LOG_ERROR, "backend: %s", fault);
         return TP_ERR_INVALID;
@@ -133,7 +135,7 @@ tp_backend *tp_backend_of(const tp_lanclient *client) {
     return tp_lanclient_context(client);
 }
 
-/* ---- questions ------------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 unsigned tp_backend_player_count(const tp_backend *backend) {
     return atomic_load_explicit(&backend->player_count, memory_order_relaxed);
@@ -142,32 +144,32 @@ unsigned tp_backend_player_count(const tp_backend *backend) {
 bool tp_backend_player_info(tp_backend *backend, const tp_player *player, tp_player_info *info) {
     size_t size = info->size;
     tp_mutex_lock(&backend->mutex);
-    bool here = tp__backend_has(backend, player);
-    if (here) {
+    bool present = tp__backend_has(backend, player);
+    if (present) {
         const tp_player_info *known = &backend->players[player->index].info;
         memcpy(info, known, size < sizeof *known ? size : sizeof *known);
         info->size = size;
     }
     tp_mutex_unlock(&backend->mutex);
-    return here;
+    return present;
 }
 
-static uint64_t read(const _Atomic uint64_t *counter) {
+static uint64_t backend_counter(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
 void tp_backend_get_stats(const tp_backend *backend, tp_backend_stats *stats) {
     size_t size = stats->size;
     const tp_backend_stats now = {.size = size,
-        .joined = read(&backend->joined),
-        .returned_players = read(&backend->returned_players),
-        .left = read(&backend->left),
-        .refused = read(&backend->refused),
-        .received = read(&backend->received),
-        .unknown = read(&backend->unknown),
-        .malformed = read(&backend->malformed),
-        .sent = read(&backend->sent),
-        .bus_messages = read(&backend->bus_messages),
-        .returned = read(&backend->returned)};
+        .joined = backend_counter(&backend->joined),
+        .returned_players = backend_counter(&backend->returned_players),
+        .left = backend_counter(&backend->left),
+        .refused = backend_counter(&backend->refused),
+        .received = backend_counter(&backend->received),
+        .unknown = backend_counter(&backend->unknown),
+        .malformed = backend_counter(&backend->malformed),
+        .sent = backend_counter(&backend->sent),
+        .bus_messages = backend_counter(&backend->bus_messages),
+        .returned = backend_counter(&backend->returned)};
     memcpy(stats, &now, size < sizeof now ? size : sizeof now);
 }

@@ -1,15 +1,17 @@
 /*
- * The backend's inside: what its files share.
+ * Internals of the backend, shared by its files.
  *
- * GATES are peers of the configured service; each has a place in `gates`, found by its peer id. A
- * gate's `slots` lead from a session's slot to the player who has it, in pages made when first
- * used. PLAYERS have a place each in `players`, named by `index`; the free ones are a stack.
+ * GATES are peers of the configured service. Each has an entry in `gates`, found by its peer id. A
+ * gate's `slots` lead from a session's slot to the player in it, in pages allocated at first use. A
+ * gate beyond max_gates has no entry and is called a surplus gate. PLAYERS have an entry each in
+ * `players`, named by `index`; the free entries form a stack.
  *
- * THREADS. Handlers of the lanclient come one after another; they alone change gates and players,
- * and read them without a lock. Any other thread may
- *   - ask whether a name is a player's (tp__backend_has): two atomics of his place;
+ * THREADS. The handlers of the lanclient run one after another. Only they change gates and players,
+ * and they read them without a lock. Any other thread may
+ *   - check whether a handle is a player's (tp__backend_has): two atomics of the player's entry;
  *   - read a player's info, or a gate's list of sessions: under `mutex`, which changes take too.
- * Under `mutex` nothing is called but the making and queueing of packets. No handler runs under it.
+ * Under `mutex` packets are created and queued, and nothing else is called. No handler runs under
+ * it.
  */
 #ifndef TWINPORT_LANCLIENT_BACKEND_BACKEND_INTERNAL_H
 #define TWINPORT_LANCLIENT_BACKEND_BACKEND_INTERNAL_H
@@ -25,40 +27,40 @@
 #define TP__BACKEND_PAGE  1024u
 #define TP__BACKEND_PAGES (TP_MAX_SESSIONS / TP__BACKEND_PAGE)
 
-/* A gate. The list's order means nothing: the last one takes the place of one that goes. */
+/* A gate. The order of its list is irrelevant: the last player fills the gap of one that leaves. */
 typedef struct tp__backend_gate {
-    tp_peer_id peer;                    /* TP_NO_PEER: the place is free */
-    uint32_t count;                     /* players */
-    uint32_t room;                      /* ... that the list has memory for */
+    tp_peer_id peer;                    /* TP_NO_PEER: the entry is free */
+    uint32_t count;                     /* players in the list */
+    uint32_t capacity;                  /* players that the list has memory for */
     uint64_t *sessions;                 /* count of them */
-    uint32_t *indexes;                  /* likewise: whose they are */
-    uint32_t *slots[TP__BACKEND_PAGES]; /* index + 1 by slot; 0: nobody. NULL: nobody in the page */
+    uint32_t *indexes;                  /* likewise: the players' indexes */
+    uint32_t *slots[TP__BACKEND_PAGES]; /* by slot: player's index + 1, or 0; NULL: empty page */
 } tp__backend_gate;
 
-/* A player's place. session is stored after gate and cleared first: whoever finds a session there
- * (acquire) finds the gate that belongs to it, or a later one, and session ids are never used
- * twice. */
+/* A player's entry. `session` is stored after `gate` and cleared first: a thread that reads a
+ * session (acquire) reads the gate that belongs to it, or a later one, and session ids are never
+ * used twice. */
 typedef struct tp__backend_player {
-    _Atomic uint64_t session; /* TP_NO_SESSION: the place is free */
+    _Atomic uint64_t session; /* TP_NO_SESSION: the entry is free */
     _Atomic uint32_t gate;
-    uint32_t visit;    /* the number of the JOIN that brought him */
-    uint32_t position; /* in his gate's list */
-    uint32_t next;     /* free: the next free one's index + 1 */
+    uint32_t assignment; /* the assignment's number, from JOIN */
+    uint32_t position;   /* in the list of the player's gate */
+    uint32_t next;       /* free entry: the next free entry's index + 1, or 0 */
     tp_player_info info;
 } tp__backend_player;
 
 struct tp_backend {
-    tp_backend_options options; /* names point to the copies below */
+    tp_backend_options options; /* strings point to the copies */
     tp_backend_handlers handlers;
     char gate_service[TP_NAME_MAX + 1];
     tp_lanclient *client;
 
     tp_mutex mutex;
     tp__backend_gate *gates;     /* max_gates */
-    uint32_t last_gate;          /* the handlers': where the last one was found */
-    uint32_t strangers;          /* the handlers': gates that found no place */
+    uint32_t last_gate;          /* handlers: index of the gate found last */
+    uint32_t surplus_gates;      /* handlers: number of surplus gates */
     tp__backend_player *players; /* max_players */
-    uint32_t free_player;        /* index + 1, 0: none */
+    uint32_t free_player;        /* first free entry's index + 1, 0: none */
     _Atomic uint32_t player_count;
 
     _Atomic uint64_t joined;
@@ -77,40 +79,41 @@ static inline void tp__backend_count(_Atomic uint64_t *counter, uint64_t amount)
     atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
 }
 
-/* Is this a player's name? Any thread. */
-static inline bool tp__backend_has(const tp_backend *backend, const tp_player *name) {
+/* True if the handle is that of a present player. Any thread. */
+static inline bool tp__backend_has(const tp_backend *backend, const tp_player *handle) {
     if (TP_UNLIKELY(
-            name->index >= backend->options.max_players || name->session == TP_NO_SESSION)) {
+            handle->index >= backend->options.max_players || handle->session == TP_NO_SESSION)) {
         return false;
     }
-    const tp__backend_player *player = &backend->players[name->index];
-    return atomic_load_explicit(&player->session, memory_order_acquire) == name->session &&
-           atomic_load_explicit(&player->gate, memory_order_relaxed) == name->gate;
+    const tp__backend_player *player = &backend->players[handle->index];
+    return atomic_load_explicit(&player->session, memory_order_acquire) == handle->session &&
+           atomic_load_explicit(&player->gate, memory_order_relaxed) == handle->gate;
 }
 
-/* ---- backend_players.c: the handlers', unless it says any thread ----------------------------- */
+/* ---- backend_players.c: called by the handlers ----------------------------------------------- */
 
 tp_err tp__backend_players_create(tp_backend *backend);
 void tp__backend_players_destroy(tp_backend *backend);
 
-/* NULL: it has no place. */
+/* The gate with this peer id. NULL: there is none, or it is a surplus gate. */
 tp__backend_gate *tp__backend_find_gate(tp_backend *backend, tp_peer_id peer);
-/* NULL: there are max_gates already. */
+/* Gives a gate an entry. NULL: there are max_gates already. */
 tp__backend_gate *tp__backend_open_gate(tp_backend *backend, tp_peer_id peer);
-/* Its players must have left. */
+/* Frees a gate's entry. Its players must have left. */
 void tp__backend_close_gate(tp_backend *backend, tp__backend_gate *gate);
 
-/* Who has this session's slot, or NULL. */
+/* The player in the slot of this session, or NULL. The player's session may be another one. */
 tp__backend_player *tp__backend_in_slot(
     tp_backend *backend, const tp__backend_gate *gate, tp_session_id session);
 
-/* A place for a player; `info` is completed with his name and kept, without the blob. TP_ERR_FULL,
- * TP_ERR_NO_MEMORY. */
-tp_err tp__backend_enter(
-    tp_backend *backend, tp__backend_gate *gate, uint32_t visit, tp_player_info *info);
+/* Adds a player; `info` is completed with the player's handle and stored, without the blob.
+ * TP_ERR_FULL, TP_ERR_NO_MEMORY. Takes the mutex. */
+tp_err tp__backend_add_player(
+    tp_backend *backend, tp__backend_gate *gate, uint32_t assignment, tp_player_info *info);
 
-/* His name finds nobody any more. */
-void tp__backend_exit(tp_backend *backend, tp__backend_gate *gate, tp__backend_player *player);
+/* Removes a player: the handle is invalid from here on. Takes the mutex. */
+void tp__backend_remove_player(
+    tp_backend *backend, tp__backend_gate *gate, tp__backend_player *player);
 
 /* ---- backend_receive.c ----------------------------------------------------------------------- */
 

@@ -1,17 +1,17 @@
 /*
- * Who is here: the gates and their players. Runs in the lanclient's handlers, one after another;
- * the mutex is taken for what other threads read. See backend_internal.h.
+ * The gates and their players. Runs in the lanclient's handlers, one after another; the mutex is
+ * taken for fields that other threads read. See backend_internal.h.
  *
- * All players' places are there from the start. What a gate needs for its players grows with them
- * and stays for the next gate in its place: nothing is allocated once as many are here as ever
- * were.
+ * All players' entries are allocated at creation. A gate's list and pages grow with its players and
+ * stay for the next gate in the same entry: nothing is allocated while there are no more players
+ * than there were before.
  */
 #include <string.h>
 
 #include "core/memory/memory.h"
 #include "lanclient/backend/backend_internal.h"
 
-#define FIRST_ROOM 64u
+#define FIRST_SIZE 64u
 
 tp_err tp__backend_players_create(tp_backend *backend) {
     uint32_t count = backend->options.max_players;
@@ -42,7 +42,7 @@ void tp__backend_players_destroy(tp_backend *backend) {
 
 /* ---- gates ----------------------------------------------------------------------------------- */
 
-static tp__backend_gate *place_of(tp_backend *backend, tp_peer_id peer) {
+static tp__backend_gate *gates_find(tp_backend *backend, tp_peer_id peer) {
     for (uint32_t i = 0; i < backend->options.max_gates; i++) {
         if (backend->gates[i].peer == peer) {
             return &backend->gates[i];
@@ -59,7 +59,7 @@ tp__backend_gate *tp__backend_find_gate(tp_backend *backend, tp_peer_id peer) {
     if (TP_LIKELY(last->peer == peer)) {
         return last;
     }
-    tp__backend_gate *gate = place_of(backend, peer);
+    tp__backend_gate *gate = gates_find(backend, peer);
     if (gate) {
         backend->last_gate = (uint32_t)(gate - backend->gates);
     }
@@ -67,7 +67,7 @@ tp__backend_gate *tp__backend_find_gate(tp_backend *backend, tp_peer_id peer) {
 }
 
 tp__backend_gate *tp__backend_open_gate(tp_backend *backend, tp_peer_id peer) {
-    tp__backend_gate *gate = place_of(backend, TP_NO_PEER);
+    tp__backend_gate *gate = gates_find(backend, TP_NO_PEER);
     if (gate) {
         tp_mutex_lock(&backend->mutex);
         gate->peer = peer;
@@ -88,12 +88,12 @@ tp__backend_player *tp__backend_in_slot(
     tp_backend *backend, const tp__backend_gate *gate, tp_session_id session) {
     uint32_t slot = tp_session_slot(session);
     const uint32_t *page = gate->slots[slot / TP__BACKEND_PAGE];
-    uint32_t place = page ? page[slot % TP__BACKEND_PAGE] : 0;
-    return place ? &backend->players[place - 1] : NULL;
+    uint32_t entry = page ? page[slot % TP__BACKEND_PAGE] : 0;
+    return entry ? &backend->players[entry - 1] : NULL;
 }
 
-/* Where the slot's index is noted; NULL: no memory. */
-static uint32_t *note_of(tp__backend_gate *gate, tp_session_id session) {
+/* The field for the player in the session's slot. NULL: no memory. */
+static uint32_t *gate_slot(tp__backend_gate *gate, tp_session_id session) {
     uint32_t slot = tp_session_slot(session);
     uint32_t **page = &gate->slots[slot / TP__BACKEND_PAGE];
     if (!*page) {
@@ -105,10 +105,10 @@ static uint32_t *note_of(tp__backend_gate *gate, tp_session_id session) {
 /* ---- the list of a gate's players ------------------------------------------------------------ */
 
 /* Under the mutex. */
-static bool grow(tp__backend_gate *gate) {
-    uint32_t room = gate->room ? gate->room * 2 : FIRST_ROOM;
-    uint64_t *sessions = tp__allocate(room * sizeof *sessions);
-    uint32_t *indexes = tp__allocate(room * sizeof *indexes);
+static bool gate_list_grow(tp__backend_gate *gate) {
+    uint32_t capacity = gate->capacity ? gate->capacity * 2 : FIRST_SIZE;
+    uint64_t *sessions = tp__allocate(capacity * sizeof *sessions);
+    uint32_t *indexes = tp__allocate(capacity * sizeof *indexes);
     if (!sessions || !indexes) {
         tp__free(sessions);
         tp__free(indexes);
@@ -122,20 +122,21 @@ static bool grow(tp__backend_gate *gate) {
     tp__free(gate->indexes);
     gate->sessions = sessions;
     gate->indexes = indexes;
-    gate->room = room;
+    gate->capacity = capacity;
     return true;
 }
 
-/* Under the mutex; there is room. */
-static void list_player(tp__backend_gate *gate, tp__backend_player *player, const tp_player *name) {
+/* Under the mutex; the list has space. */
+static void gate_list_add(
+    tp__backend_gate *gate, tp__backend_player *player, const tp_player *handle) {
     player->position = gate->count;
-    gate->sessions[gate->count] = name->session;
-    gate->indexes[gate->count] = name->index;
+    gate->sessions[gate->count] = handle->session;
+    gate->indexes[gate->count] = handle->index;
     gate->count++;
 }
 
 /* Under the mutex. */
-static void unlist_player(
+static void gate_list_remove(
     tp_backend *backend, tp__backend_gate *gate, const tp__backend_player *player) {
     uint32_t last = --gate->count;
     gate->sessions[player->position] = gate->sessions[last];
@@ -143,47 +144,48 @@ static void unlist_player(
     backend->players[gate->indexes[last]].position = player->position;
 }
 
-/* ---- coming and going ------------------------------------------------------------------------ */
+/* ---- joining and leaving --------------------------------------------------------------------- */
 
-tp_err tp__backend_enter(
-    tp_backend *backend, tp__backend_gate *gate, uint32_t visit, tp_player_info *info) {
+tp_err tp__backend_add_player(
+    tp_backend *backend, tp__backend_gate *gate, uint32_t assignment, tp_player_info *info) {
     if (backend->free_player == 0) {
         return TP_ERR_FULL;
     }
     uint32_t index = backend->free_player - 1;
     tp__backend_player *player = &backend->players[index];
-    uint32_t *note = note_of(gate, info->player.session);
+    uint32_t *slot = gate_slot(gate, info->player.session);
     tp_mutex_lock(&backend->mutex);
-    bool room = note && (gate->count < gate->room || grow(gate));
-    if (room) {
+    bool done = slot && (gate->count < gate->capacity || gate_list_grow(gate));
+    if (done) {
         backend->free_player = player->next;
-        *note = index + 1;
+        *slot = index + 1;
         info->player.index = index;
         info->player.gate = gate->peer;
         player->info = *info;
         player->info.blob = NULL;
         player->info.blob_size = 0;
-        player->visit = visit;
-        list_player(gate, player, &info->player);
+        player->assignment = assignment;
+        gate_list_add(gate, player, &info->player);
         atomic_store_explicit(&player->gate, gate->peer, memory_order_relaxed);
         atomic_store_explicit(&player->session, info->player.session, memory_order_release);
     }
     tp_mutex_unlock(&backend->mutex);
-    if (!room) {
+    if (!done) {
         return TP_ERR_NO_MEMORY;
     }
     atomic_fetch_add_explicit(&backend->player_count, 1, memory_order_relaxed);
     return TP_OK;
 }
 
-void tp__backend_exit(tp_backend *backend, tp__backend_gate *gate, tp__backend_player *player) {
-    tp_player name = player->info.player;
+void tp__backend_remove_player(
+    tp_backend *backend, tp__backend_gate *gate, tp__backend_player *player) {
+    tp_player handle = player->info.player;
     tp_mutex_lock(&backend->mutex);
     atomic_store_explicit(&player->session, TP_NO_SESSION, memory_order_release);
-    unlist_player(backend, gate, player);
-    *note_of(gate, name.session) = 0;
+    gate_list_remove(backend, gate, player);
+    *gate_slot(gate, handle.session) = 0;
     player->next = backend->free_player;
-    backend->free_player = name.index + 1;
+    backend->free_player = handle.index + 1;
     tp_mutex_unlock(&backend->mutex);
     atomic_fetch_sub_explicit(&backend->player_count, 1, memory_order_relaxed);
 }

@@ -1,21 +1,21 @@
 /*
- * What goes to players, by way of their gates. Any thread.
+ * Messages to players, through their gates. Any thread.
  *
- * A message to many is one bus message for each gate: the sessions first, then what they are told,
- * so that the gate need only take the front off and put the same packet into all their queues.
+ * A message to many is one bus message per gate: the list of sessions first, then the payload. So
+ * the gate removes the list and puts the same packet into the queues of all these players.
  */
 #include <string.h>
 
 #include "core/memory/memory.h"
 #include "lanclient/backend/backend_internal.h"
 
-/* Sessions in one bus message: 64 KiB of them. More players of one gate take several. */
+/* Sessions in one bus message: 64 KiB of them. More players of one gate need several messages. */
 #define SESSIONS_MAX 8192u
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* A packet for what is told to `count` players, their sessions to be put first. */
-static tp_err make_message(const tp_packet *packet, size_t count, tp_packet **message) {
+/* Creates a bus message for `count` players: the header is written, sessions and payload follow. */
+static tp_err backend_message_create(const tp_packet *packet, size_t count, tp_packet **message) {
     size_t size = tp_gate_send_size(count) + tp_packet_size(packet);
     if (size > TP_PACKET_MAX) {
         return TP_ERR_TOO_LARGE;
@@ -28,9 +28,9 @@ static tp_err make_message(const tp_packet *packet, size_t count, tp_packet **me
     return TP_OK;
 }
 
-/* The sessions are in it; releases it. */
-static tp_err post_message(tp_backend *backend, tp_peer_id gate, tp_packet *message, size_t count,
-    const tp_packet *packet) {
+/* Appends the payload to a message that has its sessions, sends it, and releases it. */
+static tp_err backend_message_post(tp_backend *backend, tp_peer_id gate, tp_packet *message,
+    size_t count, const tp_packet *packet) {
     tp_packet_put_bytes(message, tp_packet_bytes(packet), tp_packet_size(packet));
     tp_err error = tp_lanclient_send(backend->client, gate, message, NULL);
     tp_packet_release(message);
@@ -50,58 +50,59 @@ tp_err tp_backend_send(tp_backend *backend, const tp_player *player, const tp_pa
         return TP_ERR_NO_SESSION;
     }
     tp_packet *message;
-    error = make_message(packet, 1, &message);
+    error = backend_message_create(packet, 1, &message);
     if (TP_UNLIKELY(error)) {
         return error;
     }
     tp_packet_put_u64(message, player->session);
-    return post_message(backend, player->gate, message, 1, packet);
+    return backend_message_post(backend, player->gate, message, 1, packet);
 }
 
 /* ---- to many --------------------------------------------------------------------------------- */
 
-/* The part of the players that is still to be told, and what comes of it. */
-typedef struct crowd {
+/* A message to many players, and its outcome so far. */
+typedef struct group_send {
     const tp_player *players;
     size_t count;
     const tp_packet *packet;
     size_t reached;
-    tp_err error; /* the first one */
-} crowd;
+    tp_err error; /* the first error */
+} group_send;
 
-static void note(crowd *told, tp_err error, size_t reached) {
+static void group_note(group_send *group, tp_err error, size_t reached) {
     if (error) {
-        told->error = told->error ? told->error : error;
+        group->error = group->error ? group->error : error;
     } else {
-        told->reached += reached;
+        group->reached += reached;
     }
 }
 
-/* How many players from `from` on are of this gate, counted up to one message's worth. */
-static size_t count_of(const crowd *told, size_t from, tp_peer_id gate) {
+/* The number of players from `from` on that belong to this gate, at most SESSIONS_MAX. */
+static size_t group_count(const group_send *group, size_t from, tp_peer_id gate) {
     size_t count = 0;
-    for (size_t i = from; i < told->count && count < SESSIONS_MAX; i++) {
-        count += told->players[i].gate == gate;
+    for (size_t i = from; i < group->count && count < SESSIONS_MAX; i++) {
+        count += group->players[i].gate == gate;
     }
     return count;
 }
 
-/* One message, to the players of this gate from *from on, which moves behind the last one told. */
-static void tell_some(tp_backend *backend, crowd *told, tp_peer_id gate, size_t *from) {
-    size_t room = count_of(told, *from, gate);
+/* Sends one message to the players of this gate, beginning at *from, which is moved behind the last
+ * player included. */
+static void group_send_some(tp_backend *backend, group_send *group, tp_peer_id gate, size_t *from) {
+    size_t capacity = group_count(group, *from, gate);
     tp_packet *message = NULL;
-    tp_err error = room > 0 ? make_message(told->packet, room, &message) : TP_OK;
+    tp_err error = capacity > 0 ? backend_message_create(group->packet, capacity, &message) : TP_OK;
     if (!message) {
-        note(told, error, 0);
-        *from = told->count;
+        group_note(group, error, 0);
+        *from = group->count;
         return;
     }
     size_t count = 0;
     size_t i = *from;
-    for (; i < told->count && count < room; i++) {
-        const tp_player *player = &told->players[i];
-        if (player->gate == gate && tp__backend_has(backend, player)) {
-            tp_packet_put_u64(message, player->session);
+    for (; i < group->count && count < capacity; i++) {
+        const tp_player *handle = &group->players[i];
+        if (handle->gate == gate && tp__backend_has(backend, handle)) {
+            tp_packet_put_u64(message, handle->session);
             count++;
         }
     }
@@ -110,59 +111,61 @@ static void tell_some(tp_backend *backend, crowd *told, tp_peer_id gate, size_t 
         tp_packet_release(message);
         return;
     }
-    tp_gate_write_send(tp_packet_edit(message), count); /* some may be gone */
-    note(told, post_message(backend, gate, message, count, told->packet), count);
+    tp_gate_write_send(tp_packet_edit(message), count); /* some may have left */
+    group_note(group, backend_message_post(backend, gate, message, count, group->packet), count);
 }
 
 /*
- * Gate by gate, in the order in which they are first named. `gates` holds those that are done: a
- * name whose player is gone opens none, so there are no more of them than a backend has gates.
+ * Sends gate by gate, in the order in which the gates first occur. `gates` has those that are done.
+ * A handle whose player has left adds none, so normally there are at most as many as a backend has
+ * gates.
  */
-static void tell(tp_backend *backend, crowd *told) {
+static void group_send_by_gate(tp_backend *backend, group_send *group) {
     tp_peer_id gates[TP_BACKEND_MAX_GATES];
     size_t done = 0;
-    for (size_t i = 0; i < told->count; i++) {
-        tp_peer_id gate = told->players[i].gate;
+    for (size_t i = 0; i < group->count; i++) {
+        tp_peer_id gate = group->players[i].gate;
         size_t n = 0;
         while (n < done && gates[n] != gate) {
             n++;
         }
-        if (n < done || !tp__backend_has(backend, &told->players[i])) {
+        if (n < done || !tp__backend_has(backend, &group->players[i])) {
             continue;
         }
-        if (done == TP_BACKEND_MAX_GATES) { /* others came and went meanwhile */
-            note(told, TP_ERR_FULL, 0);
+        if (done == TP_BACKEND_MAX_GATES) { /* gates joined and left meanwhile */
+            group_note(group, TP_ERR_FULL, 0);
             return;
         }
         gates[done++] = gate;
-        for (size_t from = i; from < told->count;) {
-            tell_some(backend, told, gate, &from);
+        for (size_t from = i; from < group->count;) {
+            group_send_some(backend, group, gate, &from);
         }
     }
 }
 
 tp_err tp_backend_send_many(tp_backend *backend, const tp_player *players, size_t count,
     const tp_packet *packet, size_t *reached) {
-    crowd told = {.players = players, .count = count, .packet = packet};
-    told.error = packet && (players || count == 0) ? tp_packet_error(packet) : TP_ERR_INVALID;
-    if (!told.error) {
-        tell(backend, &told);
+    group_send group = {.players = players, .count = count, .packet = packet};
+    group.error = packet && (players || count == 0) ? tp_packet_error(packet) : TP_ERR_INVALID;
+    if (!group.error) {
+        group_send_by_gate(backend, &group);
     }
     if (reached) {
-        *reached = told.reached;
+        *reached = group.reached;
     }
-    return told.error;
+    return group.error;
 }
 
 /* ---- to all ---------------------------------------------------------------------------------- */
 
-/* The gate's players number `from` to `from + count - 1`, without `except`. Under the mutex. */
-static void tell_listed(tp_backend *backend, crowd *told, const tp__backend_gate *gate,
+/* Sends one message to the players number `from` to `from + count - 1` of the gate's list, without
+ * `except`. Under the mutex. */
+static void group_send_listed(tp_backend *backend, group_send *group, const tp__backend_gate *gate,
     uint32_t from, uint32_t count, const tp__backend_player *except) {
     tp_packet *message;
-    tp_err error = make_message(told->packet, count, &message);
+    tp_err error = backend_message_create(group->packet, count, &message);
     if (error) {
-        note(told, error, 0);
+        group_note(group, error, 0);
         return;
     }
     size_t listed = 0;
@@ -177,42 +180,43 @@ static void tell_listed(tp_backend *backend, crowd *told, const tp__backend_gate
         return;
     }
     tp_gate_write_send(tp_packet_edit(message), listed);
-    note(told, post_message(backend, gate->peer, message, listed, told->packet), listed);
+    group_note(
+        group, backend_message_post(backend, gate->peer, message, listed, group->packet), listed);
 }
 
-/* The mutex is held throughout: otherwise one who goes would let another one, who takes his place
- * in the list, be passed over. */
+/* Holds the mutex throughout. Otherwise, if a player left, the one that fills the gap in the list
+ * could be missed. */
 tp_err tp_backend_send_all(
     tp_backend *backend, const tp_player *except, const tp_packet *packet, size_t *reached) {
-    crowd told = {.packet = packet};
-    told.error = packet ? tp_packet_error(packet) : TP_ERR_INVALID;
+    group_send group = {.packet = packet};
+    group.error = packet ? tp_packet_error(packet) : TP_ERR_INVALID;
     tp_mutex_lock(&backend->mutex);
-    bool spare = except && tp__backend_has(backend, except);
-    const tp__backend_player *spared = spare ? &backend->players[except->index] : NULL;
-    for (uint32_t g = 0; !told.error && g < backend->options.max_gates; g++) {
+    bool has_excluded = except && tp__backend_has(backend, except);
+    const tp__backend_player *excluded = has_excluded ? &backend->players[except->index] : NULL;
+    for (uint32_t g = 0; !group.error && g < backend->options.max_gates; g++) {
         const tp__backend_gate *gate = &backend->gates[g];
         for (uint32_t from = 0; from < gate->count; from += SESSIONS_MAX) {
             uint32_t left = gate->count - from;
-            tell_listed(
-                backend, &told, gate, from, left < SESSIONS_MAX ? left : SESSIONS_MAX, spared);
+            group_send_listed(
+                backend, &group, gate, from, left < SESSIONS_MAX ? left : SESSIONS_MAX, excluded);
         }
     }
     tp_mutex_unlock(&backend->mutex);
     if (reached) {
-        *reached = told.reached;
+        *reached = group.reached;
     }
-    return told.error;
+    return group.error;
 }
 
 /* ---- kick and move --------------------------------------------------------------------------- */
 
-/* Whom a request is about, until it is answered. */
-typedef struct errand {
+/* A kick or move whose answer is outstanding. */
+typedef struct gate_request {
     tp_backend *backend;
     tp_player player;
-} errand;
+} gate_request;
 
-static tp_err error_of(uint8_t status) {
+static tp_err gate_status_to_error(uint8_t status) {
     switch (status) {
     case TP_GATE_OK:
         return TP_OK;
@@ -227,29 +231,29 @@ static tp_err error_of(uint8_t status) {
     }
 }
 
-static void on_done(
+static void gate_request_done(
     tp_lanclient *client, tp_err error, const tp_delivery *from, tp_packet *packet, void *context) {
     (void)client, (void)from;
-    errand asked = *(errand *)context;
+    gate_request asked = *(gate_request *)context;
     tp__free(context);
     if (!error) {
         tp_gate_done done;
         bool read = tp_gate_read_done(tp_packet_bytes(packet), tp_packet_size(packet), &done);
-        error = read ? error_of(done.status) : TP_ERR_PROTOCOL;
+        error = read ? gate_status_to_error(done.status) : TP_ERR_PROTOCOL;
     }
     if (error && asked.backend->handlers.on_player_stays) {
         asked.backend->handlers.on_player_stays(asked.backend, &asked.player, error);
     }
 }
 
-/* Asks the player's gate; releases `packet`, which may be NULL. */
-static tp_err ask_gate(tp_backend *backend, const tp_player *player, tp_packet *packet) {
-    errand *asked = tp__allocate(sizeof *asked);
+/* Sends a request to the player's gate. Releases `packet`, which may be NULL. */
+static tp_err gate_request_send(tp_backend *backend, const tp_player *player, tp_packet *packet) {
+    gate_request *asked = tp__allocate(sizeof *asked);
     tp_err error = asked && packet ? TP_OK : TP_ERR_NO_MEMORY;
     if (!error) {
-        *asked = (errand){.backend = backend, .player = *player};
-        error =
-            tp_lanclient_request(backend->client, player->gate, packet, 0, on_done, asked, NULL);
+        *asked = (gate_request){.backend = backend, .player = *player};
+        error = tp_lanclient_request(
+            backend->client, player->gate, packet, 0, gate_request_done, asked, NULL);
     }
     if (error) {
         tp__free(asked);
@@ -270,7 +274,7 @@ tp_err tp_backend_kick(tp_backend *backend, const tp_player *player, unsigned cl
     if (packet) {
         tp_gate_write_kick(tp_packet_put_space(packet, TP_GATE_KICK_SIZE), &kick);
     }
-    return ask_gate(backend, player, packet);
+    return gate_request_send(backend, player, packet);
 }
 
 tp_err tp_backend_move(tp_backend *backend, const tp_player *player, const char *service,
@@ -293,5 +297,5 @@ tp_err tp_backend_move(tp_backend *backend, const tp_player *player, const char 
     if (packet) {
         tp_gate_write_move(tp_packet_put_space(packet, tp_gate_move_size(&move)), &move);
     }
-    return ask_gate(backend, player, packet);
+    return gate_request_send(backend, player, packet);
 }

@@ -1,5 +1,5 @@
 /*
- * The client's inside: what its files share.
+ * Internals of lanclient, shared by its files.
  *
  * A client is a server that does not listen (`network`) and opens one connection at a time, to the
  * hub. Its link is in one of these states, under `mutex`:
@@ -8,23 +8,23 @@
  *     WAITING     --connect-->           CONNECTING
  *     CONNECTING  --on_join, HELLO-->    GREETING
  *     GREETING    --WELCOME-->           ARRIVING
- *     ARRIVING    --all peers known-->   UP
+ *     ARRIVING    --all PEER_UPs-->      UP
  *     CONNECTING, GREETING, ARRIVING, UP
  *                 --on_leave-->          WAITING, or STRANDED if no attempt can be scheduled
- *     STRANDED    --the next send-->     WAITING
+ *     STRANDED    --next send-->         WAITING
  *     any         --stop-->              OFF
  *
- * `stopping` comes beside any of them; when the last session has left then, nothing connects again.
+ * `stopping` may be set in any state; then nothing connects again after the last session has left.
  *
- * THREADS. User's threads send: under `mutex` a message is entered among the unconfirmed ones and
- * queued, as one step, since confirmations are counts. The connection's handlers (on_join, on_recv,
- * on_leave of `network`) come one after another and alone touch what is marked "the link's"; a new
- * connection is opened only after the last one's on_leave. The tick and the other tasks run on any
- * worker.
+ * THREADS. The application's threads send: under `mutex` a message is appended to the
+ * unacknowledged messages and to the send queue, as one step, since acknowledgements are counts.
+ * The handlers of the connection (on_join, on_recv, on_leave of `network`) run one after another;
+ * fields marked "link" are accessed only by them. A new connection is opened only after the
+ * previous one's on_leave. The tick and the other tasks run on any worker.
  *
- * `mutex` is short: nothing is called under it but the queueing of a packet, the posting of the
- * drain and the stop of the network, and the requests' and the known peers' own mutexes. No
- * handler of the user's runs under any lock.
+ * `mutex` is held briefly: under it a packet is queued, the drain posted, the network stopped, or
+ * the mutex of the requests or of the peer table taken, and nothing else. No handler of the
+ * application runs under a lock.
  */
 #ifndef TWINPORT_LANCLIENT_CLIENT_CLIENT_H
 #define TWINPORT_LANCLIENT_CLIENT_CLIENT_H
@@ -43,16 +43,16 @@
 
 typedef enum tp__link_state {
     TP__LINK_OFF,        /* not started, or stopped */
-    TP__LINK_WAITING,    /* for the next attempt */
-    TP__LINK_STRANDED,   /* the next attempt could not be scheduled: the next send tries again */
+    TP__LINK_WAITING,    /* until the next attempt */
+    TP__LINK_STRANDED,   /* the next attempt could not be scheduled: the next send schedules it */
     TP__LINK_CONNECTING, /* no session yet */
-    TP__LINK_GREETING,   /* HELLO is said */
-    TP__LINK_ARRIVING,   /* WELCOME has come, some PEER_UPs have not */
+    TP__LINK_GREETING,   /* HELLO is sent */
+    TP__LINK_ARRIVING,   /* WELCOME has been received, some PEER_UPs have not */
     TP__LINK_UP
 } tp__link_state;
 
 struct tp_lanclient {
-    tp_lanclient_options options; /* names point to the copies below */
+    tp_lanclient_options options; /* strings point to the copies below */
     tp_lanclient_handlers handlers;
     char service[TP_NAME_MAX + 1];
     char instance[TP_NAME_MAX + 1];
@@ -60,42 +60,43 @@ struct tp_lanclient {
     tp_server *network;
 
     tp_mutex mutex;
-    tp_condition changed; /* network_told, starting */
-    tp__link_state state; /* mutex, like all up to `handled` */
+    tp_condition changed; /* network_stopping, starting */
+    tp__link_state state; /* mutex, as all fields down to `requested` */
     bool started;
-    bool starting; /* a thread is inside tp_lanclient_start() */
+    bool starting; /* a thread is in tp_lanclient_start() */
     bool stopping;
-    bool network_told;    /* to stop */
-    uint64_t stop_by_ms;  /* confirmations are not waited for any more */
-    uint64_t end_by_ms;   /* the network has stopped too; UINT64_MAX: as its own time-out says */
-    uint64_t greet_by_ms; /* on the link's clock: GREETING and ARRIVING end here */
+    bool network_stopping;  /* tp_server_stop_within() has been called */
+    uint64_t stop_by_ms;    /* end of the drain */
+    uint64_t end_by_ms;     /* end of the network's stop; UINT64_MAX: its own time-out decides */
+    uint64_t welcome_by_ms; /* link clock: deadline of GREETING and ARRIVING */
     tp_session_id session;
-    uint64_t hub;         /* the hub's instance, of this link or the last */
-    uint32_t max_payload; /* what the hub takes */
+    uint64_t hub;         /* instance of the current hub, or of the previous one */
+    uint32_t max_payload; /* largest message that the hub accepts, header included */
     tp_ticket last_ticket;
-    unsigned attempts;       /* since a link last lasted, or the start */
-    uint64_t up_since_ms;    /* UP: since when */
-    unsigned link_worker;    /* link_clock.c's: who serves the link, or served the last one */
-    uint64_t clock_ahead_ms; /* ... and the link's clock less that worker's served time */
+    unsigned attempts;       /* since the start, or since a link lasted */
+    uint64_t up_since_ms;    /* start of UP */
+    unsigned link_worker;    /* link_clock.c: the worker that serves the link, or served the last */
+    uint64_t clock_ahead_ms; /* link_clock.c: link clock minus that worker's served time */
     tp__unconfirmed unconfirmed;
     uint64_t sent;
-    uint64_t confirmed_before; /* by earlier connections */
+    uint64_t confirmed_before; /* acknowledged on earlier connections */
     uint64_t lost;
     uint64_t requested;
 
-    _Atomic uint32_t told;    /* written under mutex: the count of handled last told to the hub */
-    _Atomic uint32_t handled; /* the link's: of this connection */
-    _Atomic uint32_t self;    /* TP_NO_PEER unless UP */
-    uint32_t self_given;      /* the link's: by WELCOME */
-    uint32_t ack_messages;    /* the link's: the hub's wish, by WELCOME */
-    uint32_t awaited;         /* the link's: PEER_UPs to come before it is up */
-    uint32_t swept;           /* the tick's */
+    /* The value of `processed` last sent to the hub. Written under mutex. */
+    _Atomic uint32_t acknowledged;
+    _Atomic uint32_t processed; /* written by link: deliveries processed on this connection */
+    _Atomic uint32_t self;      /* TP_NO_PEER unless UP */
+    uint32_t self_given;        /* link: own id, from WELCOME */
+    uint32_t ack_messages;      /* link: messages after which to acknowledge, from WELCOME */
+    uint32_t awaited;           /* link: PEER_UPs that must still come before UP */
+    uint32_t processed_at_tick; /* tick: `processed` at the previous tick */
 
     tp__requests requests;
-    tp__known known;
+    tp__peer_table peers;
 
     _Atomic bool tick_armed;
-    uint64_t trim_seen; /* the trim's: activity when it last looked */
+    uint64_t trim_seen; /* trim: activity at the previous check */
     bool trimmed;
 
     _Atomic uint64_t returned;
@@ -115,50 +116,51 @@ static inline void tp__lanclient_count(_Atomic uint64_t *counter) {
 
 /* ---- lanclient.c ----------------------------------------------------------------------------- */
 
-/* A stop has been asked for, and nothing was started since. Any thread. */
+/* True from a stop request until the next start. Any thread. */
 bool tp__lanclient_stopping(tp_lanclient *client);
 
-/* ---- link.c: coming and going ---------------------------------------------------------------- */
+/* ---- link.c ---------------------------------------------------------------------------------- */
 
-/* The handlers of `network`. */
+/* Handlers of `network`. */
 void tp__link_on_join(tp_server *network, tp_session_id session);
 void tp__link_on_leave(tp_server *network, tp_session_id session, tp_end_reason reason);
 
-/* WELCOME has been read and found good. */
+/* A valid WELCOME has been received. Link. */
 void tp__link_welcomed(tp_lanclient *client, const tp_bus_welcome *welcome);
-/* One of the PEER_UPs that were awaited has come; the last one makes it up. */
+/* One of the awaited PEER_UPs has been received; the last one makes the link UP. Link. */
 void tp__link_arrived(tp_lanclient *client);
 
-/* The next attempt to connect, after the back-off; `first`: at once. */
+/* Schedules the next attempt to connect, after the back-off; `first`: at once. */
 void tp__link_schedule(tp_lanclient *client, bool first);
 
-/* Cuts a connection whose hub does not say WELCOME in time. True: it must still be watched. */
+/* Ends a connection that has not come up in time. True: it must be checked again. */
 bool tp__link_watch(tp_lanclient *client);
 
 /* ---- client_receive.c ------------------------------------------------------------------------ */
 
 void tp__link_on_recv(tp_server *network, tp_session_id session, tp_packet *packet);
 
-/* Calls the callback of a request that has been taken out of the table. */
+/* Counts the outcome of a request that was taken out of the table, and calls its callback. */
 void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err error,
     const tp_delivery *from, tp_packet *packet);
 
 /* ---- client_send.c --------------------------------------------------------------------------- */
 
-/* Sends an ACK if there is something to confirm. */
+/* Sends an ACK if there are unacknowledged deliveries. Takes the mutex. */
 void tp__lanclient_ack(tp_lanclient *client);
-/* The same under the mutex. */
+/* The same, under the mutex. */
 void tp__lanclient_ack_locked(tp_lanclient *client);
 
-/* ---- tick.c: what is due by the clock -------------------------------------------------------- */
+/* ---- tick.c ---------------------------------------------------------------------------------- */
 
-/* The first tick, at start: TP_ERR_NO_MEMORY, TP_ERR_STATE (the network does not run). */
+/* Posts the first tick, at start. TP_ERR_NO_MEMORY, TP_ERR_STATE (the network does not run). */
 tp_err tp__tick_start(tp_lanclient *client);
-/* There is something to look after: an unconfirmed delivery, an open request, a greeting. */
+/* Posts a tick, if none is posted: there is an unacknowledged delivery, an open request or a
+ * pending link. Any thread. */
 void tp__tick_arm(tp_lanclient *client);
-/* One more delivery has been handled. The link's. */
-void tp__tick_handled(tp_lanclient *client);
-/* Starts the idle watch. */
+/* One more delivery has been processed. Link. */
+void tp__tick_processed(tp_lanclient *client);
+/* Starts the periodic check for idleness. */
 void tp__trim_start(tp_lanclient *client);
 
 #endif

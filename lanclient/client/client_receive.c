@@ -1,7 +1,8 @@
 /*
- * What comes from the hub. Runs in the network's on_recv, one message after another, on any worker.
+ * Messages from the hub. Runs in the network's on_recv, one message after another, on any worker.
  *
- * A delivery counts as handled when the user's handler has returned: the count is raised after it.
+ * A delivery counts as processed when the application's handler has returned: the count is raised
+ * after it.
  */
 #include <string.h>
 
@@ -9,12 +10,12 @@
 #include "proto/frame.h"
 #include "twinport/log.h"
 
-static void protocol_error(tp_lanclient *client, tp_session_id session, const char *what) {
-    TP_LOG(TP_LOG_ERROR, "lanclient %s: the hub broke the protocol: %s", client->service, what);
+static void receive_protocol_error(tp_lanclient *client, tp_session_id session, const char *what) {
+    TP_LOG(TP_LOG_ERROR, "lanclient %s: protocol error from the hub: %s", client->service, what);
     tp_server_disconnect_after_send(client->network, session, TP_CLOSE_PROTOCOL);
 }
 
-static tp_err error_of(uint16_t reason) {
+static tp_err reason_to_error(uint16_t reason) {
     switch (reason) {
     case TP_BUS_NO_PEER:
     case TP_BUS_NO_SERVICE:
@@ -37,9 +38,9 @@ static tp_err error_of(uint16_t reason) {
     }
 }
 
-static tp_delivery delivery_of(const tp_lanclient *client, const tp_bus_header *header) {
+static tp_delivery receive_delivery(const tp_lanclient *client, const tp_bus_header *header) {
     tp_delivery from = {.size = sizeof from,
-        .hub = client->hub, /* of this link: it changes only between two */
+        .hub = client->hub, /* of this link; it changes only between two links */
         .peer = header->source,
         .ticket = header->correlation,
         .kind = (tp_message_kind)header->kind,
@@ -49,39 +50,40 @@ static tp_delivery delivery_of(const tp_lanclient *client, const tp_bus_header *
 
 /* ---- joining --------------------------------------------------------------------------------- */
 
-static void on_welcome(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
+static void receive_welcome(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
     const uint8_t *bytes = tp_packet_bytes(packet) + TP_BUS_HEADER;
     if (tp_packet_size(packet) < TP_BUS_HEADER + TP_BUS_WELCOME_SIZE) {
-        protocol_error(client, session, "a short WELCOME");
+        receive_protocol_error(client, session, "truncated WELCOME");
         return;
     }
     tp_bus_welcome welcome = tp_bus_read_welcome(bytes);
     if (welcome.version != TP_BUS_VERSION || welcome.peer == TP_NO_PEER) {
-        protocol_error(client, session, "a WELCOME of another version");
+        receive_protocol_error(client, session, "WELCOME of another version");
         return;
     }
     tp__link_welcomed(client, &welcome);
 }
 
-static void on_refusal(tp_lanclient *client, tp_session_id session, const tp_bus_header *header) {
-    TP_LOG(TP_LOG_ERROR, "lanclient %s: the hub refuses it: %s", client->service,
+static void receive_refusal(
+    tp_lanclient *client, tp_session_id session, const tp_bus_header *header) {
+    TP_LOG(TP_LOG_ERROR, "lanclient %s: refused by the hub: %s", client->service,
         tp_bus_reason_name(header->key));
     tp_server_disconnect(client->network, session);
 }
 
-/* GREETING: WELCOME, or why not. */
-static void on_answer(
+/* In GREETING: the answer to HELLO, a WELCOME or an ERROR. */
+static void receive_hello_answer(
     tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
     if (header->kind == TP_BUS_WELCOME) {
-        on_welcome(client, session, packet);
+        receive_welcome(client, session, packet);
     } else if (header->kind == TP_BUS_ERROR) {
-        on_refusal(client, session, header);
+        receive_refusal(client, session, header);
     } else {
-        protocol_error(client, session, "neither WELCOME nor ERROR");
+        receive_protocol_error(client, session, "answer to HELLO is neither WELCOME nor ERROR");
     }
 }
 
-static void on_peer_up(
+static void receive_peer_up(
     tp_lanclient *client, tp_session_id session, bool arriving, tp_packet *packet) {
     tp_peer peer;
     memset(&peer, 0, sizeof peer);
@@ -91,13 +93,14 @@ static void on_peer_up(
     tp_packet_get_string(packet, peer.service, sizeof peer.service);
     tp_packet_get_string(packet, peer.instance, sizeof peer.instance);
     if (tp_packet_error(packet) != TP_OK || peer.id == TP_NO_PEER) {
-        protocol_error(client, session, "a bad PEER_UP");
+        receive_protocol_error(client, session, "malformed PEER_UP");
         return;
     }
-    if (tp__known_add(&client->known, &peer) != TP_OK) {
-        TP_LOG(TP_LOG_ERROR, "lanclient %s: no memory to know another peer", client->service);
-        tp_server_disconnect(
-            client->network, session); /* it comes back, and learns them all anew */
+    if (tp__peer_table_add(&client->peers, &peer) != TP_OK) {
+        TP_LOG(
+            TP_LOG_ERROR, "lanclient %s: peer not added, reconnecting: no memory", client->service);
+        /* After reconnecting it gets the full list. */
+        tp_server_disconnect(client->network, session);
         return;
     }
     if (arriving) {
@@ -107,10 +110,10 @@ static void on_peer_up(
     }
 }
 
-/* Who was asked and is gone will not answer any more. */
-static void on_peer_down(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
+/* PEER_DOWN: open requests to the peer are answered with TP_ERR_PEER_LOST. */
+static void receive_peer_down(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
     if (tp_packet_size(packet) < TP_BUS_HEADER + TP_BUS_PEER_DOWN_SIZE) {
-        protocol_error(client, session, "a short PEER_DOWN");
+        receive_protocol_error(client, session, "truncated PEER_DOWN");
         return;
     }
     tp_peer_id id = tp_bus_get_u32(tp_packet_bytes(packet) + TP_BUS_HEADER);
@@ -121,7 +124,7 @@ static void on_peer_down(tp_lanclient *client, tp_session_id session, tp_packet 
         tp__request_answer(client, &request, TP_ERR_PEER_LOST, NULL, NULL);
     }
     tp_peer peer;
-    if (tp__known_remove(&client->known, id, &peer) && client->handlers.on_peer_down) {
+    if (tp__peer_table_remove(&client->peers, id, &peer) && client->handlers.on_peer_down) {
         client->handlers.on_peer_down(client, &peer);
     }
 }
@@ -138,11 +141,11 @@ void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err
     request->on_reply(client, error, from, packet, request->context);
 }
 
-static void on_message(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
+static void receive_message(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
     bool request = header->kind == TP_BUS_REQUEST;
     void (*handler)(tp_lanclient *, const tp_delivery *, tp_packet *) =
         request ? client->handlers.on_request : client->handlers.on_message;
-    tp_delivery from = delivery_of(client, header);
+    tp_delivery from = receive_delivery(client, header);
     if (!handler) {
         tp_lanclient_decline(client, &from, TP_ERR_UNSUPPORTED);
         return;
@@ -151,21 +154,21 @@ static void on_message(tp_lanclient *client, const tp_bus_header *header, tp_pac
     handler(client, &from, packet);
 }
 
-static void on_reply(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
+static void receive_reply(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
     tp__request request;
     if (!tp__requests_take(&client->requests, header->correlation, &request)) {
         tp__lanclient_count(&client->late);
         return;
     }
-    tp_delivery from = delivery_of(client, header);
+    tp_delivery from = receive_delivery(client, header);
     tp_packet_pull_head(packet, TP_BUS_HEADER);
     tp__request_answer(client, &request, TP_OK, &from, packet);
 }
 
-static void on_error(tp_lanclient *client, tp_session_id session, const tp_bus_header *header,
-    const tp_packet *packet) {
+static void receive_bus_error(tp_lanclient *client, tp_session_id session,
+    const tp_bus_header *header, const tp_packet *packet) {
     if (tp_packet_size(packet) < TP_BUS_HEADER + TP_BUS_ERROR_FIXED) {
-        protocol_error(client, session, "a short ERROR");
+        receive_protocol_error(client, session, "truncated ERROR");
         return;
     }
     tp_bus_error error = tp_bus_read_error(tp_packet_bytes(packet) + TP_BUS_HEADER);
@@ -173,7 +176,7 @@ static void on_error(tp_lanclient *client, tp_session_id session, const tp_bus_h
     tp__lanclient_count(&client->returned);
     if (error.kind == TP_BUS_REQUEST) {
         if (tp__requests_take(&client->requests, header->correlation, &request)) {
-            tp__request_answer(client, &request, error_of(header->key), NULL, NULL);
+            tp__request_answer(client, &request, reason_to_error(header->key), NULL, NULL);
         } else {
             tp__lanclient_count(&client->late);
         }
@@ -181,63 +184,64 @@ static void on_error(tp_lanclient *client, tp_session_id session, const tp_bus_h
         tp_returned returned = {.size = sizeof returned,
             .ticket = header->correlation,
             .kind = (tp_message_kind)error.kind,
-            .reason = error_of(header->key),
+            .reason = reason_to_error(header->key),
             .peer = error.peer,
             .bus_reason = header->key};
         client->handlers.on_returned(client, &returned);
     }
 }
 
-/* ARRIVING: nothing comes before the peers that were announced, unless the hub has run out of what
- * it takes to say them all. */
-static void on_arrival(
+/* In ARRIVING: only the announced PEER_UPs may come, or an ERROR if the hub has no memory or queue
+ * space to send them all. */
+static void receive_arriving(
     tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
     switch (header->kind) {
     case TP_BUS_PEER_UP:
-        on_peer_up(client, session, true, packet);
+        receive_peer_up(client, session, true, packet);
         break;
     case TP_BUS_ACK:
         break;
     case TP_BUS_ERROR:
-        on_refusal(client, session, header);
+        receive_refusal(client, session, header);
         break;
     default:
-        protocol_error(client, session, "a message before its peers");
+        receive_protocol_error(client, session, "message before the PEER_UPs");
         break;
     }
 }
 
-static void dispatch(
+static void receive_dispatch(
     tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
     switch (header->kind) {
     case TP_BUS_SEND:
     case TP_BUS_ANY:
     case TP_BUS_ALL:
     case TP_BUS_REQUEST:
-        on_message(client, header, packet);
+        receive_message(client, header, packet);
         break;
     case TP_BUS_REPLY:
-        on_reply(client, header, packet);
+        receive_reply(client, header, packet);
         break;
     case TP_BUS_ERROR:
-        on_error(client, session, header, packet);
+        receive_bus_error(client, session, header, packet);
         break;
     case TP_BUS_PEER_UP:
-        on_peer_up(client, session, false, packet);
+        receive_peer_up(client, session, false, packet);
         break;
     case TP_BUS_PEER_DOWN:
-        on_peer_down(client, session, packet);
+        receive_peer_down(client, session, packet);
         break;
     case TP_BUS_ACK:
         break;
     default:
-        protocol_error(client, session, "a kind of message that is not a hub's");
+        receive_protocol_error(client, session, "message of a kind that the hub does not send");
         break;
     }
 }
 
-/* Only the link's handlers leave GREETING and ARRIVING, so what is read here stays true. */
-static tp__link_state state_of(tp_lanclient *client) {
+/* The link's state. Only its handlers leave GREETING and ARRIVING, so the value stays valid in this
+ * handler. */
+static tp__link_state receive_link_state(tp_lanclient *client) {
     if (TP_LIKELY(tp_lanclient_self(client) != TP_NO_PEER)) {
         return TP__LINK_UP;
     }
@@ -250,27 +254,27 @@ static tp__link_state state_of(tp_lanclient *client) {
 void tp__link_on_recv(tp_server *network, tp_session_id session, tp_packet *packet) {
     tp_lanclient *client = tp_server_context(network);
     if (TP_UNLIKELY(tp_packet_size(packet) < TP_BUS_HEADER)) {
-        protocol_error(client, session, "a message shorter than its header");
+        receive_protocol_error(client, session, "message shorter than its header");
         return;
     }
     tp_bus_header header = tp_bus_read(tp_packet_bytes(packet));
     if (header.flags & TP_BUS_ACK_VALID &&
         !tp__unconfirmed_confirm(&client->unconfirmed, header.destination)) {
-        protocol_error(client, session, "it confirms messages that it was not sent");
+        receive_protocol_error(client, session, "acknowledges messages that were not sent");
         return;
     }
-    tp__link_state state = state_of(client);
+    tp__link_state state = receive_link_state(client);
     if (TP_UNLIKELY(state == TP__LINK_GREETING)) {
-        on_answer(client, session, &header, packet);
+        receive_hello_answer(client, session, &header, packet);
         return;
     }
     if (TP_UNLIKELY(state == TP__LINK_ARRIVING)) {
-        on_arrival(client, session, &header, packet);
+        receive_arriving(client, session, &header, packet);
         return;
     }
-    dispatch(client, session, &header, packet);
+    receive_dispatch(client, session, &header, packet);
     if (tp_bus_is_message(header.kind) && header.source != TP_BUS_HUB) {
         tp__lanclient_count(&client->received);
-        tp__tick_handled(client);
+        tp__tick_processed(client);
     }
 }

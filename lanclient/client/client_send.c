@@ -1,5 +1,5 @@
 /*
- * What goes to the hub. Any thread; one message at a time, under the client's mutex.
+ * Messages to the hub. Any thread; one message at a time, under the client's mutex.
  */
 #include <string.h>
 
@@ -7,19 +7,20 @@
 #include "lanclient/client/client.h"
 #include "twinport/log.h"
 
-/* A message on its way out. */
+/* A message being sent. */
 typedef struct outgoing {
-    tp_bus_header header; /* correlation 0: a new ticket is given */
+    tp_bus_header header; /* correlation 0: assign a new ticket */
     tp_packet *packet;
-    tp_ticket *ticket; /* where to write it, or NULL */
-    uint64_t hub;      /* 0, or the only hub it may go to */
-    uint32_t handles;  /* deliveries that are handled by this very message: 0 or 1 */
+    tp_ticket *ticket;       /* where to store the ticket, or NULL */
+    uint64_t hub;            /* 0, or the instance of the only hub it may go to */
+    uint32_t also_processed; /* deliveries that this message itself reports as processed: 0 or 1 */
 } outgoing;
 
 /* ---- under the mutex ------------------------------------------------------------------------- */
 
-/* May the message be taken? Replies end something, so they still pass while stopping. */
-static tp_err admit(const tp_lanclient *client, const outgoing *message) {
+/* Checks whether the message can be accepted. Replies and refusals, which have `hub` set, still
+ * pass while the client stops. */
+static tp_err outgoing_check(const tp_lanclient *client, const outgoing *message) {
     if (client->state != TP__LINK_UP || (client->stopping && message->hub == 0)) {
         return TP_ERR_NOT_CONNECTED;
     }
@@ -35,22 +36,22 @@ static tp_err admit(const tp_lanclient *client, const outgoing *message) {
     return tp_packet_error(message->packet);
 }
 
-/* It is given only when the message is taken: then it becomes last_ticket. */
+/* The next ticket. It becomes last_ticket only if the message is accepted. */
 static tp_ticket next_ticket(const tp_lanclient *client) {
     tp_ticket next = client->last_ticket + 1;
     return next != 0 ? next : 1;
 }
 
-/* Why the network has not taken a packet. */
-static tp_err refusal(tp_lanclient *client) {
+/* The reason why the network did not accept a packet. */
+static tp_err outgoing_refusal(tp_lanclient *client) {
     tp_session_info info = {.size = sizeof info};
-    bool there = tp_server_session_info(client->network, client->session, &info) && !info.ending;
-    return there ? TP_ERR_FULL : TP_ERR_NOT_CONNECTED;
+    bool present = tp_server_session_info(client->network, client->session, &info) && !info.ending;
+    return present ? TP_ERR_FULL : TP_ERR_NOT_CONNECTED;
 }
 
-/* The network refused the packet, so nobody but the caller has it: it is as it was before, and may
- * be sent again. */
-static void give_back(tp_packet *packet) {
+/* Restores a packet that the network refused: only the caller has it. It is as before and may be
+ * sent again. */
+static void outgoing_restore(tp_packet *packet) {
     size_t cursor = tp_packet_size(packet) - tp_packet_left(packet) - TP_BUS_HEADER;
     packet->sealed = false;
     tp_packet_pull_head(packet, TP_BUS_HEADER);
@@ -58,25 +59,25 @@ static void give_back(tp_packet *packet) {
 }
 
 /* Writes the header and queues the packet. */
-static tp_err queue(tp_lanclient *client, outgoing *message) {
+static tp_err outgoing_queue(tp_lanclient *client, outgoing *message) {
     uint8_t *head = tp_packet_push_head(message->packet, TP_BUS_HEADER);
     if (!head) {
         return tp_packet_error(message->packet);
     }
-    uint32_t handled = atomic_load_explicit(&client->handled, memory_order_acquire);
-    handled += message->handles;
-    message->header.source = handled;
+    uint32_t processed = atomic_load_explicit(&client->processed, memory_order_acquire);
+    processed += message->also_processed;
+    message->header.source = processed;
     tp_bus_write(head, &message->header);
     if (!tp_server_send(client->network, client->session, message->packet)) {
-        give_back(message->packet);
-        return refusal(client);
+        outgoing_restore(message->packet);
+        return outgoing_refusal(client);
     }
-    atomic_store_explicit(&client->told, handled, memory_order_relaxed);
+    atomic_store_explicit(&client->acknowledged, processed, memory_order_relaxed);
     return TP_OK;
 }
 
-/* Enters the message among the unconfirmed ones and queues it. */
-static tp_err post(tp_lanclient *client, outgoing *message) {
+/* Appends the message to the unacknowledged messages and queues it, as one step. */
+static tp_err outgoing_post(tp_lanclient *client, outgoing *message) {
     tp__sent entry = {.correlation = message->header.correlation,
         .destination = message->header.destination,
         .kind = message->header.kind};
@@ -91,7 +92,7 @@ static tp_err post(tp_lanclient *client, outgoing *message) {
     if (message->ticket) {
         *message->ticket = message->header.correlation;
     }
-    tp_err error = queue(client, message);
+    tp_err error = outgoing_queue(client, message);
     if (error) {
         tp__unconfirmed_undo(&client->unconfirmed);
     } else {
@@ -102,9 +103,9 @@ static tp_err post(tp_lanclient *client, outgoing *message) {
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* An attempt to connect that could not be scheduled is made up for by whoever misses it: one only,
- * if several do at once. */
-static void revive(tp_lanclient *client) {
+/* Schedules an attempt to connect if the previous one could not be scheduled. Any send does it; of
+ * several at once, only one. */
+static void client_revive_link(tp_lanclient *client) {
     tp_mutex_lock(&client->mutex);
     bool stranded = client->state == TP__LINK_STRANDED;
     client->state = stranded ? TP__LINK_WAITING : client->state;
@@ -114,24 +115,24 @@ static void revive(tp_lanclient *client) {
     }
 }
 
-static tp_err send(tp_lanclient *client, outgoing *message) {
+static tp_err outgoing_send(tp_lanclient *client, outgoing *message) {
     tp_mutex_lock(&client->mutex);
-    tp_err error = admit(client, message);
+    tp_err error = outgoing_check(client, message);
     if (!error && message->header.correlation != 0) {
-        error = post(client, message); /* it answers, under the asker's number */
+        error = outgoing_post(client, message); /* a reply, with the request's ticket */
     } else if (!error) {
         message->header.correlation = next_ticket(client);
-        error = post(client, message);
+        error = outgoing_post(client, message);
         client->last_ticket = error ? client->last_ticket : message->header.correlation;
     }
     tp_mutex_unlock(&client->mutex);
     if (TP_UNLIKELY(error == TP_ERR_NOT_CONNECTED)) {
-        revive(client);
+        client_revive_link(client);
     }
     return error;
 }
 
-/* The service's hash into the destination. */
+/* Stores the service's hash in the destination, and the key. */
 static tp_err address_service(tp_bus_header *header, const char *service, int32_t key) {
     size_t size = service ? strlen(service) : 0;
     if (!tp_bus_name_valid(service, size) || key < TP_NO_KEY || key > UINT16_MAX) {
@@ -139,7 +140,7 @@ static tp_err address_service(tp_bus_header *header, const char *service, int32_
     }
     header->destination = tp_bus_service_hash(service, size);
     if (header->destination == 0) {
-        return TP_ERR_INVALID; /* it stands for all services: the hub takes none of that name */
+        return TP_ERR_INVALID; /* 0 stands for all services; the hub refuses such a name */
     }
     if (key != TP_NO_KEY) {
         header->flags |= TP_BUS_KEYED;
@@ -155,31 +156,32 @@ tp_err tp_lanclient_send(
     }
     outgoing message = {
         .header = {.kind = TP_BUS_SEND, .destination = peer}, .packet = packet, .ticket = ticket};
-    return send(client, &message);
+    return outgoing_send(client, &message);
 }
 
 tp_err tp_lanclient_send_any(
     tp_lanclient *client, const char *service, int32_t key, tp_packet *packet, tp_ticket *ticket) {
     outgoing message = {.header = {.kind = TP_BUS_ANY}, .packet = packet, .ticket = ticket};
     tp_err error = address_service(&message.header, service, key);
-    return error || !packet ? TP_ERR_INVALID : send(client, &message);
+    return error || !packet ? TP_ERR_INVALID : outgoing_send(client, &message);
 }
 
 tp_err tp_lanclient_send_all(
     tp_lanclient *client, const char *service, tp_packet *packet, tp_ticket *ticket) {
     outgoing message = {.header = {.kind = TP_BUS_ALL}, .packet = packet, .ticket = ticket};
     tp_err error = service ? address_service(&message.header, service, TP_NO_KEY) : TP_OK;
-    return error || !packet ? TP_ERR_INVALID : send(client, &message);
+    return error || !packet ? TP_ERR_INVALID : outgoing_send(client, &message);
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
 /*
- * The request is in the table before its message leaves: the reply finds it. If the message cannot
- * leave it is taken out again, unless its time has passed meanwhile and its callback has been
- * called: then the caller is told that it was taken, as it was.
+ * Adds the request to the table and posts its message, in this order, so that the reply finds the
+ * request. If the message cannot be posted, the request is taken out again; if it has timed out
+ * meanwhile and its callback was called, the caller gets TP_OK, since an accepted request is one
+ * whose callback is called. Under the mutex.
  */
-static tp_err post_request(
+static tp_err outgoing_post_request(
     tp_lanclient *client, outgoing *message, tp__request request, unsigned timeout_ms) {
     request.ticket = message->header.correlation = next_ticket(client);
     uint64_t now_ms = tp__lanclient_now_locked(client);
@@ -187,7 +189,7 @@ static tp_err post_request(
     if (error) {
         return error;
     }
-    error = post(client, message);
+    error = outgoing_post(client, message);
     tp__request taken;
     if (error && !tp__requests_take(&client->requests, request.ticket, &taken)) {
         error = TP_OK;
@@ -199,7 +201,7 @@ static tp_err post_request(
     return error;
 }
 
-static tp_err request(tp_lanclient *client, outgoing *message, unsigned timeout_ms,
+static tp_err outgoing_request(tp_lanclient *client, outgoing *message, unsigned timeout_ms,
     tp_on_reply *on_reply, void *context) {
     if (!message->packet || !on_reply || timeout_ms > 86400000) {
         return TP_ERR_INVALID;
@@ -210,15 +212,15 @@ static tp_err request(tp_lanclient *client, outgoing *message, unsigned timeout_
         .context = context};
     timeout_ms = timeout_ms ? timeout_ms : client->options.request_timeout_ms;
     tp_mutex_lock(&client->mutex);
-    tp_err error = admit(client, message);
+    tp_err error = outgoing_check(client, message);
     if (!error) {
-        error = post_request(client, message, entry, timeout_ms);
+        error = outgoing_post_request(client, message, entry, timeout_ms);
     }
     tp_mutex_unlock(&client->mutex);
     if (TP_LIKELY(!error)) {
         tp__tick_arm(client);
     } else if (error == TP_ERR_NOT_CONNECTED) {
-        revive(client);
+        client_revive_link(client);
     }
     return error;
 }
@@ -228,7 +230,7 @@ tp_err tp_lanclient_request(tp_lanclient *client, tp_peer_id peer, tp_packet *pa
     outgoing message = {.header = {.kind = TP_BUS_REQUEST, .destination = peer},
         .packet = packet,
         .ticket = ticket};
-    return request(client, &message, timeout_ms, on_reply, context);
+    return outgoing_request(client, &message, timeout_ms, on_reply, context);
 }
 
 tp_err tp_lanclient_request_any(tp_lanclient *client, const char *service, int32_t key,
@@ -238,7 +240,7 @@ tp_err tp_lanclient_request_any(tp_lanclient *client, const char *service, int32
         .packet = packet,
         .ticket = ticket};
     tp_err error = address_service(&message.header, service, key);
-    return error ? error : request(client, &message, timeout_ms, on_reply, context);
+    return error ? error : outgoing_request(client, &message, timeout_ms, on_reply, context);
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -253,10 +255,10 @@ tp_err tp_lanclient_reply(
         .packet = packet,
         .ticket = ticket,
         .hub = asked->hub};
-    return send(client, &message);
+    return outgoing_send(client, &message);
 }
 
-static uint16_t reason_of(tp_err error) {
+static uint16_t error_to_reason(tp_err error) {
     switch (error) {
     case TP_ERR_UNSUPPORTED:
         return TP_BUS_NO_HANDLER;
@@ -275,9 +277,9 @@ static uint16_t reason_of(tp_err error) {
     }
 }
 
-static tp_err refuse(
-    tp_lanclient *client, const tp_delivery *asked, tp_err reason, uint32_t handles) {
-    uint16_t key = reason_of(reason);
+static tp_err outgoing_refuse(
+    tp_lanclient *client, const tp_delivery *asked, tp_err reason, uint32_t also_processed) {
+    uint16_t key = error_to_reason(reason);
     if (key == 0 || !asked || asked->peer == TP_NO_PEER) {
         return TP_ERR_INVALID;
     }
@@ -289,42 +291,46 @@ static tp_err refuse(
                             .correlation = asked->ticket},
         .packet = tp_packet_new(TP_BUS_ERROR_FIXED),
         .hub = asked->hub,
-        .handles = handles};
+        .also_processed = also_processed};
     if (!message.packet) {
         return TP_ERR_NO_MEMORY;
     }
     tp_bus_write_error(tp_packet_put_space(message.packet, TP_BUS_ERROR_FIXED), &error);
-    tp_err outcome = send(client, &message);
+    tp_err outcome = outgoing_send(client, &message);
     tp_packet_release(message.packet);
     return outcome;
 }
 
 tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *asked, tp_err reason) {
-    return refuse(client, asked, reason, 0);
+    return outgoing_refuse(client, asked, reason, 0);
 }
 
-/* Both in one message: were the link lost between the two, the sender would get it back twice.
- * Until `handled` follows, another thread's message may say the older count, which does no harm.
- * If it does not leave, `handled` must not be told: behind the cut nothing is, and the hub
- * returns what is not confirmed. (`session` is changed by the link's handlers alone.) */
+/* The ERROR also counts the delivery as processed. With two messages, a connection lost between
+ * them would return the message to its sender twice. Until `processed` is raised, another thread's
+ * message may carry the older count, which does no harm. If the ERROR cannot be sent, the delivery
+ * must not be acknowledged: the connection is ended, after which nothing is sent, and the hub
+ * returns all unacknowledged messages. (`session` is changed only by the link's handlers, so this
+ * handler may read it.) */
 void tp_lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason) {
-    tp_err error = refuse(client, from, reason_of(reason) ? reason : TP_ERR_UNSUPPORTED, 1);
+    tp_err error =
+        outgoing_refuse(client, from, error_to_reason(reason) ? reason : TP_ERR_UNSUPPORTED, 1);
     if (error && tp_server_disconnect(client->network, client->session)) {
-        TP_LOG(TP_LOG_ERROR, "lanclient %s: it cannot return what it does not take: %s",
+        TP_LOG(TP_LOG_ERROR, "lanclient %s: disconnected, declined message not returned: %s",
             client->service, tp_err_text(error));
     }
 }
 
-/* ---- confirmation ---------------------------------------------------------------------------- */
+/* ---- acknowledgement ------------------------------------------------------------------------- */
 
 /* If it cannot be sent now, the next tick tries again. */
 void tp__lanclient_ack_locked(tp_lanclient *client) {
-    uint32_t handled = atomic_load_explicit(&client->handled, memory_order_relaxed);
-    bool news = handled != atomic_load_explicit(&client->told, memory_order_relaxed);
-    tp_packet *packet = news && client->state == TP__LINK_UP ? tp_packet_new(0) : NULL;
+    uint32_t processed = atomic_load_explicit(&client->processed, memory_order_relaxed);
+    bool unacknowledged =
+        processed != atomic_load_explicit(&client->acknowledged, memory_order_relaxed);
+    tp_packet *packet = unacknowledged && client->state == TP__LINK_UP ? tp_packet_new(0) : NULL;
     if (packet) {
         outgoing message = {.header = {.kind = TP_BUS_ACK}, .packet = packet};
-        queue(client, &message);
+        outgoing_queue(client, &message);
         tp_packet_release(packet);
     }
 }

@@ -1,10 +1,9 @@
 /*
- * A client's life: options, start, stop, and what can be asked. Any thread, as the public header
- * says.
+ * A client: options, creation, start, stop, and queries. Threads: as the public header says.
  *
- * A stop has two parts. First nothing new is taken and what was sent is given time to be confirmed,
- * since the network listens to nobody once it stops; then the network stops, which ends the
- * connection.
+ * A stop has two parts. First the drain: no new message is accepted, and sent messages get time to
+ * be acknowledged, because a stopping network receives nothing. Then the network stops, which ends
+ * the connection.
  */
 #include "lanclient/client/client.h"
 
@@ -17,9 +16,10 @@
 #include "os/random.h"
 #include "twinport/log.h"
 
-#define DRAIN_LOOK_MS 10u
+#define DRAIN_CHECK_MS 10u
 
-/* Slots of the network: one connection, and room for one that is still leaving. */
+/* Session slots of the network: one connection, and spare ones for connections that are still
+ * ending. */
 #define NETWORK_SESSIONS 4u
 
 void tp_lanclient_defaults(tp_lanclient_options *options) {
@@ -45,19 +45,20 @@ void tp_lanclient_defaults(tp_lanclient_options *options) {
 
 /* ---- creation -------------------------------------------------------------------------------- */
 
-static bool name_valid(const char *name) {
+static bool client_name_valid(const char *name) {
     return name && tp_bus_name_valid(name, strlen(name));
 }
 
-/* What is wrong with the options, or NULL. What the network checks by itself is left to it. */
-static const char *fault_of(const tp_lanclient_options *options) {
+/* The first fault of the options, or NULL. Options that the network checks itself are not checked
+ * here. */
+static const char *client_options_fault(const tp_lanclient_options *options) {
     if (options->size != sizeof *options) {
-        return "not made by tp_lanclient_defaults() of this version";
+        return "size: not set by tp_lanclient_defaults() of this version";
     }
-    if (!name_valid(options->service)) {
+    if (!client_name_valid(options->service)) {
         return "service: 1..63 bytes of a-z 0-9 . _ -";
     }
-    if (options->instance && !name_valid(options->instance)) {
+    if (options->instance && !client_name_valid(options->instance)) {
         return "instance: 1..63 bytes of a-z 0-9 . _ -";
     }
     if (!options->io || strlen(options->io) >= sizeof((tp_lanclient *)NULL)->io) {
@@ -87,28 +88,28 @@ static const char *fault_of(const tp_lanclient_options *options) {
     return NULL;
 }
 
-/* What each asks of another, in the range of its own. That max_frame may be above queue_bytes is no
- * mistake: an empty queue takes any message. */
-static bool fit_together(const tp_lanclient_options *options) {
+/* Checks relations between options whose values are in range. max_frame may exceed queue_bytes: an
+ * empty queue accepts any message. */
+static bool client_options_agree(const tp_lanclient_options *options) {
     if (options->backoff_min_ms > options->backoff_max_ms) {
         TP_LOG(TP_LOG_ERROR,
-            "lanclient options: backoff_min_ms is %u and backoff_max_ms is %u: expected the first "
-            "not above the second",
+            "lanclient options: backoff_min_ms is %u and backoff_max_ms is %u: expected "
+            "backoff_min_ms not above backoff_max_ms",
             options->backoff_min_ms, options->backoff_max_ms);
         return false;
     }
     return true;
 }
 
-static void copy_names(tp_lanclient *client) {
+static void client_copy_names(tp_lanclient *client) {
     tp_lanclient_options *options = &client->options;
     snprintf(client->service, sizeof client->service, "%s", options->service);
     snprintf(client->io, sizeof client->io, "%s", options->io);
     if (options->instance) {
         snprintf(client->instance, sizeof client->instance, "%s", options->instance);
     } else {
-        /* Of one name a keyed choice finds only one: the process's number alone would not do, for
-         * two clients in one process, or for the process number 1 of every container. */
+        /* Of several instances of one name, a choice by key finds only one. The process id alone is
+         * not unique: two clients in one process share it, and in a container it is often 1. */
         uint32_t random;
         tp_random_bytes(&random, sizeof random);
         snprintf(client->instance, sizeof client->instance, "%llu-%08x",
@@ -119,7 +120,7 @@ static void copy_names(tp_lanclient *client) {
     options->io = client->io;
 }
 
-static tp_err create_network(tp_lanclient *client) {
+static tp_err client_create_network(tp_lanclient *client) {
     static const tp_handlers handlers = {.size = sizeof handlers,
         .on_join = tp__link_on_join,
         .on_leave = tp__link_on_leave,
@@ -138,7 +139,7 @@ static tp_err create_network(tp_lanclient *client) {
     network.max_frame = options->max_frame;
     network.queue_bytes = options->queue_bytes;
     network.queue_packets = options->queue_packets;
-    network.queue_policy = TP_QUEUE_REFUSE; /* a full queue is the sender's to know, at once */
+    network.queue_policy = TP_QUEUE_REFUSE; /* the sender gets the error at once */
     network.idle_timeout_ms = options->idle_timeout_ms;
     network.ping_interval_ms = options->idle_timeout_ms / 2;
     network.connect_timeout_ms = options->connect_timeout_ms;
@@ -149,13 +150,13 @@ static tp_err create_network(tp_lanclient *client) {
 tp_err tp_lanclient_create(const tp_lanclient_options *options,
     const tp_lanclient_handlers *handlers, tp_lanclient **created) {
     *created = NULL;
-    const char *fault = fault_of(options);
+    const char *fault = client_options_fault(options);
     if (fault || handlers->size != sizeof *handlers) {
         TP_LOG(TP_LOG_ERROR, "lanclient options: %s",
-            fault ? fault : "handlers are not of this version");
+            fault ? fault : "handlers.size: not of this version");
         return TP_ERR_INVALID;
     }
-    if (!fit_together(options)) {
+    if (!client_options_agree(options)) {
         return TP_ERR_INVALID;
     }
     tp_lanclient *client = tp__allocate_zeroed(1, sizeof *client);
@@ -164,13 +165,13 @@ tp_err tp_lanclient_create(const tp_lanclient_options *options,
     }
     client->options = *options;
     client->handlers = *handlers;
-    copy_names(client);
+    client_copy_names(client);
     tp_mutex_init(&client->mutex);
     tp_condition_init(&client->changed);
     tp__unconfirmed_init(&client->unconfirmed, options->max_unconfirmed);
     tp__requests_init(&client->requests, options->max_requests);
-    tp__known_init(&client->known);
-    tp_err error = create_network(client);
+    tp__peer_table_init(&client->peers);
+    tp_err error = client_create_network(client);
     if (error) {
         tp_lanclient_destroy(client);
         return error;
@@ -183,12 +184,12 @@ void tp_lanclient_destroy(tp_lanclient *client) {
     if (!client) {
         return;
     }
-    (void)tp_lanclient_wait(client, -1); /* only if a stop is under way, which has its own limit */
+    (void)tp_lanclient_wait(client, -1); /* a stop in progress has its own limit */
     tp_mutex_lock(&client->mutex);
-    client->stopping = true; /* the last on_leave connects no more */
+    client->stopping = true; /* the last on_leave must not reconnect */
     tp_mutex_unlock(&client->mutex);
     tp_server_destroy(client->network);
-    tp__known_destroy(&client->known);
+    tp__peer_table_destroy(&client->peers);
     tp__requests_destroy(&client->requests);
     tp__unconfirmed_clear(&client->unconfirmed);
     tp_condition_destroy(&client->changed);
@@ -198,33 +199,35 @@ void tp_lanclient_destroy(tp_lanclient *client) {
 
 /* ---- start and stop -------------------------------------------------------------------------- */
 
-/* Under the mutex, like the look at what it follows from: let go of in between, somebody else might
- * stop the network, wait for it and start it again, and the stop would hit that run. */
-static void stop_network(tp_lanclient *client) {
-    /* What has been handled up to here need not come back to its senders. */
+/* Stops the network. Under the mutex, together with the check that led here: if it were released in
+ * between, another thread might stop the network, wait for it and start it again, and this call
+ * would stop the new run. */
+static void client_stop_network(tp_lanclient *client) {
+    /* Deliveries processed up to here need not return to their senders. */
     tp__lanclient_ack_locked(client);
     tp_server_stop_within(client->network, tp__left_until(client->end_by_ms));
-    client->network_told = true;
+    client->network_stopping = true;
     tp_condition_wake_all(&client->changed);
 }
 
-/* The last that a start does: from here on a wait need not wait for it. */
-static void end_start(tp_lanclient *client, bool runs) {
+/* The last step of a start: after it a wait does not wait for the start any more. */
+static void client_end_start(tp_lanclient *client, bool runs) {
     tp_mutex_lock(&client->mutex);
     client->starting = false;
     if (!runs) {
         client->started = false;
         client->state = TP__LINK_OFF;
     } else if (client->stopping) {
-        stop_network(client); /* whoever asked for it may have found nothing to stop yet */
+        client_stop_network(client); /* the stop came before the start */
     }
     tp_condition_wake_all(&client->changed);
     tp_mutex_unlock(&client->mutex);
 }
 
-/* The network runs. With the first tick there is room for all tasks that the client ever has
- * waiting (tick, connect, trim, drain): none of them can be lost for want of memory later. */
-static tp_err begin(tp_lanclient *client) {
+/* Continues a start when the network runs. Once the first tick is posted, the task table has a free
+ * entry for every task that the client ever has waiting (tick, connect, trim, drain): none can fail
+ * later for lack of memory. */
+static tp_err client_begin(tp_lanclient *client) {
     tp_err error = tp__tick_start(client);
     if (error && error != TP_ERR_STATE) {
         tp_server_stop(client->network);
@@ -243,7 +246,7 @@ tp_err tp_lanclient_start(tp_lanclient *client) {
         client->started = true;
         client->starting = true;
         client->stopping = false;
-        client->network_told = false;
+        client->network_stopping = false;
         client->attempts = 0;
         client->state = TP__LINK_WAITING;
         tp__link_clock_reset(client);
@@ -255,40 +258,41 @@ tp_err tp_lanclient_start(tp_lanclient *client) {
     }
     tp_err error = tp_server_start(client->network);
     if (!error) {
-        error = begin(client);
+        error = client_begin(client);
     }
-    end_start(client, error == TP_OK);
+    client_end_start(client, error == TP_OK);
     return error;
 }
 
-/* Comes round until everything is confirmed, or the time is over. */
-static void drain(void *context) {
+/* Runs every DRAIN_CHECK_MS until all messages are acknowledged or the drain's time is over. */
+static void client_drain(void *context) {
     tp_lanclient *client = context;
     tp_mutex_lock(&client->mutex);
     bool done = client->state != TP__LINK_UP || tp__unconfirmed_count(&client->unconfirmed) == 0 ||
                 tp_clock_ms() >= client->stop_by_ms;
-    if (done || tp_server_post(client->network, DRAIN_LOOK_MS, drain, client) != TP_OK) {
-        stop_network(client);
+    if (done || tp_server_post(client->network, DRAIN_CHECK_MS, client_drain, client) != TP_OK) {
+        client_stop_network(client);
     }
     tp_mutex_unlock(&client->mutex);
 }
 
-static uint64_t earlier(uint64_t a, uint64_t b) {
+static uint64_t earlier_of(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* Under the mutex. A second call can only bring the times forward. */
-static void stop_by(tp_lanclient *client, uint64_t stop_by_ms, uint64_t end_by_ms) {
+/* Begins a stop, or shortens one in progress: a second call can only bring the times forward. Under
+ * the mutex. */
+static void client_stop_by(tp_lanclient *client, uint64_t stop_by_ms, uint64_t end_by_ms) {
     if (!client->started) {
         return;
     }
     bool begin = !client->stopping;
     client->stopping = true;
-    client->stop_by_ms = begin ? stop_by_ms : earlier(stop_by_ms, client->stop_by_ms);
-    client->end_by_ms = begin ? end_by_ms : earlier(end_by_ms, client->end_by_ms);
-    if (begin && tp_server_post(client->network, 1, drain, client) != TP_OK) {
-        stop_network(client);
-    } else if (client->network_told) {
+    client->stop_by_ms = begin ? stop_by_ms : earlier_of(stop_by_ms, client->stop_by_ms);
+    client->end_by_ms = begin ? end_by_ms : earlier_of(end_by_ms, client->end_by_ms);
+    if (begin && tp_server_post(client->network, 1, client_drain, client) != TP_OK) {
+        client_stop_network(client);
+    } else if (client->network_stopping) {
         tp_server_stop_within(client->network, tp__left_until(client->end_by_ms));
     }
 }
@@ -297,17 +301,19 @@ void tp_lanclient_stop(tp_lanclient *client) {
     uint64_t now = tp_clock_ms();
     tp_mutex_lock(&client->mutex);
     if (!client->stopping) {
-        stop_by(client, now + client->options.drain_timeout_ms, UINT64_MAX);
+        client_stop_by(client, now + client->options.drain_timeout_ms, UINT64_MAX);
     }
     tp_mutex_unlock(&client->mutex);
 }
 
-/* A quarter is the network's, to bring out what is queued and hang up in order. */
+/* A quarter of the time is left for the network, to send what is queued and close the connection in
+ * order. */
 void tp_lanclient_stop_within(tp_lanclient *client, unsigned stop_ms) {
     uint64_t now = tp_clock_ms();
     uint64_t confirm_ms = stop_ms - stop_ms / 4;
     tp_mutex_lock(&client->mutex);
-    stop_by(client, now + earlier(confirm_ms, client->options.drain_timeout_ms), now + stop_ms);
+    client_stop_by(
+        client, now + earlier_of(confirm_ms, client->options.drain_timeout_ms), now + stop_ms);
     tp_mutex_unlock(&client->mutex);
 }
 
@@ -319,17 +325,17 @@ bool tp__lanclient_stopping(tp_lanclient *client) {
 }
 
 /* Under the mutex. */
-static bool is_stopping(const tp_lanclient *client) {
+static bool client_is_stopping(const tp_lanclient *client) {
     return client->started && client->stopping;
 }
 
 /*
- * Waiting for the drain would hang on a worker of this very client, so the network is asked first:
- * it knows its own threads. It says TP_ERR_STATE as long as it was not told to stop, and again when
- * that is over.
+ * A worker of this client that waited for the drain would hang, so the network is asked first: it
+ * recognises its own threads. It returns TP_ERR_STATE before its stop was requested, and again
+ * after that stop is over.
  *
- * A start that is under way is waited for as well, since it would go on in the next run
- * otherwise. If it fails there is nothing left to stop.
+ * A start in progress is waited for as well; otherwise it would continue into the next run. If it
+ * fails, there is nothing left to stop.
  */
 tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     uint64_t since = tp_clock_ms();
@@ -338,24 +344,25 @@ tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
         return error;
     }
     tp_mutex_lock(&client->mutex);
-    bool asked = is_stopping(client);
+    bool asked = client_is_stopping(client);
     int left = timeout_ms;
-    while (is_stopping(client) && (client->starting || !client->network_told) && left != 0) {
+    while (client_is_stopping(client) && (client->starting || !client->network_stopping) &&
+           left != 0) {
         tp_condition_wait(&client->changed, &client->mutex, left);
         left = tp__left_of(timeout_ms, since);
     }
-    bool over = !is_stopping(client);
-    bool told = !client->starting && client->network_told;
+    bool over = !client_is_stopping(client);
+    bool network_stopping = !client->starting && client->network_stopping;
     tp_mutex_unlock(&client->mutex);
     if (over) {
         return asked ? TP_OK : TP_ERR_STATE;
     }
-    if (!told) {
+    if (!network_stopping) {
         return TP_ERR_TIMED_OUT;
     }
     if (error) {
         error = tp_server_wait(client->network, left);
-        error = error == TP_ERR_STATE ? TP_OK : error; /* an earlier look has found its end */
+        error = error == TP_ERR_STATE ? TP_OK : error; /* an earlier call has seen its end */
     }
     if (!error) {
         tp_mutex_lock(&client->mutex);
@@ -366,7 +373,7 @@ tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     return error;
 }
 
-/* ---- questions ------------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 void *tp_lanclient_context(const tp_lanclient *client) {
     return client->options.context;
@@ -376,8 +383,8 @@ tp_peer_id tp_lanclient_self(const tp_lanclient *client) {
     return atomic_load_explicit(&client->self, memory_order_acquire);
 }
 
-/* A question must take a mutex: that changes nothing the user sees, so the questions are const
- * outside. */
+/* Queries are const in the public header, although they take the mutex: that changes nothing
+ * visible. */
 static tp_lanclient *unconst(const tp_lanclient *client) {
     return (tp_lanclient *)(uintptr_t)client;
 }
@@ -386,21 +393,21 @@ size_t tp_lanclient_max_message(const tp_lanclient *asked) {
     tp_lanclient *client = unconst(asked);
     tp_mutex_lock(&client->mutex);
     bool up = client->state == TP__LINK_UP && client->max_payload > TP_BUS_HEADER;
-    size_t most = up ? client->max_payload - TP_BUS_HEADER : 0;
+    size_t size = up ? client->max_payload - TP_BUS_HEADER : 0;
     tp_mutex_unlock(&client->mutex);
-    return most;
+    return size;
 }
 
 size_t tp_lanclient_peers(
-    const tp_lanclient *client, const char *service, tp_peer *peers, size_t room) {
-    return tp__known_list(&unconst(client)->known, service, peers, room);
+    const tp_lanclient *client, const char *service, tp_peer *peers, size_t capacity) {
+    return tp__peer_table_list(&unconst(client)->peers, service, peers, capacity);
 }
 
 bool tp_lanclient_find_peer(const tp_lanclient *client, tp_peer_id id, tp_peer *peer) {
-    return tp__known_find(&unconst(client)->known, id, peer);
+    return tp__peer_table_find(&unconst(client)->peers, id, peer);
 }
 
-static uint64_t read(const _Atomic uint64_t *counter) {
+static uint64_t client_counter(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
@@ -416,15 +423,15 @@ void tp_lanclient_get_stats(const tp_lanclient *asked, tp_lanclient_stats *stats
     now.unconfirmed = tp__unconfirmed_tail(&client->unconfirmed) - head;
     now.requests = client->requested;
     tp_mutex_unlock(&client->mutex);
-    now.returned = read(&client->returned);
-    now.received = read(&client->received);
+    now.returned = client_counter(&client->returned);
+    now.received = client_counter(&client->received);
     now.requests_open = tp__requests_open(&client->requests);
-    now.replies = read(&client->replies);
-    now.timed_out = read(&client->timed_out);
-    now.peers_gone = read(&client->peers_gone);
-    now.late = read(&client->late);
-    now.connections = read(&client->connections);
-    now.connect_failures = read(&client->connect_failures);
-    now.trims = read(&client->trims);
+    now.replies = client_counter(&client->replies);
+    now.timed_out = client_counter(&client->timed_out);
+    now.peers_gone = client_counter(&client->peers_gone);
+    now.late = client_counter(&client->late);
+    now.connections = client_counter(&client->connections);
+    now.connect_failures = client_counter(&client->connect_failures);
+    now.trims = client_counter(&client->trims);
     memcpy(stats, &now, size < sizeof now ? size : sizeof now);
 }

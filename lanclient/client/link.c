@@ -1,8 +1,9 @@
 /*
- * The link to the hub: connecting, greeting, being up, being lost, and waiting to try again.
+ * The link to the hub: connecting, HELLO, coming up, loss, and the wait before the next attempt.
  *
  * Runs in the network's handlers and tasks, on any worker, one connection at a time: the next
- * attempt is scheduled only by the end of the last, so there is never more than one under way.
+ * attempt is scheduled only at the end of the previous one, so there is never more than one in
+ * progress.
  */
 #include <string.h>
 
@@ -16,9 +17,9 @@
 
 /* ---- attempts -------------------------------------------------------------------------------- */
 
-/* Exponential back-off with full jitter: anything between 0 and a bound that doubles up to its
- * limit. */
-static unsigned backoff_ms(const tp_lanclient_options *options, unsigned attempts) {
+/* Exponential back-off with full jitter: a random time between 0 and a bound that doubles up to
+ * backoff_max_ms. */
+static unsigned link_backoff_ms(const tp_lanclient_options *options, unsigned attempts) {
     uint64_t bound = options->backoff_min_ms;
     for (unsigned i = 1; i < attempts && bound < options->backoff_max_ms; i++) {
         bound *= 2;
@@ -31,7 +32,7 @@ static unsigned backoff_ms(const tp_lanclient_options *options, unsigned attempt
     return (unsigned)(random % (bound + 1));
 }
 
-static void connect_now(void *context) {
+static void link_connect(void *context) {
     tp_lanclient *client = context;
     tp_mutex_lock(&client->mutex);
     bool stopping = client->stopping;
@@ -43,7 +44,7 @@ static void connect_now(void *context) {
     tp_session_id session;
     tp_err error = tp_server_connect(client->network, &client->options.address, &session);
     if (error && error != TP_ERR_STATE) {
-        TP_LOG(TP_LOG_WARNING, "lanclient %s: cannot connect: %s", client->service,
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: connect failed: %s", client->service,
             tp_err_text(error));
         tp__lanclient_count(&client->connect_failures);
         tp__link_schedule(client, false);
@@ -59,11 +60,11 @@ void tp__link_schedule(tp_lanclient *client, bool first) {
     if (stopping) {
         return;
     }
-    /* Never at once: tasks with a delay have their room already. */
-    unsigned delay = first ? 1 : 1 + backoff_ms(&client->options, attempts);
-    tp_err error = tp_server_post(client->network, delay, connect_now, client);
+    /* Never without delay: the task table has a free entry for delayed tasks already. */
+    unsigned delay = first ? 1 : 1 + link_backoff_ms(&client->options, attempts);
+    tp_err error = tp_server_post(client->network, delay, link_connect, client);
     if (error && error != TP_ERR_STATE) {
-        TP_LOG(TP_LOG_ERROR, "lanclient %s: cannot schedule a connection: %s", client->service,
+        TP_LOG(TP_LOG_ERROR, "lanclient %s: connect not scheduled: %s", client->service,
             tp_err_text(error));
         tp_mutex_lock(&client->mutex);
         client->state = TP__LINK_STRANDED;
@@ -71,9 +72,9 @@ void tp__link_schedule(tp_lanclient *client, bool first) {
     }
 }
 
-/* ---- greeting -------------------------------------------------------------------------------- */
+/* ---- HELLO ----------------------------------------------------------------------------------- */
 
-static tp_packet *hello_packet(const tp_lanclient *client) {
+static tp_packet *link_hello_packet(const tp_lanclient *client) {
     tp_bus_header header = {.kind = TP_BUS_HELLO};
     tp_packet *packet = tp_packet_new(TP_BUS_HEADER + TP_BUS_HELLO_FIXED + 4 +
                                       strlen(client->service) + strlen(client->instance));
@@ -90,12 +91,12 @@ static tp_packet *hello_packet(const tp_lanclient *client) {
 
 void tp__link_on_join(tp_server *network, tp_session_id session) {
     tp_lanclient *client = tp_server_context(network);
-    tp_packet *hello = hello_packet(client);
+    tp_packet *hello = link_hello_packet(client);
     tp_mutex_lock(&client->mutex);
     client->session = session;
     client->state = TP__LINK_GREETING;
     tp__link_clock_follow(client);
-    client->greet_by_ms = tp__lanclient_now_locked(client) + client->options.connect_timeout_ms;
+    client->welcome_by_ms = tp__lanclient_now_locked(client) + client->options.connect_timeout_ms;
     tp_mutex_unlock(&client->mutex);
     if (!hello || !tp_server_send(network, session, hello)) {
         tp_server_disconnect(network, session);
@@ -107,20 +108,21 @@ void tp__link_on_join(tp_server *network, tp_session_id session) {
 bool tp__link_watch(tp_lanclient *client) {
     tp_mutex_lock(&client->mutex);
     uint64_t now_ms = tp__lanclient_now_locked(client);
-    bool greeting = client->state == TP__LINK_GREETING || client->state == TP__LINK_ARRIVING;
-    bool late = greeting && now_ms >= client->greet_by_ms;
+    bool pending = client->state == TP__LINK_GREETING || client->state == TP__LINK_ARRIVING;
+    bool late = pending && now_ms >= client->welcome_by_ms;
     tp_session_id session = client->session;
     tp_mutex_unlock(&client->mutex);
     if (late) {
-        TP_LOG(TP_LOG_WARNING, "lanclient %s: the hub does not say WELCOME", client->service);
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: no WELCOME and peer list within %u ms",
+            client->service, client->options.connect_timeout_ms);
         tp_server_disconnect(client->network, session);
     }
-    return greeting && !late;
+    return pending && !late;
 }
 
 /* ---- up -------------------------------------------------------------------------------------- */
 
-static void go_up(tp_lanclient *client) {
+static void link_go_up(tp_lanclient *client) {
     uint32_t self = client->self_given;
     tp_mutex_lock(&client->mutex);
     client->state = TP__LINK_UP;
@@ -132,37 +134,38 @@ static void go_up(tp_lanclient *client) {
         client->handlers.on_up(client, self);
     }
     tp_peer peer;
-    for (size_t i = 0; client->handlers.on_peer_up && tp__known_at(&client->known, i, &peer); i++) {
+    for (size_t i = 0; client->handlers.on_peer_up && tp__peer_table_at(&client->peers, i, &peer);
+         i++) {
         client->handlers.on_peer_up(client, &peer);
     }
 }
 
 /*
- * What the hub's settings and this client's promise each other only together is found here, since
- * only now they meet: a client takes and sends messages up to sizes that the hub does not, or the
- * hub ends who is silent while neither of the two asks in time.
+ * Warns of settings that are valid on each side but do not fit together. Only now both are known:
+ * the client accepts and sends larger messages than the hub, or smaller ones; or the hub ends
+ * silent sessions while neither side sends PING in time.
  */
-static void compare_with_hub(const tp_lanclient *client, const tp_bus_welcome *hub) {
-    unsigned long long taken = client->options.max_frame;
-    if (hub->max_payload < taken) {
+static void link_compare_with_hub(const tp_lanclient *client, const tp_bus_welcome *hub) {
+    unsigned long long max_frame = client->options.max_frame;
+    if (hub->max_payload < max_frame) {
         TP_LOG(TP_LOG_WARNING,
-            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same, for larger "
-            "messages than the hub's are not taken from here, nor do any come",
-            client->service, taken, (unsigned)hub->max_payload);
-    } else if (hub->max_payload > taken) {
+            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same; the hub "
+            "accepts no larger messages from here and delivers none",
+            client->service, max_frame, (unsigned)hub->max_payload);
+    } else if (hub->max_payload > max_frame) {
         TP_LOG(TP_LOG_WARNING,
-            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same, for what "
-            "others send here goes back to them if it is larger",
-            client->service, taken, (unsigned)hub->max_payload);
+            "lanclient %s: max_frame is %llu and the hub's is %u: expected the same; larger "
+            "messages of other peers return to their senders",
+            client->service, max_frame, (unsigned)hub->max_payload);
     }
     unsigned ping = client->options.idle_timeout_ms / 2;
-    bool asked = hub->heartbeat_ms > 0 && hub->heartbeat_ms < hub->idle_ms;
-    bool asks = ping > 0 && ping < hub->idle_ms;
-    if (hub->idle_ms > 0 && !asked && !asks) {
+    bool hub_pings = hub->heartbeat_ms > 0 && hub->heartbeat_ms < hub->idle_ms;
+    bool client_pings = ping > 0 && ping < hub->idle_ms;
+    if (hub->idle_ms > 0 && !hub_pings && !client_pings) {
         TP_LOG(TP_LOG_WARNING,
-            "lanclient %s: the hub ends a silent session after %u ms without asking, and "
-            "idle_timeout_ms is %u, so half of it asks too late or never: expected a hub with a "
-            "ping_interval, or less than twice its time here",
+            "lanclient %s: the hub ends a silent session after %u ms without a PING, and "
+            "idle_timeout_ms is %u, so this client's PING comes too late or never: expected a "
+            "ping_interval at the hub, or an idle_timeout_ms of less than twice the hub's",
             client->service, (unsigned)hub->idle_ms, client->options.idle_timeout_ms);
     }
 }
@@ -173,24 +176,24 @@ void tp__link_welcomed(tp_lanclient *client, const tp_bus_welcome *welcome) {
     client->hub = welcome->hub;
     client->max_payload = welcome->max_payload;
     tp_mutex_unlock(&client->mutex);
-    compare_with_hub(client, welcome);
+    link_compare_with_hub(client, welcome);
     client->self_given = welcome->peer;
     client->ack_messages = welcome->ack_messages ? welcome->ack_messages : TP_BUS_ACK_MESSAGES;
     client->awaited = welcome->peers;
     if (client->awaited == 0) {
-        go_up(client);
+        link_go_up(client);
     }
 }
 
 void tp__link_arrived(tp_lanclient *client) {
     if (--client->awaited == 0) {
-        go_up(client);
+        link_go_up(client);
     }
 }
 
 /* ---- lost ------------------------------------------------------------------------------------ */
 
-static tp_err error_of(tp_end_reason reason) {
+static tp_err link_error(tp_end_reason reason) {
     switch (reason) {
     case TP_END_PEER_RESET:
         return TP_ERR_RESET;
@@ -208,21 +211,22 @@ static tp_err error_of(tp_end_reason reason) {
 }
 
 /*
- * The attempts that led to a link are forgotten only when it has lasted as long as the longest wait
- * between two: a hub that welcomes and hangs up at once, time and again, is a hub that cannot be
- * reached, and all its clients together would be what keeps it from getting up. Under the mutex.
+ * Resets the count of attempts if the link lasted at least backoff_max_ms. A hub that accepts and
+ * closes at once, again and again, must be treated as unreachable: otherwise all its clients
+ * together would prevent it from recovering. Under the mutex.
  */
-static void forget_attempts_if_it_lasted(tp_lanclient *client) {
+static void link_reset_attempts(tp_lanclient *client) {
     bool lasted = client->state == TP__LINK_UP &&
                   tp_clock_ms() - client->up_since_ms >= client->options.backoff_max_ms;
     client->attempts = lasted ? 0 : client->attempts;
 }
 
-/* Takes the link down: from here on nothing is sent, so what is unconfirmed is ours alone. */
-static tp__unconfirmed take_down(tp_lanclient *client, bool *stopping) {
+/* Takes the link down and returns its unacknowledged messages. From here on nothing is sent, so
+ * only the caller uses them. */
+static tp__unconfirmed link_take_down(tp_lanclient *client, bool *stopping) {
     tp_mutex_lock(&client->mutex);
     *stopping = client->stopping;
-    forget_attempts_if_it_lasted(client);
+    link_reset_attempts(client);
     client->state = TP__LINK_WAITING;
     client->session = TP_NO_SESSION;
     atomic_store_explicit(&client->self, TP_NO_PEER, memory_order_release);
@@ -234,20 +238,20 @@ static tp__unconfirmed take_down(tp_lanclient *client, bool *stopping) {
     atomic_init(&taken.head, head);
     atomic_init(&taken.tail, tail);
     taken.ring = client->unconfirmed.ring;
-    taken.room = client->unconfirmed.room;
+    taken.capacity = client->unconfirmed.capacity;
     client->confirmed_before += head;
     client->lost += tail - head;
     tp__unconfirmed_init(&client->unconfirmed, taken.limit);
-    atomic_store_explicit(&client->told, 0, memory_order_relaxed);
-    atomic_store_explicit(&client->handled, 0, memory_order_relaxed);
-    client->swept = 0;
+    atomic_store_explicit(&client->acknowledged, 0, memory_order_relaxed);
+    atomic_store_explicit(&client->processed, 0, memory_order_relaxed);
+    client->processed_at_tick = 0;
     tp_mutex_unlock(&client->mutex);
     return taken;
 }
 
-/* Requests come back to their own callbacks, refusals to nobody: the one refused will hear of the
- * loss. */
-static void return_unconfirmed(tp_lanclient *client, const tp__unconfirmed *lost) {
+/* Returns the unacknowledged messages to the application. Requests are answered through their own
+ * callbacks; refusals are dropped, because the requester is notified of the lost connection. */
+static void link_return_unconfirmed(tp_lanclient *client, const tp__unconfirmed *lost) {
     uint64_t tail = tp__unconfirmed_tail(lost);
     for (uint64_t n = tp__unconfirmed_head(lost); n < tail; n++) {
         tp__sent entry = tp__unconfirmed_at(lost, n);
@@ -264,7 +268,7 @@ static void return_unconfirmed(tp_lanclient *client, const tp__unconfirmed *lost
     }
 }
 
-static void fail_requests(tp_lanclient *client, tp_err error) {
+static void link_fail_requests(tp_lanclient *client, tp_err error) {
     uint32_t from = 0;
     tp__request request;
     while (tp__requests_take_next(&client->requests, TP_NO_PEER, &from, &request)) {
@@ -272,19 +276,19 @@ static void fail_requests(tp_lanclient *client, tp_err error) {
     }
 }
 
-static void forget_peers(tp_lanclient *client, bool was_up) {
+static void link_remove_peers(tp_lanclient *client, bool was_up) {
     tp_peer peer;
-    while (tp__known_at(&client->known, 0, &peer)) {
-        tp__known_remove(&client->known, peer.id, &peer);
+    while (tp__peer_table_at(&client->peers, 0, &peer)) {
+        tp__peer_table_remove(&client->peers, peer.id, &peer);
         if (was_up && client->handlers.on_peer_down) {
             client->handlers.on_peer_down(client, &peer);
         }
     }
 }
 
-/* The session's line in the network's ledger. Another connection may have ended since: not many
- * have. */
-static tp_session_end end_of(tp_server *network, tp_session_id session) {
+/* The session's entry in the network's ledger. Of the last four ends one is this session's: hardly
+ * any other connection can have ended since. */
+static tp_session_end link_find_end(tp_server *network, tp_session_id session) {
     tp_session_end ends[4] = {{.size = sizeof ends[0]}};
     size_t count = tp_server_read_ledger(network, ends, TP_COUNT_OF(ends));
     for (size_t i = 0; i < count; i++) {
@@ -295,18 +299,19 @@ static tp_session_end end_of(tp_server *network, tp_session_id session) {
     return (tp_session_end){.reason = TP_END_NONE};
 }
 
-/* Each kind of end has a line of its own. Only the system says that a connection was refused; a hub
- * that takes it and then says CLOSE has refused the service. */
-static void say_why_not(tp_lanclient *client, tp_session_id session, tp_end_reason reason) {
-    const tp_session_end end = end_of(client->network, session);
+/* Logs why an attempt failed; each kind of end has its own call site. Only the operating system
+ * reports a refused connection; a hub that accepts the connection and sends CLOSE has refused the
+ * service. */
+static void link_log_failure(tp_lanclient *client, tp_session_id session, tp_end_reason reason) {
+    const tp_session_end end = link_find_end(client->network, session);
     if (reason == TP_END_REFUSED) {
-        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: the hub closes: %s", client->service,
-            tp_close_reason_name((uint16_t)end.close_code));
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: connect failed: closed by the hub: %s",
+            client->service, tp_close_reason_name((uint16_t)end.close_code));
     } else if (reason == TP_END_CONNECT_FAILED && end.os_error != 0) {
-        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: %s", client->service,
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: connect failed: %s", client->service,
             tp_err_text(tp_os_translate(end.os_error)));
     } else {
-        TP_LOG(TP_LOG_WARNING, "lanclient %s: not on the bus: %s", client->service,
+        TP_LOG(TP_LOG_WARNING, "lanclient %s: connect failed: %s", client->service,
             tp_end_reason_text(reason));
     }
 }
@@ -315,18 +320,18 @@ void tp__link_on_leave(tp_server *network, tp_session_id session, tp_end_reason 
     tp_lanclient *client = tp_server_context(network);
     bool was_up = tp_lanclient_self(client) != TP_NO_PEER;
     bool stopping;
-    tp__unconfirmed lost = take_down(client, &stopping);
+    tp__unconfirmed lost = link_take_down(client, &stopping);
     if (was_up) {
-        return_unconfirmed(client, &lost);
-        fail_requests(client, stopping ? TP_ERR_CANCELLED : TP_ERR_PEER_LOST);
+        link_return_unconfirmed(client, &lost);
+        link_fail_requests(client, stopping ? TP_ERR_CANCELLED : TP_ERR_PEER_LOST);
     } else if (!stopping) {
         tp__lanclient_count(&client->connect_failures);
-        say_why_not(client, session, reason);
+        link_log_failure(client, session, reason);
     }
     tp__unconfirmed_clear(&lost);
-    forget_peers(client, was_up);
+    link_remove_peers(client, was_up);
     if (was_up && client->handlers.on_down) {
-        client->handlers.on_down(client, stopping ? TP_OK : error_of(reason));
+        client->handlers.on_down(client, stopping ? TP_OK : link_error(reason));
     }
     if (!stopping) {
         tp__link_schedule(client, false);

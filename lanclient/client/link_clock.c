@@ -1,6 +1,6 @@
 /*
- * See link_clock.h. `link_worker` and `clock_ahead_ms` of the client are this file's, under the
- * client's mutex.
+ * See link_clock.h. The client's fields `link_worker` and `clock_ahead_ms` belong to this file,
+ * under the client's mutex.
  */
 #include "lanclient/client/link_clock.h"
 
@@ -25,7 +25,7 @@ void tp__link_clock_reset(tp_lanclient *client) {
     client->clock_ahead_ms = 0;
 }
 
-/* Two readings at one moment: what the new worker's differs by is made good. */
+/* Both clocks are read at the same moment; the difference keeps the link clock continuous. */
 void tp__link_clock_follow(tp_lanclient *client) {
     uint64_t now_ms = tp_clock_ms();
     unsigned worker = tp__server_worker_here(client->network);

@@ -7,25 +7,25 @@
 
 #include "core/memory/memory.h"
 
-#define FIRST_ROOM 16u
+#define FIRST_SIZE 16u
 
-void tp__known_init(tp__known *known) {
-    memset(known, 0, sizeof *known);
-    tp_mutex_init(&known->mutex);
+void tp__peer_table_init(tp__peer_table *table) {
+    memset(table, 0, sizeof *table);
+    tp_mutex_init(&table->mutex);
 }
 
-void tp__known_destroy(tp__known *known) {
-    tp__free(known->peers);
-    tp_mutex_destroy(&known->mutex);
+void tp__peer_table_destroy(tp__peer_table *table) {
+    tp__free(table->peers);
+    tp_mutex_destroy(&table->mutex);
 }
 
-/* Where the id is, or belongs. */
-static size_t place_of(const tp__known *known, tp_peer_id id) {
+/* The position at which the id is, or belongs. Binary search. */
+static size_t peer_table_position(const tp__peer_table *table, tp_peer_id id) {
     size_t low = 0;
-    size_t high = known->count;
+    size_t high = table->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (known->peers[middle].id < id) {
+        if (table->peers[middle].id < id) {
             low = middle + 1;
         } else {
             high = middle;
@@ -34,98 +34,99 @@ static size_t place_of(const tp__known *known, tp_peer_id id) {
     return low;
 }
 
-static bool is_at(const tp__known *known, size_t place, tp_peer_id id) {
-    return place < known->count && known->peers[place].id == id;
+static bool peer_table_is_at(const tp__peer_table *table, size_t position, tp_peer_id id) {
+    return position < table->count && table->peers[position].id == id;
 }
 
-static bool grow(tp__known *known) {
-    size_t room = known->room ? known->room * 2 : FIRST_ROOM;
-    tp_peer *larger = tp__allocate(room * sizeof *larger);
+static bool peer_table_grow(tp__peer_table *table) {
+    size_t capacity = table->capacity ? table->capacity * 2 : FIRST_SIZE;
+    tp_peer *larger = tp__allocate(capacity * sizeof *larger);
     if (!larger) {
         return false;
     }
-    if (known->count) {
-        memcpy(larger, known->peers, known->count * sizeof *larger);
+    if (table->count) {
+        memcpy(larger, table->peers, table->count * sizeof *larger);
     }
-    tp__free(known->peers);
-    known->peers = larger;
-    known->room = room;
+    tp__free(table->peers);
+    table->peers = larger;
+    table->capacity = capacity;
     return true;
 }
 
-tp_err tp__known_add(tp__known *known, const tp_peer *peer) {
+tp_err tp__peer_table_add(tp__peer_table *table, const tp_peer *peer) {
     tp_err error = TP_OK;
-    tp_mutex_lock(&known->mutex);
-    size_t place = place_of(known, peer->id);
-    if (is_at(known, place, peer->id)) {
-        known->peers[place] = *peer;
-    } else if (known->count == known->room && !grow(known)) {
+    tp_mutex_lock(&table->mutex);
+    size_t position = peer_table_position(table, peer->id);
+    if (peer_table_is_at(table, position, peer->id)) {
+        table->peers[position] = *peer;
+    } else if (table->count == table->capacity && !peer_table_grow(table)) {
         error = TP_ERR_NO_MEMORY;
     } else {
-        memmove(&known->peers[place + 1], &known->peers[place],
-            (known->count - place) * sizeof *known->peers);
-        known->peers[place] = *peer;
-        known->count++;
+        memmove(&table->peers[position + 1], &table->peers[position],
+            (table->count - position) * sizeof *table->peers);
+        table->peers[position] = *peer;
+        table->count++;
     }
-    tp_mutex_unlock(&known->mutex);
+    tp_mutex_unlock(&table->mutex);
     return error;
 }
 
-bool tp__known_remove(tp__known *known, tp_peer_id id, tp_peer *removed) {
-    tp_mutex_lock(&known->mutex);
-    size_t place = place_of(known, id);
-    bool there = is_at(known, place, id);
-    if (there) {
-        *removed = known->peers[place];
-        known->count--;
-        memmove(&known->peers[place], &known->peers[place + 1],
-            (known->count - place) * sizeof *known->peers);
+bool tp__peer_table_remove(tp__peer_table *table, tp_peer_id id, tp_peer *removed) {
+    tp_mutex_lock(&table->mutex);
+    size_t position = peer_table_position(table, id);
+    bool present = peer_table_is_at(table, position, id);
+    if (present) {
+        *removed = table->peers[position];
+        table->count--;
+        memmove(&table->peers[position], &table->peers[position + 1],
+            (table->count - position) * sizeof *table->peers);
     }
-    tp_mutex_unlock(&known->mutex);
-    return there;
+    tp_mutex_unlock(&table->mutex);
+    return present;
 }
 
-bool tp__known_at(tp__known *known, size_t n, tp_peer *peer) {
-    tp_mutex_lock(&known->mutex);
-    bool there = n < known->count;
-    if (there) {
-        *peer = known->peers[n];
+bool tp__peer_table_at(tp__peer_table *table, size_t n, tp_peer *peer) {
+    tp_mutex_lock(&table->mutex);
+    bool present = n < table->count;
+    if (present) {
+        *peer = table->peers[n];
     }
-    tp_mutex_unlock(&known->mutex);
-    return there;
+    tp_mutex_unlock(&table->mutex);
+    return present;
 }
 
-/* Into a struct of the caller's, whose version may be older or newer than ours. */
-static void copy_out(tp_peer *to, const tp_peer *from, size_t size) {
+/* Copies into a struct of the caller, whose version may be older or newer than ours. */
+static void peer_copy_out(tp_peer *to, const tp_peer *from, size_t size) {
     memcpy(to, from, size < sizeof *from ? size : sizeof *from);
     to->size = size;
 }
 
-bool tp__known_find(tp__known *known, tp_peer_id id, tp_peer *peer) {
-    tp_mutex_lock(&known->mutex);
-    size_t place = place_of(known, id);
-    bool there = is_at(known, place, id);
-    if (there) {
-        copy_out(peer, &known->peers[place], peer->size);
+bool tp__peer_table_find(tp__peer_table *table, tp_peer_id id, tp_peer *peer) {
+    tp_mutex_lock(&table->mutex);
+    size_t position = peer_table_position(table, id);
+    bool present = peer_table_is_at(table, position, id);
+    if (present) {
+        peer_copy_out(peer, &table->peers[position], peer->size);
     }
-    tp_mutex_unlock(&known->mutex);
-    return there;
+    tp_mutex_unlock(&table->mutex);
+    return present;
 }
 
-size_t tp__known_list(tp__known *known, const char *service, tp_peer *peers, size_t room) {
+size_t tp__peer_table_list(
+    tp__peer_table *table, const char *service, tp_peer *peers, size_t capacity) {
     size_t count = 0;
-    size_t size = room ? peers->size : 0;
-    tp_mutex_lock(&known->mutex);
-    for (size_t i = 0; i < known->count; i++) {
-        const tp_peer *peer = &known->peers[i];
+    size_t size = capacity ? peers->size : 0;
+    tp_mutex_lock(&table->mutex);
+    for (size_t i = 0; i < table->count; i++) {
+        const tp_peer *peer = &table->peers[i];
         if (service && strcmp(peer->service, service) != 0) {
             continue;
         }
-        if (count < room) {
-            copy_out((tp_peer *)(void *)((uint8_t *)peers + count * size), peer, size);
+        if (count < capacity) {
+            peer_copy_out((tp_peer *)(void *)((uint8_t *)peers + count * size), peer, size);
         }
         count++;
     }
-    tp_mutex_unlock(&known->mutex);
+    tp_mutex_unlock(&table->mutex);
     return count;
 }

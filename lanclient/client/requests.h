@@ -1,13 +1,14 @@
 /*
- * The open requests: a bounded table, found by ticket, that knows whose time has passed.
+ * The open requests: a bounded table with time-outs, searched by ticket.
  *
- * Whoever takes a request out of the table calls its callback: that is what makes it exactly once.
+ * The thread that takes a request out of the table calls its callback; so it is called exactly
+ * once.
  *
- * The deadlines lie on a wheel of ticks: a request is linked at the slot of its tick, modulo the
- * wheel, so adding and taking are a few links and time-outs look at one slot for each tick that
- * passes.
+ * The deadlines are on a timing wheel: a request is linked into the slot of its tick, modulo the
+ * number of slots. So adding and taking change a few links, and a time-out check visits one slot
+ * for each tick that has passed.
  *
- * Any thread, under the table's own mutex, which nothing is called under.
+ * Any thread, under the table's own mutex; nothing is called under it.
  */
 #ifndef TWINPORT_LANCLIENT_CLIENT_REQUESTS_H
 #define TWINPORT_LANCLIENT_CLIENT_REQUESTS_H
@@ -20,13 +21,13 @@
 #include "twinport/lanclient.h"
 
 typedef struct tp__request {
-    tp_ticket ticket; /* 0: the place is free */
-    tp_peer_id peer;  /* whom it went to; TP_NO_PEER: to a service, or the hub */
+    tp_ticket ticket; /* 0: the entry is free */
+    tp_peer_id peer;  /* the peer it was sent to; TP_NO_PEER: a service, or the hub */
     tp_on_reply *on_reply;
     void *context;
     uint64_t due_tick;
-    uint32_t
-        bucket_next; /* places are named by index + 1 here; 0: none. Also the free places' list */
+    /* Links are index + 1; 0: none. bucket_next also links the free entries. */
+    uint32_t bucket_next;
     uint32_t wheel_next;
     uint32_t wheel_previous;
 } tp__request;
@@ -37,34 +38,35 @@ typedef struct tp__request {
 typedef struct tp__requests {
     tp_mutex mutex;
     uint32_t limit;
-    uint32_t room; /* places, a power of two or 0 */
+    uint32_t capacity; /* entries, a power of two, or 0 */
     uint32_t free;
-    tp__request *places;
-    uint32_t *buckets; /* room of them */
+    tp__request *entries;
+    uint32_t *buckets; /* capacity of them */
     uint32_t wheel[TP__REQUEST_WHEEL];
-    uint64_t looked_tick; /* up to here every slot has been looked at */
+    uint64_t checked_tick; /* all slots up to this tick have been checked */
     _Atomic uint32_t open;
 } tp__requests;
 
 void tp__requests_init(tp__requests *requests, uint32_t limit);
 void tp__requests_destroy(tp__requests *requests);
 
-/* TP_ERR_FULL, TP_ERR_NO_MEMORY. */
+/* Adds a request that is due timeout_ms after now_ms. TP_ERR_FULL (`limit`), TP_ERR_NO_MEMORY. */
 tp_err tp__requests_add(
     tp__requests *requests, tp__request request, uint64_t now_ms, unsigned timeout_ms);
 
-/* Takes the request out of the table and copies it. False: it is not there (any more). */
+/* Takes the request with this ticket out of the table and copies it. False: it is not in the table
+ * (any more). */
 bool tp__requests_take(tp__requests *requests, tp_ticket ticket, tp__request *taken);
 
-/* Takes one whose time has passed. */
+/* Takes one request whose time has passed. False: there is none. */
 bool tp__requests_take_due(tp__requests *requests, uint64_t now_ms, tp__request *taken);
 
-/* Takes one that went to `peer`, or any if it is TP_NO_PEER, from place *from on, which moves:
- * begin with 0. */
+/* Takes one request to `peer`, or any request if `peer` is TP_NO_PEER, beginning with entry *from,
+ * which is advanced; start with 0. False: there is none left. */
 bool tp__requests_take_next(
     tp__requests *requests, tp_peer_id peer, uint32_t *from, tp__request *taken);
 
-/* Gives the memory back if no request is open. */
+/* Frees the table's memory if no request is open. */
 void tp__requests_trim(tp__requests *requests);
 
 static inline uint32_t tp__requests_open(const tp__requests *requests) {

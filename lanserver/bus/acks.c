@@ -1,48 +1,50 @@
 /*
- * Telling clients what of theirs the hub has taken charge of.
+ * Acknowledgements: telling clients how many of their messages the hub has processed.
  *
  * Most counts travel in messages that go to the client anyway. For the rest there is the sweep, a
- * task that runs while anybody may have something to be told: it sends an ACK to each peer whose
- * news is older than one round. Runs on any worker; one at a time.
+ * task that runs while any peer may have unacknowledged messages: it sends an ACK to each peer
+ * whose count has been unacknowledged for more than one round. It runs on any worker, one sweep at
+ * a time.
  *
- * A round that could not be posted would leave its peers without word until somebody's next
- * message. So the first one is posted at start, or the hub does not start: from then on there is
- * room for all delayed tasks that the hub ever has waiting (a sweep, a last look or two, HELLO's
- * deadline, the drain), and posting fails only when the server stops, whose clients hear of that.
+ * If a round could not be posted, its peers would get no acknowledgement until another message
+ * arrived. So the first sweep is posted at start, or the hub does not start. From then on the
+ * server's task table has a free entry for every delayed task that the hub ever has waiting (one
+ * sweep, one or two last sweeps, the HELLO deadline, the drain), and posting fails only when the
+ * server stops, which its clients learn from their connections.
  */
 #include "lanserver/bus/hub_internal.h"
 #include "twinport/log.h"
 
-/* News waits less than two rounds, and each round may begin 10 ms late: TP_BUS_ACK_MS at the
- * most. */
+/* A count waits less than two rounds for its ACK, and each round may begin 10 ms late: at most
+ * TP_BUS_ACK_MS. */
 #define SWEEP_MS 15u
 
-static void sweep(void *context);
+static void acks_sweep(void *context);
 
-/* A sweep, or a last look, a round from now. */
-static void post(tp__hub *hub, void (*look)(void *context)) {
-    tp_err error = tp_server_post(hub->server, SWEEP_MS, look, hub);
+/* Posts a sweep, or a last sweep, one round from now. */
+static void acks_post(tp__hub *hub, void (*task)(void *context)) {
+    tp_err error = tp_server_post(hub->server, SWEEP_MS, task, hub);
     if (error) {
         atomic_store_explicit(&hub->sweep_armed, false, memory_order_release);
         if (error != TP_ERR_STATE) {
-            TP_LOG(TP_LOG_WARNING, "bus: confirmations may be late: %s", tp_err_text(error));
+            TP_LOG(TP_LOG_WARNING, "bus: acknowledgements delayed: %s", tp_err_text(error));
         }
     }
 }
 
-static void arm(tp__hub *hub) {
+static void acks_arm(tp__hub *hub) {
     if (!atomic_exchange_explicit(&hub->sweep_armed, true, memory_order_acq_rel)) {
-        post(hub, sweep);
+        acks_post(hub, acks_sweep);
     }
 }
 
-tp_err tp__confirm_start(tp__hub *hub) {
-    tp_err error = tp_server_post(hub->server, SWEEP_MS, sweep, hub);
-    return error == TP_ERR_STATE ? TP_OK : error; /* it has been stopped already */
+tp_err tp__acks_start(tp__hub *hub) {
+    tp_err error = tp_server_post(hub->server, SWEEP_MS, acks_sweep, hub);
+    return error == TP_ERR_STATE ? TP_OK : error; /* stopped already */
 }
 
 /* If it cannot be sent now, the next sweep tries again. */
-static void send_ack(tp__hub *hub, uint32_t id) {
+static void acks_send(tp__hub *hub, uint32_t id) {
     tp_bus_header header = {.kind = TP_BUS_ACK};
     tp_packet *packet = tp_packet_new(TP_BUS_HEADER);
     if (packet) {
@@ -52,65 +54,70 @@ static void send_ack(tp__hub *hub, uint32_t id) {
     }
 }
 
-/* True: this peer has news that another round must look after. */
-static bool look_after(tp__hub *hub, tp__peer *peer) {
-    uint32_t taken = atomic_load_explicit(&peer->taken, memory_order_relaxed);
-    uint32_t told = atomic_load_explicit(&peer->told, memory_order_relaxed);
-    if (taken == told) {
+/* Sends an ACK if the peer has had unacknowledged messages since the previous round. True: another
+ * round must check this peer. Under the directory lock. */
+static bool acks_sweep_peer(tp__hub *hub, tp__peer *peer) {
+    uint32_t processed = atomic_load_explicit(&peer->processed, memory_order_relaxed);
+    uint32_t acknowledged = atomic_load_explicit(&peer->acknowledged, memory_order_relaxed);
+    if (processed == acknowledged) {
         return false;
     }
-    bool old = peer->swept - told - 1 < UINT32_MAX / 2; /* swept > told, modulo 2^32 */
-    peer->swept = taken;
+    /* The previous round's count is ahead of `acknowledged`, modulo 2^32. */
+    bool old = peer->processed_at_sweep - acknowledged - 1 < UINT32_MAX / 2;
+    peer->processed_at_sweep = processed;
     if (old) {
-        send_ack(hub, peer->public_id);
+        acks_send(hub, peer->public_id);
     }
     return true;
 }
 
 /*
- * A message that is taken while the sweep comes by must be seen by one of the two: by the sweep, in
- * `taken`, or by tp__confirm_later(), which finds that it must arm. A full fence on the way of
- * every message would see to that; instead the sweep, having found nothing and put `sweep_armed`
- * out, looks once more a round later, when every processor has long seen that, and what was taken
- * before it saw it is there to be seen. (Two sweeps at a time do no harm: they look under the
- * directory.)
+ * Checks all peers. True: another round is needed.
+ *
+ * A message that is processed during the last sweep must be noticed by one of two: by the sweep, in
+ * `processed`, or by tp__acks_later(), which finds `sweep_armed` false and posts a sweep. Instead
+ * of a full fence per message, a sweep that has found nothing clears `sweep_armed` and checks once
+ * more one round (15 ms) later. Assumption, not proven by C11: a relaxed store is visible on all
+ * processors within 15 ms. Then a message whose thread still read `sweep_armed` as true is seen by
+ * this last sweep. (Two sweeps at a time do no harm: they hold the directory lock.)
  */
-static bool look_after_all(tp__hub *hub) {
+static bool acks_sweep_peers(tp__hub *hub) {
     bool more = false;
     tp_mutex_lock(&hub->directory);
     for (uint32_t i = 0; i < hub->up_count; i++) {
-        more |= look_after(hub, hub->up[i]);
+        more |= acks_sweep_peer(hub, hub->up[i]);
     }
     tp_mutex_unlock(&hub->directory);
     return more;
 }
 
-static void last_look(void *context) {
+static void acks_last_sweep(void *context) {
     tp__hub *hub = context;
-    if (look_after_all(hub)) {
-        arm(hub);
+    if (acks_sweep_peers(hub)) {
+        acks_arm(hub);
     }
 }
 
-static void sweep(void *context) {
+static void acks_sweep(void *context) {
     tp__hub *hub = context;
-    bool more = look_after_all(hub);
+    bool more = acks_sweep_peers(hub);
     if (!more) {
         atomic_store_explicit(&hub->sweep_armed, false, memory_order_release);
     }
-    post(hub, more ? sweep : last_look);
+    acks_post(hub, more ? acks_sweep : acks_last_sweep);
 }
 
-/* What comes back, or is answered by the hub, has been counted with the word of it. The store
- * changes nothing then; nor does it need the peer's mutex otherwise: what it tells of is in its
- * receiver's queue. */
-void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken) {
-    atomic_store_explicit(&peer->taken, taken, memory_order_relaxed);
-    uint32_t news = taken - atomic_load_explicit(&peer->told, memory_order_relaxed);
-    if (TP_UNLIKELY(news % TP_BUS_ACK_MESSAGES == 0 && news != 0)) {
-        send_ack(hub, peer->public_id);
+/* If the message came back, or was answered by the hub, that reply has stored the same count
+ * already, and the store changes nothing. Otherwise it needs no mutex of the peer: the message it
+ * counts is already in its receiver's queue. */
+void tp__acks_later(tp__hub *hub, tp__peer *peer, uint32_t processed) {
+    atomic_store_explicit(&peer->processed, processed, memory_order_relaxed);
+    uint32_t unacknowledged =
+        processed - atomic_load_explicit(&peer->acknowledged, memory_order_relaxed);
+    if (TP_UNLIKELY(unacknowledged % TP_BUS_ACK_MESSAGES == 0 && unacknowledged != 0)) {
+        acks_send(hub, peer->public_id);
     }
     if (TP_UNLIKELY(!atomic_load_explicit(&hub->sweep_armed, memory_order_relaxed))) {
-        arm(hub);
+        acks_arm(hub);
     }
 }

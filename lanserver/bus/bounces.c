@@ -1,14 +1,14 @@
 /*
- * What cannot be delivered goes back to its sender. Any worker.
+ * Returns undeliverable messages to their senders. Any worker.
  *
- * A return is the hub's debt: if the sender does not take it (its queue is full, memory is out),
- * the sender is ended, for it would otherwise wait for word that never comes.
+ * A sender must get every bounce. If one cannot be queued (the sender's queue is full, or there is
+ * no memory), the sender is disconnected: otherwise it would wait for an outcome that never comes.
  */
 #include "lanserver/bus/hub_internal.h"
 #include "proto/frame.h"
 #include "twinport/log.h"
 
-static tp_packet *error_packet(const tp__sent *message, uint32_t peer) {
+static tp_packet *bounce_packet(const tp__sent *message, uint32_t peer) {
     tp_bus_error error = {.peer = peer, .destination = message->destination, .kind = message->kind};
     tp_packet *packet = tp_packet_new(TP_BUS_HEADER + TP_BUS_ERROR_FIXED);
     if (packet) {
@@ -18,7 +18,7 @@ static tp_packet *error_packet(const tp__sent *message, uint32_t peer) {
     return packet;
 }
 
-static void cut_debtor(tp__hub *hub, uint32_t id) {
+static void bounce_disconnect_sender(tp__hub *hub, uint32_t id) {
     tp__peer *peer = atomic_load_explicit(&hub->slots[id & hub->mask], memory_order_acquire);
     if (!peer) {
         return;
@@ -28,26 +28,26 @@ static void cut_debtor(tp__hub *hub, uint32_t id) {
     tp_mutex_unlock(&peer->mutex);
     if (session != TP_NO_SESSION &&
         tp_server_disconnect_after_send(hub->server, session, TP_CLOSE_OVERLOAD)) {
-        TP_LOG(TP_LOG_WARNING, "bus: peer %u does not take its returned messages: it is ended",
-            (unsigned)id);
+        TP_LOG(TP_LOG_WARNING,
+            "bus: peer %u disconnected: it does not accept its returned messages", (unsigned)id);
     }
 }
 
-void tp__return(
-    tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason, uint32_t takes) {
+void tp__bounce(tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason,
+    uint32_t also_processed) {
     tp_bus_header header = {
         .kind = TP_BUS_ERROR, .key = (uint16_t)reason, .correlation = message->correlation};
-    tp_packet *packet = error_packet(message, peer);
-    tp_bus_reason taken = packet
-                              ? tp__peer_deliver(hub, message->source, NULL, &header, packet, takes)
-                              : TP_BUS_NO_MEMORY;
+    tp_packet *packet = bounce_packet(message, peer);
+    tp_bus_reason outcome =
+        packet ? tp__peer_deliver(hub, message->source, NULL, &header, packet, also_processed)
+               : TP_BUS_NO_MEMORY;
     tp_packet_release(packet);
     atomic_fetch_add_explicit(&hub->returned[reason], 1, memory_order_relaxed);
-    if (taken == TP_BUS_DELIVERED) {
+    if (outcome == TP_BUS_DELIVERED) {
         return;
     }
     atomic_fetch_add_explicit(&hub->orphaned, 1, memory_order_relaxed);
-    if (taken != TP_BUS_NO_PEER) {
-        cut_debtor(hub, message->source);
+    if (outcome != TP_BUS_NO_PEER) {
+        bounce_disconnect_sender(hub, message->source);
     }
 }

@@ -1,12 +1,12 @@
 /*
- * The hub: life, and what the server's handlers do.
+ * The hub: creation, start and stop, and the server's handlers.
  *
- * Start, wait and destroy: the owner's thread. The handlers and the drain run on the server's
- * workers.
+ * Start, wait and destroy run on the thread of the hub's owner; the handlers and the drain run on
+ * the server's workers.
  *
- * A stop has two parts. First the bus comes to rest: new messages are returned, and what was
- * forwarded is given time to be confirmed, since the server listens to nobody once it stops. Then
- * the server stops, which ends the sessions; what is still unconfirmed then goes back.
+ * A stop has two parts. First the drain: new messages bounce, and forwarded messages get time to be
+ * acknowledged, because a stopping server receives nothing. Then the server stops, which ends the
+ * sessions; messages that are still unacknowledged bounce.
  */
 #include "lanserver/bus/hub_internal.h"
 
@@ -18,8 +18,8 @@
 #include "proto/frame.h"
 #include "twinport/log.h"
 
-#define DEFAULT_PORT  7400
-#define DRAIN_LOOK_MS 10u
+#define DEFAULT_PORT   7400
+#define DRAIN_CHECK_MS 10u
 
 /* ---- handlers -------------------------------------------------------------------------------- */
 
@@ -30,75 +30,75 @@ tp_address tp__hub_address_of(tp__hub *hub, tp_session_id session) {
 }
 
 void tp__hub_protocol_error(
-    tp__hub *hub, tp_session_id session, tp_log_place *place, const char *what) {
+    tp__hub *hub, tp_session_id session, tp_log_site *site, const char *what) {
     tp_address from = tp__hub_address_of(hub, session);
     char text[TP_ADDRESS_TEXT];
     if (TP_LOG_WARNING >= tp_log_get_level()) {
-        tp_log_say(place, TP_LOG_WARNING, "bus: %s broke the protocol: %s",
+        tp_log_say(site, TP_LOG_WARNING, "bus: protocol error from %s: %s",
             tp_address_format(&from, text), what);
     }
     tp_server_turn_away(hub->server, session, TP_CLOSE_PROTOCOL);
 }
 
-static void on_join(tp_server *server, tp_session_id session) {
+static void hub_on_join(tp_server *server, tp_session_id session) {
     tp__hub *hub = tp_server_context(server);
-    if (!tp__guests_enter(&hub->guests, session)) {
-        TP_LOG(TP_LOG_ERROR, "bus: no memory for another session");
+    if (!tp__hub_connections_add(&hub->connections, session)) {
+        TP_LOG(TP_LOG_ERROR, "bus: session not accepted: no memory");
         tp_server_disconnect(server, session);
     }
 }
 
-static void on_leave(tp_server *server, tp_session_id session, tp_end_reason reason) {
+static void hub_on_leave(tp_server *server, tp_session_id session, tp_end_reason reason) {
     tp__hub *hub = tp_server_context(server);
-    tp__guest *guest = tp__guests_find(&hub->guests, session);
-    if (!guest) {
+    tp__hub_connection *connection = tp__hub_connections_find(&hub->connections, session);
+    if (!connection) {
         return;
     }
-    tp__guests_settle(&hub->guests, guest);
-    if (guest->peer) {
-        tp__farewell(hub, guest->peer, reason);
-        guest->peer = NULL;
+    tp__hub_connections_remove_pending(&hub->connections, connection);
+    if (connection->peer) {
+        tp__hub_unregister(hub, connection->peer, reason);
+        connection->peer = NULL;
     }
 }
 
-static void on_message(tp__hub *hub, tp_session_id session, tp__peer *peer,
+static void hub_on_message(tp__hub *hub, tp_session_id session, tp__peer *peer,
     const tp_bus_header *header, tp_packet *packet) {
     if (TP_UNLIKELY(!tp__unconfirmed_confirm(&peer->unconfirmed, header->source))) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "it confirms messages that it was not sent");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "acknowledges messages that were not sent");
     } else if (TP_LIKELY(tp_bus_is_message(header->kind) && header->correlation != 0)) {
-        uint32_t number = atomic_load_explicit(&peer->taken, memory_order_relaxed) + 1;
+        uint32_t number = atomic_load_explicit(&peer->processed, memory_order_relaxed) + 1;
         uint32_t count = tp__route(hub, peer, header, packet);
         TP__HUB_ADD(peer->accepted, count);
-        tp__confirm_later(hub, peer, number);
+        tp__acks_later(hub, peer, number);
     } else if (tp_bus_is_message(header->kind)) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "a message without a correlation");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "message without a correlation");
     } else if (header->kind != TP_BUS_ACK) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "a kind of message that is not a client's");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "message of a kind that clients do not send");
     }
 }
 
-static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
+static void hub_on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
     tp__hub *hub = tp_server_context(server);
-    tp__guest *guest = tp__guests_find(&hub->guests, session);
-    if (TP_UNLIKELY(!guest)) {
-        return; /* on_join had no memory for it: it is being ended */
+    tp__hub_connection *connection = tp__hub_connections_find(&hub->connections, session);
+    if (TP_UNLIKELY(!connection)) {
+        return; /* on_join had no memory: the session is being ended */
     }
     if (TP_UNLIKELY(tp_packet_size(packet) < TP_BUS_HEADER)) {
-        TP__HUB_PROTOCOL_ERROR(hub, session, "a message shorter than its header");
+        TP__HUB_PROTOCOL_ERROR(hub, session, "message shorter than its header");
         return;
     }
     tp_bus_header header = tp_bus_read(tp_packet_bytes(packet));
-    if (TP_LIKELY(guest->peer != NULL)) {
-        on_message(hub, session, guest->peer, &header, packet);
+    if (TP_LIKELY(connection->peer != NULL)) {
+        hub_on_message(hub, session, connection->peer, &header, packet);
         return;
     }
-    guest->peer = tp__greet(hub, session, &header, packet);
-    if (guest->peer) {
-        tp__guests_settle(&hub->guests, guest);
+    connection->peer = tp__hub_register(hub, session, &header, packet);
+    if (connection->peer) {
+        tp__hub_connections_remove_pending(&hub->connections, connection);
     }
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- creation and start ---------------------------------------------------------------------- */
 
 void tp__hub_defaults(tp__hub_options *options) {
     memset(options, 0, sizeof *options);
@@ -109,31 +109,31 @@ void tp__hub_defaults(tp__hub_options *options) {
     options->max_services = 4096;
 }
 
-static bool valid(const tp__hub_options *options) {
-    const char *wrong = NULL;
+static bool hub_options_valid(const tp__hub_options *options) {
+    const char *fault = NULL;
     if (options->server.queue_policy == TP_QUEUE_DROP) {
-        wrong = "queue_policy: dropping would lose messages in silence";
+        fault = "queue_policy: drop would lose messages silently";
     } else if (options->hello_timeout_ms < 100 || options->hello_timeout_ms > 600000) {
-        wrong = "hello_timeout_ms: 100..600,000";
+        fault = "hello_timeout_ms: 100..600,000";
     } else if (options->unconfirmed_limit < 1 ||
                options->unconfirmed_limit > TP_BUS_UNCONFIRMED_MAX) {
-        wrong = "unconfirmed_limit: 1..16,777,216";
+        fault = "unconfirmed_limit: 1..16,777,216";
     } else if (options->max_services < 1 || options->max_services > 65536) {
-        wrong = "max_services: 1..65,536";
+        fault = "max_services: 1..65,536";
     }
-    if (wrong) {
-        TP_LOG(TP_LOG_ERROR, "bus: %s", wrong);
+    if (fault) {
+        TP_LOG(TP_LOG_ERROR, "bus: %s", fault);
     }
-    return wrong == NULL;
+    return fault == NULL;
 }
 
-#define RETURN_SIZE (TP_FRAME_HEADER + TP_BUS_HEADER + TP_BUS_ERROR_FIXED)
+#define BOUNCE_SIZE (TP_FRAME_HEADER + TP_BUS_HEADER + TP_BUS_ERROR_FIXED)
 
-/* When a peer dies, all that one sender has sent to it may come back at once. */
-static void warn_of_returns(const tp__hub_options *options) {
-    static const char why[] = "when a peer dies, more messages may come back to one sender than "
-                              "its queue holds, and the sender is ended";
-    uint64_t bytes = (uint64_t)options->unconfirmed_limit * RETURN_SIZE;
+/* When a peer is lost, all messages that one sender has sent to it may come back at once. */
+static void hub_warn_of_bounces(const tp__hub_options *options) {
+    static const char why[] = "when a peer is lost, more messages may come back to one sender "
+                              "than its queue holds, and the sender is disconnected";
+    uint64_t bytes = (uint64_t)options->unconfirmed_limit * BOUNCE_SIZE;
     if (options->unconfirmed_limit > options->server.queue_packets) {
         TP_LOG(TP_LOG_WARNING,
             "bus: unconfirmed_limit is %u and queue_packets is %u: expected no more than that: %s",
@@ -141,18 +141,20 @@ static void warn_of_returns(const tp__hub_options *options) {
     } else if (bytes > options->server.queue_bytes) {
         TP_LOG(TP_LOG_WARNING,
             "bus: unconfirmed_limit is %u and queue_bytes is %zu: expected %u bytes for each: %s",
-            options->unconfirmed_limit, options->server.queue_bytes, (unsigned)RETURN_SIZE, why);
+            options->unconfirmed_limit, options->server.queue_bytes, (unsigned)BOUNCE_SIZE, why);
     }
 }
 
-static tp_err build(tp__hub *hub) {
-    static const tp_handlers handlers = {
-        .size = sizeof handlers, .on_join = on_join, .on_leave = on_leave, .on_recv = on_recv};
+static tp_err hub_build(tp__hub *hub) {
+    static const tp_handlers handlers = {.size = sizeof handlers,
+        .on_join = hub_on_join,
+        .on_leave = hub_on_leave,
+        .on_recv = hub_on_recv};
     tp_err error = tp__services_create(&hub->services, hub->options.max_services);
     if (!error) {
-        uint32_t most = hub->options.server.max_sessions;
-        /* Those on their way out are peers until they are gone. */
-        error = tp__peers_create(hub, most + TP_SERVER_ENDING(most));
+        uint32_t max_sessions = hub->options.server.max_sessions;
+        /* Sessions being ended are peers until they have left. */
+        error = tp__peers_create(hub, max_sessions + TP_SERVER_ENDING(max_sessions));
     }
     if (!error) {
         error = tp_lanserver_create(&hub->options.server, &handlers, &hub->server);
@@ -162,10 +164,10 @@ static tp_err build(tp__hub *hub) {
 
 tp_err tp__hub_create(const tp__hub_options *options, tp__hub **created) {
     *created = NULL;
-    if (!valid(options)) {
+    if (!hub_options_valid(options)) {
         return TP_ERR_INVALID;
     }
-    warn_of_returns(options);
+    hub_warn_of_bounces(options);
     tp__hub *hub = tp__allocate_zeroed(1, sizeof *hub);
     if (!hub) {
         return TP_ERR_NO_MEMORY;
@@ -175,8 +177,8 @@ tp_err tp__hub_create(const tp__hub_options *options, tp__hub **created) {
     tp_mutex_init(&hub->directory);
     tp_mutex_init(&hub->stop_mutex);
     tp_condition_init(&hub->stop_changed);
-    tp__guests_init(&hub->guests, options->hello_timeout_ms);
-    tp_err error = build(hub);
+    tp__hub_connections_init(&hub->connections, options->hello_timeout_ms);
+    tp_err error = hub_build(hub);
     if (error) {
         tp__hub_destroy(hub);
         return error;
@@ -192,7 +194,7 @@ void tp__hub_destroy(tp__hub *hub) {
     tp_server_destroy(hub->server);
     tp__peers_destroy(hub);
     tp__services_destroy(&hub->services);
-    tp__guests_destroy(&hub->guests);
+    tp__hub_connections_destroy(&hub->connections);
     tp_condition_destroy(&hub->stop_changed);
     tp_mutex_destroy(&hub->stop_mutex);
     tp_mutex_destroy(&hub->directory);
@@ -203,13 +205,13 @@ tp_server *tp__hub_server(tp__hub *hub) {
     return hub->server;
 }
 
-/* Under stop_mutex, so that no stop comes in between; no handler takes it. */
-static tp_err start_server(tp__hub *hub) {
+/* Under stop_mutex, so that no stop intervenes; no handler takes it. */
+static tp_err hub_start_server(tp__hub *hub) {
     tp_err error = tp_server_start(hub->server);
     if (error) {
         return error;
     }
-    error = tp__confirm_start(hub);
+    error = tp__acks_start(hub);
     if (error) {
         tp_server_stop(hub->server);
         (void)tp_server_wait(hub->server, -1);
@@ -223,34 +225,34 @@ tp_err tp__hub_start(tp__hub *hub) {
     if (!running) {
         tp_random_bytes(&hub->instance, sizeof hub->instance);
         atomic_store(&hub->stopping, false);
-        atomic_store(&hub->sweep_armed, true); /* the first sweep is the start's to post */
-        hub->server_told = false;
-        tp__guests_reset(&hub->guests, hub->server);
+        atomic_store(&hub->sweep_armed, true); /* hub_start_server() posts the first sweep */
+        hub->server_stopping = false;
+        tp__hub_connections_reset(&hub->connections, hub->server);
     }
-    tp_err error = running ? TP_ERR_STATE : start_server(hub);
+    tp_err error = running ? TP_ERR_STATE : hub_start_server(hub);
     hub->started = running || error == TP_OK;
     tp_mutex_unlock(&hub->stop_mutex);
     return error;
 }
 
-/* ---- stopping -------------------------------------------------------------------------------- */
+/* ---- stop ------------------------------------------------------------------------------------ */
 
-static void tell_server(tp__hub *hub) {
+static void hub_stop_server(tp__hub *hub) {
     tp_server_stop_within(hub->server, tp__left_until(hub->end_by_ms));
     tp_mutex_lock(&hub->stop_mutex);
-    hub->server_told = true;
+    hub->server_stopping = true;
     tp_condition_wake_all(&hub->stop_changed);
     tp_mutex_unlock(&hub->stop_mutex);
 }
 
-/* Comes round until nothing is outstanding, or the time is over. */
-static void drain(void *context) {
+/* Runs every DRAIN_CHECK_MS until nothing is outstanding or the drain's time is over. */
+static void hub_drain(void *context) {
     tp__hub *hub = context;
-    tp__hub_account account;
-    tp__hub_get_account(hub, &account);
-    bool done = account.outstanding == 0 || tp_clock_ms() >= hub->stop_by_ms;
-    if (done || tp_server_post(hub->server, DRAIN_LOOK_MS, drain, hub) != TP_OK) {
-        tell_server(hub);
+    tp__hub_stats stats;
+    tp__hub_get_stats(hub, &stats);
+    bool done = stats.outstanding == 0 || tp_clock_ms() >= hub->stop_by_ms;
+    if (done || tp_server_post(hub->server, DRAIN_CHECK_MS, hub_drain, hub) != TP_OK) {
+        hub_stop_server(hub);
     }
 }
 
@@ -263,8 +265,8 @@ void tp__hub_stop(tp__hub *hub) {
         atomic_store(&hub->stopping, true);
     }
     tp_mutex_unlock(&hub->stop_mutex);
-    if (begin && tp_server_post(hub->server, 0, drain, hub) != TP_OK) {
-        tell_server(hub);
+    if (begin && tp_server_post(hub->server, 0, hub_drain, hub) != TP_OK) {
+        hub_stop_server(hub);
     }
 }
 
@@ -273,16 +275,16 @@ tp_err tp__hub_wait(tp__hub *hub, int timeout_ms) {
     tp_mutex_lock(&hub->stop_mutex);
     bool stopping = hub->started && atomic_load(&hub->stopping);
     int left = timeout_ms;
-    while (stopping && !hub->server_told && left != 0) {
+    while (stopping && !hub->server_stopping && left != 0) {
         tp_condition_wait(&hub->stop_changed, &hub->stop_mutex, left);
         left = tp__left_of(timeout_ms, since);
     }
-    bool told = hub->server_told;
+    bool server_stopping = hub->server_stopping;
     tp_mutex_unlock(&hub->stop_mutex);
     if (!stopping) {
         return TP_ERR_STATE;
     }
-    tp_err error = told ? tp_server_wait(hub->server, left) : TP_ERR_TIMED_OUT;
+    tp_err error = server_stopping ? tp_server_wait(hub->server, left) : TP_ERR_TIMED_OUT;
     if (!error) {
         tp_mutex_lock(&hub->stop_mutex);
         hub->started = false;

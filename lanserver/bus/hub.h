@@ -1,8 +1,9 @@
 /*
- * The hub of the bus: what the program `lanserver` runs. docs/bus-protocol.md is what it speaks.
+ * The hub: the router of the bus, which the program `lanserver` runs. docs/bus-protocol.md
+ * describes its protocol.
  *
- * Written on lanserver's public handlers and calls, but for served time and the seal of a packet
- * (docs/architecture.md, Layers). The engine knows nothing of it.
+ * It is written on lanserver's public handlers and calls, except for served time and the seal of a
+ * packet (docs/architecture.md, Layers). The engine does not depend on it.
  */
 #ifndef TWINPORT_LANSERVER_BUS_HUB_H
 #define TWINPORT_LANSERVER_BUS_HUB_H
@@ -16,62 +17,66 @@
 typedef struct tp__hub tp__hub;
 
 typedef struct tp__hub_options {
-    tp_server_options server;  /* queue_policy: not TP_QUEUE_DROP, which would lose in silence. With
-                                  a max_frame above queue_bytes, what is larger is passed on to
-                                  whose queue is empty */
-    unsigned hello_timeout_ms; /* from the connection to its HELLO, 100..600,000 */
-    unsigned
-        unconfirmed_limit; /* messages a peer may leave unconfirmed, 1..TP_BUS_UNCONFIRMED_MAX */
-    unsigned max_services; /* names in the hub's life, 1..65,536 */
+    /* queue_policy: any but TP_QUEUE_DROP, which would lose messages silently. If max_frame is
+     * above queue_bytes, a message larger than queue_bytes is forwarded only to a peer whose queue
+     * is empty. */
+    tp_server_options server;
+    unsigned hello_timeout_ms;  /* from connection to HELLO, 100..600,000 */
+    unsigned unconfirmed_limit; /* unacknowledged messages for a peer, 1..TP_BUS_UNCONFIRMED_MAX */
+    unsigned max_services;      /* service names in the hub's lifetime, 1..65,536 */
 } tp__hub_options;
 
-/* lanserver's defaults on port 7400; HELLO within 5 s, 65,536 unconfirmed, 4,096 services. */
+/* lanserver's defaults, port 7400, HELLO within 5 s, 65,536 unacknowledged messages, 4,096
+ * services. */
 void tp__hub_defaults(tp__hub_options *options);
 
-/* As tp_lanserver_create(), with its errors. */
+/* Creates a hub, which is not started. TP_ERR_INVALID (the log names the option), TP_ERR_NO_MEMORY,
+ * and the errors of tp_lanserver_create(); on error *hub is NULL. */
 tp_err tp__hub_create(const tp__hub_options *options, tp__hub **hub);
 
-/* As tp_server_start(), with its errors. */
+/* Starts the server. TP_ERR_STATE: the hub runs. Otherwise the errors of tp_server_start(), and
+ * TP_ERR_NO_MEMORY or TP_ERR_FULL if the first acknowledgement sweep cannot be posted. */
 tp_err tp__hub_start(tp__hub *hub);
 
-/* Begins to stop, any thread. From here on new messages are returned (`shutdown`); replies still
- * pass. When all that was forwarded is confirmed, or after drain_timeout_ms, the server stops; both
- * together take drain_timeout_ms + TP__STOP_REST_MS at most (core/base/deadline.h). */
+/* Begins to stop and returns. Any thread. From here on new messages bounce (`shutdown`); replies
+ * and errors still pass. When all forwarded messages are acknowledged, or after drain_timeout_ms,
+ * the server stops. Both together take at most drain_timeout_ms + TP__STOP_REST_MS
+ * (core/base/deadline.h). */
 void tp__hub_stop(tp__hub *hub);
 
-/* Waits until the stop has finished, at most timeout_ms (-1: for ever). TP_OK, TP_ERR_TIMED_OUT,
- * TP_ERR_STATE (nobody asked it to stop). Then it may be started again. One thread at a time, not a
- * worker. */
+/* Waits until the stop has finished, at most timeout_ms (-1: without limit). TP_OK: the hub may be
+ * started again. TP_ERR_TIMED_OUT; TP_ERR_STATE: the hub does not run, or no stop was requested.
+ * One thread at a time, not a worker. */
 tp_err tp__hub_wait(tp__hub *hub, int timeout_ms);
 
-/* Stops without drain if needed, and frees. NULL is ignored. */
+/* Stops without drain if necessary, and frees the hub. NULL is ignored. */
 void tp__hub_destroy(tp__hub *hub);
 
 tp_server *tp__hub_server(tp__hub *hub);
 
-/* What became of the messages. accepted = delivered + returned + outstanding when nothing moves;
- * each copy of an ALL counts. */
-typedef struct tp__hub_account {
+/* The hub's statistics. While no message is in motion: accepted = delivered + returned +
+ * outstanding. Each copy of an ALL counts. */
+typedef struct tp__hub_stats {
     unsigned peers;    /* now */
-    unsigned services; /* names known */
+    unsigned services; /* names registered so far */
     uint64_t accepted;
-    uint64_t delivered;   /* confirmed by their receivers */
-    uint64_t outstanding; /* forwarded and not confirmed, now */
+    uint64_t delivered;   /* acknowledged by their receivers */
+    uint64_t outstanding; /* forwarded and not acknowledged, now */
     uint64_t returned;
     uint64_t returned_by[TP_BUS_REASON_END]; /* its parts, by tp_bus_reason */
-    uint64_t orphaned;                       /* part of returned: the sender was gone too */
-    uint64_t requests;                       /* answered by the hub itself; not in accepted */
-    uint64_t refused;                        /* sessions whose HELLO was not good */
+    uint64_t orphaned;                       /* part of returned: the sender did not get it back */
+    uint64_t requests;                       /* answered by the hub itself; not part of accepted */
+    uint64_t refused;                        /* sessions whose HELLO was refused */
     uint64_t refused_for[TP_BUS_REASON_END]; /* its parts, by tp_bus_reason */
-    uint64_t late;                           /* ... that have not said HELLO in time */
-} tp__hub_account;
+    uint64_t late;                           /* no HELLO in time; not part of refused */
+} tp__hub_stats;
 
-/* Any thread. Each number is right; their sums fit when nothing moves. */
-void tp__hub_get_account(tp__hub *hub, tp__hub_account *account);
+/* Any thread. Each number is exact; sums agree only while no message is in motion. */
+void tp__hub_get_stats(tp__hub *hub, tp__hub_stats *stats);
 
-/* The account and the server's counters as `name=value` lines into `text`, cut at `room`; returns
- * how many bytes. Any thread. */
-#define TP__HUB_REPORT_ROOM 4096
-size_t tp__hub_report(tp__hub *hub, char *text, size_t room);
+/* Writes the hub's statistics and the server's counters as `name=value` lines into `text`,
+ * truncated at `size` bytes. Returns the number of bytes. Any thread. */
+#define TP__HUB_STATS_TEXT_SIZE 4096
+size_t tp__hub_stats_text(tp__hub *hub, char *text, size_t size);
 
 #endif

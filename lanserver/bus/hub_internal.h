@@ -1,30 +1,31 @@
 /*
- * The hub's inside: what its files share.
+ * Internals of the hub, shared by its files.
  *
- * A SESSION is a connection; a PEER is a session that has said HELLO. Peers are looked up by id on
- * every message and change only when somebody comes or goes, so the table is read without a lock:
+ * A SESSION is a connection; a PEER is a session whose HELLO was accepted. Peers are looked up by
+ * id for every message and change only when a peer joins or leaves, so the table is read without a
+ * lock:
  *
  *     slots[id & mask]   points to a peer, or is NULL
  *
- * A peer's memory is used again for later peers and not given back before the hub is destroyed. So
- * a pointer that was read from the table may be locked at any time; under the peer's mutex its id
- * decides whether it is still the peer that was looked for.
+ * A peer's memory is reused for later peers and not freed before the hub is destroyed. So a pointer
+ * that was read from the table may be locked at any time; its id, read under its mutex, tells
+ * whether it is still the same peer.
  *
  * LOCKS, always taken in this order, at most one of each at a time:
  *
- *     directory     guards the list of peers: slots (to write), `up`, the members of services (to
- *                   write), spare peers, ids. Held while a peer comes or goes and during an ALL;
- *                   never on the way of a SEND, ANY, REQUEST, REPLY or ERROR.
- *     peer->mutex   held for the few instructions in which a message is entered among the peer's
- *                   unconfirmed ones and put into its session's send queue. The two are one step,
- *                   because confirmations are counts: both must be in the same order. Senders to
- *                   different peers never meet; nothing under it waits.
+ *     directory     guards the list of peers: slots (writes), `up`, the members of services
+ *                   (writes), spare peers, ids. Held while a peer joins or leaves and during an
+ *                   ALL; never on the path of a SEND, ANY, REQUEST, REPLY or ERROR.
+ *     peer->mutex   held for the few instructions in which a message is appended to the peer's
+ *                   unacknowledged messages and to its session's send queue. The two are one step:
+ *                   acknowledgements are counts, so both must have the same order. Senders to
+ *                   different peers share no lock; nothing under it blocks.
  *
- * No handler runs under a lock, and no call of the server calls a handler, so locks do not nest
+ * No handler runs under a lock, and no call of the server calls a handler, so locks nest no
  * further.
  *
- * For one session on_join, on_recv and on_leave come one after another: what is marked "the
- * session's" below is touched by them alone.
+ * For one session on_join, on_recv and on_leave run one after another. Fields marked "session"
+ * below are accessed only by them.
  */
 #ifndef TWINPORT_LANSERVER_BUS_HUB_INTERNAL_H
 #define TWINPORT_LANSERVER_BUS_HUB_INTERNAL_H
@@ -33,7 +34,7 @@
 #include <stdbool.h>
 
 #include "bus/unacked.h"
-#include "lanserver/bus/guests.h"
+#include "lanserver/bus/connections.h"
 #include "lanserver/bus/hub.h"
 #include "lanserver/bus/services.h"
 #include "os/compiler.h"
@@ -42,21 +43,23 @@
 
 typedef struct tp__peer {
     tp_mutex mutex;
-    uint32_t id;                 /* mutex; 0: it is not on the bus (any more) */
-    uint32_t max_payload;        /* mutex: what it takes, bus header included */
+    uint32_t id;                 /* mutex; 0: not on the bus */
+    uint32_t max_payload;        /* mutex: the largest message it accepts, bus header included */
     tp_session_id session;       /* mutex or directory */
-    tp__unconfirmed unconfirmed; /* mutex; confirming is the session's */
-    _Atomic uint32_t told;     /* written under mutex: the count of its messages last told to it */
-    _Atomic uint32_t taken;    /* written by the session: its messages taken charge of; under mutex
-                                  where one of the hub's own messages to it says so at once */
-    _Atomic uint64_t accepted; /* written by the session: the same, with each copy of an ALL */
+    tp__unconfirmed unconfirmed; /* mutex; tp__unconfirmed_confirm(): session */
+    /* The value of `processed` that was last sent to it, in any message. Written under mutex. */
+    _Atomic uint32_t acknowledged;
+    /* How many of its messages the hub has processed. Written by the session; under mutex if a
+     * message of the hub to this peer carries the new count. */
+    _Atomic uint32_t processed;
+    _Atomic uint64_t accepted; /* written by the session: accepted messages, each copy of an ALL */
 
-    uint32_t public_id; /* directory: id, until PEER_DOWN has been said */
-    uint32_t swept;     /* the sweep's: `taken` when it last came by */
-    uint32_t up_index;  /* directory: up[up_index] is this peer */
+    uint32_t public_id;          /* directory: id, kept until PEER_DOWN has been sent */
+    uint32_t processed_at_sweep; /* sweep: `processed` at the previous round */
+    uint32_t up_index;           /* directory: up[up_index] is this peer */
     uint32_t instance_size;
     tp__service *service;  /* directory */
-    struct tp__peer *next; /* directory: among the spare ones */
+    struct tp__peer *next; /* directory: in the list of spare peers */
     char instance[TP_BUS_NAME_MAX + 1];
 } tp__peer;
 
@@ -69,24 +72,24 @@ struct tp__hub {
     _Atomic(tp__peer *) *slots;
     uint32_t mask;
     uint32_t next_id;  /* directory */
-    uint32_t ids_left; /* directory: ids that can be given before one would be given twice */
-    tp__peer **up;     /* directory: those on the bus, up_count of them, mask + 1 room */
+    uint32_t ids_left; /* directory: ids left before one would be assigned twice */
+    tp__peer **up;     /* directory: the peers on the bus, up_count of them; capacity mask + 1 */
     uint32_t up_count;
     tp__peer *spare;
     tp__services services;
 
-    tp__guests guests; /* sessions, and which peers they are */
+    tp__hub_connections connections; /* all sessions, with their peers */
 
     _Atomic bool sweep_armed;
     _Atomic bool stopping;
-    uint64_t stop_by_ms; /* the bus is at rest, or not waited for; written before `stopping` is */
-    uint64_t end_by_ms;  /* the server has stopped too; likewise */
+    uint64_t stop_by_ms; /* end of the drain; written before `stopping` */
+    uint64_t end_by_ms;  /* end of the server's stop as well; likewise */
     tp_mutex stop_mutex;
     tp_condition stop_changed;
-    bool started;     /* stop_mutex */
-    bool server_told; /* stop_mutex: tp_server_stop() has been called */
+    bool started;         /* stop_mutex */
+    bool server_stopping; /* stop_mutex: tp_server_stop() has been called */
 
-    /* What peers that have left take with them; directory. */
+    /* Totals of the peers that have left; directory. */
     uint64_t left_accepted;
     uint64_t left_delivered;
 
@@ -96,7 +99,7 @@ struct tp__hub {
     _Atomic uint64_t requests;
 };
 
-/* Adds to a number that one thread at a time writes and any reads. */
+/* Adds to a counter that one thread at a time writes and any thread reads. */
 #define TP__HUB_ADD(counter, amount)                                                               \
     atomic_store_explicit(&(counter),                                                              \
         atomic_load_explicit(&(counter), memory_order_relaxed) + (amount), memory_order_relaxed)
@@ -106,79 +109,85 @@ struct tp__hub {
 tp_err tp__peers_create(tp__hub *hub, uint32_t max_peers);
 void tp__peers_destroy(tp__hub *hub);
 
-/* A peer that is not in the table yet, with a new id in public_id. NULL: memory, or ids, are used
- * up. Under the directory. */
+/* A peer with a new id in public_id, not in the table yet. NULL: no memory, or no ids left. Under
+ * the directory lock. */
 tp__peer *tp__peers_open(tp__hub *hub, tp_session_id session);
 
-/* From here on messages reach it. Under the directory. */
+/* Puts the peer into the table: messages reach it from here on. Under the directory lock. */
 void tp__peers_publish(tp__hub *hub, tp__peer *peer);
 
-/* From here on none does. Under the directory. */
+/* Takes the peer out of the table: messages do not reach it any more. Under the directory lock. */
 void tp__peers_withdraw(tp__hub *hub, tp__peer *peer);
 
-/* Its memory is for others to use. Under the directory. */
+/* Makes the peer's memory available for later peers. Under the directory lock. */
 void tp__peers_close(tp__hub *hub, tp__peer *peer);
 
 /*
- * A message to a peer: enters it among the unconfirmed ones, completes the header and queues it, as
- * one step. `entry` NULL: a message of the hub's own, which is not confirmed. `takes`: how many
- * messages of this peer's own are taken charge of by that very message, 0 or 1; 1 from within the
- * session's handler alone. TP_BUS_DELIVERED, or why not: then nothing has happened, and the packet
- * may be tried with another peer.
+ * Sends a message to peer `id`: appends `entry` to its unacknowledged messages, completes the
+ * header and queues the packet, as one step. Takes the peer's mutex.
+ *
+ * `entry` NULL: a message of the hub's own, which is not acknowledged. `also_processed` (0 or 1):
+ * how many of this peer's own messages this message itself reports as processed; 1 only from the
+ * session's handler.
+ *
+ * TP_BUS_DELIVERED, or the reason why not. On failure nothing has changed, and the packet may be
+ * offered to another peer.
  */
 tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
-    const tp_bus_header *header, tp_packet *packet, uint32_t takes);
+    const tp_bus_header *header, tp_packet *packet, uint32_t also_processed);
 
-/* The same for a packet whose header is complete already, since many get it; no ACK in it.
- * NO_SERVICE: the peer is not on the bus any more. */
+/* The same for a packet with many receivers, whose header is complete already; it carries no
+ * acknowledgement. NO_SERVICE: the peer is not on the bus any more. */
 tp_bus_reason tp__peer_deliver_shared(
     tp__hub *hub, tp__peer *peer, const tp__sent *entry, tp_packet *packet);
 
-/* ---- greet.c --------------------------------------------------------------------------------- */
+/* ---- registration.c -------------------------------------------------------------------------- */
 
-/* The first message of a session. The new peer, or NULL: it has been refused, or broke the
- * protocol. */
-tp__peer *tp__greet(
+/* Handles the first message of a session. Returns the new peer; or NULL: the HELLO was refused, or
+ * the message is a protocol error, and the session is being ended. Takes the directory lock. */
+tp__peer *tp__hub_register(
     tp__hub *hub, tp_session_id session, const tp_bus_header *header, tp_packet *packet);
 
-/* The session is over: its unconfirmed messages go back, everybody hears that it is gone. */
-void tp__farewell(tp__hub *hub, tp__peer *peer, tp_end_reason reason);
+/* The session of `peer` has ended: its unacknowledged messages bounce, and the other peers get
+ * PEER_DOWN, unless the hub stops. Takes the directory lock. */
+void tp__hub_unregister(tp__hub *hub, tp__peer *peer, tp_end_reason reason);
 
 /* ---- route.c --------------------------------------------------------------------------------- */
 
-/* Takes charge of a message. Returns how many messages it counts as: an ALL's copies, 0 for a
- * request to the hub itself, else 1. */
+/* Forwards, answers or bounces a message of `from`. Returns how many accepted messages it counts
+ * as: the number of copies of an ALL, 0 for a request that the hub has answered itself, otherwise
+ * 1. */
 uint32_t tp__route(tp__hub *hub, tp__peer *from, const tp_bus_header *header, tp_packet *packet);
 
 /* ---- bounces.c ------------------------------------------------------------------------------- */
 
-/* Gives a message back to its sender, and counts it. `peer`: whom it did not reach, or 0. `takes`:
- * as of tp__peer_deliver(). */
-void tp__return(
-    tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason, uint32_t takes);
+/* Returns a message to its sender as ERROR, and counts it. `peer`: the peer it did not reach, or 0.
+ * `also_processed`: as for tp__peer_deliver(). */
+void tp__bounce(tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason,
+    uint32_t also_processed);
 
 /* ---- acks.c ---------------------------------------------------------------------------------- */
 
-/* The first sweep, at start, with `sweep_armed` set before: TP_ERR_NO_MEMORY, TP_ERR_FULL. */
-tp_err tp__confirm_start(tp__hub *hub);
+/* Posts the first sweep, at start; `sweep_armed` was set before. TP_ERR_NO_MEMORY, TP_ERR_FULL. */
+tp_err tp__acks_start(tp__hub *hub);
 
-/* `peer` has had its message number `taken` taken charge of: it will hear of it in time, unless it
- * has been told already. The session's. */
-void tp__confirm_later(tp__hub *hub, tp__peer *peer, uint32_t taken);
+/* The hub has processed the peer's message number `processed`: sees to it that the peer gets an
+ * acknowledgement in time, unless it has had one already. Session. */
+void tp__acks_later(tp__hub *hub, tp__peer *peer, uint32_t processed);
 
 /* ---- hub.c ----------------------------------------------------------------------------------- */
 
-/* Where the session comes from; all zero: it is gone. */
+/* The session's remote address; all zero if the session has ended. */
 tp_address tp__hub_address_of(tp__hub *hub, tp_session_id session);
 
-/* Ends a session that broke the protocol; says so in the log, at a place of the caller's. */
+/* Logs a protocol error, rate-limited by the caller's call site, and ends the session. */
 void tp__hub_protocol_error(
-    tp__hub *hub, tp_session_id session, tp_log_place *place, const char *what);
+    tp__hub *hub, tp_session_id session, tp_log_site *site, const char *what);
 
 #define TP__HUB_PROTOCOL_ERROR(hub, session, what)                                                 \
     do {                                                                                           \
-        static tp_log_place tp__error_place;                                                       \
-        tp__hub_protocol_error((hub), (session), &tp__error_place, (what));                        \
+        static tp_log_site tp__error_site;                                                         \
+        tp__hub_protocol_error((hub), (session), &tp__error_site, (what));                         \
     } while (0)
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * The table of peers, and the one step by which a message reaches one of them.
+ * The table of peers, and the one step by which a message reaches a peer.
  *
- * Opening, publishing, withdrawing and closing: on the worker that runs the session's handler,
- * under the directory. Delivering: any worker.
+ * Opening, publishing, withdrawing and closing a peer: on the worker that runs the session's
+ * handler, under the directory lock. Delivering: on any worker.
  */
 #include <string.h>
 
@@ -11,26 +11,27 @@
 #include "os/random.h"
 
 tp_err tp__peers_create(tp__hub *hub, uint32_t max_peers) {
-    uint32_t room = 16;
-    while (room < max_peers + max_peers / 4) {
-        room *= 2;
+    uint32_t capacity = 16;
+    while (capacity < max_peers + max_peers / 4) {
+        capacity *= 2;
     }
-    hub->slots = tp__allocate_zeroed(room, sizeof *hub->slots);
-    hub->up = tp__allocate_zeroed(room, sizeof *hub->up);
+    hub->slots = tp__allocate_zeroed(capacity, sizeof *hub->slots);
+    hub->up = tp__allocate_zeroed(capacity, sizeof *hub->up);
     if (!hub->slots || !hub->up) {
         return TP_ERR_NO_MEMORY;
     }
-    for (uint32_t i = 0; i < room; i++) {
+    for (uint32_t i = 0; i < capacity; i++) {
         atomic_init(&hub->slots[i], NULL);
     }
-    hub->mask = room - 1;
-    /* Ids begin anywhere, so that one remembered from an earlier life of the hub finds nobody. */
+    hub->mask = capacity - 1;
+    /* Ids begin at a random number: an id remembered from an earlier run of the hub matches no
+     * peer. */
     tp_random_bytes(&hub->next_id, sizeof hub->next_id);
     hub->ids_left = UINT32_MAX;
     return TP_OK;
 }
 
-static void destroy_peer(tp__peer *peer) {
+static void peer_destroy(tp__peer *peer) {
     tp__unconfirmed_clear(&peer->unconfirmed);
     tp_mutex_destroy(&peer->mutex);
     tp__free(peer);
@@ -39,27 +40,29 @@ static void destroy_peer(tp__peer *peer) {
 void tp__peers_destroy(tp__hub *hub) {
     while (hub->spare) {
         tp__peer *next = hub->spare->next;
-        destroy_peer(hub->spare);
+        peer_destroy(hub->spare);
         hub->spare = next;
     }
     tp__free(hub->slots);
     tp__free(hub->up);
 }
 
-/* The next id whose slot is free. At least one slot in five is, since ids outnumber sessions. */
-static uint32_t new_id(tp__hub *hub) {
+/* The next id whose slot is free, or 0. At least one slot in five is free, since there are more
+ * slots than peers. */
+static uint32_t peers_new_id(tp__hub *hub) {
     while (hub->ids_left > 0) {
         uint32_t id = hub->next_id++;
         hub->ids_left--;
-        tp__peer *there = atomic_load_explicit(&hub->slots[id & hub->mask], memory_order_relaxed);
-        if (id != 0 && !there) {
+        tp__peer *occupant =
+            atomic_load_explicit(&hub->slots[id & hub->mask], memory_order_relaxed);
+        if (id != 0 && !occupant) {
             return id;
         }
     }
     return 0;
 }
 
-static tp__peer *spare_peer(tp__hub *hub) {
+static tp__peer *peers_take_spare(tp__hub *hub) {
     tp__peer *peer = hub->spare;
     if (peer) {
         hub->spare = peer->next;
@@ -74,21 +77,22 @@ static tp__peer *spare_peer(tp__hub *hub) {
 }
 
 tp__peer *tp__peers_open(tp__hub *hub, tp_session_id session) {
-    tp__peer *peer = hub->up_count <= hub->mask ? spare_peer(hub) : NULL;
-    uint32_t id = peer ? new_id(hub) : 0;
+    tp__peer *peer = hub->up_count <= hub->mask ? peers_take_spare(hub) : NULL;
+    uint32_t id = peer ? peers_new_id(hub) : 0;
     if (id == 0) {
         if (peer) {
             tp__peers_close(hub, peer);
         }
         return NULL;
     }
-    tp_mutex_lock(&peer->mutex); /* somebody with a pointer from its last life may look at it */
+    /* A thread with a pointer from its previous use may be reading it. */
+    tp_mutex_lock(&peer->mutex);
     peer->session = session;
     tp_mutex_unlock(&peer->mutex);
     peer->public_id = id;
-    peer->swept = 0;
-    atomic_store_explicit(&peer->told, 0, memory_order_relaxed);
-    atomic_store_explicit(&peer->taken, 0, memory_order_relaxed);
+    peer->processed_at_sweep = 0;
+    atomic_store_explicit(&peer->acknowledged, 0, memory_order_relaxed);
+    atomic_store_explicit(&peer->processed, 0, memory_order_relaxed);
     atomic_store_explicit(&peer->accepted, 0, memory_order_relaxed);
     return peer;
 }
@@ -114,15 +118,15 @@ void tp__peers_close(tp__hub *hub, tp__peer *peer) {
     hub->spare = peer;
 }
 
-/* Why the server has not taken a packet. */
-static tp_bus_reason refusal(tp__hub *hub, tp_session_id session) {
+/* The reason why the server did not accept a packet for the session. */
+static tp_bus_reason peer_refusal_reason(tp__hub *hub, tp_session_id session) {
     tp_session_info info = {.size = sizeof info};
-    bool there = tp_server_session_info(hub->server, session, &info) && !info.ending;
-    return there ? TP_BUS_QUEUE_FULL : TP_BUS_NO_PEER;
+    bool present = tp_server_session_info(hub->server, session, &info) && !info.ending;
+    return present ? TP_BUS_QUEUE_FULL : TP_BUS_NO_PEER;
 }
 
-/* Under the peer's mutex. */
-static tp_bus_reason enter(tp__peer *peer, const tp__sent *entry, size_t size) {
+/* Checks the size and appends the entry to the unacknowledged messages. Under the peer's mutex. */
+static tp_bus_reason peer_push_unconfirmed(tp__peer *peer, const tp__sent *entry, size_t size) {
     if (size > peer->max_payload) {
         return TP_BUS_TOO_LARGE;
     }
@@ -140,23 +144,25 @@ static tp_bus_reason enter(tp__peer *peer, const tp__sent *entry, size_t size) {
     return TP_BUS_DELIVERED;
 }
 
-/* Under the peer's mutex. */
-static tp_bus_reason queue(tp__hub *hub, tp__peer *peer, const tp__sent *entry, tp_packet *packet) {
+/* Queues the packet; if that fails, removes the entry again. Under the peer's mutex. */
+static tp_bus_reason peer_queue(
+    tp__hub *hub, tp__peer *peer, const tp__sent *entry, tp_packet *packet) {
     if (TP_LIKELY(tp_server_send(hub->server, peer->session, packet))) {
         return TP_BUS_DELIVERED;
     }
     if (entry) {
         tp__unconfirmed_undo(&peer->unconfirmed);
     }
-    return refusal(hub, peer->session);
+    return peer_refusal_reason(hub, peer->session);
 }
 
 /*
- * `taken` is told in the order of the queue, since both happen under the mutex: never backwards. A
- * count that takes is stored behind its message, so no other one tells it before.
+ * Counts are sent in the order of the queue, since both happen under the mutex: they never
+ * decrease. A count with `also_processed` is stored after its message is queued, so no other
+ * message carries it earlier.
  */
 tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
-    const tp_bus_header *header, tp_packet *packet, uint32_t takes) {
+    const tp_bus_header *header, tp_packet *packet, uint32_t also_processed) {
     tp__peer *peer = atomic_load_explicit(&hub->slots[id & hub->mask], memory_order_acquire);
     uint8_t *bytes = tp_packet_edit(packet);
     if (TP_UNLIKELY(!peer || !bytes)) {
@@ -167,21 +173,22 @@ tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
         tp_mutex_unlock(&peer->mutex);
         return TP_BUS_NO_PEER;
     }
-    tp_bus_reason reason = enter(peer, entry, tp_packet_size(packet));
+    tp_bus_reason reason = peer_push_unconfirmed(peer, entry, tp_packet_size(packet));
     if (TP_LIKELY(reason == TP_BUS_DELIVERED)) {
-        uint32_t taken = atomic_load_explicit(&peer->taken, memory_order_relaxed) + takes;
+        uint32_t processed =
+            atomic_load_explicit(&peer->processed, memory_order_relaxed) + also_processed;
         tp_bus_header complete = *header;
         complete.flags |= TP_BUS_ACK_VALID;
-        complete.destination = taken;
+        complete.destination = processed;
         tp_bus_write(bytes, &complete);
-        reason = queue(hub, peer, entry, packet);
+        reason = peer_queue(hub, peer, entry, packet);
         if (TP_LIKELY(reason == TP_BUS_DELIVERED)) {
-            atomic_store_explicit(&peer->told, taken, memory_order_relaxed);
-            if (takes > 0) {
-                atomic_store_explicit(&peer->taken, taken, memory_order_relaxed);
+            atomic_store_explicit(&peer->acknowledged, processed, memory_order_relaxed);
+            if (also_processed > 0) {
+                atomic_store_explicit(&peer->processed, processed, memory_order_relaxed);
             }
         } else {
-            packet->sealed = false; /* nobody but the caller has it: it may try the next one */
+            packet->sealed = false; /* only the caller has it, and may offer it to another peer */
         }
     }
     tp_mutex_unlock(&peer->mutex);
@@ -193,9 +200,9 @@ tp_bus_reason tp__peer_deliver_shared(
     tp_mutex_lock(&peer->mutex);
     tp_bus_reason reason = TP_BUS_NO_SERVICE;
     if (peer->id != 0) {
-        reason = enter(peer, entry, tp_packet_size(packet));
+        reason = peer_push_unconfirmed(peer, entry, tp_packet_size(packet));
         if (reason == TP_BUS_DELIVERED) {
-            reason = queue(hub, peer, entry, packet);
+            reason = peer_queue(hub, peer, entry, packet);
         }
     }
     tp_mutex_unlock(&peer->mutex);

@@ -1,5 +1,5 @@
 /*
- * See services.h. Reading: any thread. Changing: under the hub's directory lock.
+ * See services.h. Lookups: any thread. Changes: under the hub's directory lock.
  */
 #include "lanserver/bus/services.h"
 
@@ -7,27 +7,27 @@
 
 #include "core/memory/memory.h"
 
-#define FIRST_MEMBERS 4u
+#define FIRST_CAPACITY 4u
 
 tp_err tp__services_create(tp__services *services, uint32_t limit) {
-    uint32_t room = 16;
-    while (room < limit * 2) {
-        room *= 2;
+    uint32_t capacity = 16;
+    while (capacity < limit * 2) {
+        capacity *= 2;
     }
-    services->table = tp__allocate_zeroed(room, sizeof *services->table);
+    services->table = tp__allocate_zeroed(capacity, sizeof *services->table);
     if (!services->table) {
         return TP_ERR_NO_MEMORY;
     }
-    for (uint32_t i = 0; i < room; i++) {
+    for (uint32_t i = 0; i < capacity; i++) {
         atomic_init(&services->table[i], NULL);
     }
-    services->mask = room - 1;
+    services->mask = capacity - 1;
     services->limit = limit;
     atomic_init(&services->count, 0);
     return TP_OK;
 }
 
-static void destroy_service(tp__service *service) {
+static void service_destroy(tp__service *service) {
     tp__members *members = atomic_load_explicit(&service->members, memory_order_relaxed);
     while (members) {
         tp__members *outgrown = members->outgrown;
@@ -41,15 +41,16 @@ void tp__services_destroy(tp__services *services) {
     for (uint32_t i = 0; services->table && i <= services->mask; i++) {
         tp__service *service = atomic_load_explicit(&services->table[i], memory_order_relaxed);
         if (service) {
-            destroy_service(service);
+            service_destroy(service);
         }
     }
     tp__free(services->table);
     services->table = NULL;
 }
 
-/* Where the hash is, or would be: half of the table is always empty. */
-static uint32_t place_of(const tp__services *services, uint32_t hash, tp__service **found) {
+/* The index at which the hash is, or would be. Terminates because at least half of the table is
+ * empty. */
+static uint32_t services_index(const tp__services *services, uint32_t hash, tp__service **found) {
     uint32_t i = hash & services->mask;
     for (;; i = (i + 1) & services->mask) {
         tp__service *service = atomic_load_explicit(&services->table[i], memory_order_acquire);
@@ -62,16 +63,16 @@ static uint32_t place_of(const tp__services *services, uint32_t hash, tp__servic
 
 tp__service *tp__services_find(const tp__services *services, uint32_t hash) {
     tp__service *found;
-    place_of(services, hash, &found);
+    services_index(services, hash, &found);
     return found;
 }
 
-static tp__members *make_members(uint32_t room) {
-    tp__members *members = tp__allocate(sizeof *members + room * sizeof members->at[0]);
+static tp__members *members_create(uint32_t capacity) {
+    tp__members *members = tp__allocate(sizeof *members + capacity * sizeof members->at[0]);
     if (members) {
         members->outgrown = NULL;
-        members->room = room;
-        for (uint32_t i = 0; i < room; i++) {
+        members->capacity = capacity;
+        for (uint32_t i = 0; i < capacity; i++) {
             atomic_init(&members->at[i], 0);
         }
     }
@@ -82,7 +83,7 @@ tp__service *tp__services_open(
     tp__services *services, const char *name, size_t size, tp_bus_reason *why) {
     uint32_t hash = tp_bus_service_hash(name, size);
     tp__service *service;
-    uint32_t place = place_of(services, hash, &service);
+    uint32_t index = services_index(services, hash, &service);
     if (service) {
         bool same = service->name_size == size && memcmp(service->name, name, size) == 0;
         *why = TP_BUS_NAME_COLLISION;
@@ -94,7 +95,7 @@ tp__service *tp__services_open(
         return NULL;
     }
     service = tp__allocate_zeroed(1, sizeof *service);
-    tp__members *members = make_members(FIRST_MEMBERS);
+    tp__members *members = members_create(FIRST_CAPACITY);
     if (!service || !members) {
         tp__free(service);
         tp__free(members);
@@ -107,7 +108,7 @@ tp__service *tp__services_open(
     atomic_init(&service->count, 0);
     atomic_init(&service->turn, 0);
     atomic_init(&service->members, members);
-    atomic_store_explicit(&services->table[place], service, memory_order_release);
+    atomic_store_explicit(&services->table[index], service, memory_order_release);
     atomic_store_explicit(&services->count, count + 1, memory_order_relaxed);
     return service;
 }
@@ -115,8 +116,8 @@ tp__service *tp__services_open(
 bool tp__service_add(tp__service *service, tp__member member) {
     uint32_t count = atomic_load_explicit(&service->count, memory_order_relaxed);
     tp__members *members = atomic_load_explicit(&service->members, memory_order_relaxed);
-    if (count == members->room) {
-        tp__members *larger = make_members(members->room * 2);
+    if (count == members->capacity) {
+        tp__members *larger = members_create(members->capacity * 2);
         if (!larger) {
             return false;
         }
@@ -133,7 +134,7 @@ bool tp__service_add(tp__service *service, tp__member member) {
     return true;
 }
 
-/* The last one takes the place: choices by key rank all members, so order means nothing. */
+/* The last member fills the gap. Order is irrelevant: a choice by key ranks all members. */
 void tp__service_remove(tp__service *service, uint32_t id) {
     uint32_t count = atomic_load_explicit(&service->count, memory_order_relaxed);
     tp__members *members = atomic_load_explicit(&service->members, memory_order_relaxed);
@@ -148,16 +149,16 @@ void tp__service_remove(tp__service *service, uint32_t id) {
     }
 }
 
-/* splitmix64's finaliser: every bit of the input moves every bit of the score. */
-static uint64_t score_of(tp__member member, uint16_t key) {
+/* splitmix64's finaliser: each input bit affects every bit of the score. */
+static uint64_t member_score(tp__member member, uint16_t key) {
     uint64_t x = (member >> 32 << 16 | key) + UINT64_C(0x9e3779b97f4a7c15);
     x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
     return x ^ x >> 31;
 }
 
-/* Two instances of one name have the same score: the id decides. */
-static bool ranks_below(tp__rank a, tp__rank b) {
+/* Two instances of one name have the same score; then the id decides. */
+static bool rank_is_below(tp__rank a, tp__rank b) {
     return a.score != b.score ? a.score < b.score : a.id < b.id;
 }
 
@@ -167,9 +168,9 @@ uint32_t tp__service_choose(
     tp__rank best = {0, 0};
     for (uint32_t i = 0; i < count; i++) {
         tp__member member = tp__service_member(service, i);
-        tp__rank here = {score_of(member, key), tp__member_id(member)};
-        if ((!below || ranks_below(here, *below)) && ranks_below(best, here)) {
-            best = here;
+        tp__rank candidate = {member_score(member, key), tp__member_id(member)};
+        if ((!below || rank_is_below(candidate, *below)) && rank_is_below(best, candidate)) {
+            best = candidate;
         }
     }
     *rank = best;

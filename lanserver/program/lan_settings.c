@@ -1,5 +1,6 @@
 /*
- * The tables behind lan_settings.h. One thread, at start.
+ * The tables of the settings in lan_settings.h, their conditions, and the options that they become.
+ * One thread, at start.
  */
 #include "lanserver/program/lan_settings.h"
 
@@ -11,115 +12,117 @@
 #include "proto/bus.h"
 #include "proto/frame.h"
 
-/* By tp_queue_policy. Dropping is none of the bus's: it would lose in silence. */
+/* In the order of `policies`. The bus does not offer to drop: that would lose messages without a
+ * report. */
 static const char *const policy_names[] = {"disconnect", "refuse", NULL};
 static const tp_queue_policy policies[] = {TP_QUEUE_DISCONNECT, TP_QUEUE_REFUSE};
 
 #define DAY_MS 86400000u
 
-/* One entry of the table. */
 #define AT(field) offsetof(tp__settings, field)
 
 /* clang-format off */
 static const tp__setting settings_table[] = {
     {"listen", TP__SETTING_ADDRESS, AT(server.listen), 0, 0, NULL, "127.0.0.1:7400", NULL,
-        "Where services connect: an address of this machine in the LAN, and a port.\n"
-        "Port 0 asks the system for a free one; without a port it is refused."},
+        "Address and port that services connect to: an address of this machine in the private\n"
+        "network. The port is required; 0 lets the system choose a free one."},
     {"allow_public_bind", TP__SETTING_BOOL, AT(allow_public_bind), 0, 0, NULL, "no", NULL,
-        "Without it an address that others than the LAN can reach is refused."},
+        "Accept a wildcard, or an address outside the private networks, in `listen`."},
     {"allow", TP__SETTING_NETWORKS, AT(server.allow), 0, 0, NULL, "private", NULL,
-        "Who may connect."},
+        "Networks that may connect."},
     {"deny", TP__SETTING_NETWORKS, AT(server.deny), 0, 0, NULL, "", NULL,
-        "Who may not, even if allowed above. Empty: nobody."},
+        "Networks that are refused even if `allow` lists them. Empty: none."},
     {"backlog", TP__SETTING_COUNT, AT(server.backlog), 1, 65535, NULL, "1024", NULL,
-        "Connections that may wait to be accepted."},
+        "New connections that may wait until the program accepts them."},
 
     {"io", TP__SETTING_CHOICE, AT(server.io), 0, 0, tp__io_names, "auto", NULL,
-        "How the system's completions are waited for; auto takes the best there is."},
+        "The system's interface for network events; auto selects the best one available."},
     {"workers", TP__SETTING_COUNT, AT(server.workers), 0, 64, NULL, "0", NULL,
-        "Threads that run the sessions; 0: one per processor."},
+        "Threads that serve the sessions. 0: one per processor."},
     {"running", TP__SETTING_COUNT, AT(server.running), 0, 64, NULL, "0", NULL,
-        "iocp: how many of them run at once, not more than workers; 0: all."},
+        "iocp only: how many workers run at the same time, at most `workers`. 0: all of them."},
     {"nagle", TP__SETTING_BOOL, AT(server.nagle), 0, 0, NULL, "no", NULL,
-        "TCP may hold small packets back to gather them."},
+        "TCP may delay small packets to combine them (Nagle's algorithm)."},
     {"send_buffer_zero", TP__SETTING_BOOL, AT(server.send_buffer_zero), 0, 0, NULL, "no", NULL,
-        "iocp: send from the program's memory, without the system's buffer."},
-    {"post_receive_buffers", TP__SETTING_BOOL, AT(server.post_receive_buffers), 0, 0, NULL, "no", NULL,
-        "iocp: every session waits with a buffer of its own."},
-    {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k", NULL,
-        "Bytes that a thread reads at once."},
+        "iocp only: send from the program's memory, without the system's send buffer."},
+    {"post_receive_buffers", TP__SETTING_BOOL, AT(server.post_receive_buffers), 0, 0, NULL, "no",
+        NULL,
+        "iocp only: each session has a receive buffer of its own while it waits for data."},
+    {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k",
+        NULL,
+        "Bytes that a thread reads with one call."},
     {"reserve_descriptors", TP__SETTING_COUNT, AT(server.reserve_descriptors), 0, 65536, NULL, "16",
         NULL,
-        "Linux: descriptors, but at most a quarter of those that the system allows, not meant for\n"
-        "services: for the log and the files that are read again.\n"
-        "Who comes when no others are left waits until somebody goes."},
+        "Linux only: file descriptors that connections of services never use, for the log and the\n"
+        "files that are read again; at most a quarter of those that the system allows. When no\n"
+        "others are left, new connections wait until one is closed."},
 
     {"max_sessions", TP__SETTING_COUNT, AT(max_sessions), 1, TP_MAX_SESSIONS, NULL, "1024", NULL,
-        "Connections at once. A newcomer is told of all others: queue_packets must have room for\n"
-        "so many, and queue_bytes for 30 bytes of each."},
+        "Connections at the same time. A new peer gets a message about every other peer at once:\n"
+        "so `queue_packets` must be at least this number, and `queue_bytes` 30 times this number."},
     {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 1024, TP_PACKET_MAX, NULL, "1m", NULL,
-        "The largest message, its 16 bytes of header included."},
+        "The largest message, including its 16 bytes of header."},
     {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "16m", NULL,
-        "What may wait to be sent to one session, in bytes; at least max_frame and 4 ..."},
+        "Bytes that may wait to be sent to one session; at least `max_frame` plus 4."},
     {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "65536", NULL,
-        "... and in packets."},
+        "Packets that may wait to be sent to one session."},
     {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
-        "At that limit the session is ended, or refuses more. Either way the messages go\n"
-        "back to their senders."},
+        "What happens at `queue_bytes` or `queue_packets`. disconnect: the session is ended.\n"
+        "refuse: it accepts no more messages. In both cases the messages return to their senders."},
     {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
-        "Memory for messages that is made ready at start."},
+        "Memory for messages that is allocated at start."},
     {"memory_limit", TP__SETTING_BYTES, AT(server.memory_limit), 0, (uint64_t)1 << 40, NULL, "0",
         NULL,
-        "Memory that messages may take in all. Beyond it the session with the largest queue is\n"
-        "ended first. 0: no limit; else at least 1m, reserve and queue_bytes."},
+        "Memory that messages may use in total. Beyond it the session with the largest queue is\n"
+        "ended first. 0: no limit; otherwise at least 1m, `reserve` and `queue_bytes`."},
     {"idle_timeout", TP__SETTING_TIME, AT(server.idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
-        "A session that says nothing for so long, not even in answer to PING, is ended.\n"
-        "0: never; else at least 100ms."},
+        "A session that sends nothing for this time, not even an answer to PING, is ended.\n"
+        "0: never; otherwise at least 100ms."},
     {"ping_interval", TP__SETTING_TIME, AT(server.ping_interval), 0, DAY_MS, NULL, "30s", NULL,
-        "Silence after which a session is sent PING. 0: never; else at least 100ms, and less than\n"
-        "idle_timeout."},
+        "A session that sends nothing for this time is sent PING. 0: never; otherwise at least\n"
+        "100ms, and less than `idle_timeout`."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
-        "At the end: time for confirmations to come, and for queues to empty; both together take\n"
-        "2s more at most."},
+        "At a stop: the time for confirmations to arrive, and again for queues to be sent. Both\n"
+        "together take at most 2s more than this value."},
 
     {"hello_timeout", TP__SETTING_TIME, AT(hello_timeout), 100, 600000, NULL, "5s", NULL,
-        "A session must say HELLO within this time."},
+        "A new connection must send HELLO within this time."},
     {"unconfirmed_limit", TP__SETTING_COUNT, AT(unconfirmed_limit), 1, TP_BUS_UNCONFIRMED_MAX, NULL,
         "65536", NULL,
-        "Messages that a peer may leave unconfirmed before more are returned to their senders.\n"
-        "When it dies they come back: queue_packets should have room for so many, and queue_bytes\n"
-        "for 32 bytes of each."},
+        "Messages that a peer may leave unconfirmed; further ones return to their senders. When\n"
+        "the peer is lost, all of them return: so `queue_packets` should be at least as large,\n"
+        "and `queue_bytes` 32 times as large."},
     {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 65536, NULL, "4096", NULL,
-        "Different services' names, in the life of the process."},
+        "Names of different services in the life of the process."},
 
     {"priority", TP__SETTING_CHOICE, AT(server.priority), 0, 0, tp__priority_names, "normal", NULL,
-        "How it stands to other programs of this machine. normal and high also ask to be run\n"
-        "soon; high needs a permission of the system's. idle: only what others leave over.\n"
-        "wanserver runs at low, so that players do not hold up what goes over the bus.\n"
-        "On Linux it counts within a scheduling group only: see docs/operations.md."},
+        "Priority of this program among the programs of the machine. normal and high also ask for\n"
+        "low latency; high needs a permission of the system. idle: only processor time that no\n"
+        "other program wants. wanserver runs at low, so that players do not delay the bus.\n"
+        "On Linux this counts only within a scheduling group: see docs/tuning.md."},
     {"processors", TP__SETTING_PROCESSORS, AT(server.processors), 0, 0, NULL, "all", NULL,
-        "The processors it may use: the rest is left to others."},
+        "The processors that this program may use."},
 
     {"log_level", TP__SETTING_CHOICE, AT(server.log_level), 0, 0, tp__log_level_names, "info", NULL,
-        "What is worth a line in the log."},
+        "The lowest level of lines that are logged; off: none."},
     {"log_file", TP__SETTING_TEXT, AT(server.log_file), 0, TP__LOG_FILE_MAX, NULL, "", NULL,
-        "The log's file, appended to; opened again at SIGHUP (on Linux). Empty: standard error."},
+        "The log file, appended to; opened again at SIGHUP (Linux only). Empty: standard error."},
 };
 
 #define ARGUMENT(field) offsetof(tp__arguments, field)
 
 static const tp__setting arguments_table[] = {
-    {"config", TP__SETTING_TEXT, ARGUMENT(config), 0, sizeof((tp__arguments *)NULL)->config - 1, NULL,
-        "", NULL,
-        "The configuration file. Without one the standard values are used."},
+    {"config", TP__SETTING_TEXT, ARGUMENT(config), 0, sizeof((tp__arguments *)NULL)->config - 1,
+        NULL, "", "FILE",
+        "The configuration file. Without it the default values are used."},
     {"check-config", TP__SETTING_BOOL, ARGUMENT(check_config), 0, 0, NULL, "no", NULL,
-        "Read the configuration, say what is wrong with it, and end."},
+        "Check the configuration, print its errors and exit."},
     {"print-config", TP__SETTING_BOOL, ARGUMENT(print_config), 0, 0, NULL, "no", NULL,
-        "Write an example of a configuration file to standard output, and end."},
+        "Print an example of a configuration file and exit."},
     {"version", TP__SETTING_BOOL, ARGUMENT(version), 0, 0, NULL, "no", NULL,
-        "Say the version, and end."},
+        "Print the version and exit."},
     {"help", TP__SETTING_BOOL, ARGUMENT(help), 0, 0, NULL, "no", NULL,
-        "Say this, and end."},
+        "Print this help and exit."},
 };
 /* clang-format on */
 
@@ -127,49 +130,52 @@ static const tp__setting arguments_table[] = {
 #define ARGUMENTS (sizeof arguments_table / sizeof arguments_table[0])
 
 tp_err tp__arguments_read(
-    int count, char *const *words, tp__arguments *arguments, char *report, size_t room) {
-    return tp__options_read(arguments_table, ARGUMENTS, count, words, arguments, report, room);
+    int count, char *const *words, tp__arguments *arguments, char *report, size_t report_size) {
+    return tp__options_read(
+        arguments_table, ARGUMENTS, count, words, arguments, report, report_size);
 }
 
 void tp__arguments_print_help(FILE *file) {
     fputs("usage: lanserver [options]\n\n"
-          "The bus of a LAN: services connect to it with lanclient and send each other messages.\n"
-          "Ctrl-C or SIGTERM ends it gently, a second one at once; SIGHUP has it open its log\n"
-          "file again.\n\n",
+          "The bus of a private network: services connect to it with lanclient and exchange\n"
+          "messages. Ctrl-C or SIGTERM stops it in order, a second one at once; SIGHUP makes it\n"
+          "open its log file again.\n\n",
         file);
     tp__options_print_help(arguments_table, ARGUMENTS, file);
 }
 
-/* A newcomer is told of all who are there in one go: WELCOME, and a PEER_UP for each of the others,
- * of at least so many bytes (names of one letter). */
+/* A new peer is sent at once WELCOME and, for each other peer, a PEER_UP of at least so many bytes
+ * (with names of one letter). */
 #define LEAST_PEER_UP (TP_FRAME_HEADER + TP_BUS_HEADER + TP_BUS_PEER_UP_FIXED + 2 * (2 + 1))
 
-static void check_together(const tp__relations *all, const tp__settings *settings) {
+static void lan_settings_check(const tp__relations *all, const tp__settings *settings) {
     const tp__server_settings *server = &settings->server;
     tp__server_settings_check(all, server);
     bool reachable =
         tp_address_is_wildcard(&server->listen) || !tp_address_is_private(&server->listen);
     tp__relation_must(all, !reachable || settings->allow_public_bind, "listen", "allow_public_bind",
-        "an address of the LAN, or allow_public_bind = yes");
+        "a private address, or allow_public_bind = yes");
     tp__relation_must(all, settings->max_sessions <= server->queue_packets, "max_sessions",
         "queue_packets",
-        "no more sessions than queue_packets: a newcomer is told of each of the others at once");
+        "no more sessions than queue_packets: a new peer gets a message about every other peer at "
+        "once");
     tp__relation_must(all, settings->max_sessions * LEAST_PEER_UP <= server->queue_bytes,
         "max_sessions", "queue_bytes",
-        "%u bytes of queue_bytes for each session: a newcomer is told of each of the others at "
-        "once",
+        "%u bytes of queue_bytes for each session: a new peer gets a message about every other "
+        "peer at once",
         (unsigned)LEAST_PEER_UP);
 }
 
-tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room) {
+tp_err tp__settings_load(
+    const char *path, tp__settings *settings, char *report, size_t report_size) {
     memset(settings, 0, sizeof *settings);
-    tp_err error = tp__config_load(settings_table, SETTINGS, path, settings, report, room);
+    tp_err error = tp__config_load(settings_table, SETTINGS, path, settings, report, report_size);
     if (error) {
         return error;
     }
-    tp__report wrong = tp__report_begin(report, room);
+    tp__report wrong = tp__report_begin(report, report_size);
     const tp__relations all = {settings_table, SETTINGS, settings, path, &wrong};
-    check_together(&all, settings);
+    lan_settings_check(&all, settings);
     return tp__report_end(&wrong);
 }
 

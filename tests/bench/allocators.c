@@ -1,4 +1,4 @@
-/* The allocators of the pool table that others wrote: glibc's malloc, tp_pool, tp_packet. */
+/* The pool table's existing allocators: glibc's malloc, tp_pool and tp_packet. */
 #include "allocator.h"
 
 #include <stdlib.h>

@@ -1,10 +1,12 @@
-/* bench-backend-echo: a service whose players get back what they say, on twinport/backend.h.
+/*
+ * bench-backend-echo: a service on twinport/backend.h that sends each player's messages back.
  *
  *     bench-backend-echo --bus 127.0.0.1:PORT --service NAME
  *
- * Says `up` when it is on the bus, and serves until it is told to stop.
+ * Prints `up` when it is on the bus, and serves until it is asked to stop.
  *
- * Threads: the client's one worker runs the handlers, the main thread waits. */
+ * Threads: the client's only worker runs the handlers, the main thread waits.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +27,8 @@ static void on_player_message(tp_backend *backend, const tp_player *player, tp_p
     tp_err error = tp_backend_send(backend, player, packet);
     if (error != TP_OK && error != TP_ERR_NO_SESSION) {
         fprintf(
-            stderr, "bench-backend-echo: %s\n", tp_err_text(error)); /* the load misses an answer */
+            /* The load then misses an answer. */
+            stderr, "bench-backend-echo: %s\n", tp_err_text(error));
     }
 }
 

@@ -1,5 +1,5 @@
-"""The bench's own programs, tried in passing: they run, they notice what is wrong, and they count what they
-say they count. Nothing is judged by its speed.
+"""Tests of the benchmark's programs: they run, they detect wrong answers, and their counts are right. Speed is not
+checked.
 
     bench_test.py [CASE...]
 """
@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 from conductor import gateway, memory, players  # noqa: E402
 from conductor.process import START_SECONDS, Child, start_server  # noqa: E402
-from stage import Program, cases, expect, expect_equal, skip  # noqa: E402
+from fixture import Program, cases, expect, expect_equal, skip  # noqa: E402
 
 BIN = os.environ["TWINPORT_BIN"]
 SETTINGS = types.SimpleNamespace(bin=BIN, cores=(None, None), descriptors=1000)
@@ -26,7 +26,7 @@ CONNECTIONS, WINDOW = 8, 4
 
 
 def run(name, *arguments):
-    """Its exit code, its last line as JSON (None: it is none), and what it complained about."""
+    """Its exit code, its last line as JSON (None if it is not JSON), and its errors."""
     done = subprocess.run([f"{BIN}/{name}", *arguments], capture_output=True, text=True, check=False,
                           timeout=5 * START_SECONDS)
     lines = done.stdout.splitlines()
@@ -36,7 +36,7 @@ def run(name, *arguments):
 
 def expect_answers(least, name, *arguments):
     code, result, said = run(name, *arguments)
-    expect_equal(code, 0, f"{name}'s exit code, having said {said!r}")
+    expect_equal(code, 0, f"{name}'s exit code, with the errors {said!r}")
     expect_equal(result["errors"], 0, "errors")
     expect(result["answers"] >= least, f"{result['answers']} answers, at least {least} expected")
     return result
@@ -62,7 +62,7 @@ def expect_held(where):
 
 @contextlib.contextmanager
 def tp_echo(*arguments):
-    """A WAN echo on trial; yields --connect with its address, and at the end checks that it ends well."""
+    """A WAN echo. Yields it and --connect with its address; checks at the end that it ends in order."""
     with Program("tp-echo", "wan", "--port", 0, "--workers", 1, *arguments) as server:
         port = server.wait_for(r"listening on \S+:(\d+)").group(1)
         yield server, ["--connect", f"127.0.0.1:{port}"]
@@ -71,17 +71,17 @@ def tp_echo(*arguments):
 
 
 def account(server):
-    line = next(line for line in server.lines if line.startswith("account:"))
+    line = next(line for line in server.lines if line.startswith("statistics:"))
     return {name: int(value) for name, value in (word.split("=") for word in line.split()[1:])}
 
 
-def case_checks_of_a_hello():
+def case_the_checks_of_a_hello_are_measured():
     code, result, said = run("bench-hello", "0.005")
-    expect_equal(code, 0, f"bench-hello's exit code, having said {said!r}")
+    expect_equal(code, 0, f"bench-hello's exit code, with the errors {said!r}")
     expect(all(value > 0 for value in result.values()), f"a cost of each: {result}")
 
 
-def case_over_plain():
+def case_loads_run_over_plain():
     server, port = start_server([f"{BIN}/tp-echo", "lan", "--port", "0"], None)
     with server:
         where = ["--connect", f"127.0.0.1:{port}", "--over", "plain"]
@@ -97,15 +97,15 @@ def over_wan(suite):
         expect_held(where)
 
 
-def case_over_wan():
+def case_loads_run_over_wan():
     over_wan(players.WAN_AES)
 
 
-def case_over_wan_chacha():
+def case_loads_run_over_wan_with_chacha():
     over_wan(players.WAN_CHACHA)
 
 
-def case_over_tls():
+def case_loads_run_over_tls():
     if not os.path.exists(f"{BIN}/peer-tls"):
         skip("peer-tls is built with the bench only")
     for name in (players.TLS, players.TLS_AHEAD, players.TLS_EACH, players.TLS_RELEASE):
@@ -115,7 +115,7 @@ def case_over_tls():
             expect_held(where)
 
 
-def case_wrong_answers_are_noticed():
+def case_wrong_answers_are_detected():
     with Child([f"{BIN}/frame-echo", "--fault", "corrupt", "--every", "3"], stdin=True) as server:
         port = server.expect("listening")
         code, _, said = run("bench-player-echo", "--connect", f"127.0.0.1:{port}", "--connections", "1",
@@ -123,7 +123,7 @@ def case_wrong_answers_are_noticed():
         expect(code == 1 and "a wrong answer" in said, f"exit code {code}, and {said!r}")
 
 
-def case_another_key_is_noticed():
+def case_a_wrong_server_key_is_detected():
     with players.wan(SETTINGS) as (_, where):
         key = where.index("--server-key") + 1
         other = where[:key] + ["09" + "00" * 31] + where[key + 1 :]
@@ -131,7 +131,7 @@ def case_another_key_is_noticed():
         expect(code == 1, f"exit code {code}, and {said!r}")
 
 
-def case_forged_hellos():
+def case_forged_hellos_cost_no_diffie_hellman():
     key, _ = players.gateway_key(BIN)
     with tp_echo("--auth", "token", "--key", key, "--key-ring", players.key_ring()) as (server, address):
         result = expect_answers(CONNECTIONS, "bench-player-join", *address, "--over", "plain", "--hello",
@@ -141,17 +141,17 @@ def case_forged_hellos():
                  "forged HELLOs, and what was computed for them")
 
 
-def case_replayed_hellos():
+def case_replayed_hellos_cost_a_handshake_each():
     key, public = players.gateway_key(BIN)
     with tp_echo("--auth", "open", "--key", key) as (server, address):
         result = expect_answers(CONNECTIONS, "bench-player-join", *address, "--over", "plain", "--hello",
                                 "replayed", "--server-key", public, "--crowd", str(CONNECTIONS), *SHORT)
     said = account(server)
     expect(said["diffie_hellman"] >= result["answers"] and said["established"] == 0,
-           f"a handshake for each of {result['answers']}, and nobody in: {said}")
+           f"a handshake for each of {result['answers']}, and no session: {said}")
 
 
-def case_whole_path():
+def case_the_whole_path_works():
     with tempfile.TemporaryDirectory() as folder:
         lan, port = gateway.start_lanserver(SETTINGS, folder, None, workers=1)
         with (

@@ -1,15 +1,17 @@
-/* bench-broadcast: one message to every session, said in two ways: one packet by
+/*
+ * bench-broadcast: one message to every session, sent in two ways: one packet with
  * tp_server_broadcast(), and a packet and a tp_server_send() for each session.
  *
  *     bench-broadcast --port N --sessions N --size B --times N
  *
- * First line `listening on ADDRESS:PORT`; when as many sessions have joined, it measures and prints
- * one JSON object: for each way and time, nanoseconds until the call(s) returned, until the last
- * session's packet was with the system, and of processor time until then. Then it waits to be told
- * to stop.
+ * The first line is `listening on ADDRESS:PORT`. When N sessions have joined, it measures and
+ * prints one JSON object: for each way and time, the nanoseconds until the calls returned, until
+ * the system has the last session's packet, and the processor time until then. Then it waits to be
+ * stopped.
  *
- * The ways are said on the server's only worker, as content says things from its handlers. The main
- * thread starts a round and sleeps until the last on_send of the round. */
+ * Both ways are called on the server's only worker, as an application's handlers do. The main
+ * thread starts a round and sleeps until the round's last on_send.
+ */
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -29,11 +31,11 @@ typedef struct round_figures {
     uint64_t call_ns, sent_ns, cpu_ns;
 } round_figures;
 
-/* Written by the worker, read by the main thread once it has seen the round's end (or the last
- * join) under the mutex. */
+/* Written by the worker; read by the main thread after it has seen the end of the round (or the
+ * last join) under the mutex. */
 static tp_session_id *sessions;
 static unsigned joined;
-static unsigned sent; /* packets of this round that are with the system */
+static unsigned sent; /* packets of this round that the system has */
 static uint64_t begin_ns, begin_cpu_ns;
 static round_figures figures;
 
@@ -44,9 +46,9 @@ static uint8_t message[size_most];
 
 static tp_mutex mutex;
 static tp_condition reached;
-static bool all_there; /* under the mutex: what the main thread waits for has happened */
+static bool all_there; /* under the mutex: the event that the main thread waits for has happened */
 
-static void tell_main(void) {
+static void wake_main(void) {
     tp_mutex_lock(&mutex);
     all_there = true;
     tp_condition_wake_all(&reached);
@@ -73,7 +75,7 @@ static void on_join(tp_server *of, tp_session_id session) {
     if (joined < wanted) {
         sessions[joined++] = session;
         if (joined == wanted) {
-            tell_main();
+            wake_main();
         }
     }
 }
@@ -95,7 +97,7 @@ static void on_send(tp_server *of, tp_session_id session, size_t packets, size_t
     if (sent == wanted) {
         figures.sent_ns = tp_clock_ns() - begin_ns;
         figures.cpu_ns = tp_process_cpu_ns() - begin_cpu_ns;
-        tell_main();
+        wake_main();
     }
 }
 
@@ -116,12 +118,12 @@ static bool send_copies(void) {
     return all;
 }
 
-/* On the worker. `context` is the way's place in the table of ways. */
+/* On the worker. `context` is the way's index in the table of ways. */
 static bool (*const ways[])(void) = {broadcast, send_copies};
 static const char *const way_names[] = {"broadcast", "copies"};
 enum { way_count = 2 };
 
-static void say(void *context) {
+static void send_in_way(void *context) {
     sent = 0;
     begin_cpu_ns = tp_process_cpu_ns();
     begin_ns = tp_clock_ns();
@@ -163,7 +165,7 @@ static void measure(unsigned times) {
     }
     for (unsigned round = 0; round < warm_rounds + times; round++) {
         for (unsigned way = 0; way < way_count; way++) {
-            if (tp_server_post(server, 0, say, (void *)(uintptr_t)&ways[way]) != TP_OK) {
+            if (tp_server_post(server, 0, send_in_way, (void *)(uintptr_t)&ways[way]) != TP_OK) {
                 exit(1);
             }
             wait_for_worker("the last packet of a round");

@@ -1,11 +1,12 @@
-/* bench-bus-load: the bus table's traffic (route_load.h) through lanserver, by lanclient: each
- * sender and each receiver is a client of its own. A sender finds its receiver by its instance's
- * name.
+/*
+ * bench-bus-load: the bus table's traffic (route_load.h) through lanserver, with lanclient: each
+ * sender and each receiver is a client. A sender finds its receiver by the name of its instance.
  *
  * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object.
  *
- * Threads: each client has one worker, which alone touches its party and, of a sender, its
- * route_sender. The main thread starts and stops them and keeps the time. */
+ * Threads: each client has one worker, which alone uses its party and, for a sender, its
+ * route_sender. The main thread starts and stops them and keeps the time.
+ */
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -26,19 +27,19 @@ typedef struct party {
     route_sender *sender; /* NULL: a receiver */
     char instance[16];
     char receiver[16]; /* of a sender: its receiver's instance */
-    tp_peer_id to;     /* ... and that one's id */
+    tp_peer_id to;     /* and that one's id */
 } party;
 
 static route_run run;
 static route_sender *senders;
 static party *parties;
-static atomic_uint_fast64_t errors; /* that are not a sender's */
+static atomic_uint_fast64_t errors; /* errors that no sender counts */
 
-/* What the main thread waits for; changed under the mutex. */
+/* The main thread waits for these; changed under the mutex. */
 static tp_mutex mutex;
 static tp_condition changed;
-static unsigned ready;   /* senders that know their receiver */
-static unsigned drained; /* senders with nothing on the way after the end */
+static unsigned ready;   /* senders that have found their receiver */
+static unsigned drained; /* senders with nothing in flight after the end */
 static bool failed;
 
 static void count(unsigned *what) {
@@ -57,7 +58,7 @@ static void fail(const party *of, const char *what, tp_err error) {
     tp_mutex_unlock(&mutex);
 }
 
-/* Waits until *what is `wanted` (NULL: never), a failure, or the time. */
+/* Waits until *what is `wanted` (NULL: never), an error, or the time. */
 static bool wait_for(const unsigned *what, unsigned wanted, uint64_t until_ns) {
     tp_mutex_lock(&mutex);
     bool there = false;
@@ -106,7 +107,7 @@ static void sender_on_peer_up(tp_lanclient *client, const tp_peer *peer) {
     }
 }
 
-/* An ack; or a message from itself, by which the main thread has it begin. */
+/* An ack; or a message from itself, with which the main thread starts it. */
 static void sender_on_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     party *of = tp_lanclient_context(client);
     uint64_t now_ns = tp_clock_ns();
@@ -204,8 +205,8 @@ static void say(const char *line) {
     fflush(stdout);
 }
 
-/* In order, so that everything is confirmed; a worker that has ended records no more, so its
- * figures may be read even of a sender that has not drained. */
+/* Stops the clients in order, so that everything is acknowledged. A worker that has ended records
+ * no more, so its figures may be read even if the sender has not drained. */
 static void end_all(void) {
     for (unsigned i = 0; i < 2 * run.options.pairs; i++) {
         tp_lanclient_stop(parties[i].client);

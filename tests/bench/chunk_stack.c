@@ -1,10 +1,12 @@
-/* See chunk_stack.h. Any thread calls any function but chunk_table_free().
+/*
+ * See chunk_stack.h. Any thread may call any function except chunk_table_free().
  *
- * Chunks are never freed while the stack is in use, so reading `next` of a chunk that another
- * thread has just popped reads valid memory; the value may be stale, and then the head has changed
- * and the exchange fails. Push releases what was written to the chunk; pop acquires it. A place is
- * looked up in the table only after it was read from a head, and its entry was written before the
- * push that put it there. */
+ * Chunks are never freed while the stack is in use, so `next` of a chunk that another thread has
+ * just popped is valid memory. Its value may be stale, but then the head has changed and the
+ * exchange fails. Push releases what was written to the chunk, pop acquires it. An index is looked
+ * up in the table only after it was read from a head, and its entry was written before the push
+ * that put it there.
+ */
 #include "chunk_stack.h"
 
 #include <stdlib.h>

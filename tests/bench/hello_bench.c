@@ -1,12 +1,12 @@
 /*
- * bench-hello: what the cheap checks of a HELLO cost (tp_hello_check, mode token), for each way in
- * which a HELLO can be wrong; and what a genuine one costs, checked and answered.
+ * bench-hello: the cost of the cheap checks of a HELLO (tp_hello_check, mode token), for each way
+ * in which a HELLO can be wrong; and that of a genuine one, checked and answered.
  *
  *     bench-hello SECONDS      for each kind; prints one JSON object
  *
- * Processor time of the calling thread, so that who else uses the machine hardly matters. A HELLO
- * that is judged otherwise than its kind says ends the program with 1, and so does a forged one
- * that led to a Diffie-Hellman computation. One thread.
+ * The figure is the calling thread's processor time, so other programs hardly matter. If a HELLO
+ * has another result than its kind's, or a forged one led to a Diffie-Hellman operation, the
+ * program ends with 1. One thread.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -21,7 +21,7 @@
 enum { variants = 64, mac_at = TP_HELLO_TOKEN - TP_HELLO_MAC, box_at = TP_HELLO_FIXED + 28 };
 
 static tp_gateway_key gateway;
-static tp_token_key ring[2]; /* the server's, and one that it does not have */
+static tp_token_key ring[2]; /* the server's key, and one that it does not have */
 static uint64_t now;
 static uint8_t hellos[variants][TP_HELLO_TOKEN];
 
@@ -44,7 +44,7 @@ static void draw_keys(void) {
     now = (uint64_t)time(NULL);
 }
 
-/* As a client of the login service's would say it. */
+/* As a client with a token of the login service writes it. */
 static void write_hello(const tp_token_key *key, uint64_t expiry, uint8_t *hello) {
     const tp_identity identity = {.size = sizeof identity, .account = 1};
     uint8_t token[TP_TOKEN_SIZE];
@@ -83,9 +83,9 @@ static void spoil_mac(uint8_t *hello) {
 static const struct kind {
     const char *name;
     tp_err judged;
-    unsigned key; /* of `ring` */
+    unsigned key; /* index into `ring` */
     bool too_old;
-    bool answered; /* and the Diffie-Hellman work done */
+    bool answered; /* also answered, with the Diffie-Hellman operations */
     void (*spoil)(uint8_t *hello);
 } kinds[] = {
     {"foreign", TP_ERR_PROTOCOL, 0, false, false, spoil_magic},
@@ -103,7 +103,7 @@ static uint64_t cpu_ns(void) {
     return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
-static void judge(const struct kind *kind, const uint8_t *hello) {
+static void check_and_answer(const struct kind *kind, const uint8_t *hello) {
     tp_hello read;
     if (tp_hello_check(hello, TP_MODE_TOKEN, &gateway, ring, 1, now, &read) != kind->judged) {
         fail(kind->name);
@@ -118,7 +118,7 @@ static void judge(const struct kind *kind, const uint8_t *hello) {
     }
 }
 
-/* Nanoseconds for one. */
+/* Nanoseconds per HELLO. */
 static double measure(const struct kind *kind, double seconds) {
     for (unsigned i = 0; i < variants; i++) {
         write_hello(&ring[kind->key], kind->too_old ? now - 1 : now + 3600, hellos[i]);
@@ -132,7 +132,7 @@ static double measure(const struct kind *kind, double seconds) {
     uint64_t count = 0;
     while (end - begin < (uint64_t)(seconds * 1e9)) {
         for (unsigned i = 0; i < variants; i++) {
-            judge(kind, hellos[i]);
+            check_and_answer(kind, hellos[i]);
         }
         count += variants;
         end = cpu_ns();

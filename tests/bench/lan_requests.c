@@ -1,13 +1,13 @@
 /*
- * bench-lan-requests: a service on the bus asks another, one request at a time, each as soon as the
- * last is answered, and notes how long each took: what the LAN's services feel.
+ * bench-lan-requests: one service on the bus sends requests to another, each when the last one is
+ * answered, and records how long each took: the latency between services of the LAN.
  *
  *     bench-lan-requests --connect 127.0.0.1:PORT --size B --seconds S [--warm S]
  *
- * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object. The
- * histogram counts a request in the window in which its answer comes.
+ * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object. A
+ * request counts in the window in which its answer comes.
  *
- * Threads: each of the two clients has one worker; the asking one's touches everything below
+ * Threads: each of the two clients has one worker; the requesting client's uses everything below
  * `asker`. The main thread starts and stops them and keeps the time.
  */
 #include <inttypes.h>
@@ -34,19 +34,19 @@ static histogram round_trips;
 static atomic_uint_fast64_t answers, errors;
 static atomic_bool measuring, stopping;
 
-/* What the main thread waits for; changed under the mutex. */
+/* The main thread waits for these; changed under the mutex. */
 static tp_mutex mutex;
 static tp_condition changed;
 static bool begun, ended;
 
-static void tell(bool *what) {
+static void signal_main(bool *what) {
     tp_mutex_lock(&mutex);
     *what = true;
     tp_condition_wake_all(&changed);
     tp_mutex_unlock(&mutex);
 }
 
-/* Waits for *what (NULL: for nothing), at most so long. */
+/* Waits for *what (NULL: for nothing) for `ns` at most. */
 static bool wait_for(const bool *what, uint64_t ns) {
     uint64_t end = tp_clock_ns() + ns;
     bool there = false;
@@ -66,7 +66,7 @@ static bool wait_for(const bool *what, uint64_t ns) {
 static void wrong(const char *what, tp_err error) {
     fprintf(stderr, "bench-lan-requests: %s: %s\n", what, tp_err_text(error));
     atomic_fetch_add(&errors, 1);
-    tell(&ended);
+    signal_main(&ended);
 }
 
 /* ---- on the workers -------------------------------------------------------------------------- */
@@ -96,7 +96,7 @@ static void on_reply(
     }
     atomic_fetch_add_explicit(&answers, 1, memory_order_relaxed);
     if (atomic_load_explicit(&stopping, memory_order_relaxed)) {
-        tell(&ended);
+        signal_main(&ended);
     } else {
         ask();
     }
@@ -122,7 +122,7 @@ static void on_peer_up(tp_lanclient *client, const tp_peer *peer) {
     (void)client;
     if (to == TP_NO_PEER && strcmp(peer->service, "asked") == 0) {
         to = peer->id;
-        tell(&begun);
+        signal_main(&begun);
         ask();
     }
 }
@@ -155,7 +155,7 @@ static void say(const char *line) {
     fflush(stdout);
 }
 
-/* Answers of the measured window, and how long it was. */
+/* The answers of the measured window, and its length. */
 static uint64_t measure(double *took) {
     (void)wait_for(&ended, of_seconds(warm_seconds));
     say("measuring");
@@ -170,7 +170,7 @@ static uint64_t measure(double *took) {
     return count;
 }
 
-/* A client that has been waited for runs no handler any more: its histogram may be read. */
+/* After the wait no handler of the client runs any more, so its histogram may be read. */
 static void end(tp_lanclient *client) {
     tp_lanclient_stop(client);
     tp_err error = tp_lanclient_wait(client, give_up_ms);
@@ -214,7 +214,7 @@ int main(int argc, char **argv) {
     asked = start("asked", &asked_handlers);
     asker = start("asker", &asker_handlers);
     if (!wait_for(&begun, give_up_ms * UINT64_C(1000000))) {
-        fprintf(stderr, "bench-lan-requests: the one to be asked does not come\n");
+        fprintf(stderr, "bench-lan-requests: the answering service does not connect\n");
         return 1;
     }
     double took;

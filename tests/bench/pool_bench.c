@@ -1,5 +1,5 @@
 /*
- * bench-pool: what it costs to allocate and free a block, one allocator and one pattern for each
+ * bench-pool: the cost of allocating and freeing a block, one allocator and one pattern for each
  * run:
  *
  *     pair    one thread: allocate, free
@@ -7,7 +7,7 @@
  *     cross   one thread allocates and hands blocks over in batches of 64 through a ring; another
  *             thread frees them
  *
- * The allocator `none` hands the same blocks round and round: the cost of the ring alone.
+ * The allocator `none` hands the same blocks around and around: the cost of the ring alone.
  *
  * Each block carries a token that is written after allocating and checked before freeing. Prints
  * one JSON object: nanoseconds of wall time for an allocation and its freeing.
@@ -38,7 +38,7 @@ typedef struct options {
 
 /* Slot n % ring_batches is the consumer's while emptied <= n < filled, else the producer's.
  * `filled` is released after the slot is written and acquired before it is read; `emptied` the
- * other way. */
+ * other way around. */
 typedef struct ring {
     alignas(TP_CACHE_LINE) atomic_uint_fast64_t filled;
     alignas(TP_CACHE_LINE) atomic_uint_fast64_t emptied;
@@ -49,9 +49,9 @@ typedef struct ring {
 static options chosen;
 static ring shared;
 static uint64_t
-    damaged; /* blocks whose token was not what was written: the freeing thread's count */
+    damaged; /* blocks whose token was not the one written; counted by the freeing thread */
 
-/* ---- the allocator that is none -------------------------------------------------------------- */
+/* ---- the allocator `none` -------------------------------------------------------------------- */
 
 enum { none_blocks = (ring_batches + 2) * batch_blocks };
 static void *none_memory[none_blocks];

@@ -1,11 +1,13 @@
-/* The notes' method 2: chunks to allocate from and chunks to free into are different chunks. A
- * thread takes a whole chunk from the main pool and hands out its nodes one by one, each marked in
- * its shell; nothing freed goes back into that chunk. A freed node goes into the freeing thread's
- * own free chunk, which goes to the main pool when it is full. So every block passes through the
- * main pool once per life, a chunk at a time, and a thread never reuses what it has just freed.
+/*
+ * Method 2 of the notes: a thread allocates from one chunk and frees into another one. It takes a
+ * whole chunk from the main pool and hands out its nodes one by one, each marked; nothing that is
+ * freed goes back into that chunk. A freed node goes into the freeing thread's own free chunk,
+ * which goes to the main pool when it is full. So every block passes through the main pool once per
+ * life, a chunk at a time, and a thread never reuses what it has just freed.
  *
- * A chunk here is a list of nodes, wherever their memory is: full ones wait in `full`, lists
- * without nodes in `empty`. The slab that a chunk was made with stays entered in `slabs`. */
+ * A chunk is a list of nodes here, wherever their memory is: full ones wait in `full`, lists
+ * without nodes in `empty`. The slab that a chunk was made with stays entered in `slabs`.
+ */
 #include "allocator.h"
 #include "chunk_stack.h"
 

@@ -1,7 +1,9 @@
-/* The notes' method 3: as method 2, but freeing moves nothing. A node stays in the chunk that its
+/*
+ * Method 3 of the notes: as method 2, but freeing moves nothing. A node stays in the chunk that its
  * memory belongs to; allocating marks it, freeing finds its chunk and marks it there, and the
  * thread that marks the last node of a chunk gives the whole chunk to the main pool. One node that
- * stays out keeps its chunk out. */
+ * stays allocated keeps its chunk out of the pool.
+ */
 #include "allocator.h"
 #include "chunk_stack.h"
 
@@ -12,13 +14,13 @@
 
 enum { mark_free = 0x66726565, mark_allocated = 0x616C6C6F };
 
-/* Padding, not alignment, keeps the counter off its neighbours' cache lines: malloc's memory is
- * aligned to 16. */
+/* Padding, not alignment, keeps the counter off its neighbours' cache lines, because malloc aligns
+ * to 16. */
 typedef struct chunk {
     chunk_link link;
     unsigned char apart[TP_CACHE_LINE - sizeof(chunk_link)];
-    /* Nodes freed since the chunk was taken. Release by who frees, acquire by who frees last: the
-     * chunk's next user comes after every use of its blocks. */
+    /* Nodes freed since the chunk was taken. Release by each free, acquire by the last one: the
+     * chunk's next use comes after every use of its blocks. */
     atomic_uint freed;
     unsigned char apart_too[TP_CACHE_LINE - sizeof(atomic_uint)];
     unsigned char nodes[];
@@ -73,7 +75,7 @@ static void *allocate(void) {
     }
     node *taken = node_of(mine.from, mine.at++);
     if (mine.at == allocator_chunk_blocks) {
-        mine.from = NULL; /* its nodes' owners will bring it back */
+        mine.from = NULL; /* the frees of its nodes will bring it back */
     }
     taken->mark = mark_allocated;
     return taken + 1;

@@ -1,4 +1,4 @@
-/* See route_load.h. No thread of its own; who calls what is said there. */
+/* See route_load.h, which names the calling threads. It has no thread of its own. */
 #include "route_load.h"
 
 #include <inttypes.h>
@@ -112,8 +112,8 @@ void route_next(route_sender *sender, unsigned char *message, uint64_t now_ns) {
 }
 
 void route_acked(route_sender *sender, const unsigned char *ack, size_t size, uint64_t now_ns) {
-    /* One thread writes `acked`, so a plain add published by a store is enough; release, so that
-     * who has seen the last ack (acquire) may read the histogram. */
+    /* One thread writes `acked`, so a plain addition published by a store is enough. It is a
+     * release, so that a thread that has seen the last ack (acquire) may read the histogram. */
     uint64_t acked = atomic_load_explicit(&sender->acked, memory_order_relaxed);
     if (size != route_ack_size || acked == sender->next || number_in(ack) != acked) {
         atomic_fetch_add_explicit(&sender->errors, 1, memory_order_relaxed);

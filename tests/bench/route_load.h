@@ -1,7 +1,10 @@
-/* The traffic of the bus table, the same for every bus: a sender keeps `window` messages on the way
- * to its receiver; the receiver checks each and answers with an 8-byte ack; an ack lets the next
- * message go. Two messages are routed for each ack. Here is what does not depend on the bus: the
- * command line, what is in a message, the sender's window, the figures and how they are printed. */
+/*
+ * The traffic of the bus table, the same for every bus: a sender keeps `window` messages in flight
+ * to its receiver; the receiver checks each one and answers with an 8-byte ack; an ack makes the
+ * next message due. So two messages are routed for each ack. This file has what does not depend on
+ * the bus: the command line, the contents of a message, the sender's window, the figures and their
+ * output.
+ */
 #ifndef TWINPORT_BENCH_ROUTE_LOAD_H
 #define TWINPORT_BENCH_ROUTE_LOAD_H
 
@@ -20,7 +23,7 @@ typedef struct route_options {
     unsigned pairs;
     unsigned window;
     unsigned size;
-    bool threads_each; /* a thread for each connection instead of one for all */
+    bool threads_each; /* a thread for each connection in place of one for all */
     double warm_seconds;
     double seconds;
 } route_options;
@@ -31,11 +34,11 @@ void route_read_options(route_options *options, int argc, char **argv);
 
 /* A message is its number (u64, little-endian) and a pattern made of the number. */
 void route_fill(unsigned char *message, size_t size, uint64_t number);
-/* True if `message` is whole; gives its number, whose 8 bytes are also the ack. */
+/* True if `message` is intact; returns its number, whose 8 bytes are also the ack. */
 bool route_check(const unsigned char *message, size_t size, uint64_t *number);
 
-/* What the whole run shares. `measuring` and `stopping` are set by the thread that keeps the time;
- * senders look at them at every ack. */
+/* State of the whole run. The thread that keeps the time sets `measuring` and `stopping`; senders
+ * check them at every ack. */
 typedef struct route_run {
     route_options options;
     atomic_bool measuring;
@@ -43,7 +46,7 @@ typedef struct route_run {
 } route_run;
 
 /* One sender. Its messages arrive and are acknowledged in order. Only the thread that handles its
- * acks touches it, but for `acked` and `errors`, which any thread may read. */
+ * acks uses it, except for `acked` and `errors`, which any thread may read. */
 typedef struct route_sender {
     route_run *run;
     uint64_t next;              /* number of the next message to send */
@@ -53,20 +56,20 @@ typedef struct route_sender {
     histogram round_trips;               /* of acks that came while measuring */
 } route_sender;
 
-/* True if the window has room and the run goes on. Then route_next() makes the next message, of the
- * run's size, to be sent at once. */
+/* True if the window is not full and the run goes on. Then route_next() makes the next message, of
+ * the run's size, which must be sent immediately. */
 bool route_may_send(const route_sender *sender);
 void route_next(route_sender *sender, unsigned char *message, uint64_t now_ns);
-/* True if the run is stopping and nothing is on its way any more. */
+/* True if the run is stopping and nothing is in flight any more. */
 bool route_drained(const route_sender *sender);
-/* Takes an ack. Anything but the 8 bytes of the oldest unacknowledged number is an error. */
+/* Processes an ack. Anything but the 8 bytes of the oldest unacknowledged number is an error. */
 void route_acked(route_sender *sender, const unsigned char *ack, size_t size, uint64_t now_ns);
 
 /* Sums over all senders. */
 uint64_t route_total(const route_sender *senders, unsigned count);
 
-/* Prints the run's one JSON object: messages routed in the measured window and its figures.
- * `errors` are those that are not the senders'; returns them all together. */
+/* Prints the run's JSON object: the messages routed in the measured window, and their figures.
+ * `errors` are those that no sender has counted; returns all of them together. */
 uint64_t route_print(const char *program, const route_run *run, const route_sender *senders,
     uint64_t acks, uint64_t errors, double seconds);
 

@@ -2,10 +2,10 @@
 
     demo.py [--seconds 15] [--players 200] [--alone 3]
 
-Starts lanserver, wanserver and tp-arena as processes of their own, and players of tp-dummy, each with a token,
-who come over the encrypted WAN and check everything they see. Beside them two services on the bus ask each
-other questions: first alone, then while the players are there. The arena is killed (SIGKILL) and started again;
-the players stay. It ends with an account that must add up. Exit code 0 if it does, 1 if not.
+Starts lanserver, wanserver and tp-arena as processes of their own, and players of tp-dummy, each with a token, which
+connect over the encrypted WAN and check everything they see. Two services on the bus send each other requests: first
+alone, then beside the players. The arena is killed (SIGKILL) and started again; the players stay. At the end the
+statistics of all processes must add up. Exit code 0 if they do, 1 if not.
 """
 
 import argparse
@@ -18,39 +18,39 @@ import tempfile
 import threading
 import time
 
-from programs import PATIENCE, Failed, Program, Service, command, show_last_words, start_hub
+from programs import PATIENCE, Failed, Program, Service, command, show_programs, start_hub
 
-QUESTIONS = 200  # a second, from each of the two services
+REQUESTS = 200  # a second, from each of the two services
 
 
 class Arena(Program):
-    """A tp-arena, and the last two accounts it has given. By the time it gave the last one, all that it had
-    answered and confirmed by the one before had left it."""
+    """A tp-arena, and the last two statistics that it has printed. When the last one was printed, all answers and
+    acknowledgements that belong to the one before had left the process."""
 
     def __init__(self, bus, instance):
-        self.account = {}
+        self.statistics = {}
         self.before = {}
         self.change = threading.Condition()
         super().__init__("tp-arena", "--bus", bus, "--instance", instance, "--report")
         while self.next_line("'up'") != "up":
             pass
 
-    def hear(self, line):
+    def on_line(self, line):
         if line.startswith("{"):
             with self.change:
-                self.before, self.account = self.account, json.loads(line)
+                self.before, self.statistics = self.statistics, json.loads(line)
                 self.change.notify_all()
         else:
-            super().hear(line)
+            super().on_line(line)
 
     def wait_for(self, what, holds):
-        """Until both accounts are there, and it holds for the one before the last."""
+        """Waits until there are two statistics, and the condition holds for the one before the last."""
         with self.change:
             if not self.change.wait_for(lambda: self.before and holds(self.before), PATIENCE):
-                raise Failed(f"{what}: not within {PATIENCE} s: {self.account}")
+                raise Failed(f"{what}: not within {PATIENCE} s: {self.statistics}")
 
     def wait_walking(self, players):
-        self.wait_for(f"{players} players walk in the arena", lambda account: account["walking"] >= players)
+        self.wait_for(f"{players} players walk in the arena", lambda statistics: statistics["walking"] >= players)
 
 
 def output_of(name, *arguments):
@@ -68,7 +68,7 @@ def write(folder, name, text):
 
 
 def start_gate(folder, bus, players):
-    """wanserver with a key and a ring of its own. All players come from one address: its limits are lifted."""
+    """Starts wanserver with a new key and a new key ring, and without limits for one address: all players have one."""
     key = os.path.join(folder, "gate.key")
     public = output_of("wanserver", "--genkey", key).strip()
     ring = write(folder, "ring", output_of("tp-token", "--new-key", "1"))
@@ -86,52 +86,53 @@ def start_gate(folder, bus, players):
     gate = Program("wanserver", "--config", config)
     line = gate.next_line("its address")
     if "listening on " not in line:
-        raise Failed(f"wanserver said: {line}\n" + "\n".join(gate.errors))
+        raise Failed(f"unexpected output of wanserver: {line}\n" + "\n".join(gate.errors))
     return gate, line.split("listening on ")[1].split()[0], public, ring
 
 
 def mint_tokens(folder, ring, public, players):
-    """What a login service does: a token and its secret for each player."""
+    """A token and its secret for each player, as a login service makes them."""
     lines = [output_of("tp-token", "--key-ring", ring, "--key-id", "1", "--server-key", public,
                        "--account", str(1000 + n), "--ttl", "600") for n in range(players)]
     return write(folder, "tokens", "".join(lines))
 
 
-# ---- what happens -------------------------------------------------------------------------------
+# ---- the run ------------------------------------------------------------------------------------
 
 
-def ask_and_answer(bus, instance, during):
-    """Two services ask each other while `during` runs. What each has measured."""
-    pair = [Service(bus, name, instance, QUESTIONS, "--ask", other)
+def measure_requests(bus, instance, during):
+    """Two services send each other requests while `during` runs. Returns what each has measured, and the result of
+    `during`."""
+    pair = [Service(bus, name, instance, REQUESTS, "--ask", other)
             for name, other in (("login", "db"), ("db", "login"))]
     try:
         for service in pair:
             service.wait("up")
         for service in pair:
-            service.tell("go")
-        happened = during()
+            service.send_command("go")
+        result = during()
         for service in pair:
-            service.tell("quiet")
+            service.send_command("quiet")
         numbers = [service.wait("quiet") and service.wait("report", time.monotonic()) for service in pair]
         for service in pair:
-            service.tell("stop")
+            service.send_command("stop")
             if service.process.wait(PATIENCE) != 0:
                 raise Failed(f"{service.title} ended with {service.process.returncode}")
-        return numbers, happened
+        return numbers, result
     finally:
         for service in pair:
             service.end()
 
 
 def play(arguments, address, public, tokens, arenas, bus):
-    """The players play; after a third of the time the arena is killed, and started again. They end when the time
-    is up and they have been seen to walk in the new one."""
+    """The players walk; after a third of the time the arena is killed, and started again. They end when the time is
+    over and all of them have walked in the new arena."""
     count = arguments.players
     players = Program("tp-dummy", "wan", "--connect", address, "--server-key", public, "--token-file", tokens,
                       "--connections", str(count), "--mode", "arena", "--seconds",
                       str(arguments.seconds + 2 * PATIENCE), "--patience", str(PATIENCE), "--json", "--marks")
     try:
-        while players.next_line("the players to be there") != "measuring":
+        while players.next_line("the start of the measurement") != "measuring":
             pass
         began = time.monotonic()
         arenas[0].wait_walking(count)
@@ -144,7 +145,7 @@ def play(arguments, address, public, tokens, arenas, bus):
         arenas[1].wait_walking(count)
         time.sleep(max(0.0, began + arguments.seconds - time.monotonic()))
         players.process.send_signal(signal.SIGINT)
-        while not (line := players.next_line("the players' account")).startswith("{"):
+        while not (line := players.next_line("the players' statistics")).startswith("{"):
             pass
         players.process.wait(PATIENCE)
         return json.loads(line), (back - killed) * 1e3, players.errors
@@ -152,8 +153,8 @@ def play(arguments, address, public, tokens, arenas, bus):
         players.end()
 
 
-def last_words(program, what):
-    """Ends it gently; what it says in going."""
+def stop(program, what):
+    """Asks the program to stop and waits for its end. Returns the rest of its output."""
     program.process.send_signal(signal.SIGINT)
     try:
         code = program.process.wait(PATIENCE)
@@ -167,19 +168,19 @@ def last_words(program, what):
     return lines
 
 
-def read_account(lines):
+def read_statistics(lines):
     """`wanserver: gate name=value` and `wanserver: wan name=value`, as {"gate.name": value}."""
-    account = {}
+    statistics = {}
     for line in lines:
         _, _, rest = line.partition(": ")
         part, _, pair = rest.partition(" ")
         name, equals, value = pair.partition("=")
         if equals:
-            account[f"{part}.{name}"] = int(value)
-    return account
+            statistics[f"{part}.{name}"] = int(value)
+    return statistics
 
 
-# ---- what it was like -----------------------------------------------------------------------------
+# ---- the results ----------------------------------------------------------------------------------
 
 
 def show_players(seen):
@@ -194,65 +195,65 @@ def show_players(seen):
 def show_kill(seen, gate, back_ms):
     print(f"\n  the arena was killed (SIGKILL) and started again: back on the bus after {back_ms:.0f} ms")
     print(f"  players kept {gate['gate.kept_total']:,}, disconnected {gate['gate.lost_closed']:,};"
-          f" the longest heard nothing for {seen['arena']['longest_away_ms']:.0f} ms")
-    print(f"  it cost {gate['gate.dropped.no-service']:,} messages said meanwhile,"
-          f" {gate['gate.returned']:,} that came back, {seen['arena']['probes_lost']:,} open probes")
+          f" the longest time without a message was {seen['arena']['longest_away_ms']:.0f} ms")
+    print(f"  lost: {gate['gate.dropped.no-service']:,} messages sent meanwhile,"
+          f" {gate['gate.returned']:,} returned by the bus, {seen['arena']['probes_lost']:,} open probes")
 
 
 def show_services(alone, beside):
-    print("\n  on the bus, question and answer        p50         p99         max")
+    print("\n  requests on the bus, round trip        p50         p99         max")
     for what, numbers in (("alone", alone), ("beside the players", beside)):
         worst = [max(n[name] for n in numbers) / 1e3 for name in ("p50_us", "p99_us", "max_us")]
         print(f"    {what:<30}" + "".join(f"{ms:>9.2f} ms" for ms in worst))
 
 
 def claims_of(players, seen, gate, killed, second, services):
-    """(claim, its numbers, whether they bear it out)"""
+    """(claim, its numbers, whether it holds)"""
     arena = seen["arena"]
-    said = arena["steps"] + arena["probes"]
+    sent = arena["steps"] + arena["probes"]
     dropped = sum(value for name, value in gate.items() if name.startswith("gate.dropped."))
     refused = sum(value for name, value in gate.items() if name.startswith("gate.refused."))
-    heard = second["steps"] + second["stale_steps"] + second["probes"] + second["malformed"]
-    by_killed = gate["gate.forwarded"] - gate["gate.returned"] - heard
-    told = killed["steps"] + killed["stale_steps"] + killed["probes"]
+    received = second["steps"] + second["stale_steps"] + second["probes"] + second["malformed"]
+    by_killed = gate["gate.forwarded"] - gate["gate.returned"] - received
+    reported = killed["steps"] + killed["stale_steps"] + killed["probes"]
     return [
-        ("everybody came with a token, and was welcome",
+        ("every player was admitted with a token",
          f"{gate['wan.established']:,} of {players:,}, {gate['wan.forged'] + gate['wan.expired']} refused",
          gate["wan.established"] == gate["gate.arrived"] == players),
-        ("nobody was disconnected", "",
+        ("no player was disconnected", "",
          gate["gate.lost_closed"] == 0 and gate["gate.left"] == players and seen["errors"] == 0),
-        ("what they saw was consistent",
+        ("what the players saw was consistent",
          f"{arena['entries_known']:,} positions checked against the walkers' own steps",
          seen["errors"] == 0 and arena["entries_known"] > 0),
-        ("said by players = heard by the gate", f"{said:,} = {gate['gate.from_players']:,}",
-         said == gate["gate.from_players"]),
-        ("heard by the gate = forwarded + dropped, while there was no arena",
+        ("sent by players = received by the gate", f"{sent:,} = {gate['gate.from_players']:,}",
+         sent == gate["gate.from_players"]),
+        ("received by the gate = forwarded + dropped, while there was no arena",
          f"{gate['gate.from_players']:,} = {gate['gate.forwarded']:,} + {dropped:,}",
          gate["gate.from_players"] == gate["gate.forwarded"] + dropped
          and dropped == gate["gate.dropped.no-service"]),
-        ("forwarded = returned + handled by the second arena + by the killed one",
-         f"{gate['gate.forwarded']:,} = {gate['gate.returned']:,} + {heard:,} + {by_killed:,}"
-         f" (it had told of {told:,})", told <= by_killed and told > 0 and heard > 0),
+        ("forwarded = returned + processed by the second arena + by the killed one",
+         f"{gate['gate.forwarded']:,} = {gate['gate.returned']:,} + {received:,} + {by_killed:,}"
+         f" (it had reported {reported:,})", reported <= by_killed and reported > 0 and received > 0),
         ("to players = sent + refused", f"{gate['gate.to_players']:,} = {gate['gate.sent']:,} + {refused:,}",
          gate["gate.to_players"] == gate["gate.sent"] + refused and gate["gate.sent"] > arena["sights"]),
-        ("every player came back once, and the new arena knew it", f"{arena['returns']:,}",
+        ("every player joined the new arena once, as a returning player", f"{arena['returns']:,}",
          arena["returns"] == second["joined"] == second["returned"] == second["left"] == players),
-        ("the arenas had each player, and none is left",
-         f"{gate['gate.joined']:,} visits = {gate['gate.confirmed_leaves']:,} left +"
+        ("the arenas had each player, and no assignment is left",
+         f"{gate['gate.joined']:,} assignments = {gate['gate.confirmed_leaves']:,} left +"
          f" {gate['gate.lost_visits']:,} lost with the arena",
          gate["gate.joined"] == gate["gate.confirmed_leaves"] + gate["gate.lost_visits"]
          and gate["gate.lost_visits"] == players and gate["gate.visits"] == 0),
         ("probes = answered + lost with the arena",
          f"{arena['probes']:,} = {seen['answers']:,} + {arena['probes_lost']:,}",
          arena["probes"] == seen["answers"] + arena["probes_lost"]),
-        ("the services on the bus noticed nothing", "",
+        ("every request on the bus was answered", "",
          all(n["timed_out"] == 0 and n["failed"] == 0 and n["wrong"] == 0 and n["asked"] == n["answered"] > 0
              for n in services)),
     ]
 
 
-def check_account(claims):
-    print("\n  the account")
+def check_statistics(claims):
+    print("\n  the statistics")
     for text, numbers, holds in claims:
         print(f"  {'ok  ' if holds else 'NOT '} {text}{': ' + numbers if numbers else ''}")
     return all(holds for _, _, holds in claims)
@@ -270,27 +271,27 @@ def run(arguments, folder):
         arenas.append(Arena(bus, "one"))
         print(f"  lanserver listens on {bus}, wanserver on {address}, the arena is on the bus")
         tokens = mint_tokens(folder, ring, public, arguments.players)
-        alone, _ = ask_and_answer(bus, "alone", lambda: time.sleep(arguments.alone))
+        alone, _ = measure_requests(bus, "alone", lambda: time.sleep(arguments.alone))
         print(f"  {arguments.players} players walk for {arguments.seconds:g} seconds")
-        beside, (seen, back_ms, complaints) = ask_and_answer(
+        beside, (seen, back_ms, complaints) = measure_requests(
             bus, "beside", lambda: play(arguments, address, public, tokens, arenas, bus))
         killed = arenas[0].before
-        arenas[1].wait_for("all have left the arena", lambda account: account["left"] >= arguments.players)
-        last_words(arenas[1], "the second arena")
-        second = arenas[1].account
-        account = read_account(last_words(gate, "wanserver"))
-        last_words(hub, "lanserver")
+        arenas[1].wait_for("all have left the arena", lambda statistics: statistics["left"] >= arguments.players)
+        stop(arenas[1], "the second arena")
+        second = arenas[1].statistics
+        statistics = read_statistics(stop(gate, "wanserver"))
+        stop(hub, "lanserver")
         show_players(seen)
-        show_kill(seen, account, back_ms)
+        show_kill(seen, statistics, back_ms)
         show_services(alone, beside)
-        good = check_account(claims_of(arguments.players, seen, account, killed, second, alone + beside))
+        good = check_statistics(claims_of(arguments.players, seen, statistics, killed, second, alone + beside))
         if not good:
-            print("\n".join(["", *complaints, json.dumps(seen), json.dumps(account), json.dumps(second)]))
-        print("\n  nothing was lost in silence" if good else "\n  the account does not add up")
+            print("\n".join(["", *complaints, json.dumps(seen), json.dumps(statistics), json.dumps(second)]))
+        print("\n  every message is accounted for" if good else "\n  the statistics do not add up")
         return 0 if good else 1
     except Failed as failure:
         print(f"\nthe demo failed: {failure}")
-        show_last_words([*programs, *arenas])
+        show_programs([*programs, *arenas])
         return 1
     finally:
         for program in [*arenas, *reversed(programs)]:
@@ -299,9 +300,9 @@ def run(arguments, folder):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=15, help="that the players play")
+    parser.add_argument("--seconds", type=float, default=15, help="how long the players walk")
     parser.add_argument("--players", type=int, default=200)
-    parser.add_argument("--alone", type=float, default=3, help="seconds that the services have for themselves")
+    parser.add_argument("--alone", type=float, default=3, help="seconds of the services alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(run(arguments, folder))

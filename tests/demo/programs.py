@@ -1,4 +1,4 @@
-"""Programs of the project as child processes, whose output is read line by line. For the demo and its tests."""
+"""Programs of the project as child processes whose output is read line by line; for the demo and its tests."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def command(name, *arguments):
 
 
 class Failed(Exception):
-    """It cannot go on; the text says why."""
+    """The demo cannot continue; the text is the reason."""
 
 
 class Program:
@@ -37,14 +37,14 @@ class Program:
 
     def _read(self):
         for line in self.process.stdout:
-            self.hear(line.rstrip("\r\n"))
+            self.on_line(line.rstrip("\r\n"))
         self.lines.put(None)
 
     def _read_errors(self):
         for line in self.process.stderr:
             self.errors.append(line.rstrip())
 
-    def hear(self, line):
+    def on_line(self, line):
         self.lines.put(line)
 
     def next_line(self, what):
@@ -56,7 +56,7 @@ class Program:
             raise Failed(f"{self.name} ended before {what}:\n" + "\n".join(self.errors[-10:]))
         return line
 
-    def tell(self, command):
+    def send_command(self, command):
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
 
@@ -67,20 +67,20 @@ class Program:
 
 
 class Service(Program):
-    """A tp-demo-service, and the last it has said of each kind."""
+    """A tp-demo-service, and the last line of each kind that it has printed."""
 
     def __init__(self, address, service, instance, rate, *more):
         self.title = f"{service}/{instance}"
-        self.said = {}
+        self.last = {}
         self.times = {}
         self.change = threading.Condition()
         super().__init__("tp-demo-service", "--connect", address, "--service", service,
                          "--instance", instance, "--rate", str(rate), *more)
 
-    def hear(self, line):
+    def on_line(self, line):
         word, _, text = line.partition(" ")
         with self.change:
-            self.said[word] = json.loads(text)
+            self.last[word] = json.loads(text)
             self.times[word] = time.monotonic()
             self.change.notify_all()
 
@@ -89,20 +89,20 @@ class Service(Program):
             if not self.change.wait_for(
                     lambda: self.times.get(word, -1.0) > since or self.process.poll() is not None,
                     PATIENCE) or self.times.get(word, -1.0) <= since:
-                raise Failed(f"{self.title} did not say '{word}' within {PATIENCE} s\n"
+                raise Failed(f"{self.title} has not printed '{word}' within {PATIENCE} s\n"
                              + "\n".join(self.errors[-10:]))
-            return self.said[word]
+            return self.last[word]
 
 
-def show_last_words(programs):
-    """What each is doing and has said last, for whoever reads why it failed."""
+def show_programs(programs):
+    """The state and the last output of each program, after a failure."""
     for program in programs:
         ended = program.process.poll()
         state = "runs" if ended is None else f"ended with {ended}"
         print(f"\n  {getattr(program, 'title', program.name)} {state}")
-        for word, said in getattr(program, "said", {}).items():
+        for word, values in getattr(program, "last", {}).items():
             ago = time.monotonic() - program.times[word]
-            print(f"    said '{word}' {ago:.1f} s ago: {json.dumps(said)}")
+            print(f"    '{word}' {ago:.1f} s ago: {json.dumps(values)}")
         for line in program.errors[-20:]:
             print(f"    {line}")
 
@@ -114,5 +114,5 @@ def start_hub(folder):
     hub = Program("lanserver", "--config", path)
     line = hub.next_line("its address")
     if "listening on " not in line:
-        raise Failed(f"lanserver said: {line}")
+        raise Failed(f"unexpected output of lanserver: {line}")
     return hub, line.split("listening on ")[1].split()[0]

@@ -1,21 +1,21 @@
 /*
- * tp-demo-service: what every service of the demo runs.
+ * tp-demo-service: the program that each service of the demo runs.
  *
  *     tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME
  *                     --rate MESSAGES-A-SECOND [--ask SERVICE]
  *
- * It registers on the bus and obeys lines on its standard input:
+ * It registers on the bus and obeys commands, one a line of its standard input:
  *
- *     go      talk, `rate` messages a second: to a peer, to any of a service, to all of it, and ask
- *             questions; with --ask nothing but questions to that service
- *     quiet   talk no more, and say when nothing of its own is under way any longer
- *     hub     ask the hub for its account
+ *     go      send `rate` messages a second: to a peer, to any of a service, to all of it, and
+ *             requests; with --ask only requests to that service
+ *     quiet   stop sending, and report when no message of its own is under way any more
+ *     hub     request the hub's statistics
  *     stop    leave the bus and end (so does the end of the input)
  *
- * What it has to tell is one word and a JSON object a line, on standard output: up, down, gone,
- * report, quiet, hub. The main thread talks and reports; another reads the commands; answers,
- * arrivals and what comes back are the client's worker's. Numbers are atomics, each added to by
- * whoever sees the thing happen.
+ * Its output is lines of one word and a JSON object: up, down, gone, report, quiet, hub. The main
+ * thread sends and reports; a second thread reads the commands; replies, arriving and returned
+ * messages are handled on the client's worker. The numbers are atomics, which each of these threads
+ * adds to.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -33,36 +33,36 @@
 #define TICK_MS   5u
 #define REPORT_MS 250u
 #define MAX_PEERS 64u
-#define REASONS   64  /* more than there are of tp_err */
-#define MESSAGE   32u /* bytes: a question or a statement, each with a pattern that is checked */
+#define REASONS   64  /* more than the values of tp_err */
+#define MESSAGE   32u /* bytes of each message; its pattern is checked */
 
 enum { ORDER_WAIT, ORDER_GO, ORDER_QUIET, ORDER_STOP };
 
 static struct {
     tp_lanclient *client;
     unsigned rate;
-    const char *ask; /* NULL: everybody, in every way */
+    const char *ask; /* NULL: all services, all kinds of messages */
     _Atomic int order;
     atomic_bool ask_hub;
 
-    atomic_ullong sent;     /* messages the client took */
-    atomic_ullong not_sent; /* calls it refused, after which nothing follows */
-    atomic_ullong handled;  /* messages and requests that arrived */
-    atomic_ullong asked;    /* requests the client took */
-    atomic_ullong over;     /* of those asked: whatever became of them has been counted below */
-    atomic_ullong answered; /* replies that came */
+    atomic_ullong sent;      /* messages that the client accepted */
+    atomic_ullong not_sent;  /* calls that it refused: no message has left */
+    atomic_ullong processed; /* messages and requests that arrived */
+    atomic_ullong asked;     /* requests that the client accepted */
+    atomic_ullong over;      /* ... whose result has been counted in one of the next four */
+    atomic_ullong answered;
     atomic_ullong timed_out;
-    atomic_ullong failed;            /* requests that came back with another error */
-    atomic_ullong wrong;             /* contents that are not what was sent */
-    atomic_ullong returned[REASONS]; /* what came back, by tp_err */
+    atomic_ullong failed;            /* requests that ended with another error */
+    atomic_ullong wrong;             /* payloads that are not what was sent */
+    atomic_ullong returned[REASONS]; /* returned messages, by tp_err */
 
-    tp_mutex mutex; /* the histogram's, and standard output's */
+    tp_mutex mutex; /* for the histogram and standard output */
     histogram round_trips;
 } demo;
 
-/* ---- saying ---------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
-static void say(const char *format, ...) {
+static void print_line(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     tp_mutex_lock(&demo.mutex);
@@ -73,7 +73,7 @@ static void say(const char *format, ...) {
     va_end(arguments);
 }
 
-static void say_numbers(const char *word) {
+static void print_numbers(const char *word) {
     char returned[512] = "";
     size_t length = 0;
     for (int error = 0; error < REASONS; error++) {
@@ -90,15 +90,15 @@ static void say_numbers(const char *word) {
     tp_mutex_unlock(&demo.mutex);
     tp_lanclient_stats stats = {.size = sizeof stats};
     tp_lanclient_get_stats(demo.client, &stats);
-    say("%s {\"sent\": %llu, \"not_sent\": %llu, \"handled\": %llu, \"asked\": %llu, "
-        "\"answered\": %llu, \"timed_out\": %llu, \"failed\": %llu, \"wrong\": %llu, \"returned\": "
-        "{%s}, "
-        "\"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"client_sent\": %" PRIu64
-        ", \"confirmed\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"received\": %" PRIu64
-        ", \"late\": %" PRIu64 ", \"came_back\": %" PRIu64 ", \"gone\": %" PRIu64 "}",
+    print_line("%s {\"sent\": %llu, \"not_sent\": %llu, \"processed\": %llu, \"asked\": %llu, "
+               "\"answered\": %llu, \"timed_out\": %llu, \"failed\": %llu, \"wrong\": %llu, "
+               "\"returned\": {%s}, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, "
+               "\"client_sent\": %" PRIu64 ", \"confirmed\": %" PRIu64 ", \"lost\": %" PRIu64
+               ", \"received\": %" PRIu64 ", \"late\": %" PRIu64 ", \"came_back\": %" PRIu64
+               ", \"gone\": %" PRIu64 "}",
         word, (unsigned long long)atomic_load(&demo.sent),
         (unsigned long long)atomic_load(&demo.not_sent),
-        (unsigned long long)atomic_load(&demo.handled),
+        (unsigned long long)atomic_load(&demo.processed),
         (unsigned long long)atomic_load(&demo.asked),
         (unsigned long long)atomic_load(&demo.answered),
         (unsigned long long)atomic_load(&demo.timed_out),
@@ -109,8 +109,8 @@ static void say_numbers(const char *word) {
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* A number, the time, and 16 bytes that follow from the number. */
-static tp_packet *message(uint64_t number) {
+/* A number, the time, and 16 bytes that are computed from the number. */
+static tp_packet *new_message(uint64_t number) {
     tp_packet *packet = tp_packet_new(MESSAGE);
     if (packet) {
         tp_packet_put_u64(packet, number);
@@ -121,29 +121,29 @@ static tp_packet *message(uint64_t number) {
     return packet;
 }
 
-static bool intact(tp_packet *packet, uint64_t *time_ns) {
+static bool is_intact(tp_packet *packet, uint64_t *time_ns) {
     uint64_t number = tp_packet_get_u64(packet);
     *time_ns = tp_packet_get_u64(packet);
     return tp_packet_get_u64(packet) == number * 3 && tp_packet_get_u64(packet) == ~number &&
            tp_packet_left(packet) == 0 && tp_packet_error(packet) == TP_OK;
 }
 
-static void arrived(tp_packet *packet) {
+static void count_arrival(tp_packet *packet) {
     uint64_t time_ns;
-    atomic_fetch_add(&demo.handled, 1);
-    if (!intact(packet, &time_ns)) {
+    atomic_fetch_add(&demo.processed, 1);
+    if (!is_intact(packet, &time_ns)) {
         atomic_fetch_add(&demo.wrong, 1);
     }
 }
 
 static void on_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     (void)client, (void)from;
-    arrived(packet);
+    count_arrival(packet);
 }
 
-/* Answers with the same contents. */
+/* Replies with the same payload. */
 static void on_request(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
-    arrived(packet);
+    count_arrival(packet);
     tp_packet *answer = tp_packet_copy_of(tp_packet_bytes(packet), tp_packet_size(packet));
     tp_err error = answer ? tp_lanclient_reply(client, from, answer, NULL) : TP_ERR_NO_MEMORY;
     atomic_fetch_add(error ? &demo.not_sent : &demo.sent, 1);
@@ -159,7 +159,7 @@ static void on_reply(
     } else if (error) {
         atomic_fetch_add(&demo.failed, 1);
         atomic_fetch_add(&demo.returned[error], 1);
-    } else if (!intact(packet, &asked_ns)) {
+    } else if (!is_intact(packet, &asked_ns)) {
         atomic_fetch_add(&demo.wrong, 1);
     } else {
         tp_mutex_lock(&demo.mutex);
@@ -175,25 +175,25 @@ static void on_returned(tp_lanclient *client, const tp_returned *returned) {
     atomic_fetch_add(&demo.returned[returned->reason], 1);
 }
 
-/* ---- coming and going ------------------------------------------------------------------------ */
+/* ---- the bus --------------------------------------------------------------------------------- */
 
 static void on_up(tp_lanclient *client, tp_peer_id self) {
     (void)client;
-    say("up {\"id\": %" PRIu32 "}", self);
+    print_line("up {\"id\": %" PRIu32 "}", self);
 }
 
 static void on_down(tp_lanclient *client, tp_err why) {
     (void)client;
-    say("down {\"why\": \"%s\"}", tp_err_text(why));
+    print_line("down {\"why\": \"%s\"}", tp_err_text(why));
 }
 
 static void on_peer_down(tp_lanclient *client, const tp_peer *peer) {
     (void)client;
-    say("gone {\"service\": \"%s\", \"instance\": \"%s\", \"id\": %" PRIu32 "}", peer->service,
-        peer->instance, peer->id);
+    print_line("gone {\"service\": \"%s\", \"instance\": \"%s\", \"id\": %" PRIu32 "}",
+        peer->service, peer->instance, peer->id);
 }
 
-/* ---- talking --------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static const char *const services[] = {"game", "chat", "db"};
 
@@ -202,7 +202,7 @@ static uint32_t chance(uint64_t *state) {
     return (uint32_t)(*state >> 33);
 }
 
-static tp_err say_something(uint64_t *state, uint64_t number, tp_packet *packet) {
+static tp_err send_random(uint64_t *state, uint64_t number, tp_packet *packet) {
     static tp_peer peers[MAX_PEERS];
     peers[0].size = sizeof peers[0];
     size_t count = tp_lanclient_peers(demo.client, NULL, peers, MAX_PEERS);
@@ -236,20 +236,20 @@ static tp_err say_something(uint64_t *state, uint64_t number, tp_packet *packet)
     return error;
 }
 
-static tp_err ask(tp_packet *packet) {
+static tp_err send_request(tp_packet *packet) {
     tp_err error =
         tp_lanclient_request_any(demo.client, demo.ask, TP_NO_KEY, packet, 0, on_reply, NULL, NULL);
     atomic_fetch_add(&demo.asked, error == TP_OK);
     return error;
 }
 
-static void talk(unsigned messages) {
+static void send_messages(unsigned messages) {
     static uint64_t state = 1, number;
     for (unsigned i = 0; i < messages; i++) {
-        tp_packet *packet = message(++number);
+        tp_packet *packet = new_message(++number);
         tp_err error = !packet    ? TP_ERR_NO_MEMORY
-                       : demo.ask ? ask(packet)
-                                  : say_something(&state, number, packet);
+                       : demo.ask ? send_request(packet)
+                                  : send_random(&state, number, packet);
         atomic_fetch_add(error ? &demo.not_sent : &demo.sent, 1);
         tp_packet_release(packet);
     }
@@ -281,7 +281,7 @@ static void on_hub_reply(
     char text[4096] = "";
     size_t length = 0;
     if (error) {
-        say("hub {\"error\": \"%s\"}", tp_err_text(error));
+        print_line("hub {\"error\": \"%s\"}", tp_err_text(error));
         return;
     }
     /* name=value lines become JSON members */
@@ -298,7 +298,7 @@ static void on_hub_reply(
         }
         at += line + 1;
     }
-    say("hub {%s}", text);
+    print_line("hub {%s}", text);
 }
 
 static void ask_hub(void) {
@@ -307,28 +307,28 @@ static void ask_hub(void) {
         packet ? tp_lanclient_request(demo.client, TP_HUB, packet, 0, on_hub_reply, NULL, NULL)
                : TP_ERR_NO_MEMORY;
     if (error) {
-        say("hub {\"error\": \"%s\"}", tp_err_text(error));
+        print_line("hub {\"error\": \"%s\"}", tp_err_text(error));
     }
     tp_packet_release(packet);
 }
 
-/* Nothing of this service's own is under way: all confirmed, all questions answered, and that
- * counted. */
-static bool settled(void) {
+/* Whether no message of this service is under way: all are acknowledged, and the results of all
+ * requests are counted. */
+static bool is_idle(void) {
     tp_lanclient_stats stats = {.size = sizeof stats};
     tp_lanclient_get_stats(demo.client, &stats);
     return stats.unconfirmed == 0 && atomic_load(&demo.over) == atomic_load(&demo.asked);
 }
 
-/* The main thread's life: every few milliseconds, what the time and the order say. */
-static void live(void) {
+/* The main thread: every TICK_MS, what time and order require. */
+static void run(void) {
     tp_mutex mutex;
     tp_condition never;
     tp_mutex_init(&mutex);
     tp_condition_init(&never);
-    uint64_t talked_ms = tp_clock_ms();
-    uint64_t report_ms = talked_ms + REPORT_MS;
-    bool quiet_said = false;
+    uint64_t sent_ms = tp_clock_ms();
+    uint64_t report_ms = sent_ms + REPORT_MS;
+    bool quiet_reported = false;
     int order;
     while ((order = atomic_load(&demo.order)) != ORDER_STOP) {
         tp_mutex_lock(&mutex);
@@ -336,20 +336,20 @@ static void live(void) {
         tp_mutex_unlock(&mutex);
         uint64_t now = tp_clock_ms();
         if (order == ORDER_GO) {
-            uint64_t due = (now - talked_ms) * demo.rate / 1000;
-            talk(due < demo.rate ? (unsigned)due : demo.rate);
+            uint64_t due = (now - sent_ms) * demo.rate / 1000;
+            send_messages(due < demo.rate ? (unsigned)due : demo.rate);
         }
-        talked_ms = now;
+        sent_ms = now;
         if (now >= report_ms) {
             report_ms = now + REPORT_MS;
-            say_numbers("report");
+            print_numbers("report");
         }
         if (atomic_exchange(&demo.ask_hub, false)) {
             ask_hub();
         }
-        if (order == ORDER_QUIET && !quiet_said && settled()) {
-            quiet_said = true;
-            say_numbers("quiet");
+        if (order == ORDER_QUIET && !quiet_reported && is_idle()) {
+            quiet_reported = true;
+            print_numbers("quiet");
         }
     }
 }
@@ -380,9 +380,9 @@ int main(int count, char **arguments) {
     tp_lanclient_options options;
     tp_lanclient_defaults(&options);
     options.backoff_max_ms = 500;
-    /* None may be lost, however slow the machine is, and although a killed service may be missed
-     * only once it has been silent for the hub's idle time: Wine sometimes keeps the sockets of the
-     * dead. */
+    /* No request may time out, however slow the machine is, and although the loss of a killed
+     * service may be noticed only after the hub's idle time: Wine sometimes keeps the sockets of a
+     * killed process open. */
     options.request_timeout_ms = 600000;
     if (!read_arguments(count, arguments, &options)) {
         fputs("usage: tp-demo-service --connect ADDRESS:PORT --service NAME --instance NAME --rate "
@@ -410,7 +410,7 @@ int main(int count, char **arguments) {
         fprintf(stderr, "tp-demo-service: %s\n", tp_err_text(error));
         return 1;
     }
-    live();
+    run();
     tp_lanclient_stop(demo.client);
     tp_lanclient_wait(demo.client, -1);
     tp_lanclient_destroy(demo.client);

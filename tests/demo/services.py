@@ -1,10 +1,10 @@
-"""Services talk through a bus for ten seconds, and one of them is killed in between.
+"""Services send messages over a bus for ten seconds, and one of them is killed in between.
 
     services.py [--seconds 10] [--rate 2000]
 
-Starts lanserver and five services as processes of their own, two of them the same service, lets them
-register and talk (to a peer, to any of a service, to all of it, request and reply), kills one with SIGKILL,
-starts it again, and ends with an account that must add up. Exit code 0 if it does, 1 if not.
+Starts lanserver and five services as processes of their own, two of them peers of one service. They register and send
+messages (to a peer, to any of a service, to all of it, requests and replies); one is killed with SIGKILL and started
+again. At the end the statistics of all processes must add up. Exit code 0 if they do, 1 if not.
 """
 
 import argparse
@@ -14,18 +14,19 @@ import sys
 import tempfile
 import time
 
-from programs import PATIENCE, Failed, Service, show_last_words, start_hub
+from programs import PATIENCE, Failed, Service, show_programs, start_hub
 
 SERVICES = [("login", "one"), ("chat", "one"), ("db", "one"), ("game", "one"), ("game", "two")]
 VICTIM = ("game", "two")
 
 
 def talk(services, address, rate, seconds):
-    """Lets them talk, kills the victim at 40 % of the time, starts it again at 60 %. What the kill was like."""
+    """Starts the messages, kills the victim at 40 % of the time, starts it again at 60 %. Returns the killed service,
+    and the times of the kill."""
     began = time.monotonic()
     victim = services[VICTIM]
     for service in services.values():
-        service.tell("go")
+        service.send_command("go")
     time.sleep(seconds * 0.4)
     witness = services[("login", "one")]
     killed = time.monotonic()
@@ -38,43 +39,44 @@ def talk(services, address, rate, seconds):
     services[VICTIM] = Service(address, *VICTIM, rate)
     services[VICTIM].wait("up")
     back = services[VICTIM].times["up"]
-    services[VICTIM].tell("go")
+    services[VICTIM].send_command("go")
     time.sleep(max(0.0, began + seconds - time.monotonic()))
     return victim, {"at": killed - began, "noticed_ms": (noticed - killed) * 1e3,
                     "back_ms": (back - again) * 1e3}
 
 
-def settle(services):
-    """Everybody stops talking; nothing is under way any more. The hub's account then."""
+def stop_messages(services):
+    """Stops the messages and waits until none is under way. Returns the final statistics of the services and of the
+    hub."""
     for service in services.values():
-        service.tell("quiet")
+        service.send_command("quiet")
     for service in services.values():
         service.wait("quiet")
     speaker = services[("login", "one")]
     deadline = time.monotonic() + PATIENCE
-    while (account := ask_hub(speaker))["outstanding"] != 0:
+    while (hub := ask_hub(speaker))["outstanding"] != 0:
         if time.monotonic() > deadline:
-            raise Failed(f"{account['outstanding']} messages are still not confirmed")
-    # The hub's answer to each comes behind all that was to come back to it.
+            raise Failed(f"{hub['outstanding']} messages are still not acknowledged")
+    # The hub's answer to each service comes behind all that the hub returns to it.
     for service in services.values():
         ask_hub(service)
-    # What each has handled and got back by now is its last word, but for one thing: its answers to the
-    # others' last questions may still be on their way to being confirmed.
+    # The numbers of processed and returned messages are final now. Only the acknowledgements of the answers to the last
+    # requests may still be under way.
     while True:
         now = time.monotonic()
         final = {who: service.wait("report", now) for who, service in services.items()}
         if all(n["client_sent"] == n["confirmed"] for n in final.values()) or now > deadline:
-            return final, account
+            return final, hub
 
 
 def ask_hub(service):
-    """The hub's account, as it gives it to this service."""
+    """The hub's statistics, requested by this service."""
     asked = time.monotonic()
-    service.tell("hub")
-    account = service.wait("hub", asked)
-    if "error" in account:
-        raise Failed(f"the hub did not give its account: {account['error']}")
-    return account
+    service.send_command("hub")
+    statistics = service.wait("hub", asked)
+    if "error" in statistics:
+        raise Failed(f"the hub sent no statistics: {statistics['error']}")
+    return statistics
 
 
 def add_returned(into, reports):
@@ -85,74 +87,74 @@ def add_returned(into, reports):
 
 
 def show_services(final, seconds):
-    print(f"\n  {'on the bus':<12}{'sent':>9}{'handled':>9}{'asked':>8}{'answered':>10}"
+    print(f"\n  {'on the bus':<12}{'sent':>9}{'processed':>11}{'asked':>8}{'answered':>10}"
           f"{'p50':>9}{'p99':>9}{'max':>10}")
     for (service, instance), numbers in final.items():
-        print(f"  {service + '/' + instance:<12}{numbers['sent']:>9}{numbers['handled']:>9}"
+        print(f"  {service + '/' + instance:<12}{numbers['sent']:>9}{numbers['processed']:>11}"
               f"{numbers['asked']:>8}{numbers['answered']:>10}"
               f"{numbers['p50_us'] / 1e3:>6.2f} ms{numbers['p99_us'] / 1e3:>6.2f} ms"
               f"{numbers['max_us'] / 1e3:>7.2f} ms")
     sent = sum(numbers["sent"] for numbers in final.values())
-    print(f"\n  {sent / seconds:,.0f} messages a second from those who are still there;"
-          f" round trips are question and answer, across the bus twice")
+    print(f"\n  {sent / seconds:,.0f} messages a second from the services that still run;"
+          f" a round trip is a request and its answer")
 
 
 def show_kill(kill, returned):
     came_back = ", ".join(f"{count} with '{reason.removeprefix('TP_ERR_').lower().replace('_', ' ')}'"
                           for reason, count in sorted(returned.items())) or "none"
     print(f"\n  {'/'.join(VICTIM)} was killed (SIGKILL) after {kill['at']:.1f} s;"
-          f" the others were told {kill['noticed_ms']:.1f} ms later")
+          f" the others were notified {kill['noticed_ms']:.1f} ms later")
     print(f"  started again, it was back on the bus after {kill['back_ms']:.0f} ms")
-    print(f"  messages that came back to their senders: {came_back}")
+    print(f"  messages returned to their senders: {came_back}")
 
 
-def check_account(final, last_words, returned, account, seconds):
-    """Each line is a claim, and whether the numbers bear it out."""
-    handled = sum(numbers["received"] for numbers in final.values())
-    by_victim = account["delivered"] - handled
-    told = last_words["received"]
-    seen = sum(returned.values())
+def check_statistics(final, victim, returned, hub, seconds):
+    """Prints each claim, and whether the numbers confirm it. True: all do."""
+    processed = sum(numbers["received"] for numbers in final.values())
+    by_victim = hub["delivered"] - processed
+    reported = victim["received"]
+    notified = sum(returned.values())
     asked, answered, failed = (
         sum(n[what] for n in final.values()) for what in ("asked", "answered", "failed"))
-    came_back = sum(n["came_back"] for n in [*final.values(), last_words])
-    orphaned = account.get("returned.orphaned", 0)
-    # Of what came back, questions that were over: the killed one had answered, and died before it could
-    # confirm that it had handled the question; or its going was known before the question came back.
-    late = sum(n["late"] for n in [*final.values(), last_words])
-    gone = sum(n["gone"] for n in [*final.values(), last_words])
+    came_back = sum(n["came_back"] for n in [*final.values(), victim])
+    orphaned = hub.get("returned.orphaned", 0)
+    # Returned requests that were over already: the killed service had answered, and was killed before it acknowledged
+    # the request; or its loss was reported before the request was returned.
+    late = sum(n["late"] for n in [*final.values(), victim])
+    gone = sum(n["gone"] for n in [*final.values(), victim])
     claims = [
         ("accepted by the hub = delivered + returned",
-         f"{account['accepted']:,} = {account['delivered']:,} + {account['returned']:,}",
-         account["accepted"] == account["delivered"] + account["returned"]),
-        ("delivered = handled by those alive + by the killed one before its death",
-         f"{account['delivered']:,} = {handled:,} + {by_victim:,}"
-         f" (it had told of {told:,} a moment before)",
-         told - account["returned"] <= by_victim <= told + account["delivered"] / seconds),
-        ("returned = come back to their senders + the killed one's own",
-         f"{account['returned']:,} = {came_back:,} + {orphaned:,}",
-         account["returned"] == came_back + orphaned),
-        ("told to their senders + of questions over already = come back + asked of who was gone",
-         f"{seen:,} + {late:,} = {came_back:,} + {gone:,}", seen + late == came_back + gone),
-        ("everything the living sent was confirmed by the hub", "",
+         f"{hub['accepted']:,} = {hub['delivered']:,} + {hub['returned']:,}",
+         hub["accepted"] == hub["delivered"] + hub["returned"]),
+        ("delivered = processed by the services that run + by the killed one before",
+         f"{hub['delivered']:,} = {processed:,} + {by_victim:,}"
+         f" (it had reported {reported:,} a moment before)",
+         reported - hub["returned"] <= by_victim <= reported + hub["delivered"] / seconds),
+        ("returned = received back by their senders + sent by the killed one",
+         f"{hub['returned']:,} = {came_back:,} + {orphaned:,}",
+         hub["returned"] == came_back + orphaned),
+        ("reported to senders + requests over already = received back + requests to a lost peer",
+         f"{notified:,} + {late:,} = {came_back:,} + {gone:,}", notified + late == came_back + gone),
+        ("the hub acknowledged all messages of the services that run", "",
          all(n["client_sent"] == n["confirmed"] and n["lost"] == 0 for n in final.values())),
-        ("asked = answered + come back, none timed out",
+        ("requests = answered + returned, none timed out",
          f"{asked:,} = {answered:,} + {failed:,}",
          asked == answered + failed and all(n["timed_out"] == 0 for n in final.values())),
-        ("every byte is what was sent", "", all(n["wrong"] == 0 for n in final.values())),
+        ("every byte is as it was sent", "", all(n["wrong"] == 0 for n in final.values())),
     ]
-    print("\n  the account")
+    print("\n  the statistics")
     good = True
     for text, numbers, holds in claims:
         good = good and holds
         print(f"  {'ok  ' if holds else 'NOT '} {text}{': ' + numbers if numbers else ''}")
     if not good:
-        print(f"\n  the hub's own account: {json.dumps(account)}")
+        print(f"\n  the hub's statistics: {json.dumps(hub)}")
     return good
 
 
 def finish(services, hub):
     for service in services.values():
-        service.tell("stop")
+        service.send_command("stop")
     for service in services.values():
         if service.process.wait(PATIENCE) != 0:
             raise Failed(f"{service.title} ended with {service.process.returncode}")
@@ -174,22 +176,22 @@ def run(arguments, folder):
             programs.append(services[who])
         for service in services.values():
             service.wait("up")
-        print(f"  {', '.join(s.title for s in services.values())} are on the bus; they talk for"
+        print(f"  {', '.join(s.title for s in services.values())} are on the bus; they send for"
               f" {arguments.seconds:g} seconds")
         victim, kill = talk(services, address, arguments.rate, arguments.seconds)
         programs.append(services[VICTIM])
-        final, account = settle(services)
-        last_words = victim.said["report"]
-        returned = add_returned({}, [*final.values(), last_words])
+        final, hub_statistics = stop_messages(services)
+        killed = victim.last["report"]
+        returned = add_returned({}, [*final.values(), killed])
         show_services(final, arguments.seconds)
         show_kill(kill, returned)
-        good = check_account(final, last_words, returned, account, arguments.seconds)
+        good = check_statistics(final, killed, returned, hub_statistics, arguments.seconds)
         finish(services, hub)
-        print("\n  nothing was lost in silence" if good else "\n  the account does not add up")
+        print("\n  every message is accounted for" if good else "\n  the statistics do not add up")
         return 0 if good else 1
     except Failed as failure:
         print(f"\nfailed: {failure}")
-        show_last_words(programs)
+        show_programs(programs)
         return 1
     finally:
         for program in programs:

@@ -1,5 +1,6 @@
 /*
- * Numeric addresses, read by the dummy itself: the core's reader is on trial elsewhere.
+ * Numeric addresses. The dummy has a parser of its own, because the core's is among the things
+ * under test.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static bool read_ipv4(const char *text, const char *end, uint8_t *ip) {
     return true;
 }
 
-/* Groups of hexadecimal digits, one "::" among them at most. */
+/* Groups of hexadecimal digits with one "::" at most. */
 static bool read_ipv6(const char *text, const char *end, uint8_t *ip) {
     uint8_t before[16] = {0};
     uint8_t after[16] = {0};

@@ -1,9 +1,9 @@
 /*
  * A connection of the dummy: connect, send, receive, leave, close.
  *
- * Runs on the connection's shard alone: the shard's port has one worker, so no two completions of a
- * connection run at once. A connection's memory lives as long as its shard, which waits until every
- * socket is closed.
+ * Runs on the connection's shard only. A shard's port has one worker, so no two completions of a
+ * connection run at the same time. A connection's memory lives as long as its shard, which waits
+ * until every socket is closed.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,27 +42,27 @@ static void arrived(connection *c) {
     }
 }
 
-void connection_heard(connection *c) {
-    if (!c->heard) {
-        c->heard = true;
-        atomic_fetch_add(&c->shard->load->heard, 1);
+void connection_answered(connection *c) {
+    if (!c->answered_once) {
+        c->answered_once = true;
+        atomic_fetch_add(&c->shard->load->answered_once, 1);
     }
 }
 
-/* It is closed, or never came to be. */
-static void count_closed(connection *c, bool comes_again) {
+/* The connection is closed, or was never established. */
+static void count_closed(connection *c, bool reopens) {
     count_connected(c);
-    connection_heard(c);
-    if (!comes_again) {
+    connection_answered(c);
+    if (!reopens) {
         atomic_fetch_add(&c->shard->load->over, 1);
     }
 }
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
-#define FAULT_LINES 10 /* in a run; the rest is only counted */
+#define FAULT_LINES 10 /* in a run; further ones are only counted */
 
-static void say(const char *format, va_list arguments) {
+static void print_fault(const char *format, va_list arguments) {
     static atomic_uint lines;
     if (atomic_fetch_add(&lines, 1) < FAULT_LINES) {
         char text[256];
@@ -75,7 +75,7 @@ void shard_fault(shard *s, fault what, const char *format, ...) {
     va_list arguments;
     s->counts.faults[what]++;
     va_start(arguments, format);
-    say(format, arguments);
+    print_fault(format, arguments);
     va_end(arguments);
 }
 
@@ -83,7 +83,7 @@ void connection_fault(connection *c, fault what, const char *format, ...) {
     va_list arguments;
     c->shard->counts.faults[what]++;
     va_start(arguments, format);
-    say(format, arguments);
+    print_fault(format, arguments);
     va_end(arguments);
     connection_close(c, true);
 }
@@ -126,7 +126,7 @@ void connection_leave(connection *c) {
 static size_t gather_messages(connection *c, size_t used) {
     uint32_t window = c->shard->load->options->window;
     uint64_t now = tp_clock_ns();
-    size_t left = wire_of(c)->flight;
+    size_t left = wire_of(c)->batch;
     for (unsigned i = 0; i < SEND_MESSAGES && c->owed > 0 && left > 0; i++, c->owed--) {
         tp_buffer *head = &c->buffers[used];
         tp_buffer *rest = &c->buffers[used + 1];
@@ -150,7 +150,7 @@ static void start_send(connection *c, size_t used) {
     }
 }
 
-void connection_greet(connection *c, const uint8_t *bytes, size_t size) {
+void connection_send_raw(connection *c, const uint8_t *bytes, size_t size) {
     c->buffers[0] = (tp_buffer){.bytes = bytes, .size = size};
     start_send(c, 1);
 }
@@ -171,7 +171,7 @@ void connection_flush(connection *c) {
     }
     if (c->owed == 0 && c->raw_size > 0) {
         c->buffers[used++] = (tp_buffer){.bytes = c->raw, .size = c->raw_size};
-        c->raw_size = 0; /* the bytes stay: nothing is written there while a send is on its way */
+        c->raw_size = 0; /* the bytes stay: nothing is written there while a send is in progress */
         raw = true;
     }
     if (used > 0) {
@@ -192,7 +192,7 @@ static void send_done(tp_op *op, const tp_completion *completion) {
         return;
     }
     if (completion->error != TP_OK) {
-        /* The stream's end tells what happened: wait for it there. */
+        /* The end of the stream tells the reason: wait for it there. */
         connection_read(c);
         return;
     }
@@ -216,13 +216,13 @@ static void stream_ended(connection *c, const tp_completion *completion) {
         connection_close(c, false);
         return;
     }
-    if (c->state == GREETING && !c->forbidden) {
+    if (c->state == HANDSHAKE && !c->forbidden) {
         connection_fault(c, FAULT_HANDSHAKE, "connection %u: ended before it was welcome: %s",
             c->number, error_name(completion->error));
         return;
     }
     mode_of(c)->ended(c, completion->error);
-    connection_close(c, false); /* unless the mode has done it */
+    connection_close(c, false); /* unless the mode has closed it */
 }
 
 static void receive_done(tp_op *op, const tp_completion *completion) {
@@ -231,7 +231,7 @@ static void receive_done(tp_op *op, const tp_completion *completion) {
         stream_ended(c, completion);
         return;
     }
-    if (!is_open(c) && c->state != GREETING) {
+    if (!is_open(c) && c->state != HANDSHAKE) {
         return;
     }
     uint64_t before = c->answered;
@@ -249,7 +249,7 @@ static void receive_done(tp_op *op, const tp_completion *completion) {
 }
 
 void connection_read(connection *c) {
-    if (!is_open(c) && c->state != GREETING) {
+    if (!is_open(c) && c->state != HANDSHAKE) {
         return;
     }
     if (c->paused) {
@@ -271,7 +271,7 @@ void connection_read(connection *c) {
 /* ---- connect --------------------------------------------------------------------------------- */
 
 void connection_establish(connection *c) {
-    if (c->state != GREETING) {
+    if (c->state != HANDSHAKE) {
         return;
     }
     arrived(c);
@@ -298,11 +298,11 @@ static void connect_done(tp_op *op, const tp_completion *completion) {
             completion->os_error);
         return;
     }
-    c->state = GREETING;
+    c->state = HANDSHAKE;
     wire_of(c)->connected(c);
 }
 
-/* What was spoilt on purpose counts as arrived: nobody waits for its welcome. */
+/* A HELLO that was spoilt on purpose counts as arrived: no welcome is expected. */
 void connection_spoil(connection *c) {
     c->forbidden = true;
     arrived(c);
@@ -318,7 +318,7 @@ static void forget_last_life(connection *c) {
     c->sending = false;
     c->finished = false;
     c->forbidden = false;
-    c->silent = false;
+    c->no_close = false;
     c->sequence = 0;
     c->owed = 0;
     c->answered = 0;

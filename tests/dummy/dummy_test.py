@@ -1,5 +1,5 @@
-"""tp-dummy on trial: against an echo that is right it exits 0; against one that is wrong in a known
-way it exits 1 and names the fault.
+"""The test of tp-dummy: against a correct echo it exits with 0; against one with a known fault it exits with 1
+and reports that fault.
 
     dummy_test.py [CASE...]
 """
@@ -16,10 +16,10 @@ BIN = os.environ["TWINPORT_BIN"]
 EXE = os.environ.get("TWINPORT_EXE", "")
 EMULATOR = [os.environ["TWINPORT_EMULATOR"]] if os.environ.get("TWINPORT_EMULATOR") else []
 FACTOR = int(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
-PATIENCE = 30 * FACTOR  # seconds: what a machine that stalls may take
-SHORT = 2               # for an answer that will never come, at first
+PATIENCE = 30 * FACTOR  # seconds: longer than a machine stalls
+SHORT = 2               # seconds to wait for an answer that never comes, in the first attempt
 
-# (what the echo does wrong, mode, more arguments, exit code, one of the faults that may be named)
+# (fault of the echo, mode, more arguments, exit code, faults of which one must be reported)
 CASES = [
     ("none", "echo", ["--window", "16"], 0, []),
     ("none", "echo", ["--size", "0"], 0, []),
@@ -51,11 +51,11 @@ CASES = [
 
 
 class Echo:
-    """A frame-echo of its own, which ends with its standard input."""
+    """A frame-echo, which ends with its standard input."""
 
     def __init__(self, fault):
         command = EMULATOR + [os.path.join(BIN, "frame-echo" + EXE), "--fault", fault,
-                             "--every", "10"]  # a storm on a busy machine is not much more
+                             "--every", "10"]  # a storm on a busy machine has not many more
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -82,58 +82,58 @@ def run_dummy(arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=4 * PATIENCE)
 
 
-def judge(fault, mode, more, code, faults):
-    """None, or what is wrong with the dummy's judgement."""
+def check_report(fault, mode, more, code, faults):
+    """None if the dummy reports what it must, or a text that says what is wrong."""
     if code == 0:
-        return judge_with(PATIENCE, fault, mode, more, code, faults)
-    # What does not come is waited for to the end of the patience. If that is short, a machine that stalls
-    # may hide the fault behind others.
-    return judge_with(SHORT, fault, mode, more, code, faults) and \
-        judge_with(PATIENCE, fault, mode, more, code, faults)
+        return check_with_patience(PATIENCE, fault, mode, more, code, faults)
+    # A missing answer is waited for until the time-out. If that is short, a stall of the machine may cause other
+    # faults: then try again with a long one.
+    return check_with_patience(SHORT, fault, mode, more, code, faults) and \
+        check_with_patience(PATIENCE, fault, mode, more, code, faults)
 
 
-def judge_with(patience, fault, mode, more, code, faults):
+def check_with_patience(patience, fault, mode, more, code, faults):
     with Echo(fault) as port:
         done = run_dummy(["--connect", f"127.0.0.1:{port}", "--mode", mode, "--connections", "10",
                           "--seconds", "0.3", "--patience", str(patience), "--json", *more])
-    said = f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    output = f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     if done.returncode != code:
-        return f"expected exit code {code}: {said}"
+        return f"expected exit code {code}: {output}"
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        return f"no JSON: {said}"
+        return f"no JSON: {output}"
     if code == 0 and (report["errors"] != 0 or report["connects"] < 1):
-        return f"expected no errors: {said}"
+        return f"expected no errors: {output}"
     if code == 0 and mode == "echo" and report["answers"] < report["connections"]:
-        return f"expected answers: {said}"
+        return f"expected answers: {output}"
     if code != 0 and not set(faults) & set(report["faults"]):
-        return f"expected one of {faults}: {said}"
+        return f"expected one of {faults}: {output}"
     if fault == "ping" and report["pings"] < 1:
-        return f"expected PINGs: {said}"
+        return f"expected PINGs: {output}"
     return None
 
 
-def judge_usage():
-    """Wrong usage is 2, nobody there is 1, --help is 0."""
+def check_usage():
+    """Exit codes: 2 for wrong usage, 1 without a server, 0 for --help."""
     for arguments, code in [([], 2), (["--connect", "nonsense"], 2),
                             (["--connect", "127.0.0.1:1", "--window", "0"], 2),
                             (["--connect", "127.0.0.1:1", "--mode", "dance"], 2), (["--help"], 0)]:
         done = run_dummy(arguments)
         if done.returncode != code:
             return f"{arguments}: expected exit code {code}, got {done.returncode}: {done.stderr}"
-    with socket.socket() as nobody:  # it has the port, and does not listen
-        nobody.bind(("127.0.0.1", 0))
-        port = nobody.getsockname()[1]
+    with socket.socket() as bound:  # bound to the port, and not listening
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
         done = run_dummy(["--connect", f"127.0.0.1:{port}", "--seconds", "0.1", "--json"])
     if done.returncode != 1 or "connect_failed" not in json.loads(done.stdout)["faults"]:
-        return f"nobody listens: expected connect_failed, got {done.stdout}{done.stderr}"
+        return f"no server: expected connect_failed, got {done.stdout}{done.stderr}"
     return None
 
 
-def judge_text():
-    """The report for people: throughput, latency and errors, each with its number."""
-    for seconds in ("0.2", "1", "5", "20"):  # a machine that stalls lets none be measured in a short time
+def check_text():
+    """The report as text: throughput, latency and errors."""
+    for seconds in ("0.2", "1", "5", "20"):  # on a machine that stalls a short time is not enough
         with Echo("none") as port:
             done = run_dummy(["--connect", f"127.0.0.1:{port}", "--connections", "3",
                               "--seconds", seconds])
@@ -149,8 +149,8 @@ def judge_text():
     return None
 
 
-def judge_simple_client():
-    """The simple client is content with a right echo, and not with a wrong one."""
+def check_simple_client():
+    """The simple client accepts a correct echo and refuses a wrong one."""
     for fault, content in [("none", True), ("corrupt", False), ("shorten", False)]:
         with Echo(fault) as port:
             done = subprocess.run(
@@ -164,8 +164,8 @@ def judge_simple_client():
 def main():
     wanted = sys.argv[1:]
     failed = 0
-    trials = [(" ".join([*case[:2], *case[2]]), lambda case=case: judge(*case)) for case in CASES]
-    trials += [("usage", judge_usage), ("text", judge_text), ("simple client", judge_simple_client)]
+    trials = [(" ".join([*case[:2], *case[2]]), lambda case=case: check_report(*case)) for case in CASES]
+    trials += [("usage", check_usage), ("text", check_text), ("simple client", check_simple_client)]
     for name, trial in trials:
         if wanted and name not in wanted:
             continue

@@ -1,5 +1,5 @@
-"""tp-dummy wan on trial, against an echo in Python that shares nothing with it: when that is right it
-exits 0; when it is wrong in a known way it exits 1 and names the fault.
+"""The test of tp-dummy wan, against an echo in Python that shares no code with it: if the echo is correct it
+exits with 0; if it has a known fault it exits with 1 and reports that fault.
 
     dummy_wan_test.py [CASE...]
 """
@@ -9,15 +9,15 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "system"))
-from stage import (PATIENCE, Failed, cases, expect, expect_equal, run, system_path,  # noqa: E402
+from fixture import (PATIENCE, Failed, cases, expect, expect_equal, run, system_path,  # noqa: E402
                    write_file)
 from wan_server import EchoServer  # noqa: E402
 from wan_protocol import OPEN, TOKEN, mint, public_of  # noqa: E402
 
 CONNECTIONS = 10
-SHORT = 2  # seconds that an answer is waited for which will not come, at first
+SHORT = 2  # seconds to wait for an answer that never comes, in the first attempt
 
-# (what the echo does wrong, mode, more options, one of the faults that may be named)
+# (fault of the echo, mode, more options, faults of which one must be reported)
 WRONG = [
     ("other-key", "echo", {}, ["not_welcome"]),
     ("change-reply", "echo", {}, ["not_welcome"]),
@@ -51,7 +51,7 @@ RIGHT = [
     ("echo", {"window": 16}),
     ("echo", {"size": 0}),
     ("echo", {"size": 65536, "connections": 3, "window": 2}),  # frames that span records
-    ("echo", {"size": 3000, "window": 40}),  # flights of many records
+    ("echo", {"size": 3000, "window": 40}),  # send batches of many records
     ("echo", {"threads": 2, "window": 3}),
     ("echo", {"rate": 50, "window": 4}),
     ("storm", {}),
@@ -70,97 +70,97 @@ def tokens_file(server, count):
 
 
 def dummy(port, key, patience, **options):
-    """Its exit code, what it said on its last line of output, and all it said."""
+    """Runs a dummy. Returns its exit code, its last line of output, and all output."""
     options = {"connections": CONNECTIONS, "seconds": 0.3, **options}
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
     done = run("tp-dummy", "wan", "--connect", f"127.0.0.1:{port}", "--server-key", key.hex(),
                "--patience", patience, "--json", *words, seconds=5 * PATIENCE)
-    return done.code, done.lines[-1] if done.lines else "", done.said()
+    return done.code, done.lines[-1] if done.lines else "", done.output()
 
 
 def report(server, mode, patience=PATIENCE, code=0, **options):
-    found, line, said = dummy(server.port, server.public, patience, mode=mode, **options)
-    expect_equal(found, code, f"exit code\n{said}")
-    return json.loads(line), said
+    found, line, output = dummy(server.port, server.public, patience, mode=mode, **options)
+    expect_equal(found, code, f"exit code\n{output}")
+    return json.loads(line), output
 
 
 def is_enough(found):
     """It did what its mode is for."""
     if found["mode"] == "echo":
         return found["answers"] >= found["connections"]
-    if found["mode"] == "garbage":  # both kinds of it, the wire's and that of the frames
+    if found["mode"] == "garbage":  # both kinds of garbage: of the wire and of frames
         return found["closes"]["none"] > 0 and found["closes"].get("protocol", 0) > 0
     return found["connects"] >= 1
 
 
 def check_right(mode, options, tokens=False):
-    for seconds in (0.2, 3, 30):  # a machine that stalls lets little happen in a short time
+    for seconds in (0.2, 3, 30):  # on a machine that stalls a short time is not enough
         with EchoServer(mode=TOKEN if tokens else OPEN, ring={5: os.urandom(32)}) as server:
             more = {"token_file": system_path(tokens_file(server, 500))} if tokens else {}
-            found, said = report(server, mode, seconds=seconds, **more, **options)
-            expect_equal(found["errors"], 0, said)
+            found, output = report(server, mode, seconds=seconds, **more, **options)
+            expect_equal(found["errors"], 0, output)
         if is_enough(found):
             return
-    raise Failed(f"it does not do what it is for: {said}")
+    raise Failed(f"the run was not long enough: {output}")
 
 
-def case_right():
+def case_a_correct_server_gives_no_fault():
     for mode, options in RIGHT + CHACHA:
         check_right(mode, options)
 
 
-def case_right_with_tokens():
+def case_a_correct_server_with_tokens_gives_no_fault():
     for mode, options in RIGHT[-5:] + CHACHA:
         check_right(mode, options, tokens=True)
 
 
 def check_wrong(patience, seconds, fault, mode, options, names):
     with EchoServer(fault) as server:
-        found, said = report(server, mode, patience=patience, seconds=seconds, code=1, **options)
-        expect(set(names) & set(found["faults"]), f"{fault}: none of {names} is named\n{said}")
+        found, output = report(server, mode, patience=patience, seconds=seconds, code=1, **options)
+        expect(set(names) & set(found["faults"]), f"{fault}: none of {names} is reported\n{output}")
 
 
-def case_wrong():
+def case_every_fault_of_a_server_is_reported():
     for wanted in WRONG:
         try:
             check_wrong(SHORT, 0.1, *wanted)
-        except Failed:  # on a machine that stalls, what takes long may hide the fault, or it does not happen
+        except Failed:  # on a machine that stalls, time-outs may hide the fault, or it does not happen
             check_wrong(PATIENCE, 10, *wanted)
 
 
-def case_ping():
+def case_pings_are_answered():
     with EchoServer("ping") as server:
-        found, said = report(server, "echo", window=4)
-        expect(found["pings"] > 0, f"it was asked: {said}")
+        found, output = report(server, "echo", window=4)
+        expect(found["pings"] > 0, f"PINGs: {output}")
 
 
-def case_a_key_that_is_not_the_servers():
+def case_a_wrong_server_key_is_reported():
     with EchoServer() as server:
-        code, line, said = dummy(server.port, public_of(os.urandom(32)), PATIENCE)
-        expect_equal(code, 1, said)
-        expect("not_welcome" in json.loads(line)["faults"], said)
+        code, line, output = dummy(server.port, public_of(os.urandom(32)), PATIENCE)
+        expect_equal(code, 1, output)
+        expect("not_welcome" in json.loads(line)["faults"], output)
 
 
-def case_a_tokens_server_and_no_tokens():
+def case_a_wrong_mode_is_reported():
     for mode, options in ((OPEN, {}), (TOKEN, {"suite": "chacha"})):
         with EchoServer(mode=TOKEN - mode, ring={5: os.urandom(32)}) as server:
             if mode == TOKEN:
                 options["token_file"] = system_path(tokens_file(server, CONNECTIONS))
-            found, said = report(server, "echo", code=1, **options)
-            expect("not_welcome" in found["faults"], said)
+            found, output = report(server, "echo", code=1, **options)
+            expect("not_welcome" in found["faults"], output)
 
 
 def case_a_token_is_used_once():
-    """As many as there are, and none again: the server would not take it."""
+    """All of them, and none a second time: the server would refuse it."""
     with EchoServer(mode=TOKEN, ring={5: os.urandom(32)}) as server:
         path = system_path(tokens_file(server, 30))
-        found, said = report(server, "storm", token_file=path, seconds=600)  # or until there are none left
-        expect_equal((found["errors"], found["connects"]), (0, 30), said)
-        found, said = report(server, "echo", token_file=path, code=1)
-        expect("not_welcome" in found["faults"], f"these are used up: {said}")
+        found, output = report(server, "storm", token_file=path, seconds=600)  # or until all are used
+        expect_equal((found["errors"], found["connects"]), (0, 30), output)
+        found, output = report(server, "echo", token_file=path, code=1)
+        expect("not_welcome" in found["faults"], f"all are used: {output}")
 
 
-def case_wrong_usage():
+def case_wrong_usage_is_an_error():
     key, port = os.urandom(32), 1
     with EchoServer(ring={5: os.urandom(32)}) as server:
         few = system_path(tokens_file(server, CONNECTIONS - 1))
@@ -173,9 +173,9 @@ def case_wrong_usage():
                          ({"token_file": "/no/such/file"}, "cannot be read"),
                          ({"suite": "des"}, "expected aes or chacha"),
                          ({"server_key": "00" * 31}, "64 hexadecimal digits")):
-        code, _, said = dummy(port, key, PATIENCE, **options)
-        expect_equal(code, 2, said)
-        expect(why in said, f"'{why}' is said: {said}")
+        code, _, output = dummy(port, key, PATIENCE, **options)
+        expect_equal(code, 2, output)
+        expect(why in output, f"'{why}' in the output: {output}")
     for words in (["wan", "--connect", "127.0.0.1:1"], ["lan", "--connect", "127.0.0.1:1", "--suite", "aes"]):
         expect_equal(run("tp-dummy", *words).code, 2, " ".join(words))
     expect_equal(run("tp-dummy", "wan", "--help").code, 0, "help")

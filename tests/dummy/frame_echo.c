@@ -1,16 +1,16 @@
 /*
- * frame-echo: a frame echo on the port alone, against which tp-dummy itself is tested. It can be
- * told to answer wrongly, and then the dummy has to notice.
+ * frame-echo: a frame echo on common/os alone, for the test of tp-dummy. On request it answers
+ * wrongly, and then the dummy must report it.
  *
  *     frame-echo [--fault NAME] [--every N]
  *
- * Prints "listening PORT" and serves until its standard input ends; then it closes what is still
- * open, for a peer that never ends is still there. A fault happens to every N-th message (default
- * 100) of the whole process.
+ * Prints "listening PORT" and serves until its standard input ends; then it closes all connections,
+ * as some peers never close theirs. A fault happens to every N-th message (default 100) of the
+ * whole process.
  *
- * Threads: one worker, which is the main thread, and one that waits for the end of the input and
- * posts it. A peer is on the list from its attach until its close's `done`, inside which its memory
- * is freed.
+ * Threads: the main thread, which is the only worker, and one that waits for the end of the input
+ * and posts it. A peer is on the list from its attach until the `done` of its close, which frees
+ * its memory.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,20 +21,20 @@
 #include "os/thread.h"
 #include "proto/frame.h"
 
-#define PENDING_MAX (4u << 20) /* answers in memory before the peer is read no further */
+#define PENDING_MAX (4u << 20) /* bytes of unsent answers at which the peer is not read any more */
 
 /* X(code, name) */
 #define WRONGS(X)                                                                                  \
     X(NOTHING, "none")                                                                             \
-    X(CORRUPT, "corrupt")     /* one bit of the answer */                                          \
+    X(CORRUPT, "corrupt")     /* one bit of the answer is changed */                               \
     X(DROP, "drop")           /* no answer */                                                      \
     X(REORDER, "reorder")     /* the answer after the next one */                                  \
-    X(SHORTEN, "shorten")     /* one byte too few */                                               \
-    X(DUPLICATE, "duplicate") /* twice */                                                          \
-    X(HANG_UP, "hang-up")     /* the connection ends instead */                                    \
-    X(PING, "ping")           /* not wrong: a PING before the answer, whose PONG is awaited */     \
-    X(ANSWER_GARBAGE, "answer-garbage") /* as if it were a message */                              \
-    X(BEAR_GARBAGE, "bear-garbage")     /* neither cut nor answered */                             \
+    X(SHORTEN, "shorten")     /* one byte too short */                                             \
+    X(DUPLICATE, "duplicate") /* sent twice */                                                     \
+    X(HANG_UP, "hang-up")     /* the connection is closed instead */                               \
+    X(PING, "ping")           /* no fault: a PING before the answer, whose PONG is awaited */      \
+    X(ANSWER_GARBAGE, "answer-garbage") /* garbage is answered as if it were a message */          \
+    X(BEAR_GARBAGE, "bear-garbage")     /* garbage is neither cut nor answered */                  \
     X(WRONG_REASON, "wrong-reason")     /* garbage is cut, with another reason */                  \
     X(NEVER_END, "never-end")           /* CLOSE and the end of the stream are ignored */
 
@@ -53,27 +53,27 @@ static const char *const wrong_names[] = {
 typedef struct bytes {
     uint8_t *data;
     size_t size;
-    size_t room;
+    size_t capacity;
 } bytes;
 
 typedef struct peer {
     struct peer *next;
-    struct peer **link; /* what points to it */
+    struct peer **link; /* the pointer that points to this peer */
     tp_socket socket;
     tp_op begin;
     tp_op receive;
     tp_op send;
     tp_op close;
-    bytes in;     /* the frame that is arriving */
+    bytes in;     /* the frame being received */
     bytes out;    /* answers */
     bytes flying; /* answers being sent */
-    bytes held;   /* reorder: the answer that waits for the next */
+    bytes held;   /* reorder: the answer that waits for the next one */
     tp_buffer buffer;
     bool sending;
     bool paused;
     bool ending; /* close when everything is sent */
     bool closing;
-    bool bearing; /* garbage has come: takes everything, says nothing */
+    bool bearing; /* garbage was received: ignores all input */
 } peer;
 
 static struct {
@@ -83,14 +83,14 @@ static struct {
     unsigned long pings;
     tp_port *port;
     tp_socket listener;
-    tp_op end;   /* the input has ended */
-    tp_op close; /* the listener's */
+    tp_op end;   /* posted when the input has ended */
+    tp_op close; /* of the listener */
     peer *peers;
-    bool ending; /* no peer is taken any more */
-    bool closed; /* the listener is */
+    bool ending; /* no more peers are accepted */
+    bool closed; /* the listener is closed */
 } echo = {.every = 100};
 
-static void must(bool holds, const char *what) {
+static void require(bool holds, const char *what) {
     if (!holds) {
         fprintf(stderr, "frame-echo: %s\n", what);
         exit(3);
@@ -101,10 +101,10 @@ static void append(bytes *b, const uint8_t *data, size_t size) {
     if (size == 0) {
         return;
     }
-    if (b->size + size > b->room) {
-        b->room = 2 * (b->size + size);
-        b->data = realloc(b->data, b->room);
-        must(b->data != NULL, "no memory");
+    if (b->size + size > b->capacity) {
+        b->capacity = 2 * (b->size + size);
+        b->data = realloc(b->data, b->capacity);
+        require(b->data != NULL, "no memory");
     }
     memcpy(b->data + b->size, data, size);
     b->size += size;
@@ -112,7 +112,7 @@ static void append(bytes *b, const uint8_t *data, size_t size) {
 
 /* ---- a peer's end ---------------------------------------------------------------------------- */
 
-static void keep(peer *p) {
+static void peer_add(peer *p) {
     p->next = echo.peers;
     p->link = &echo.peers;
     if (p->next != NULL) {
@@ -121,7 +121,7 @@ static void keep(peer *p) {
     echo.peers = p;
 }
 
-static void forget(peer *p) {
+static void peer_remove(peer *p) {
     *p->link = p->next;
     if (p->next != NULL) {
         p->next->link = p->link;
@@ -131,7 +131,7 @@ static void forget(peer *p) {
 static void close_done(tp_op *op, const tp_completion *completion) {
     peer *p = TP_CONTAINER_OF(op, peer, close);
     (void)completion;
-    forget(p);
+    peer_remove(p);
     free(p->in.data);
     free(p->out.data);
     free(p->flying.data);
@@ -165,7 +165,7 @@ static void flush(tp_worker *worker, peer *p) {
     p->out.size = 0;
     p->buffer = (tp_buffer){.bytes = p->flying.data, .size = p->flying.size};
     p->sending = true;
-    must(tp_socket_send(worker, &p->socket, &p->send, &p->buffer, 1) == TP_OK, "send");
+    require(tp_socket_send(worker, &p->socket, &p->send, &p->buffer, 1) == TP_OK, "send");
 }
 
 static void send_done(tp_op *op, const tp_completion *completion) {
@@ -256,7 +256,7 @@ static void take_frame(peer *p, tp_frame_header header) {
         append(&p->out, p->in.data, p->in.size);
         break;
     case TP_FRAME_PONG:
-        must(echo.pings > 0 && header.length == 3 && memcmp(p->in.data + 4, "abc", 3) == 0,
+        require(echo.pings > 0 && header.length == 3 && memcmp(p->in.data + 4, "abc", 3) == 0,
             "a PONG that answers no PING");
         break;
     case TP_FRAME_CLOSE:
@@ -316,14 +316,14 @@ static void receive_done(tp_op *op, const tp_completion *completion) {
     }
 }
 
-/* ---- coming in ------------------------------------------------------------------------------- */
+/* ---- accepting ------------------------------------------------------------------------------- */
 
 static void begin_done(tp_op *op, const tp_completion *completion) {
     peer *p = TP_CONTAINER_OF(op, peer, begin);
     if (p->closing) {
         return;
     }
-    must(tp_socket_receive(completion->worker, &p->socket, &p->receive) == TP_OK, "receive");
+    require(tp_socket_receive(completion->worker, &p->socket, &p->receive) == TP_OK, "receive");
 }
 
 static void accepted(tp_op *op, const tp_completion *completion) {
@@ -337,7 +337,7 @@ static void accepted(tp_op *op, const tp_completion *completion) {
         return;
     }
     peer *p = calloc(1, sizeof *p);
-    must(p != NULL, "no memory");
+    require(p != NULL, "no memory");
     p->begin.done = begin_done;
     p->receive.done = receive_done;
     p->send.done = send_done;
@@ -346,8 +346,8 @@ static void accepted(tp_op *op, const tp_completion *completion) {
         free(p);
         return;
     }
-    keep(p);
-    must(tp_port_post(echo.port, &p->socket, &p->begin) == TP_OK, "post");
+    peer_add(p);
+    require(tp_port_post(echo.port, &p->socket, &p->begin) == TP_OK, "post");
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -372,7 +372,7 @@ static void wait_for_the_end_of_input(void *argument) {
     while (getchar() != EOF) {
     }
     echo.end.done = input_ended;
-    must(tp_port_post(echo.port, NULL, &echo.end) == TP_OK, "post");
+    require(tp_port_post(echo.port, NULL, &echo.end) == TP_OK, "post");
 }
 
 static bool read_arguments(int argc, char **argv) {
@@ -404,15 +404,16 @@ int main(int argc, char **argv) {
         fprintf(stderr, "frame-echo [--fault NAME] [--every N]\n");
         return 2;
     }
-    must(tp_port_create(&options, &echo.port) == TP_OK, "port");
-    must(tp_socket_listen(echo.port, &echo.listener, &address, 512, &address) == TP_OK, "listen");
-    must(tp_socket_accept(&echo.listener, &accept) == TP_OK, "accept");
-    must(tp_thread_start(&input, "input", wait_for_the_end_of_input, NULL) == TP_OK, "thread");
+    require(tp_port_create(&options, &echo.port) == TP_OK, "port");
+    require(
+        tp_socket_listen(echo.port, &echo.listener, &address, 512, &address) == TP_OK, "listen");
+    require(tp_socket_accept(&echo.listener, &accept) == TP_OK, "accept");
+    require(tp_thread_start(&input, "input", wait_for_the_end_of_input, NULL) == TP_OK, "thread");
     printf("listening %u\n", (unsigned)address.port);
     fflush(stdout);
     tp_worker *worker = tp_port_worker(echo.port, 0);
     while (!echo.closed || echo.peers != NULL) {
-        must(tp_port_wait(worker, -1) == TP_OK, "wait");
+        require(tp_port_wait(worker, -1) == TP_OK, "wait");
         (void)tp_port_dispatch(worker);
     }
     tp_thread_join(&input);

@@ -1,5 +1,5 @@
 /*
- * The histogram. A slot is found by the value's highest bit and the 6 bits below it; values below
+ * The histogram. A value's slot follows from its highest bit and the 6 bits below it; values below
  * 64 have a slot each. One thread per histogram; they are merged when the threads have ended.
  */
 #include "histogram.h"

@@ -1,6 +1,6 @@
 /*
- * A log-linear histogram of nanoseconds: 64 steps to each power of two, so that no value is off by
- * more than 1.6 %. Fixed memory; adding costs a few instructions.
+ * A log-linear histogram of nanoseconds: 64 steps for each power of two, so that a value is wrong
+ * by 1.6 % at most. Fixed memory; adding takes a few instructions.
  */
 #ifndef TWINPORT_TESTS_DUMMY_HISTOGRAM_H
 #define TWINPORT_TESTS_DUMMY_HISTOGRAM_H
@@ -21,7 +21,7 @@ typedef struct histogram {
 void histogram_add(histogram *h, uint64_t value);
 void histogram_merge(histogram *into, const histogram *from);
 
-/* The value that `fraction` (0..1) of all values do not exceed; 0 if there is none. */
+/* The value that a `fraction` (0..1) of all values does not exceed; 0 if there are no values. */
 uint64_t histogram_at(const histogram *h, double fraction);
 
 #endif

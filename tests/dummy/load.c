@@ -1,9 +1,9 @@
 /*
- * One run: its shards, and the phases it goes through.
+ * One run: its shards and its phases.
  *
- * Threads: each shard's thread makes its port, opens its connections, runs until the time is up and
- * every socket is closed. The main thread moves the phase on and merges the counts when the shards
- * have ended.
+ * Threads: each shard's thread makes its port, opens its connections, and runs until the time is
+ * over and every socket is closed. The main thread advances the phase and merges the counts when
+ * the shards have ended.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +13,9 @@
 #include "os/process.h"
 #include "wire.h"
 
-#define CONNECTING_AT_ONCE 64 /* per shard: below every backlog */
+#define CONNECTING_AT_ONCE 64 /* per shard: below any listener's backlog */
 #define TICK_MS            5
-#define CLOSING_NS         5000000000u /* for closes to come back */
+#define CLOSING_NS         5000000000u /* the time-out of closes */
 
 uint32_t shard_chance(shard *s) {
     s->chance += 0x9e3779b97f4a7c15u; /* splitmix64 */
@@ -38,16 +38,16 @@ static void open_some(shard *s) {
 }
 
 static bool belongs_to_its_mode(const connection *c) {
-    return c->state == OPEN || (c->state == GREETING && c->forbidden);
+    return c->state == OPEN || (c->state == HANDSHAKE && c->forbidden);
 }
 
-/* What each connection does when its time has passed. */
+/* Runs what is due for each connection. */
 static void tick(connection *c) {
     if (c->state == LEAVING && c->deadline_ns != 0 && c->shard->now_ns >= c->deadline_ns) {
         connection_fault(
             c, FAULT_NOT_ENDED, "connection %u: the server does not end after CLOSE", c->number);
     }
-    if (c->state == GREETING && !c->forbidden && c->shard->now_ns >= c->deadline_ns) {
+    if (c->state == HANDSHAKE && !c->forbidden && c->shard->now_ns >= c->deadline_ns) {
         connection_fault(c, FAULT_HANDSHAKE, "connection %u: HELLO is not answered", c->number);
     }
     if (belongs_to_its_mode(c) && c->shard->load->options->mode->tick != NULL) {
@@ -70,7 +70,7 @@ static void give_up(connection *c) {
     }
     if (c->state == OPENING) {
         connection_fault(c, FAULT_CONNECT, "connection %u: neither made nor refused", c->number);
-    } else if (c->state == GREETING) {
+    } else if (c->state == HANDSHAKE) {
         connection_fault(c, c->forbidden ? FAULT_NOT_CUT : FAULT_HANDSHAKE,
             "connection %u: neither welcome nor turned away", c->number);
     } else if (c->state == LEAVING && missing == 0) { /* its own deadline may be a little later */
@@ -83,8 +83,8 @@ static void give_up(connection *c) {
     }
 }
 
-/* One turn: waits a little, runs what came, and every few ms looks at the clock's consequences. */
-static bool turn(shard *s, uint64_t *next_tick) {
+/* One round: waits a little, runs completions, and every few ms what is due by the clock. */
+static bool run_round(shard *s, uint64_t *next_tick) {
     tp_err error = tp_port_wait(s->worker, TICK_MS);
     if (error == TP_OK) {
         (void)tp_port_dispatch(s->worker);
@@ -104,7 +104,7 @@ static bool turn(shard *s, uint64_t *next_tick) {
 static bool run_until_closed(shard *s, uint64_t *next_tick, uint64_t patience_ns) {
     uint64_t end = tp_clock_ns() + patience_ns;
     while (s->live > 0 && s->now_ns < end) {
-        if (!turn(s, next_tick)) {
+        if (!run_round(s, next_tick)) {
             return false;
         }
     }
@@ -116,7 +116,7 @@ static void shard_run(shard *s) {
     s->now_ns = tp_clock_ns();
     while (atomic_load_explicit(&s->load->phase, memory_order_relaxed) != STOPPING) {
         open_some(s);
-        if (!turn(s, &next_tick)) {
+        if (!run_round(s, &next_tick)) {
             return;
         }
     }
@@ -138,7 +138,7 @@ static void shard_main(void *argument) {
     if (error != TP_OK) {
         shard_fault(s, FAULT_SYSTEM, "no port: %s", error_name(error));
         atomic_fetch_add(&s->load->connected, s->count);
-        atomic_fetch_add(&s->load->heard, s->count);
+        atomic_fetch_add(&s->load->answered_once, s->count);
         atomic_fetch_add(&s->load->over, s->count);
         s->failed = true;
         return;
@@ -146,13 +146,13 @@ static void shard_main(void *argument) {
     s->worker = tp_port_worker(s->port, 0);
     shard_run(s);
     if (s->live == 0) {
-        tp_port_destroy(s->port); /* otherwise the process ends with it */
+        tp_port_destroy(s->port); /* if it failed, the process ends with it */
     }
 }
 
 /* ---- the main thread ------------------------------------------------------------------------- */
 
-/* Until the time, or `count` of the connections, or nobody is left for whom to wait. */
+/* Until the time is over, `count` has reached `enough`, or no connection is left to wait for. */
 static void rest_until(const load *l, uint64_t end_ns, const atomic_uint *count, unsigned enough) {
     tp_mutex mutex;
     tp_condition never;
@@ -170,11 +170,11 @@ static void rest_until(const load *l, uint64_t end_ns, const atomic_uint *count,
     tp_mutex_destroy(&mutex);
 }
 
-static uint64_t after(double seconds) {
+static uint64_t time_in(double seconds) {
     return tp_clock_ns() + (uint64_t)(seconds * 1e9);
 }
 
-/* For who measures the server from outside over the same time. */
+/* For a program that measures the server from outside over the same time. */
 static void mark(const load *l, const char *word) {
     if (l->options->marks) {
         puts(word);
@@ -182,29 +182,29 @@ static void mark(const load *l, const char *word) {
     }
 }
 
-/* A load of fewer connections than were asked for is not the one that was asked for. */
+/* A load of fewer connections than requested is a fault. */
 static void note_missing(load *l) {
     unsigned connected = atomic_load(&l->connected);
     if (connected < l->options->connections && !tp_process_wait_stop(0)) {
         l->missing = l->options->connections - connected;
-        fprintf(stderr, "tp-dummy: %u connections are not made in time\n", l->missing);
+        fprintf(stderr, "tp-dummy: %u connections were not established in time\n", l->missing);
     }
 }
 
 static double run_phases(load *l) {
     const run_options *o = l->options;
-    rest_until(l, after(o->patience + 60), &l->connected, o->connections);
+    rest_until(l, time_in(o->patience + 60), &l->connected, o->connections);
     note_missing(l);
     atomic_store(&l->phase, WARMING);
-    if (o->mode->timed) { /* what is measured is a time in which each of them is being served */
-        rest_until(l, after(o->patience), &l->heard, o->connections);
+    if (o->mode->timed) { /* all connections must be served during the measured time */
+        rest_until(l, time_in(o->patience), &l->answered_once, o->connections);
     }
-    rest_until(l, after(o->warmup), &l->over, o->connections);
+    rest_until(l, time_in(o->warmup), &l->over, o->connections);
     mark(l, "measuring");
     uint64_t begin = tp_clock_ns();
     l->begin_ns = begin;
     atomic_store(&l->phase, MEASURING);
-    rest_until(l, after(o->seconds), &l->over, o->connections);
+    rest_until(l, time_in(o->seconds), &l->over, o->connections);
     atomic_store(&l->phase, STOPPING);
     double seconds = (double)(tp_clock_ns() - begin) / 1e9;
     mark(l, "measured");
@@ -212,7 +212,7 @@ static double run_phases(load *l) {
 }
 
 static void no_memory(void) {
-    fprintf(stderr, "tp-dummy: no memory\n");
+    fprintf(stderr, "tp-dummy: out of memory\n");
     exit(1);
 }
 
@@ -284,7 +284,7 @@ static void merge(counts *into, const counts *from) {
 }
 
 static void shard_free(shard *s) {
-    /* Sockets that never came back may still be written to: their memory stays. */
+    /* Sockets that did not complete may still be written to, so their memory is kept. */
     for (unsigned i = 0; s->live == 0 && i < s->count; i++) {
         s->load->options->wire->free(&s->connections[i]);
         free(s->connections[i].sent_ns);
@@ -309,7 +309,7 @@ double load_run(const run_options *options, counts *total) {
     }
     for (unsigned i = 0; i < threads; i++) {
         if (tp_thread_start(&shards[i].thread, "dummy", shard_main, &shards[i]) != TP_OK) {
-            fprintf(stderr, "tp-dummy: no thread\n");
+            fprintf(stderr, "tp-dummy: cannot start a thread\n");
             exit(1);
         }
     }

@@ -9,10 +9,10 @@
 static const struct {
     const char *name;
     const char *help;
-    int (*run)(int argc, char **argv); /* the arguments behind the name */
+    int (*run)(int argc, char **argv); /* the arguments after the name */
 } commands[] = {
-    {"lan", "load a LAN server; `tp-dummy lan --help` tells how", lan_main},
-    {"wan", "load a WAN server; `tp-dummy wan --help` tells how", wan_main},
+    {"lan", "load a LAN server; see `tp-dummy lan --help`", lan_main},
+    {"wan", "load a WAN server; see `tp-dummy wan --help`", wan_main},
 };
 
 int main(int argc, char **argv) {

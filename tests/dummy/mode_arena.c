@@ -1,11 +1,11 @@
 /*
- * The mode `arena`: players of examples/arena, behind a gate. They walk, they look, and what they
- * are shown must be what they know: where each stands follows from his own steps, and of every
- * other player of this shard it is known where he was at which step. Now and then they measure the
- * way to the service and back with a PROBE. A service that was lost and is back says WELCOME again:
- * then everything begins anew.
+ * The mode `arena`: players of examples/arena behind a gate. They walk and receive sights, and what
+ * a sight shows must agree with what they know: a player's position follows from its own steps, and
+ * the positions of this shard's other players at each of their steps are known. Now and then they
+ * measure the time to the service and back with a PROBE. A service that was lost and came back
+ * sends WELCOME again: then everything starts over.
  *
- * Hooks run on the connection's shard; a walker belongs to his connection, the table of walkers to
+ * Hooks run on the connection's shard. A walker belongs to its connection, the table of walkers to
  * the shard.
  */
 #include <inttypes.h>
@@ -15,24 +15,26 @@
 #include "dummy.h"
 #include "examples/arena/arena.h"
 
-#define STEPS_KEPT   256u /* of which a walker knows where they led */
-#define PROBE_STEPS  5u   /* steps to a probe */
+#define STEPS_KEPT   256u /* steps whose positions a walker keeps */
+#define PROBE_STEPS  5u   /* steps per probe */
 #define PROBE_SIZE   9u   /* its kind, and when it was sent */
-#define MESSAGE_ROOM (TP_FRAME_HEADER + ARENA_STEP_SIZE + TP_FRAME_HEADER + PROBE_SIZE)
+#define MESSAGE_SIZE (TP_FRAME_HEADER + ARENA_STEP_SIZE + TP_FRAME_HEADER + PROBE_SIZE)
 
-_Static_assert(MESSAGE_ROOM <= RAW_ROOM, "a step and a probe go out at once");
+_Static_assert(MESSAGE_SIZE <= RAW_SIZE, "a step and a probe go out at once");
 
 struct walker {
     uint32_t number; /* 0: not welcome yet */
     uint16_t serial; /* of the last step */
-    uint16_t shown;  /* the latest serial that was shown to him */
-    uint32_t tick;   /* ... in this tick */
+    uint16_t shown;  /* the latest serial that a sight has shown to the player */
+    uint32_t tick;   /* the tick of that sight */
     uint32_t until_probe;
     uint64_t
-        older_ns; /* a probe to a service that was lost since: the new one may still answer it */
-    uint64_t probe_ns;            /* when the probe that is out was sent; 0: none is */
-    uint64_t heard_ns;            /* when the service last said something */
-    arena_point path[STEPS_KEPT]; /* where step n led, at n % STEPS_KEPT */
+        /* When a probe was sent to a service that was lost since: the new one may still answer
+         * it. */
+        older_ns;
+    uint64_t probe_ns;            /* when the outstanding probe was sent; 0: none is */
+    uint64_t last_message_ns;     /* when the service last sent a message */
+    arena_point path[STEPS_KEPT]; /* the position after step n, at n % STEPS_KEPT */
 };
 
 static uint16_t get_u16(const uint8_t *bytes) {
@@ -48,7 +50,7 @@ static void put_u16(uint8_t *bytes, uint16_t value) {
     bytes[1] = (uint8_t)(value >> 8);
 }
 
-static walker **seat_of(shard *s, uint32_t number) {
+static walker **walker_slot(shard *s, uint32_t number) {
     return &s->walkers[number % SHARD_WALKERS];
 }
 
@@ -96,13 +98,13 @@ static size_t write_probe(connection *c, uint8_t *bytes) {
     uint64_t now = c->shard->now_ns;
     tp_frame_write(bytes, TP_FRAME_DATA, PROBE_SIZE);
     bytes[TP_FRAME_HEADER] = ARENA_PROBE;
-    memcpy(bytes + TP_FRAME_HEADER + 1, &now, sizeof now); /* it comes back to who wrote it */
+    memcpy(bytes + TP_FRAME_HEADER + 1, &now, sizeof now); /* read again by the same program */
     c->walker->probe_ns = now;
     c->shard->counts.arena.probes++;
     return TP_FRAME_HEADER + PROBE_SIZE;
 }
 
-/* What a walker has to say waits while his last words are on their way. */
+/* While its last messages are being sent, a walker sends nothing. */
 static void tick(connection *c) {
     walker *w = c->walker;
     if (!w || w->number == 0 || connection_phase(c) == STOPPING || c->sending ||
@@ -128,13 +130,13 @@ static void leave_if_answered(connection *c) {
     }
 }
 
-/* ---- what the service says ------------------------------------------------------------------- */
+/* ---- messages of the service ----------------------------------------------------------------- */
 
 static void take_welcome(connection *c, const uint8_t *bytes) {
     walker *w = c->walker;
     arena_counts *seen = &c->shard->counts.arena;
     if (w->number != 0) {
-        uint64_t away_ns = c->shard->now_ns - w->heard_ns;
+        uint64_t away_ns = c->shard->now_ns - w->last_message_ns;
         seen->returns++;
         seen->probes_lost += w->older_ns != 0;
         seen->longest_away_ns = away_ns > seen->longest_away_ns ? away_ns : seen->longest_away_ns;
@@ -142,8 +144,8 @@ static void take_welcome(connection *c, const uint8_t *bytes) {
     *w = (walker){
         .number = get_u32(bytes + 8), .until_probe = w->until_probe, .older_ns = w->probe_ns};
     w->path[0] = (arena_point){.x = get_u16(bytes + 2), .y = get_u16(bytes + 4)};
-    *seat_of(c->shard, w->number) = w;
-    connection_heard(c);
+    *walker_slot(c->shard, w->number) = w;
+    connection_answered(c);
 }
 
 static bool take_probe(connection *c, const uint8_t *bytes) {
@@ -155,7 +157,7 @@ static bool take_probe(connection *c, const uint8_t *bytes) {
             c, FAULT_UNASKED, "connection %u: an answer to no probe of its", c->number);
         return false;
     }
-    if (sent_ns == w->probe_ns) { /* answers come in order: the older one has none */
+    if (sent_ns == w->probe_ns) { /* answers come in order, so there is none for the older one */
         c->shard->counts.arena.probes_lost += w->older_ns != 0;
         w->probe_ns = 0;
     }
@@ -173,25 +175,26 @@ static bool same(arena_point a, arena_point b) {
     return a.x == b.x && a.y == b.y;
 }
 
-/* Was this walker there, after that step? Unless it is too long ago to be known. */
+/* Whether this walker was at this position after that step. True if the step is too old to be
+ * known. */
 static bool was_there(const walker *w, uint16_t serial, arena_point at) {
     uint16_t ago = (uint16_t)(w->serial - serial);
     return ago >= STEPS_KEPT ? ago < 0x8000 : same(w->path[serial % STEPS_KEPT], at);
 }
 
-/* Is this what the walker knows of himself? */
+/* Whether this agrees with the walker's own state. */
 static bool is_me(walker *w, uint16_t serial, arena_point at) {
     bool forward = (uint16_t)(serial - w->shown) < 0x8000;
     w->shown = serial;
     return forward && was_there(w, serial, at);
 }
 
-static bool look_at(connection *c, const uint8_t *entry, arena_point me, unsigned *myself) {
+static bool check_entry(connection *c, const uint8_t *entry, arena_point me, unsigned *myself) {
     walker *w = c->walker;
     uint32_t number = get_u32(entry);
     arena_point at = {.x = get_u16(entry + 4), .y = get_u16(entry + 6)};
     uint16_t serial = get_u16(entry + 8);
-    walker *seen = *seat_of(c->shard, number);
+    walker *seen = *walker_slot(c->shard, number);
     bool known = seen && seen->number == number;
     bool right = at.x < ARENA_SIZE && at.y < ARENA_SIZE && arena_in_sight(me, at) &&
                  (!known || was_there(seen, serial, at));
@@ -218,7 +221,7 @@ static const uint8_t *find_me(const walker *w, const uint8_t *entries, unsigned 
     return NULL;
 }
 
-static bool take_sight(connection *c, const uint8_t *bytes, uint32_t size) {
+static bool check_sight(connection *c, const uint8_t *bytes, uint32_t size) {
     walker *w = c->walker;
     unsigned count = get_u16(bytes + 2);
     uint32_t tick_number = get_u32(bytes + 4);
@@ -236,7 +239,7 @@ static bool take_sight(connection *c, const uint8_t *bytes, uint32_t size) {
     arena_point me = {.x = get_u16(mine + 4), .y = get_u16(mine + 6)};
     unsigned myself = 0;
     for (unsigned i = 0; i < count; i++) {
-        if (!look_at(c, entries + i * ARENA_SIGHT_ENTRY, me, &myself)) {
+        if (!check_entry(c, entries + i * ARENA_SIGHT_ENTRY, me, &myself)) {
             return false;
         }
     }
@@ -246,11 +249,11 @@ static bool take_sight(connection *c, const uint8_t *bytes, uint32_t size) {
     return myself == 1;
 }
 
-/* Before WELCOME nothing else may come. */
+/* Before WELCOME no other message may come. */
 static bool message(connection *c, const uint8_t *bytes, uint32_t size) {
     walker *w = c->walker;
     if (c->state != OPEN) {
-        return true; /* leaving: it is nobody's any more */
+        return true; /* leaving: ignored */
     }
     uint8_t kind = size > 0 ? bytes[0] : 0;
     bool good;
@@ -260,13 +263,13 @@ static bool message(connection *c, const uint8_t *bytes, uint32_t size) {
     } else if (kind == ARENA_PROBE && size == PROBE_SIZE && w->number != 0) {
         good = take_probe(c, bytes);
     } else if (kind == ARENA_SIGHT && size >= ARENA_SIGHT_HEAD && w->number != 0) {
-        good = take_sight(c, bytes, size);
+        good = check_sight(c, bytes, size);
     } else {
         connection_fault(c, FAULT_UNASKED, "connection %u: a message of kind %u and %u bytes",
             c->number, kind, size);
         good = false;
     }
-    w->heard_ns = c->shard->now_ns;
+    w->last_message_ns = c->shard->now_ns;
     return good;
 }
 

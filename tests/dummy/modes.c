@@ -1,8 +1,8 @@
 /*
- * The friendly modes, in which every answer is owed: echo, storm and slow.
+ * The friendly modes, in which every message is answered: echo, storm and slow.
  *
- * Hooks run on the connection's shard. Whatever they leave due is sent by connection_flush(), which
- * the connection calls behind every hook.
+ * Hooks run on the connection's shard. What they leave due is sent by connection_flush(), which the
+ * connection calls after every hook.
  */
 #include <string.h>
 
@@ -23,7 +23,7 @@ void mode_lost(connection *c, tp_err error) {
         c->close_seen ? tp_close_reason_name(c->close_reason) : "not said");
 }
 
-/* ---- echo: a window of messages, always full ------------------------------------------------- */
+/* ---- echo: a window of messages that is always full ------------------------------------------ */
 
 #define STARTED 1u /* a connection's choice */
 
@@ -31,8 +31,8 @@ static void fill_window(connection *c) {
     c->owed = c->shard->load->options->window;
 }
 
-/* At a rate, the first one is owed after a part of the interval: the connections do not keep
- * step. */
+/* At a rate, the first message is owed after a random part of the interval, so that the connections
+ * do not run in step. */
 static void echo_start(connection *c) {
     double rate = c->shard->load->options->rate;
     c->choice = STARTED;
@@ -44,15 +44,16 @@ static void echo_start(connection *c) {
     }
 }
 
-/* Nobody says a word until all are there: who talks takes the server's time from who still
- * comes. */
+/* No connection sends before all are established: the traffic would take the server's time from
+ * those still connecting. */
 static void echo_begin(connection *c) {
     if (connection_phase(c) != CONNECTING) {
         echo_start(c);
     }
 }
 
-/* What is due while the window is full is left out: an answer's latency is that of its message. */
+/* What becomes due while the window is full is left out: an answer's latency is that of its
+ * message. */
 static void echo_tick(connection *c) {
     const run_options *o = c->shard->load->options;
     phase now = connection_phase(c);
@@ -104,9 +105,9 @@ static void storm_answers(connection *c, uint64_t count) {
         return;
     }
     if (shard_chance(c->shard) % 2 == 0) {
-        connection_leave(c); /* with CLOSE, the server ends */
+        connection_leave(c); /* with CLOSE: the server ends */
     } else {
-        connection_close(c, false); /* without a word */
+        connection_close(c, false); /* without one */
     }
 }
 
@@ -129,7 +130,7 @@ const mode mode_storm = {
 
 /* ---- slow: sends and does not read, then reads slowly ---------------------------------------- */
 
-#define SLOW_STEP_NS 50000000u /* between two deliveries taken */
+#define SLOW_STEP_NS 50000000u /* between two deliveries */
 
 static void slow_begin(connection *c) {
     c->owed = UINT64_MAX; /* as much as the server takes */

@@ -1,5 +1,5 @@
 /*
- * The modes of a client nobody wants: garbage, half-open and reset.
+ * The hostile modes: garbage, half-open and reset.
  *
  * Hooks run on the connection's shard.
  */
@@ -7,11 +7,11 @@
 
 #include "dummy.h"
 
-/* ---- garbage: what no frame looks like; must be cut, must not be answered -------------------- */
+/* ---- garbage: no valid frame; must be cut and must not be answered --------------------------- */
 
 enum { UNKNOWN_TYPE, OVER_LIMIT, LONG_PING, SHORT_CLOSE, LONG_CLOSE, GARBAGE_KINDS };
 
-/* A header that every receiver has to refuse, and noise behind it. */
+/* A header that every receiver has to refuse, with noise behind it. */
 static void garbage_write(connection *c) {
     shard *s = c->shard;
     uint32_t limit = s->load->options->limit;
@@ -34,14 +34,14 @@ static void garbage_write(connection *c) {
         length = TP_FRAME_CLOSE_MAX + 1 + shard_chance(s) % 1000;
         type = TP_FRAME_CLOSE;
         break;
-    default: /* UNKNOWN_TYPE: READY is on no list of the LAN either, but leave it alone */
+    default: /* UNKNOWN_TYPE: READY is unknown on the LAN, too, but is not tried */
         length = shard_chance(s) & TP_FRAME_MAX_PAYLOAD;
         type = (uint8_t)(TP_FRAME_PAD + 1 + shard_chance(s) % (256 - TP_FRAME_PAD - 1));
         break;
     }
     tp_frame_write(c->raw, TP_FRAME_DATA, length);
     c->raw[3] = type;
-    c->raw_size = TP_FRAME_HEADER + shard_chance(s) % (RAW_ROOM - TP_FRAME_HEADER);
+    c->raw_size = TP_FRAME_HEADER + shard_chance(s) % (RAW_SIZE - TP_FRAME_HEADER);
     for (uint32_t i = TP_FRAME_HEADER; i < c->raw_size; i++) {
         c->raw[i] = (uint8_t)shard_chance(s);
     }
@@ -52,15 +52,15 @@ static void garbage_await_cut(connection *c) {
     c->deadline_ns = c->shard->now_ns + (uint64_t)(c->shard->load->options->patience * 1e9);
 }
 
-static void garbage_say(connection *c) {
+static void garbage_send(connection *c) {
     garbage_write(c);
     garbage_await_cut(c);
 }
 
-/* By chance as the first word, or in the middle of a session that has been served. */
+/* At random as the first bytes, or in the middle of a session that has been served. */
 static void garbage_begin(connection *c) {
     if (shard_chance(c->shard) % 2 == 0) {
-        garbage_say(c);
+        garbage_send(c);
     } else {
         c->owed = 1;
     }
@@ -68,13 +68,13 @@ static void garbage_begin(connection *c) {
 
 static void garbage_answers(connection *c, uint64_t count) {
     (void)count;
-    garbage_say(c);
+    garbage_send(c);
 }
 
 static void garbage_ended(connection *c, tp_err error) {
     if (!c->forbidden) {
         mode_lost(c, error);
-    } else if (c->close_seen && (c->silent || c->close_reason != TP_CLOSE_PROTOCOL)) {
+    } else if (c->close_seen && (c->no_close || c->close_reason != TP_CLOSE_PROTOCOL)) {
         connection_fault(c, FAULT_REASON, "connection %u: garbage was cut with reason %s",
             c->number, tp_close_reason_name(c->close_reason));
     } else {
@@ -82,7 +82,7 @@ static void garbage_ended(connection *c, tp_err error) {
     }
 }
 
-/* Told CLOSE, most hang up as a client should; one in eight stays until the server cuts it. */
+/* After CLOSE most clients close as they should; one in eight waits until the server cuts it. */
 static void garbage_delivered(connection *c) {
     if (c->close_seen && c->number % 8 != 0) {
         garbage_ended(c, TP_OK);
@@ -97,7 +97,7 @@ static void garbage_tick(connection *c) {
 }
 
 static void garbage_stop(connection *c) {
-    (void)c; /* each lives until it is cut */
+    (void)c; /* each one lives until it is cut */
 }
 
 const mode mode_garbage = {
@@ -127,7 +127,7 @@ static void half_open_begin(connection *c) {
 
 static void half_open_answers(connection *c, uint64_t count) {
     (void)c;
-    (void)count; /* forbidden: seen as a fault before it comes here */
+    (void)count; /* forbidden: reported as a fault before this is called */
 }
 
 static void half_open_ended(connection *c, tp_err error) {
@@ -151,7 +151,7 @@ const mode mode_half_open = {
     .stop = half_open_stop,
 };
 
-/* ---- reset: gone in the middle of a frame ---------------------------------------------------- */
+/* ---- reset: closed in the middle of a frame -------------------------------------------------- */
 
 #define RESET_SOONEST_NS 1000000u
 #define RESET_SPREAD_NS  50000000u
@@ -163,7 +163,7 @@ static void reset_soon(connection *c) {
 static void reset_begin(connection *c) {
     shard *s = c->shard;
     uint32_t size = s->load->options->size;
-    uint32_t part = size / 2 < RAW_ROOM - TP_FRAME_HEADER ? size / 2 : RAW_ROOM - TP_FRAME_HEADER;
+    uint32_t part = size / 2 < RAW_SIZE - TP_FRAME_HEADER ? size / 2 : RAW_SIZE - TP_FRAME_HEADER;
     c->owed = shard_chance(s) % (s->load->options->window + 1);
     tp_frame_write(c->raw, TP_FRAME_DATA, size);
     memset(c->raw + TP_FRAME_HEADER, 0x5a, part);
@@ -172,7 +172,7 @@ static void reset_begin(connection *c) {
     reset_soon(c);
 }
 
-/* As soon as the half frame is with the kernel, at the first answer, or a little later. */
+/* As soon as the half frame is in the kernel, at the first answer, or a little later. */
 static void reset_sent(connection *c) {
     if (c->choice == 0 && c->owed == 0 && c->raw_size == 0) {
         connection_close(c, true);

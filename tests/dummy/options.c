@@ -24,7 +24,7 @@ void run_usage(const wire *network) {
                "every\n"
                "                        connection uses up one, and a hostile mode one more; "
                "default:\n"
-               "                        none, for a server that is open to everybody\n"
+               "                        none, for a server in mode open\n"
                "  --suite aes|chacha    AES-256-GCM (default) or ChaCha20-Poly1305\n");
     }
     printf(
@@ -104,7 +104,7 @@ static bool read_suite(const char *text, tp_suite *value) {
     return true;
 }
 
-/* *known: it is one of the WAN's own. */
+/* *known: the option belongs to the WAN. */
 static bool read_wan_value(const char *name, const char *text, run_options *o, bool *known) {
     *known = true;
     if (strcmp(name, "--server-key") == 0) {

@@ -1,8 +1,8 @@
 /*
- * What the server says, looked at byte by byte: frames of any cut, every payload compared.
+ * Checks what the server sends, byte by byte: frames split anywhere, every payload compared.
  *
- * Runs on the connection's shard. Nothing is kept but the header, the control frames' few bytes and
- * where in the message the stream is: an answer is compared where it lies.
+ * Runs on the connection's shard. Only the header, the few bytes of control frames and the position
+ * in the message are kept: an answer is compared where it was received.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 #include "dummy.h"
 
-/* Where the pattern of a message begins. Differs between connections, their lives and messages. */
+/* Where the pattern of a message begins; differs between connections, their lives and messages. */
 static const uint8_t *pattern_of(const connection *c, uint64_t sequence) {
     uint64_t at = (uint64_t)c->number * 7919 + (uint64_t)c->life * 104729 + sequence * 31;
     return c->shard->load->pattern + at % PATTERN_PERIOD;
@@ -28,7 +28,7 @@ uint32_t message_write(const connection *c, uint64_t sequence, uint8_t *head, tp
     return TP_FRAME_HEADER + numbered;
 }
 
-/* Compares `count` bytes of the answer from its byte `at`. */
+/* Compares `count` bytes of the answer from its byte `at` on. */
 static bool check_answer(connection *c, const uint8_t *bytes, uint32_t at, size_t count) {
     uint64_t sequence = c->answered;
     const uint8_t *pattern = pattern_of(c, sequence);
@@ -77,10 +77,10 @@ static bool takes_messages(const connection *c) {
     return c->shard->load->options->mode->message != NULL;
 }
 
-/* Makes room for it, for the connection's life. */
+/* Allocates memory for a message, for the connection's life. */
 static bool begin_message(connection *c) {
     uint32_t length = c->frame.length;
-    if (length > c->message_room) {
+    if (length > c->message_capacity) {
         uint8_t *larger =
             length <= c->shard->load->options->limit ? realloc(c->message, length) : NULL;
         if (larger == NULL) {
@@ -89,7 +89,7 @@ static bool begin_message(connection *c) {
             return false;
         }
         c->message = larger;
-        c->message_room = length;
+        c->message_capacity = length;
     }
     return true;
 }
@@ -114,7 +114,7 @@ static bool begin_frame(connection *c) {
 
 static bool take_ping(connection *c) {
     uint32_t size = TP_FRAME_HEADER + c->frame.length;
-    if (c->urgent_size + size > URGENT_ROOM) {
+    if (c->urgent_size + size > URGENT_SIZE) {
         connection_fault(c, FAULT_FRAME, "connection %u: more PINGs than anybody needs", c->number);
         return false;
     }
@@ -144,7 +144,7 @@ static void take_answer(connection *c) {
     }
     s->counts.answers++;
     c->answered++;
-    connection_heard(c);
+    connection_answered(c);
 }
 
 static bool end_frame(connection *c) {
@@ -175,7 +175,7 @@ static bool take_payload(connection *c, const uint8_t *bytes, size_t count) {
         return check_answer(c, bytes, c->frame_have, count);
     }
     if (c->frame.type == TP_FRAME_PING || c->frame.type == TP_FRAME_CLOSE) {
-        memcpy(c->control + c->frame_have, bytes, count); /* tp_frame_allowed() has bounded it */
+        memcpy(c->control + c->frame_have, bytes, count); /* tp_frame_allowed() has limited it */
     }
     return true;
 }

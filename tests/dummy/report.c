@@ -1,6 +1,4 @@
-/*
- * What the run has shown, as text or as one JSON object. Main thread, after the shards have ended.
- */
+/* The result of a run, as text or as one JSON object. Main thread, after the shards have ended. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -75,8 +73,7 @@ static void json_arena(const arena_counts *c) {
 
 void report_json(const run_options *o, const counts *c, double seconds) {
     printf("{\"network\":\"%s\",\"mode\":\"%s\",\"connections\":%u,\"window\":%u,\"size\":%u,"
-           "\"threads\":%u,"
-           "\"seed\":%" PRIu64 ",\"seconds\":%.6f,\"messages\":%" PRIu64
+           "\"threads\":%u,\"seed\":%" PRIu64 ",\"seconds\":%.6f,\"messages\":%" PRIu64
            ",\"messages_per_second\":%.1f,\"answers\":%" PRIu64 ",\"errors\":%" PRIu64
            ",\"p50_us\":%.3f,\"p99_us\":%.3f,\"max_us\":%.3f,\"connects\":%" PRIu64
            ",\"cut\":%" PRIu64 ",\"served\":%" PRIu64 ",\"stayed\":%" PRIu64 ",\"pings\":%" PRIu64

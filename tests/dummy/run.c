@@ -1,5 +1,5 @@
 /*
- * `tp-dummy lan` and `tp-dummy wan`: a run against a server, and behind every hostile one an
+ * `tp-dummy lan` and `tp-dummy wan`: a run against a server, and after every hostile run an
  * ordinary client, which must still be served. Main thread.
  */
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include "os/process.h"
 #include "wire.h"
 
-static void judge_by_an_ordinary_client(const run_options *options, counts *total) {
+static void run_ordinary_client(const run_options *options, counts *total) {
     static counts ordinary;
     run_options one = *options;
     one.mode = &mode_echo;
@@ -27,12 +27,12 @@ static void judge_by_an_ordinary_client(const run_options *options, counts *tota
     }
 }
 
-static int judge(const run_options *options) {
+static int run_and_report(const run_options *options) {
     static counts total;
     double seconds = load_run(options, &total);
-    bool has_time = !tp_process_wait_stop(0); /* the ordinary client would not have any */
+    bool has_time = !tp_process_wait_stop(0); /* the ordinary client would have no time */
     if (options->mode->hostile && has_time) {
-        judge_by_an_ordinary_client(options, &total);
+        run_ordinary_client(options, &total);
     }
     if (options->json) {
         report_json(options, &total, seconds);
@@ -67,7 +67,7 @@ static int run(const wire *network, int argc, char **argv) {
     }
     int code = 2;
     if (run_options_read(argc, argv, &options)) {
-        code = prepare(&options) ? judge(&options) : 1;
+        code = prepare(&options) ? run_and_report(&options) : 1;
     }
     tokens_free(options.tokens);
     return code;

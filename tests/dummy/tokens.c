@@ -1,6 +1,6 @@
 /*
- * Connect tokens out of a file: two lines each, the token and S in hexadecimal digits, as tp-token
- * prints them. Read by the main thread before a run; taken by the shards, each once.
+ * Connect tokens from a file: two lines each, the token and S in hexadecimal digits, as tp-token
+ * prints them. Read by the main thread before a run; used by the shards, each token once.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,13 +9,13 @@
 
 #include "wire.h"
 
-#define LINE_ROOM (2 * TP_TOKEN_SIZE + 3) /* digits, "\r\n" and a NUL */
+#define LINE_SIZE (2 * TP_TOKEN_SIZE + 3) /* digits, "\r\n" and a zero */
 
 struct tokens {
     token *list;
     size_t count;
-    size_t room;
-    atomic_size_t taken; /* from the front */
+    size_t capacity;
+    atomic_size_t taken; /* how many of the first ones */
 };
 
 static int digit_value(char c) {
@@ -28,9 +28,9 @@ static int digit_value(char c) {
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* A line of exactly `size` bytes in hexadecimal digits. */
+/* Reads a line of exactly `size` bytes in hexadecimal digits. */
 static bool read_line(FILE *file, uint8_t *bytes, size_t size) {
-    char line[LINE_ROOM];
+    char line[LINE_SIZE];
     if (fgets(line, sizeof line, file) == NULL || strcspn(line, "\r\n") != 2 * size) {
         return false;
     }
@@ -46,12 +46,12 @@ static bool read_line(FILE *file, uint8_t *bytes, size_t size) {
     return true;
 }
 
-static bool make_room(tokens *t) {
-    if (t->count < t->room) {
+static bool reserve(tokens *t) {
+    if (t->count < t->capacity) {
         return true;
     }
-    size_t room = t->room == 0 ? 64 : 2 * t->room;
-    token *list = malloc(room * sizeof *list);
+    size_t capacity = t->capacity == 0 ? 64 : 2 * t->capacity;
+    token *list = malloc(capacity * sizeof *list);
     if (list == NULL) {
         return false;
     }
@@ -61,15 +61,15 @@ static bool make_room(tokens *t) {
     }
     free(t->list);
     t->list = list;
-    t->room = room;
+    t->capacity = capacity;
     return true;
 }
 
-/* NULL, or what is wrong with the file. */
+/* Returns NULL, or what is wrong with the file. */
 static const char *read_all(FILE *file, tokens *t) {
     for (int next = getc(file); next != EOF; next = getc(file)) {
         (void)ungetc(next, file);
-        if (!make_room(t)) {
+        if (!reserve(t)) {
             return "no memory";
         }
         token *to = &t->list[t->count];
@@ -119,7 +119,7 @@ const token *tokens_take(tokens *t, size_t spare) {
 
 void tokens_free(tokens *t) {
     if (t != NULL && t->list != NULL) {
-        tp_secure_wipe(t->list, t->room * sizeof *t->list);
+        tp_secure_wipe(t->list, t->capacity * sizeof *t->list);
         free(t->list);
     }
     free(t);

@@ -19,7 +19,7 @@ static void connected(connection *c) {
     connection_establish(c);
 }
 
-static size_t as_it_is(connection *c, size_t used, bool raw) {
+static size_t unchanged(connection *c, size_t used, bool raw) {
     (void)c;
     (void)raw;
     return used;
@@ -28,12 +28,12 @@ static size_t as_it_is(connection *c, size_t used, bool raw) {
 const wire wire_lan = {
     .name = "lan",
     .limit = TP_FRAME_DEFAULT_LIMIT,
-    .flight = SIZE_MAX,
+    .batch = SIZE_MAX,
     .make = nothing_needed,
     .free = nothing_kept,
     .begin = nothing_needed,
     .connected = connected,
     .take = connection_take,
-    .wrap = as_it_is,
+    .wrap = unchanged,
     .end = nothing_kept,
 };

@@ -1,9 +1,9 @@
 /*
- * The WAN's wire: HELLO and REPLY, then records around the frames. Also HELLOs and records spoilt
- * by chance, for the modes that want it.
+ * The WAN's wire: HELLO and REPLY, then records around the frames. HELLOs and records are spoilt at
+ * random for the modes that ask for it.
  *
  * Runs on the connection's shard. A connection's keys live from its welcome to its socket's close;
- * the buffers grow as they are needed and live as long as the connection's memory.
+ * the buffers grow as needed and live as long as the connection's memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "proto/handshake.h"
 #include "wire.h"
 
-#define SPOIL_ONE_OF 4 /* HELLOs; of the records with a mode's own bytes, one of two */
+#define SPOIL_ONE_OF 4 /* of the HELLOs; of the records with a mode's own bytes, every second one */
 
 struct secure {
     const token *token; /* of this life; NULL: mode open */
@@ -21,10 +21,10 @@ struct secure {
     size_t reply_have;
     tp_record_direction sealing;
     tp_record_direction opening;
-    uint8_t *partial; /* the record that is arriving: header and body */
+    uint8_t *partial; /* the record being received: header and body */
     size_t partial_have;
-    uint8_t *flight; /* records on their way */
-    size_t flight_room;
+    uint8_t *batch; /* records in flight */
+    size_t batch_capacity;
 };
 
 static const run_options *options_of(const connection *c) {
@@ -40,7 +40,7 @@ static bool make(connection *c) {
 
 static void free_memory(connection *c) {
     free(c->secure->partial);
-    free(c->secure->flight);
+    free(c->secure->batch);
     free(c->secure);
 }
 
@@ -50,7 +50,7 @@ static bool begin(connection *c) {
     s->partial_have = 0;
     s->token = NULL;
     if (options_of(c)->tokens != NULL) {
-        /* One is left for the ordinary client that comes after a hostile run. */
+        /* One is left for the ordinary client that follows a hostile run. */
         s->token = tokens_take(options_of(c)->tokens, options_of(c)->mode->hostile ? 1 : 0);
         return s->token != NULL;
     }
@@ -67,7 +67,7 @@ static void end(connection *c) {
 
 /* ---- the handshake --------------------------------------------------------------------------- */
 
-/* Spoils HELLO, or leaves it as it is. Returns how much of it is sent. */
+/* Spoils the HELLO or leaves it unchanged. Returns how much of it is sent. */
 static size_t spoil_hello(connection *c, size_t size) {
     shard *s = c->shard;
     spoil how = options_of(c)->mode->spoil;
@@ -102,8 +102,8 @@ static void connected(connection *c) {
     c->deadline_ns = c->shard->now_ns + (uint64_t)(o->patience * 1e9);
     size = spoil_hello(c, size);
     connection_read(c);
-    if (c->state == GREETING) {
-        connection_greet(c, s->hello, size);
+    if (c->state == HANDSHAKE) {
+        connection_send_raw(c, s->hello, size);
     }
 }
 
@@ -132,7 +132,7 @@ static void establish(connection *c, const tp_reply *reply) {
 static void take_whole_reply(connection *c) {
     secure *s = c->secure;
     tp_reply reply;
-    if (c->forbidden) { /* version is an answer to some changes of HELLO, and busy to all */
+    if (c->forbidden) { /* BUSY is a possible answer to every HELLO, VERSION to some changed ones */
         if (s->reply[0] == TP_REPLY_IS_WELCOME) {
             connection_fault(
                 c, FAULT_UNASKED, "connection %u: a welcome to a changed HELLO", c->number);
@@ -153,7 +153,7 @@ static void take_whole_reply(connection *c) {
     tp_secure_wipe(&reply, sizeof reply);
 }
 
-/* Takes what belongs to REPLY; returns how many bytes that is. */
+/* Takes the bytes that belong to REPLY; returns their number. */
 static size_t take_reply(connection *c, const uint8_t *bytes, size_t count) {
     secure *s = c->secure;
     size_t taken = 0;
@@ -192,7 +192,8 @@ static bool open_record(connection *c, const uint8_t *record, size_t length) {
     return connection_take(c, plain, length - TP_SECRET_TAG);
 }
 
-/* Adds to the record that is arriving; returns how many bytes that took, 0 if it went wrong. */
+/* Adds to the record being received. Returns how many bytes that took; 0: the connection was
+ * closed. */
 static size_t take_part(connection *c, const uint8_t *bytes, size_t count) {
     secure *s = c->secure;
     size_t wanted = TP_RECORD_HEADER;
@@ -228,7 +229,7 @@ static bool take(connection *c, const uint8_t *bytes, size_t count) {
     secure *s = c->secure;
     while (count > 0) {
         size_t taken = 0;
-        if (c->state == GREETING) {
+        if (c->state == HANDSHAKE) {
             taken = c->forbidden && s->reply_have > 0 ? count : take_reply(c, bytes, count);
             if (c->state == CLOSING) {
                 return false;
@@ -257,19 +258,19 @@ static bool take(connection *c, const uint8_t *bytes, size_t count) {
 
 /* ---- records out ----------------------------------------------------------------------------- */
 
-static bool make_flight_room(secure *s, size_t plain) {
+static bool reserve_batch(secure *s, size_t plain) {
     size_t records = plain / TP_RECORD_PLAIN_MAX + 1;
-    size_t room = plain + records * TP_RECORD_OVERHEAD;
-    if (room > s->flight_room) {
-        free(s->flight);
-        s->flight = malloc(room);
-        s->flight_room = s->flight != NULL ? room : 0;
+    size_t capacity = plain + records * TP_RECORD_OVERHEAD;
+    if (capacity > s->batch_capacity) {
+        free(s->batch);
+        s->batch = malloc(capacity);
+        s->batch_capacity = s->batch != NULL ? capacity : 0;
     }
-    return s->flight_room > 0;
+    return s->batch_capacity > 0;
 }
 
-/* Spoils the last record of the flight, `size` bytes, or leaves it. Returns how much of it is
- * sent. */
+/* Spoils the last record of the send batch, of `size` bytes, or leaves it. Returns how much of it
+ * is sent. */
 static size_t spoil_record(connection *c, uint8_t *record, size_t size) {
     static const uint16_t lengths[] = {0, 16, TP_RECORD_MAX + 1, 65535};
     shard *s = c->shard;
@@ -277,7 +278,7 @@ static size_t spoil_record(connection *c, uint8_t *record, size_t size) {
     if (how == SPOIL_NOTHING || shard_chance(s) % 2 == 0) {
         return size;
     }
-    c->silent = true;
+    c->no_close = true;
     if (how == SPOIL_CUT) {
         return 1 + shard_chance(s) % (size - 1);
     }
@@ -292,29 +293,29 @@ static size_t spoil_record(connection *c, uint8_t *record, size_t size) {
     return size;
 }
 
-/* Seals what stands in the buffers, record after record, into the flight. Returns its size, 0 if a
- * record could not be sealed; *last is where the last one begins. */
+/* Seals the contents of the buffers, record after record, into the send batch. Returns its size; 0
+ * if a record could not be sealed. *last is where the last one begins. */
 static size_t seal_all(secure *s, const tp_buffer *buffers, size_t used, size_t *last) {
     size_t filled = 0; /* plaintext of the record at *last */
     *last = 0;
     for (size_t i = 0; i < used; i++) {
         for (size_t at = 0; at < buffers[i].size;) {
             if (filled == TP_RECORD_PLAIN_MAX) {
-                if (tp_record_seal(&s->sealing, s->flight + *last, filled) != TP_OK) {
+                if (tp_record_seal(&s->sealing, s->batch + *last, filled) != TP_OK) {
                     return 0;
                 }
                 *last += filled + TP_RECORD_OVERHEAD;
                 filled = 0;
             }
             size_t left = buffers[i].size - at;
-            size_t room = TP_RECORD_PLAIN_MAX - filled;
-            size_t part = left < room ? left : room;
-            memcpy(s->flight + *last + TP_RECORD_HEADER + filled, buffers[i].bytes + at, part);
+            size_t space = TP_RECORD_PLAIN_MAX - filled;
+            size_t part = left < space ? left : space;
+            memcpy(s->batch + *last + TP_RECORD_HEADER + filled, buffers[i].bytes + at, part);
             filled += part;
             at += part;
         }
     }
-    if (tp_record_seal(&s->sealing, s->flight + *last, filled) != TP_OK) {
+    if (tp_record_seal(&s->sealing, s->batch + *last, filled) != TP_OK) {
         return 0;
     }
     return *last + filled + TP_RECORD_OVERHEAD;
@@ -327,22 +328,22 @@ static size_t wrap(connection *c, size_t used, bool raw) {
     for (size_t i = 0; i < used; i++) {
         plain += c->buffers[i].size;
     }
-    size_t size = make_flight_room(s, plain) ? seal_all(s, c->buffers, used, &last) : 0;
+    size_t size = reserve_batch(s, plain) ? seal_all(s, c->buffers, used, &last) : 0;
     if (size == 0) {
         connection_fault(c, FAULT_SYSTEM, "connection %u: a record cannot be sealed", c->number);
         return 0;
     }
     if (raw) {
-        size = last + spoil_record(c, s->flight + last, size - last);
+        size = last + spoil_record(c, s->batch + last, size - last);
     }
-    c->buffers[0] = (tp_buffer){.bytes = s->flight, .size = size};
+    c->buffers[0] = (tp_buffer){.bytes = s->batch, .size = size};
     return 1;
 }
 
 const wire wire_wan = {
     .name = "wan",
     .limit = 65536,
-    .flight = 65536,
+    .batch = 65536,
     .make = make,
     .free = free_memory,
     .begin = begin,

@@ -1,5 +1,7 @@
-/* Any text as an address and as a network: what is read is written so that it is read as the
- * same. */
+/*
+ * Any text as an address and as a network: a text that is accepted is printed in a form that is
+ * read as the same value.
+ */
 #include "fuzz.h"
 
 #include <string.h>
@@ -41,7 +43,8 @@ static void check_network(const char *text) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    char *text = malloc(size + 1); /* of just the size, so that no reader passes its end unseen */
+    /* Of exact size, so that the sanitizer reports a read behind it. */
+    char *text = malloc(size + 1);
     REQUIRE(text != NULL);
     if (size > 0) {
         memcpy(text, data, size);

@@ -1,4 +1,7 @@
-/* The ban list's parser: whatever the text, a list in order without doubles, or none at all. */
+/*
+ * The ban list's parser: for any text the result is an ordered list without duplicates, or an error
+ * and no list.
+ */
 #include "fuzz.h"
 
 #include <string.h>
@@ -20,15 +23,16 @@ static void check_accepted(void) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    size_t room = 1 + size * 7 % 1500; /* of all sizes, each where its end is watched */
-    char *report = malloc(room);
+    /* Buffers of all sizes, so that the sanitizer watches each end. */
+    size_t capacity = 1 + size * 7 % 1500;
+    char *report = malloc(capacity);
     char *text = malloc(size + 1);
     REQUIRE(report != NULL && text != NULL);
     memcpy(text, data, size);
-    tp_err error = tp__ban_list_parse("fuzz", text, size, &list, report, room);
+    tp_err error = tp__ban_list_parse("fuzz", text, size, &list, report, capacity);
     REQUIRE(error == TP_OK || error == TP_ERR_CONFIG);
-    REQUIRE(memchr(report, '\0', room) != NULL);
-    REQUIRE(room == 1 || error == TP_OK || report[0] != '\0');
+    REQUIRE(memchr(report, '\0', capacity) != NULL);
+    REQUIRE(capacity == 1 || error == TP_OK || report[0] != '\0');
     if (error == TP_OK) {
         check_accepted();
     } else {

@@ -1,10 +1,10 @@
 /*
- * Any messages of up to four clients to the hub of the bus: greetings good and bad, all kinds of
- * messages, confirmed or not, and clients that go at any moment. The hub's account must come out,
- * and what it sends must be frames with a whole header.
+ * Any messages of up to four clients to the hub of the bus: valid and invalid HELLOs, every kind of
+ * message, acknowledged or not, and clients that disconnect at any moment. The hub's statistics
+ * must add up, and everything it sends must be frames with a whole header.
  *
- *     steps of   byte 0: whose (bits 0, 1) and what (bits 2..4)
- *                byte 1: n, or how the HELLO is to be
+ *     steps of   byte 0: the client (bits 0, 1) and the action (bits 2..4)
+ *                byte 1: n, or how the HELLO is made
  *                n bytes of payload
  */
 #include "fuzz_port.h"
@@ -25,8 +25,8 @@ static void make_hub(void) {
     options.unconfirmed_limit = 8;
     options.max_services = 3;
     REQUIRE(tp__hub_create(&options, &hub) == TP_OK);
-    tp__guests_reset(&hub->guests, hub->server);
-    fuzz_take_seat(hub->server);
+    tp__hub_connections_reset(&hub->connections, hub->server);
+    fuzz_attach_worker(hub->server);
 }
 
 static void send_frame(fuzz_stream *stream, const uint8_t *payload, size_t size) {
@@ -40,8 +40,8 @@ static void send_frame(fuzz_stream *stream, const uint8_t *payload, size_t size)
     fuzz_deliver(stream, frame, TP_FRAME_HEADER + size);
 }
 
-/* A HELLO as it should be, of one of a few services. */
-static void say_hello(fuzz_stream *stream, uint8_t how) {
+/* A valid HELLO of one of a few services. */
+static void send_hello(fuzz_stream *stream, uint8_t how) {
     const char names[] = "abcdefgh";
     uint8_t message[TP_BUS_HEADER + TP_BUS_HELLO_FIXED + 6];
     const tp_bus_header header = {.kind = TP_BUS_HELLO};
@@ -57,12 +57,12 @@ static void say_hello(fuzz_stream *stream, uint8_t how) {
     send_frame(stream, message, sizeof message);
 }
 
-/* A message whose header is nearly right: to somebody who may be there. */
-static void say_message(fuzz_stream *stream, const uint8_t *bytes, size_t size) {
+/* A message whose header is nearly right, to a peer that may exist. */
+static void send_message(fuzz_stream *stream, const uint8_t *bytes, size_t size) {
     static uint32_t correlation;
     uint8_t message[TP_BUS_HEADER + 256] = {0};
     uint32_t destination = 0;
-    if (size > 2 && bytes[1] < 4) { /* one of those who are up */
+    if (size > 2 && bytes[1] < 4) { /* one of the connected peers */
         destination = bytes[1] < hub->up_count ? hub->up[bytes[1]]->public_id : 0;
     } else if (size > 2 && bytes[1] < 8) { /* one of the services */
         char name = (char)('a' + (bytes[1] & 3));
@@ -94,22 +94,22 @@ static void check_sent(fuzz_stream *stream) {
     stream->out_size = 0;
 }
 
-static void check_account(void) {
-    tp__hub_account account;
-    tp__hub_get_account(hub, &account);
-    REQUIRE(account.accepted == account.delivered + account.returned + account.outstanding);
+static void check_stats(void) {
+    tp__hub_stats stats;
+    tp__hub_get_stats(hub, &stats);
+    REQUIRE(stats.accepted == stats.delivered + stats.returned + stats.outstanding);
     uint64_t sum = 0;
     for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
-        sum += account.returned_by[i];
+        sum += stats.returned_by[i];
     }
-    REQUIRE(sum == account.returned);
+    REQUIRE(sum == stats.returned);
 }
 
-/* The delayed task that is due first, whatever the clock says. */
+/* Runs the delayed task that is due first, whatever the time. */
 static void run_first_task(void) {
     tp__tasks *tasks = &hub->server->tasks;
     if (tasks->count > 0) {
-        tasks->heap[0].due_ms = 0; /* and no other's is: they stay */
+        tasks->heap[0].due_ms = 0; /* no other one is due, so they stay */
         tp__tasks_run(tasks, 0);
     }
 }
@@ -121,7 +121,7 @@ static void do_step(unsigned index, unsigned what, uint8_t how, const uint8_t *b
     }
     switch (what) {
     case 0:
-        say_hello(stream, how);
+        send_hello(stream, how);
         break;
     case 1:
         send_frame(stream, bytes, size);
@@ -137,11 +137,11 @@ static void do_step(unsigned index, unsigned what, uint8_t how, const uint8_t *b
         break;
     case 5:
         tp__memory_fail_after(1 + how % 8);
-        say_message(stream, bytes, size);
+        send_message(stream, bytes, size);
         tp__memory_fail_after(-1);
         break;
     default:
-        say_message(stream, bytes, size);
+        send_message(stream, bytes, size);
         break;
     }
 }
@@ -157,14 +157,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             count = size - at - 2;
         }
         do_step(data[at] & 3u, what, data[at + 1], data + at + 2, count);
-        if (!(data[at] & 0x20)) { /* else more comes in the same batch */
+        if (!(data[at] & 0x20)) { /* otherwise more follows in the same batch */
             fuzz_run();
         }
         at += 2 + count;
         for (unsigned i = 0; i < FUZZ_STREAMS; i++) {
             check_sent(&fuzz_port.streams[i]);
         }
-        check_account();
+        check_stats();
     }
     for (unsigned i = 0; i < FUZZ_STREAMS; i++) {
         fuzz_end(&fuzz_port.streams[i], TP_ERR_CLOSED);
@@ -172,9 +172,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     REQUIRE(tp_server_session_count(hub->server) == 0);
     REQUIRE(hub->up_count == 0);
-    check_account();
-    tp__hub_account account;
-    tp__hub_get_account(hub, &account);
-    REQUIRE(account.outstanding == 0);
+    check_stats();
+    tp__hub_stats stats;
+    tp__hub_get_stats(hub, &stats);
+    REQUIRE(stats.outstanding == 0);
     return 0;
 }

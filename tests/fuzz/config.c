@@ -1,5 +1,7 @@
-/* Any bytes as a configuration, with a setting of every kind: nothing is written out of bounds,
- * what is accepted is in its range, and what is refused is said. */
+/*
+ * Any bytes as a configuration file, with a setting of every kind: nothing is written out of
+ * bounds, accepted values are in their range, and a refusal has an error text.
+ */
 #include "fuzz.h"
 
 #include <stdbool.h>
@@ -48,15 +50,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     target now;
     memset(&now, 0, sizeof now);
     now.behind = 0x5a;
-    size_t room = 1 + size * 7 % 1500; /* of all sizes, each where its end is watched */
-    char *report = malloc(room);
+    /* Buffers of all sizes, so that the sanitizer watches each end. */
+    size_t capacity = 1 + size * 7 % 1500;
+    char *report = malloc(capacity);
     REQUIRE(report != NULL);
     tp_err error = tp__config_parse(table, sizeof table / sizeof table[0], "fuzz",
-        (const char *)data, size, &now, report, room);
+        (const char *)data, size, &now, report, capacity);
     REQUIRE(error == TP_OK || error == TP_ERR_CONFIG);
     REQUIRE(now.behind == 0x5a);
-    REQUIRE(memchr(report, '\0', room) != NULL);
-    REQUIRE(room == 1 || (report[0] == '\0') == (error == TP_OK));
+    REQUIRE(memchr(report, '\0', capacity) != NULL);
+    REQUIRE(capacity == 1 || (report[0] == '\0') == (error == TP_OK));
     if (error == TP_OK) {
         check_accepted(&now);
     }

@@ -1,11 +1,11 @@
 /*
  * Any bytes, in any pieces, through a session's real receive path, with sends and ends in between.
- * What the session delivers is compared with a reading of the same bytes in one piece, written anew
- * here; what it sends must be frames.
+ * What the session delivers is compared with a second parser below that reads the same bytes in one
+ * piece; everything it sends must be frames.
  *
- *     byte 0       largest frame, how the stream ends
+ *     byte 0       the largest frame, and how the stream ends
  *     byte 1       n, 0..15
- *     n bytes      how large the pieces are, by turns; some values are something else to do first
+ *     n bytes      the sizes of the pieces, in turn; some values mean another event first
  *     the rest     the stream
  */
 #include "fuzz_port.h"
@@ -58,7 +58,7 @@ static void make_server(void) {
     const tp_handlers handlers = {
         .size = sizeof handlers, .on_join = on_join, .on_leave = on_leave, .on_recv = on_recv};
     REQUIRE(tp_server_create(&options, &handlers, &server) == TP_OK);
-    fuzz_take_seat(server);
+    fuzz_attach_worker(server);
 }
 
 static void connect_session(void) {
@@ -71,7 +71,7 @@ static void connect_session(void) {
     REQUIRE(joins == 1);
 }
 
-/* ---- the reading in one piece ---------------------------------------------------------------- */
+/* ---- the second parser ----------------------------------------------------------------------- */
 
 typedef struct reading {
     uint64_t messages;
@@ -79,7 +79,7 @@ typedef struct reading {
     tp_end_reason end; /* TP_END_NONE: the bytes end between two frames */
 } reading;
 
-static reading read_in_one(const uint8_t *bytes, size_t size, size_t limit) {
+static reading parse_in_one_piece(const uint8_t *bytes, size_t size, size_t limit) {
     reading all = {0};
     for (size_t at = 0; at < size;) {
         if (size - at < 4) {
@@ -121,13 +121,13 @@ static void check_sent(void) {
         at += TP_FRAME_HEADER;
         REQUIRE(peer->out_size - at >= header.length);
         at += header.length;
-        REQUIRE(header.type != TP_FRAME_CLOSE || at == peer->out_size); /* nothing behind it */
+        REQUIRE(header.type != TP_FRAME_CLOSE || at == peer->out_size); /* nothing follows it */
     }
 }
 
 /* ---- one input ------------------------------------------------------------------------------- */
 
-/* What a piece's size may mean instead: something happens to the session before the next bytes. */
+/* Other meanings of a piece's size: an event at the session before the next bytes. */
 enum { DISCONNECT = 255, DISCONNECT_AFTER = 254, NO_MEMORY = 253, NO_FLUSH = 252 };
 
 static bool disturb(uint8_t what) {
@@ -164,7 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *sizes = data + 2;
     const uint8_t *stream = sizes + turns;
     size_t left = size - 2 - turns;
-    reading whole = read_in_one(stream, left, server->options.max_frame);
+    reading whole = parse_in_one_piece(stream, left, server->options.max_frame);
 
     connect_session();
     bool disturbed = false;

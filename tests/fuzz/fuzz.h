@@ -1,6 +1,6 @@
 /*
- * What a fuzz harness needs: the entry that libFuzzer calls with one input after the other, and a
- * REQUIRE that ends the process, which libFuzzer reports with the input that led there.
+ * What every fuzz harness needs: the entry function that libFuzzer calls with one input after
+ * another, and a REQUIRE that aborts the process. libFuzzer then reports the input.
  */
 #ifndef TWINPORT_TESTS_FUZZ_H
 #define TWINPORT_TESTS_FUZZ_H

@@ -1,8 +1,9 @@
 /*
  * A server without threads and without a network, for the harnesses.
  *
- * The server was never started: its one worker is the harness's thread, and its port is the back
- * end below, which queues what is started and runs it when told. Include once per harness.
+ * The server is never started. Its only worker is the harness's thread, and its port is the back
+ * end below, which queues operations and completes them when the harness asks for it. Include once
+ * per harness.
  */
 #ifndef TWINPORT_TESTS_FUZZ_PORT_H
 #define TWINPORT_TESTS_FUZZ_PORT_H
@@ -22,18 +23,18 @@
 #define FUZZ_QUEUED  256u
 #define FUZZ_OUT     (1u << 20)
 
-/* A connection, seen from its peer. */
+/* A connection, as its peer sees it. */
 typedef struct fuzz_stream {
     tp_socket *socket; /* NULL: none */
     tp_op *receive;    /* in progress, or NULL */
     bool closing;      /* tp_socket_close() has been called */
-    size_t out_size;   /* what was sent */
+    size_t out_size;   /* bytes sent by the server */
     uint8_t out[FUZZ_OUT];
 } fuzz_stream;
 
 typedef struct fuzz_queued {
     tp_op *op;
-    fuzz_stream *closed; /* a close: the stream is free behind it */
+    fuzz_stream *closed; /* of a close: its stream is free afterwards */
     tp_completion completion;
 } fuzz_queued;
 
@@ -155,7 +156,7 @@ static tp_err fuzz_send_now(
     return TP_OK;
 }
 
-/* Every send has its result at once. */
+/* Every send completes immediately. */
 static bool fuzz_send_take_back(tp_worker *worker, tp_socket *socket, tp_op *op, size_t *sent) {
     (void)worker, (void)socket, (void)op, (void)sent;
     return false;
@@ -204,8 +205,8 @@ tp_err tp__port_platform_start(void) {
     return TP_OK;
 }
 
-/* The calling thread is the server's one worker from here on. */
-static void fuzz_take_seat(tp_server *server) {
+/* Makes the calling thread the server's only worker. */
+static void fuzz_attach_worker(tp_server *server) {
     tp_log_set_level(TP_LOG_OFF);
     fuzz_port.head.backend = &fuzz_backend;
     fuzz_port.head.workers = 1;
@@ -215,41 +216,41 @@ static void fuzz_take_seat(tp_server *server) {
     atomic_store(&server->state, TP__SERVER_RUNNING);
     fuzz_worker = &server->workers[0];
     fuzz_worker->server = server;
-    fuzz_worker->seat = &fuzz_port.worker;
-    tp_worker_set_context(fuzz_worker->seat, fuzz_worker);
-    fuzz_worker->local = tp__local_get();
-    REQUIRE(fuzz_worker->local != NULL);
-    fuzz_worker->local->worker = fuzz_worker;
+    fuzz_worker->port_worker = &fuzz_port.worker;
+    tp_worker_set_context(fuzz_worker->port_worker, fuzz_worker);
+    fuzz_worker->thread_cache = tp__thread_cache_get();
+    REQUIRE(fuzz_worker->thread_cache != NULL);
+    fuzz_worker->thread_cache->worker = fuzz_worker;
 }
 
-/* Until nothing is left that was started. */
+/* Completes all operations that were started. */
 static void fuzz_run(void) {
-    fuzz_dispatch(fuzz_worker->seat);
+    fuzz_dispatch(fuzz_worker->port_worker);
     while (fuzz_worker->flush_first) {
         tp__worker_flush(fuzz_worker);
-        fuzz_dispatch(fuzz_worker->seat);
+        fuzz_dispatch(fuzz_worker->port_worker);
     }
 }
 
-/* An accepted connection; its session joins. */
+/* Opens the session of an accepted connection, which joins. */
 static tp__session *fuzz_accept(tp_server *server, unsigned stream) {
     const tp_address peer = {.port = 1};
     const tp_socket_options options = tp__server_socket_options(server);
     tp__session *session = tp__session_open(server, &peer, false);
-    REQUIRE(session != NULL && session->counted);
+    REQUIRE(session != NULL && session->has_quota);
     REQUIRE(tp_socket_attach(server->port, &session->socket, (tp_handle)stream, &options) == TP_OK);
     return session;
 }
 
-/* Bytes from the peer, which are gone afterwards. */
+/* Delivers bytes of the peer, which are freed afterwards. */
 static void fuzz_deliver(fuzz_stream *stream, const uint8_t *bytes, size_t size) {
-    uint8_t *lent = malloc(size ? size : 1); /* of just the size */
-    REQUIRE(lent != NULL);
-    memcpy(lent, bytes, size);
+    uint8_t *exact = malloc(size ? size : 1); /* of exact size */
+    REQUIRE(exact != NULL);
+    memcpy(exact, bytes, size);
     const tp_completion completion = {
-        .worker = &fuzz_port.worker, .bytes = lent, .count = size, .handle = TP_NO_HANDLE};
+        .worker = &fuzz_port.worker, .bytes = exact, .count = size, .handle = TP_NO_HANDLE};
     stream->receive->done(stream->receive, &completion);
-    free(lent);
+    free(exact);
 }
 
 #endif

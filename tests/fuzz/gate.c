@@ -1,16 +1,17 @@
 /*
- * A gate, its players and three backends on a bus that does whatever the input says: delivers in
- * any order that it may, is full, returns requests, lets them time out, loses peers and itself; and
- * peers that say what is no message at all. Both parsers see arbitrary bytes. After each step the
- * gate's account adds up; in the end, when the bus has come to rest, every backend has exactly the
- * players that the gate believes it has.
+ * A gate, its players and three backends on a simulated bus that does what the input asks for: it
+ * delivers in any permitted order, is full, returns requests, lets them time out, and loses peers
+ * and itself. Some peers send malformed messages, so that both parsers get any bytes. After each
+ * step the gate's statistics add up; in the end, when the bus is at rest, each backend has exactly
+ * the players that the gate has assigned to it.
  *
- * The server and lanclient are this harness's: it links neither the engine's nor the real ones, and
- * the clock is its own. One thread.
+ * Server and lanclient are stubs of this harness, which links neither the engine nor the real ones.
+ * It has its own clock and one thread.
  *
- *     byte 0: who is not on the bus at first (bits 0..3)
- *     steps of   byte 0: what (bits 0..3), who (bits 4..7)
- *                byte 1: how; with bytes to say, how many, of which the first says how
+ *     byte 0: the clients that are not on the bus at first (bits 0..3)
+ *     steps of   byte 0: the action (bits 0..3), the actor (bits 4..7)
+ *                byte 1: a parameter, or for actions with bytes their number; the first of them is
+ *                        then the parameter
  */
 #include "gate_bus.h"
 
@@ -26,11 +27,12 @@ static tp__gate *gate;
 static struct {
     tp_session_id id; /* TP_NO_SESSION: free */
     bool ending;
-    bool in; /* he has been told that he is */
+    bool in; /* the player has been told position 0 */
 } sessions[SESSIONS];
 static uint64_t last_number;
 static void (*task)(void *context);
-static unsigned deaf; /* so many of the following sends to players are refused */
+/* Number of sends to players, from the next one on, that are refused. */
+static unsigned refused_sends;
 
 void *tp_server_context(const tp_server *server) {
     (void)server;
@@ -45,11 +47,12 @@ static bool is_open(tp_session_id id) {
 bool tp_server_send(tp_server *server, tp_session_id id, tp_packet *packet) {
     (void)server;
     uint32_t slot = tp_session_slot(id);
-    if (!is_open(id) || sessions[slot].ending || deaf > 0) {
-        deaf -= deaf > 0;
+    if (!is_open(id) || sessions[slot].ending || refused_sends > 0) {
+        refused_sends -= refused_sends > 0;
         return false;
     }
-    if (!sessions[slot].in) { /* nobody but the gate talks to him before */
+    /* Until then only position messages of the gate may be sent to the player. */
+    if (!sessions[slot].in) {
         REQUIRE(tp_packet_size(packet) == TP_GATE_PLACE_SIZE);
         uint32_t place = tp_bus_get_u32(tp_packet_bytes(packet));
         REQUIRE(place <= gate->options.max_waiting);
@@ -135,7 +138,7 @@ static void tick(void) {
     }
 }
 
-static void come(unsigned slot) {
+static void player_connects(unsigned slot) {
     if (sessions[slot].id == TP_NO_SESSION) {
         sessions[slot].id = ++last_number << 20 | slot;
         sessions[slot].ending = false;
@@ -144,7 +147,7 @@ static void come(unsigned slot) {
     }
 }
 
-static void go(unsigned slot, tp_end_reason reason) {
+static void player_leaves(unsigned slot, tp_end_reason reason) {
     tp_session_id id = sessions[slot].id;
     if (id != TP_NO_SESSION) {
         tp__gate_on_leave(NULL, id, reason);
@@ -159,7 +162,7 @@ static tp_packet *packet_of(const uint8_t *bytes, size_t size) {
     return packet;
 }
 
-static void speak(unsigned slot, const uint8_t *bytes, size_t size) {
+static void player_sends(unsigned slot, const uint8_t *bytes, size_t size) {
     if (sessions[slot].id != TP_NO_SESSION) {
         tp_packet *packet = packet_of(bytes, size);
         tp__gate_on_recv(NULL, sessions[slot].id, packet);
@@ -171,7 +174,7 @@ static void speak(unsigned slot, const uint8_t *bytes, size_t size) {
 
 static tp_backend *backends[CLIENTS]; /* GATE: none */
 static unsigned joins[CLIENTS];
-static tp_player named[CLIENTS]; /* some player of each */
+static tp_player known_players[CLIENTS]; /* one player of each */
 
 static unsigned number_of(const tp_backend *backend) {
     return (unsigned)(uintptr_t)tp_backend_context(backend);
@@ -180,7 +183,7 @@ static unsigned number_of(const tp_backend *backend) {
 static void on_player_join(tp_backend *backend, const tp_player_info *info) {
     REQUIRE(info->blob_size <= TP_PLAYER_BLOB_MAX && (info->blob != NULL) == (info->blob_size > 0));
     joins[number_of(backend)]++;
-    named[number_of(backend)] = info->player;
+    known_players[number_of(backend)] = info->player;
 }
 
 static void on_player_leave(
@@ -191,7 +194,7 @@ static void on_player_leave(
 }
 
 static void on_player_message(tp_backend *backend, const tp_player *name, tp_packet *packet) {
-    named[number_of(backend)] = *name;
+    known_players[number_of(backend)] = *name;
     REQUIRE(tp_backend_send(backend, name, packet) != TP_ERR_NO_SESSION);
 }
 
@@ -200,29 +203,30 @@ static void on_player_stays(tp_backend *backend, const tp_player *name, tp_err w
     REQUIRE(why != TP_OK);
 }
 
-/* What a service does of its own will. */
-static void act(unsigned n, uint8_t how, const uint8_t *bytes, size_t size) {
+/* An action of a service that no message caused. */
+static void service_acts(unsigned n, uint8_t how, const uint8_t *bytes, size_t size) {
     tp_backend *backend = backends[n];
     tp_packet *packet = packet_of(bytes, size);
-    const tp_player many[] = {named[n], named[n], named[GATE + 1]};
+    const tp_player many[] = {known_players[n], known_players[n], known_players[GATE + 1]};
     switch (how & 7) {
     case 0:
-        (void)tp_backend_kick(backend, &named[n], how);
+        (void)tp_backend_kick(backend, &known_players[n], how);
         break;
     case 1:
-        (void)tp_backend_move(backend, &named[n], "arena", TP_NO_PEER, bytes, size);
+        (void)tp_backend_move(backend, &known_players[n], "arena", TP_NO_PEER, bytes, size);
         break;
     case 2:
-        (void)tp_backend_move(backend, &named[n], "other", TP_NO_PEER, bytes, size);
+        (void)tp_backend_move(backend, &known_players[n], "other", TP_NO_PEER, bytes, size);
         break;
     case 3:
-        (void)tp_backend_move(backend, &named[n], NULL, clients[1 + how / 8 % 3].id, bytes, size);
+        (void)tp_backend_move(
+            backend, &known_players[n], NULL, clients[1 + how / 8 % 3].id, bytes, size);
         break;
     case 4:
         (void)tp_backend_send_many(backend, many, 3, packet, NULL);
         break;
     default:
-        (void)tp_backend_send_all(backend, how & 8 ? &named[n] : NULL, packet, NULL);
+        (void)tp_backend_send_all(backend, how & 8 ? &known_players[n] : NULL, packet, NULL);
         break;
     }
     tp_packet_release(packet);
@@ -234,9 +238,9 @@ static void open_all(void) {
     static const char *const services[CLIENTS] = {"gate", "arena", "arena", "other"};
     clients_made = 0;
     memset(sessions, 0, sizeof sessions);
-    memset(named, 0, sizeof named);
+    memset(known_players, 0, sizeof known_players);
     memset(joins, 0, sizeof joins);
-    full = deaf = 0;
+    full = refused_sends = 0;
     task = NULL;
     tp_log_set_level(TP_LOG_OFF);
 
@@ -250,7 +254,8 @@ static void open_all(void) {
     options.keep_ms = 1000;
     options.max_services = 2;
     REQUIRE(tp__gate_create(&options, &gate) == TP_OK);
-    REQUIRE(tp__gate_start(gate, (tp_server *)(void *)sessions) == TP_OK); /* never looked into */
+    /* The pointer is never dereferenced. */
+    REQUIRE(tp__gate_start(gate, (tp_server *)(void *)sessions) == TP_OK);
     for (unsigned i = 1; i < CLIENTS; i++) {
         const tp_backend_handlers handlers = {.size = sizeof handlers,
             .on_player_join = on_player_join,
@@ -261,15 +266,15 @@ static void open_all(void) {
         tp_backend_defaults(&backend);
         backend.bus.service = services[i];
         backend.context = (void *)(uintptr_t)i;
-        backend.max_players = i == 2 ? 2 : 8; /* one of them is small */
+        backend.max_players = i == 2 ? 2 : 8; /* one of them has little capacity */
         backend.max_gates = 1;
         REQUIRE(tp_backend_create(&backend, &handlers, &backends[i]) == TP_OK);
     }
 }
 
-static void check_account(void) {
-    tp__gate_account now;
-    tp__gate_get_account(gate, &now);
+static void check_stats(void) {
+    tp__gate_stats now;
+    tp__gate_get_stats(gate, &now);
     uint64_t dropped = 0;
     uint64_t refused = 0;
     for (unsigned i = 0; i < TP__GATE_DROP_COUNT; i++) {
@@ -284,14 +289,14 @@ static void check_account(void) {
     REQUIRE(now.waited == now.admitted + now.gave_up + now.waiting);
     REQUIRE(now.players <= gate->options.max_players && now.waiting <= gate->options.max_waiting);
     REQUIRE(now.kept <= gate->options.keep_players && now.kept <= now.players);
-    REQUIRE(gate->visits_used <= TP__GATE_VISITS(&gate->options));
+    REQUIRE(gate->assignments_used <= TP__GATE_ASSIGNMENTS(&gate->options));
     for (unsigned i = 1; i < CLIENTS; i++) {
         REQUIRE(tp_backend_player_count(backends[i]) == joins[i]);
         REQUIRE(clients[i].id != TP_NO_PEER || joins[i] == 0);
     }
 }
 
-/* What is due by the clock, and what nobody answers any more. */
+/* Lets time pass and runs what is due. */
 static void pass_time(uint64_t ms) {
     now_ms += ms;
     tick();
@@ -312,13 +317,14 @@ static void time_out(void) {
     }
 }
 
-/* Only those who wait have it look again and again whether a place is free. */
-static bool gate_rests(void) {
-    const tp__gate_room *room = &gate->room;
+/* Whether the gate is idle: its task may only be scheduled for the waiting room, which looks for
+ * free slots. */
+static bool gate_is_idle(void) {
+    const tp__gate_waiting_room *room = &gate->waiting_room;
     if (!task) {
         return true;
     }
-    bool rests = room->list.count > 0 && !room->moved && !room->next && gate->kept == 0;
+    bool rests = room->list.count > 0 && !room->changed && !room->cursor && gate->kept == 0;
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
             rests = rests && !peer->queue_first && peer->in_flight == 0;
@@ -327,7 +333,7 @@ static bool gate_rests(void) {
     return rests;
 }
 
-static bool at_rest(void) {
+static bool is_idle(void) {
     for (unsigned i = 0; i < REQUESTS; i++) {
         if (requests[i].client) {
             return false;
@@ -338,7 +344,7 @@ static bool at_rest(void) {
             return false;
         }
     }
-    return gate_rests() && lanes_empty();
+    return gate_is_idle() && lanes_empty();
 }
 
 static void deliver_all(void) {
@@ -349,24 +355,24 @@ static void deliver_all(void) {
     }
 }
 
-/* Everybody is on the bus and it works: until nothing moves any more. */
-static void come_to_rest(void) {
-    full = deaf = 0;
+/* Connects all clients and delivers everything, until nothing is in flight. */
+static void run_until_idle(void) {
+    full = refused_sends = 0;
     for (unsigned i = 0; i < CLIENTS; i++) {
         go_up(i);
     }
-    for (unsigned round = 0; round < 100 && !at_rest(); round++) {
+    for (unsigned round = 0; round < 100 && !is_idle(); round++) {
         deliver_all();
         time_out();
         for (unsigned slot = 0; slot < SESSIONS; slot++) {
             if (sessions[slot].ending) {
-                go(slot, TP_END_KICKED);
+                player_leaves(slot, TP_END_KICKED);
             }
         }
         pass_time(60);
-        check_account();
+        check_stats();
     }
-    REQUIRE(at_rest());
+    REQUIRE(is_idle());
 }
 
 static void look_up(void *context, tp_peer_id peer, tp_session_id session) {
@@ -380,29 +386,30 @@ static void look_up(void *context, tp_peer_id peer, tp_session_id session) {
     counts[n]++;
 }
 
-static void check_ghosts(void) {
+static void check_players(void) {
     unsigned counts[CLIENTS] = {0};
-    tp__gate_each_visit(gate, look_up, counts);
+    tp__gate_each_assignment(gate, look_up, counts);
     for (unsigned i = 1; i < CLIENTS; i++) {
         REQUIRE(counts[i] == joins[i]);
     }
 }
 
-/* Everybody who waits has been told his place. */
-static void check_room(void) {
+/* Each waiting player has been told its position. */
+static void check_waiting_room(void) {
     uint32_t place = 0;
-    for (const tp__gate_player *player = gate->room.list.first; player; player = player->later) {
-        REQUIRE(player->told == ++place);
+    for (const tp__gate_player *player = gate->waiting_room.list.first; player;
+         player = player->later) {
+        REQUIRE(player->position_sent == ++place);
     }
-    REQUIRE(place == gate->room.list.count);
+    REQUIRE(place == gate->waiting_room.list.count);
 }
 
 static void close_all(void) {
     for (unsigned slot = 0; slot < SESSIONS; slot++) {
-        go(slot, TP_END_PEER_CLOSED);
+        player_leaves(slot, TP_END_PEER_CLOSED);
     }
-    come_to_rest();
-    REQUIRE(gate->visits_used == 0 && gate->players == 0 && gate->kept == 0);
+    run_until_idle();
+    REQUIRE(gate->assignments_used == 0 && gate->players == 0 && gate->kept == 0);
     for (unsigned i = 1; i < CLIENTS; i++) {
         REQUIRE(joins[i] == 0);
     }
@@ -415,25 +422,26 @@ static void close_all(void) {
     tp__gate_destroy(gate);
 }
 
-/* Bytes from a peer, as a message or a request: kind and session are put right now and then. */
+/* A message or request with any bytes from a peer; kind and session id are made valid now and
+ * then. */
 static void forge(unsigned from, unsigned to, uint8_t how, const uint8_t *bytes, size_t size) {
-    uint8_t say[256] = {0}; /* a step's bytes at most */
-    memcpy(say, bytes, size);
+    uint8_t forged[256] = {0}; /* the largest number of a step's bytes */
+    memcpy(forged, bytes, size);
     if (how & 1 && size > 0) {
-        say[0] = (uint8_t)(1 + say[0] % 7);
+        forged[0] = (uint8_t)(1 + forged[0] % 7);
     }
     tp_session_id known = sessions[how / 16 % SESSIONS].id;
-    size_t at = say[0] == TP_GATE_JOIN ? 8 : 4;
+    size_t at = forged[0] == TP_GATE_JOIN ? 8 : 4;
     if (how & 2 && size >= at + 8) {
-        tp_bus_put_u64(say + at, known);
+        tp_bus_put_u64(forged + at, known);
     }
     if (clients[from].id == TP_NO_PEER || clients[to].id == TP_NO_PEER) {
         return;
     }
-    tp_packet *packet = packet_of(say, size);
+    tp_packet *packet = packet_of(forged, size);
     const tp_delivery delivery = {.size = sizeof delivery,
         .peer = clients[from].id,
-        .ticket = UINT32_MAX, /* nobody's request */
+        .ticket = UINT32_MAX, /* of no request */
         .kind = how & 4 ? TP_MESSAGE_REQUEST : TP_MESSAGE_SEND};
     tp_lanclient *client = &clients[to];
     if (how & 4) {
@@ -444,7 +452,7 @@ static void forge(unsigned from, unsigned to, uint8_t how, const uint8_t *bytes,
     tp_packet_release(packet);
 }
 
-static bool honest; /* nobody has forged a gate's word */
+static bool honest; /* no message of a gate has been forged */
 
 static void do_step(unsigned what, unsigned who, uint8_t how, const uint8_t *bytes, size_t size) {
     static const tp_err reasons[] = {
@@ -459,13 +467,13 @@ static void do_step(unsigned what, unsigned who, uint8_t how, const uint8_t *byt
     }
     switch (what) {
     case 0:
-        come(who % SESSIONS);
+        player_connects(who % SESSIONS);
         break;
     case 1:
-        go(who % SESSIONS, (tp_end_reason)(how % TP_END_REASON_COUNT));
+        player_leaves(who % SESSIONS, (tp_end_reason)(how % TP_END_REASON_COUNT));
         break;
     case 2:
-        speak(who % SESSIONS, bytes, size);
+        player_sends(who % SESSIONS, bytes, size);
         break;
     case 3:
         bounce(a, b, reasons[how % 4]);
@@ -475,7 +483,7 @@ static void do_step(unsigned what, unsigned who, uint8_t how, const uint8_t *byt
         break;
     case 5:
         full = how % 8;
-        deaf = how / 64;
+        refused_sends = how / 64;
         break;
     case 6:
         go_down(a, how & 1);
@@ -487,12 +495,12 @@ static void do_step(unsigned what, unsigned who, uint8_t how, const uint8_t *byt
         pass_time(how * 8u);
         break;
     case 9:
-        act(service, how, bytes, size);
+        service_acts(service, how, bytes, size);
         break;
-    case 10: /* a service says anything to the gate */
+    case 10: /* any bytes from a service to the gate */
         forge(service, GATE, how, bytes, size);
         break;
-    case 11: /* a gate says anything to a service */
+    case 11: /* any bytes from a gate to a service */
         honest = false;
         forge(GATE, service, how, bytes, size);
         break;
@@ -518,16 +526,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         size_t count = says ? data[at + 1] : 0;
         count = count < size - at - 2 ? count : size - at - 2;
         do_step(what, data[at] >> 4, data[at + 1], data + at + 2, count);
-        check_account();
+        check_stats();
         at += 2 + count;
     }
-    come_to_rest();
+    run_until_idle();
     if (!honest) {
-        go_down(GATE, false); /* what was forged goes with it */
-        come_to_rest();
+        go_down(GATE, false); /* removes the state that the forged messages made */
+        run_until_idle();
     }
-    check_ghosts();
-    check_room();
+    check_players();
+    check_waiting_room();
     close_all();
     return 0;
 }

@@ -1,8 +1,8 @@
 /*
- * A bus in one thread, for the harness of the gate: lanclient's functions, and between the clients
- * lanes that move when they are told. What the real bus promises holds here too: order from one to
- * another, a request's callback exactly once, and a client that loses a peer hears first of its
- * requests, then of the peer. Include once.
+ * A bus in one thread, for the gate's harness: lanclient's functions, and lanes between the clients
+ * that deliver when the harness asks for it. The real bus's promises hold: messages from one client
+ * to another keep their order, a request's callback is called exactly once, and a client that loses
+ * a peer is first notified of its requests and then of the peer. Include once.
  */
 #ifndef TWINPORT_TESTS_GATE_BUS_H
 #define TWINPORT_TESTS_GATE_BUS_H
@@ -36,24 +36,24 @@ void tp_clock_format(uint64_t wall_ms, char *text) {
 
 /* ---- the bus --------------------------------------------------------------------------------- */
 
-enum { ERROR = 11 }; /* beside tp_message_kind: a message comes back */
+enum { ERROR = 11 }; /* beside tp_message_kind: a returned message */
 
 typedef struct message {
     unsigned kind;
-    tp_ticket ticket; /* the sender's; of a REPLY or an ERROR the asker's */
-    bool request;     /* ERROR: what comes back is one */
+    tp_ticket ticket; /* the sender's; of a REPLY or an ERROR the requesting client's */
+    bool request;     /* of an ERROR: it returns a request */
     tp_err reason;
     tp_packet *packet;
 } message;
 
-/* What is on its way from one client to another, in order. */
+/* The messages in flight from one client to another, in order. */
 typedef struct lane {
     message at[LANE];
     unsigned count;
 } lane;
 
 typedef struct request {
-    tp_lanclient *client; /* NULL: the place is free */
+    tp_lanclient *client; /* NULL: a free entry */
     tp_ticket ticket;
     tp_peer_id peer;
     tp_on_reply *on_reply;
@@ -64,7 +64,7 @@ struct tp_lanclient {
     tp_lanclient_handlers handlers;
     void *context;
     char service[TP_NAME_MAX + 1];
-    tp_peer_id id; /* TP_NO_PEER: it is off the bus */
+    tp_peer_id id; /* TP_NO_PEER: not on the bus */
     tp_ticket last_ticket;
     unsigned index;
 };
@@ -74,7 +74,7 @@ static unsigned clients_made;
 static lane lanes[CLIENTS][CLIENTS];
 static request requests[REQUESTS];
 static tp_peer_id last_id;
-static unsigned full; /* so many of the following calls find the bus full */
+static unsigned full; /* number of calls, from the next one on, for which the bus is full */
 
 static unsigned index_of(tp_peer_id id) {
     for (unsigned i = 0; i < CLIENTS; i++) {
@@ -91,7 +91,7 @@ static tp_err put(unsigned from, unsigned to, message what, const tp_packet *pac
         full -= full > 0;
         return TP_ERR_FULL;
     }
-    if (packet) { /* of just its size, so that nothing is read behind it */
+    if (packet) { /* of exact size, so that a read behind it is reported */
         what.packet = tp_packet_copy_of(tp_packet_bytes(packet), tp_packet_size(packet));
         REQUIRE(what.packet != NULL);
     }
@@ -99,7 +99,7 @@ static tp_err put(unsigned from, unsigned to, message what, const tp_packet *pac
     return TP_OK;
 }
 
-/* To a peer; if it is not there, back to the sender. */
+/* Sends to a peer; if there is none, back to the sender. */
 static tp_err post(tp_lanclient *client, tp_peer_id peer, unsigned kind, const tp_packet *packet,
     tp_ticket *ticket) {
     if (client->id == TP_NO_PEER) {
@@ -170,13 +170,13 @@ tp_err tp_lanclient_refuse(tp_lanclient *client, const tp_delivery *asked, tp_er
     return put(client->index, to, what, NULL);
 }
 
-/* The real one cuts the link if there is no room. Here what is malformed then vanishes, which
- * neither side's account knows of. */
+/* The real one cuts the link if it cannot send. Here a malformed message then disappears, and
+ * neither side counts it. */
 void tp_lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err reason) {
     (void)tp_lanclient_refuse(client, from, reason);
 }
 
-/* ---- the bus: its life ----------------------------------------------------------------------- */
+/* ---- the bus: life of a client --------------------------------------------------------------- */
 
 tp_err tp_lanclient_create(const tp_lanclient_options *options,
     const tp_lanclient_handlers *handlers, tp_lanclient **created) {
@@ -238,12 +238,12 @@ static tp_peer peer_of(const tp_lanclient *client) {
 }
 
 size_t tp_lanclient_peers(
-    const tp_lanclient *client, const char *service, tp_peer *peers, size_t room) {
+    const tp_lanclient *client, const char *service, tp_peer *peers, size_t capacity) {
     size_t count = 0;
     for (unsigned i = 0; i < CLIENTS; i++) {
         bool there = clients[i].id != TP_NO_PEER && client->id != TP_NO_PEER;
         if (there && &clients[i] != client && strcmp(clients[i].service, service) == 0) {
-            if (count < room) {
+            if (count < capacity) {
                 peers[count] = peer_of(&clients[i]);
             }
             count++;
@@ -261,7 +261,7 @@ bool tp_lanclient_find_peer(const tp_lanclient *client, tp_peer_id id, tp_peer *
     return true;
 }
 
-/* ---- the bus moves --------------------------------------------------------------------------- */
+/* ---- the bus: delivery ----------------------------------------------------------------------- */
 
 static message take(unsigned from, unsigned to) {
     lane *way = &lanes[from][to];
@@ -277,7 +277,7 @@ static void empty(lane *way) {
     }
 }
 
-/* Calls the callback, if the request has not been answered. */
+/* Calls the callback, unless the request was answered before. */
 static void answer(tp_lanclient *client, tp_ticket ticket, tp_err error, const tp_delivery *from,
     tp_packet *packet) {
     for (unsigned i = 0; i < REQUESTS; i++) {
@@ -326,7 +326,7 @@ static void deliver(unsigned from, unsigned to) {
     tp_packet_release(what.packet);
 }
 
-/* The hub has no room for the next message: it goes back. */
+/* The hub has no capacity for the next message and returns it. */
 static void bounce(unsigned from, unsigned to, tp_err reason) {
     lane *way = &lanes[from][to];
     bool returnable = way->count > 0 &&
@@ -352,13 +352,13 @@ static void fail_requests(tp_lanclient *client, tp_peer_id peer, tp_err error) {
     }
 }
 
-/* As a client hears of it: its requests first. */
-static void hear_of_loss(tp_lanclient *client, const tp_peer *gone) {
+/* Notifies a client of a lost peer: its requests first. */
+static void notify_of_loss(tp_lanclient *client, const tp_peer *gone) {
     fail_requests(client, gone->id, TP_ERR_PEER_LOST);
     client->handlers.on_peer_down(client, gone);
 }
 
-/* Off the bus. What it said before has been delivered, or was lost with it. */
+/* Disconnects a client. What it sent before is delivered or lost. */
 static void go_down(unsigned n, bool deliver_first) {
     tp_lanclient *client = &clients[n];
     if (client->id == TP_NO_PEER) {
@@ -380,7 +380,7 @@ static void go_down(unsigned n, bool deliver_first) {
         if (clients[i].id != TP_NO_PEER) {
             const tp_peer other = peer_of(&clients[i]);
             client->handlers.on_peer_down(client, &other);
-            hear_of_loss(&clients[i], &gone);
+            notify_of_loss(&clients[i], &gone);
         }
     }
     client->handlers.on_down(client, TP_ERR_CLOSED);

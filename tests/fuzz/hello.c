@@ -1,13 +1,13 @@
 /*
- * Any bytes as HELLO and as REPLY, and good ones with any bits of them changed, in both modes and
- * suites: nothing is established but with the bytes as they were sent, and in mode token nothing
- * else costs a Diffie-Hellman computation.
+ * Any bytes as HELLO and REPLY, and valid ones with any changes, in both modes and suites: no
+ * session is established unless the bytes are those that were sent, and in mode token no other
+ * HELLO costs a Diffie-Hellman operation.
  *
- *     byte 0: bit 0 mode, bit 1 suite, bits 2 and 3 what is done
- *         0   the rest is HELLO, whole or not yet
- *         1   the rest is REPLY
- *         2   the rest are pairs: a place in a good HELLO, and what to xor it with
- *         3   likewise in a good REPLY
+ *     byte 0: bit 0 mode, bit 1 suite, bits 2 and 3 the action
+ *         0   the rest is a HELLO, complete or not
+ *         1   the rest is a REPLY
+ *         2   the rest are pairs: a position in a valid HELLO, and a mask to xor there
+ *         3   the same for a valid REPLY
  */
 #include "fuzz.h"
 
@@ -17,7 +17,7 @@
 
 #define NOW UINT64_C(1700000000)
 
-/* A login that succeeds, as the client has it before REPLY, and as it was on the wire. */
+/* A successful login: the client's state before the REPLY, and the bytes of both messages. */
 typedef struct login {
     tp_mode mode;
     tp_noise client;
@@ -67,8 +67,8 @@ static void draw(void) {
     }
 }
 
-/* Is it the HELLO of one of the logins? Any of them would do, of whatever suite: what was compared
- * with them here the fuzzer has learnt to say. */
+/* Whether the bytes are the HELLO of one of the logins. All are compared, whatever the suite,
+ * because the fuzzer learns the compared bytes from these comparisons. */
 static bool is_good(const uint8_t *hello, tp_mode mode) {
     bool good = false;
     for (unsigned i = 0; i < 4; i++) {
@@ -102,7 +102,7 @@ static void try_reply(const login *l, const uint8_t *bytes, size_t size) {
     REQUIRE((error == TP_OK && reply.status == TP_REPLY_IS_WELCOME) == same);
 }
 
-/* `good` with changes; only up to as much as it has. */
+/* `good` with these changes, as far as they are inside it. */
 static void change(uint8_t *good, size_t size, const uint8_t *pairs, size_t count) {
     for (size_t i = 0; i + 1 < count; i += 2) {
         good[pairs[i] % size] ^= pairs[i + 1];

@@ -1,5 +1,7 @@
-/* The key ring's parser: whatever the text, a ring that is whole or none at all, and no key in what
- * is said. */
+/*
+ * The key ring's parser: for any text the result is a complete ring, or an error and no ring, and
+ * no error text quotes a key.
+ */
 #include "fuzz.h"
 
 #include <string.h>
@@ -20,7 +22,7 @@ static size_t longest_run(const char *text) {
     return longest;
 }
 
-/* What was accepted, written down again, is read as the same. */
+/* An accepted ring, written again, is read as the same. */
 static void check_accepted(void) {
     static char text[TP__KEY_RING_MAX * (TP_KEY_TEXT + 8)];
     static tp__key_ring again;
@@ -46,16 +48,17 @@ static void check_refused(void) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    size_t room = 1 + size * 7 % 1500; /* of all sizes, each where its end is watched */
-    char *report = malloc(room);
+    /* Buffers of all sizes, so that the sanitizer watches each end. */
+    size_t capacity = 1 + size * 7 % 1500;
+    char *report = malloc(capacity);
     char *text = malloc(size + 1);
     REQUIRE(report != NULL && text != NULL);
     memcpy(text, data, size);
     memset(&ring, 0, sizeof ring);
-    tp_err error = tp__key_ring_parse("fuzz", text, size, &ring, report, room);
+    tp_err error = tp__key_ring_parse("fuzz", text, size, &ring, report, capacity);
     REQUIRE(error == TP_OK || error == TP_ERR_CONFIG);
-    REQUIRE(memchr(report, '\0', room) != NULL);
-    REQUIRE(room == 1 || error == TP_OK || report[0] != '\0');
+    REQUIRE(memchr(report, '\0', capacity) != NULL);
+    REQUIRE(capacity == 1 || error == TP_OK || report[0] != '\0');
     REQUIRE(longest_run(report) < 16);
     if (error == TP_OK) {
         check_accepted();

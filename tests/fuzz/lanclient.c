@@ -1,10 +1,10 @@
 /*
- * Anything a hub may say to lanclient, with the user sending, asking and answering in between,
- * memory running out and the link being lost. Each request is answered exactly once; what was sent
- * is confirmed, lost or unconfirmed; nobody who never came up hears of anything; what the client
+ * Any messages of a hub to lanclient, while its user sends, requests and answers, memory runs out
+ * and the link is lost. Each request is answered exactly once; each sent message is acknowledged,
+ * lost or unacknowledged; a user that was never up is notified of nothing; everything the client
  * sends are frames with a whole header.
  *
- *     steps of   byte 0: what (bits 0..2), more in the same batch (bit 5)
+ *     steps of   byte 0: the action (bits 0..2), more in the same batch (bit 5)
  *                byte 1: n
  *                n bytes
  */
@@ -16,7 +16,7 @@
 
 static tp_lanclient *client;
 static bool up;
-static bool open[REQUESTS]; /* requests taken and not answered yet */
+static bool open[REQUESTS]; /* requests that were accepted and are not answered yet */
 static unsigned turn;
 
 static void on_up(tp_lanclient *of, tp_peer_id self) {
@@ -87,12 +87,12 @@ static void make_client(void) {
         .on_returned = on_returned};
     REQUIRE(tp_lanclient_create(&options, &handlers, &client) == TP_OK);
     client->started = true;
-    fuzz_take_seat(client->network);
+    fuzz_attach_worker(client->network);
 }
 
 /* ---- the hub --------------------------------------------------------------------------------- */
 
-static void say(const tp_bus_header *header, const uint8_t *bytes, size_t size) {
+static void hub_sends(const tp_bus_header *header, const uint8_t *bytes, size_t size) {
     fuzz_stream *stream = &fuzz_port.streams[0];
     uint8_t frame[TP_FRAME_HEADER + TP_BUS_HEADER + 256];
     REQUIRE(size <= 256);
@@ -108,7 +108,7 @@ static void say(const tp_bus_header *header, const uint8_t *bytes, size_t size) 
     fuzz_deliver(stream, frame, TP_FRAME_HEADER + head + size);
 }
 
-static void say_welcome(uint8_t how) {
+static void hub_sends_welcome(uint8_t how) {
     uint8_t bytes[TP_BUS_WELCOME_SIZE];
     const tp_bus_header header = {.kind = TP_BUS_WELCOME};
     const tp_bus_welcome welcome = {.version = TP_BUS_VERSION,
@@ -118,11 +118,11 @@ static void say_welcome(uint8_t how) {
         .ack_messages = how >> 4,
         .peers = how >> 6};
     tp_bus_write_welcome(bytes, &welcome);
-    say(&header, bytes, sizeof bytes);
+    hub_sends(&header, bytes, sizeof bytes);
 }
 
 /* A message whose header is nearly right. */
-static void say_message(const uint8_t *bytes, size_t size) {
+static void hub_sends_message(const uint8_t *bytes, size_t size) {
     uint8_t seeds[5] = {0};
     for (size_t i = 0; i < 5 && i < size; i++) {
         seeds[i] = bytes[i];
@@ -135,12 +135,12 @@ static void say_message(const uint8_t *bytes, size_t size) {
         .destination = seeds[1] & TP_BUS_ACK_VALID ? sent - seeds[2] % 8 : 0,
         .correlation = client->last_ticket - seeds[4] % 16};
     size_t head = size < 5 ? size : 5;
-    say(&header, bytes + head, size - head);
+    hub_sends(&header, bytes + head, size - head);
 }
 
 /* ---- the user -------------------------------------------------------------------------------- */
 
-static void ask(tp_peer_id peer, tp_packet *packet) {
+static void request(tp_peer_id peer, tp_packet *packet) {
     for (unsigned i = 0; i < REQUESTS; i++) {
         if (!open[i]) {
             open[i] = true;
@@ -154,7 +154,7 @@ static void ask(tp_peer_id peer, tp_packet *packet) {
     }
 }
 
-static void use(uint8_t how) {
+static void user_acts(uint8_t how) {
     tp_packet *packet = tp_packet_new(how);
     if (!packet) {
         return;
@@ -168,22 +168,23 @@ static void use(uint8_t how) {
         (void)tp_lanclient_send_all(client, how & 4 ? "all" : NULL, packet, NULL);
         break;
     default:
-        ask(how >> 4, packet);
+        request(how >> 4, packet);
         break;
     }
     tp_packet_release(packet);
 }
 
-/* Connecting is not tried: the next connection is the harness's. So the tick is all there is. */
+/* The client never connects by itself: the harness makes the connections. So the tick is its only
+ * task. */
 static void run_first_task(void) {
     tp__tasks *tasks = &client->network->tasks;
     if (tasks->count > 0) {
-        tasks->heap[0].due_ms = 0; /* and no other's is: they stay */
+        tasks->heap[0].due_ms = 0; /* no other one is due, so they stay */
         tp__tasks_run(tasks, 0);
     }
 }
 
-/* ---- what must hold -------------------------------------------------------------------------- */
+/* ---- invariants ------------------------------------------------------------------------------ */
 
 static void check_sent(void) {
     fuzz_stream *stream = &fuzz_port.streams[0];
@@ -198,7 +199,7 @@ static void check_sent(void) {
     stream->out_size = 0;
 }
 
-static void check_account(void) {
+static void check_stats(void) {
     tp_lanclient_stats stats = {.size = sizeof stats};
     tp_lanclient_get_stats(client, &stats);
     REQUIRE(stats.sent == stats.confirmed + stats.lost + stats.unconfirmed);
@@ -217,7 +218,7 @@ static void connect_link(void) {
 }
 
 static void lose_link(tp_err error) {
-    client->stopping = true; /* nothing connects again by itself */
+    client->stopping = true; /* so that the client does not reconnect */
     fuzz_end(&fuzz_port.streams[0], error);
     fuzz_run();
     REQUIRE(tp_server_session_count(client->network) == 0 && !up);
@@ -226,21 +227,21 @@ static void lose_link(tp_err error) {
 static void do_step(unsigned what, uint8_t how, const uint8_t *bytes, size_t size) {
     switch (what) {
     case 0:
-        say_welcome(how);
+        hub_sends_welcome(how);
         break;
     case 1:
-        say(NULL, bytes, size);
+        hub_sends(NULL, bytes, size);
         break;
     case 2:
-        use(how);
+        user_acts(how);
         break;
     case 3:
         run_first_task();
         break;
     case 4:
         tp__memory_fail_after(1 + how % 4);
-        say_message(bytes, size);
-        use(how);
+        hub_sends_message(bytes, size);
+        user_acts(how);
         tp__memory_fail_after(-1);
         break;
     case 5:
@@ -248,7 +249,7 @@ static void do_step(unsigned what, uint8_t how, const uint8_t *bytes, size_t siz
         connect_link();
         break;
     default:
-        say_message(bytes, size);
+        hub_sends_message(bytes, size);
         break;
     }
 }
@@ -275,9 +276,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
         at += 2 + count;
         check_sent();
-        check_account();
+        check_stats();
     }
     lose_link(TP_ERR_CLOSED);
-    check_account();
+    check_stats();
     return 0;
 }

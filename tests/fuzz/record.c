@@ -1,14 +1,14 @@
 /*
- * A stream of records as an attacker on the way may make it: any bytes, and records that were
- * really sealed, whole or changed, in order or not. What opens is what was sealed next, and after
- * the first that does not open nothing does.
+ * A stream of records as an attacker on the path can make it: any bytes, and sealed records, whole
+ * or changed, in order or not. A record that opens is the one that was sealed next, and after the
+ * first one that does not open no other one does.
  *
- *     byte 0: suite in bit 0, interval of REKEY 1, 2, 4 or 8 in bits 1 and 2
- *     steps of  byte 0: what (bits 0, 1) and n (bits 2..7)
+ *     byte 0: suite in bit 0, REKEY interval 1, 2, 4 or 8 in bits 1 and 2
+ *     steps of  byte 0: the action (bits 0, 1) and n (bits 2..7)
  *         0   seal n + 1 bytes more, to be delivered later
- *         1   deliver the oldest record that was sealed and not yet delivered
- *         2   the same one with the byte at the place `n` of it xored with the next byte
- *         3   deliver the next n bytes as they are
+ *         1   deliver the oldest sealed record
+ *         2   the same with the byte at position n xored with the next byte of the input
+ *         3   deliver the next n bytes of the input
  */
 #include "fuzz.h"
 
@@ -28,11 +28,11 @@ typedef struct sealed {
 
 static tp_record_direction sealing;
 static tp_record_direction opening;
-static sealed waiting[WAITING]; /* a ring: from `taken` to `made` */
+static sealed waiting[WAITING]; /* a ring buffer: from `taken` to `made` */
 static unsigned made;
 static unsigned taken;
-static bool missing; /* the next of the sealed records did not come as it was */
-static bool lost;    /* something has not opened */
+static bool missing; /* the next sealed record was not delivered unchanged */
+static bool lost;    /* a record did not open */
 
 static void seal(size_t size) {
     if (made - taken == WAITING) {
@@ -47,15 +47,15 @@ static void seal(size_t size) {
     made++;
 }
 
-/* `right`: what these bytes are if they are the next record, else NULL. */
+/* `right`: the record that these bytes should be if they open; NULL: none. */
 static void deliver(const uint8_t *bytes, size_t size, const sealed *right) {
     static uint8_t plain[TP_RECORD_PLAIN_MAX];
     size_t length = size < TP_RECORD_HEADER ? 0 : tp_record_length(bytes);
     if (length == 0 || length > size - TP_RECORD_HEADER) {
-        return; /* a protocol error, or not yet whole */
+        return; /* a protocol error, or incomplete */
     }
     memset(plain, 0x5a, length - TP_SECRET_TAG);
-    uint8_t *copy = malloc(length); /* exactly, so that reading on is seen */
+    uint8_t *copy = malloc(length); /* of exact size, so that a read behind it is reported */
     REQUIRE(copy != NULL);
     memcpy(copy, bytes + TP_RECORD_HEADER, length);
     tp_err error = tp_record_open(&opening, copy, length, plain);
@@ -84,7 +84,7 @@ static void deliver_oldest(size_t place, uint8_t mask) {
     memcpy(bytes, s->record, size);
     bytes[place % size] ^= mask;
     deliver(bytes, size, mask == 0 ? s : NULL);
-    missing = missing || mask != 0; /* whether it was refused or only waited for more bytes */
+    missing = missing || mask != 0; /* whether it was refused or only waits for more bytes */
 }
 
 static size_t do_step(const uint8_t *data, size_t size) {
@@ -107,7 +107,7 @@ static size_t do_step(const uint8_t *data, size_t size) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static tp_key_pair pair; /* drawn once */
+    static tp_key_pair pair; /* random, made once */
     static bool drawn;
     if (size < 1) {
         return 0;

@@ -1,11 +1,11 @@
 /*
- * Any bytes as a token, a minted token with any bits of it changed, minting for any identity, any
- * text as a key. Nothing opens but what was minted, and then it is what was written.
+ * Any bytes as a token, a minted token with any changes, minting for any identity, and any text as
+ * a key. Only a minted token opens, and with the identity that it was minted for.
  *
- *     byte 0: what is done
- *         0   the rest is a token as it stands, and the one whose box is appended to a good head
- *         1   the rest are pairs: a place in a minted token, and what to xor it with
- *         2   the rest is an identity, to be minted and opened
+ *     byte 0: the action
+ *         0   the rest is a token, and is also put behind a valid head as its sealed part
+ *         1   the rest are pairs: a position in a minted token, and a mask to xor there
+ *         2   the rest is an identity to be minted and opened
  *         3   the rest is text
  */
 #include "fuzz.h"
@@ -84,7 +84,7 @@ static void try_identity(const uint8_t *data, size_t size) {
 }
 
 static void try_text(const uint8_t *data, size_t size) {
-    char *text = malloc(size + 1); /* exactly, so that reading on is seen */
+    char *text = malloc(size + 1); /* of exact size, so that a read behind it is reported */
     char again[TP_KEY_TEXT];
     uint8_t key[TP_KEY_SIZE];
     REQUIRE(text != NULL);

@@ -1,5 +1,6 @@
 /*
- * Commits the one fault that its argument names, for sanitizers.py to see it caught.
+ * Commits the one fault that its argument names. sanitizers.py checks that the sanitizer reports
+ * it.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -64,6 +65,6 @@ int main(int argc, char **argv) {
     } else if (strcmp(fault, "leak") == 0) {
         leak();
     }
-    printf("not caught\n");
+    printf("not reported\n");
     return 0;
 }

@@ -1,4 +1,4 @@
-"""Every sanitizer this build is made with must catch the fault it is for."""
+"""Each sanitizer of this build must report the fault that it is made for."""
 import os
 import subprocess
 import sys
@@ -16,12 +16,12 @@ FAULTS = {
 }
 
 sanitizers = sys.argv[1].split(",")
-traps = "trap" in sanitizers  # ends the program, without a word
+traps = "trap" in sanitizers  # ends the program without a report
 wrong = 0
 for sanitizer in sanitizers:
     for fault, says in FAULTS.get(sanitizer, []):
         ran = subprocess.run(program + [fault], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         caught = ran.returncode != 0 and (traps or says in ran.stdout)
-        print(f"{sanitizer}: {fault} {'is caught' if caught else 'is NOT caught: ' + ran.stdout}")
+        print(f"{sanitizer}: {fault} {'reported' if caught else 'NOT reported: ' + ran.stdout}")
         wrong += not caught
 sys.exit(1 if wrong else 0)

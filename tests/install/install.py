@@ -1,6 +1,7 @@
-"""Installs a build into a temporary prefix, moves it, and builds and runs a consumer against it,
-once found by pkg-config and once by CMake, and once with the sources in the consumer's own tree;
-each as C and as C++, and with the LAN half alone, which must not need OpenSSL.
+"""Installs a build into a temporary prefix, moves the prefix, and builds and runs a consumer against it.
+
+Twinport is found by pkg-config, by CMake, and as a part of the consumer's own tree; each time as C, as C++,
+and with the LAN half alone, which must not need OpenSSL.
 
     install.py cmake=PROGRAM source=DIR build=DIR cc=COMPILER cxx=COMPILER flags=FLAGS toolchain=FILE
                crypto=libcrypto's FILE
@@ -23,7 +24,7 @@ WARNINGS = "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wundef -Werror".spli
 
 
 def how_it_ended(code):
-    """In words: a signal's number says little, and Python has it below zero."""
+    """The exit code, or the name of the signal, which subprocess gives as a negative number."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -33,9 +34,9 @@ def how_it_ended(code):
 
 
 def run_apart(*command, **options):
-    """Runs a command to its end, whatever that is, with its two streams apart, and says how long it took."""
+    """Runs a command, keeps its two output streams apart, and prints how it ended and how long it took."""
     command = [str(word) for word in command]
-    print("$", *command, flush=True)  # a time-out that comes now shows where the time went
+    print("$", *command, flush=True)  # after a time-out this is the last line
     began = time.monotonic()
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                          encoding="utf-8", errors="replace", **options)
@@ -56,7 +57,7 @@ def run(*command, **options):
 
 
 def write_everything(prefix, source):
-    """One header that includes every installed one: each must find what it includes in its turn."""
+    """Writes a header that includes every installed header, so that each must find its own includes."""
     include = prefix / "include"
     roots = [(include, "twinport"), (include / "twinport-proto", "proto")]
     names = [path.relative_to(root) for root, folder in roots for path in sorted((root / folder).glob("*.h"))]
@@ -66,18 +67,18 @@ def write_everything(prefix, source):
 
 
 def expect_version(*command, version):
-    """Standard output alone is judged: beside it Wine or a sanitizer may have something to say."""
+    """Compares standard output only: Wine or a sanitizer may print to standard error."""
     ran = run_apart(*emulator, *command)
     said = ran.stdout.strip()
     if ran.returncode != 0 or said != version:
-        fail(ran, f"{command[0]}: {how_it_ended(ran.returncode)}, says '{said}', expected '{version}'")
+        fail(ran, f"{command[0]}: {how_it_ended(ran.returncode)}, printed '{said}', expected '{version}'")
     if ran.stderr:
         print(ran.stderr, flush=True)
 
 
 def pkg_config(prefix, *words):
     pc = str(next(prefix.glob("**/pkgconfig")))
-    # A cross build must not see this system's packages, where libcrypto is another.
+    # A cross build must not find this system's packages, which have another libcrypto.
     places = {"PKG_CONFIG_LIBDIR": pc, "PKG_CONFIG_PATH": ""} if toolchain else {"PKG_CONFIG_PATH": pc}
     return run("pkg-config", *words, env=dict(os.environ, **places)).split()
 
@@ -111,7 +112,7 @@ def by_cmake(source, build_folder, version, embedded, *options):
     for language in ["c", "cpp"]:
         expect_version(build_folder / "all" / f"consumer_{language}{suffix}", version=version)
     run(*configure, "-B", build_folder / "lan", "-DLAN_ONLY=ON")
-    if not embedded:  # there nothing new would be compiled
+    if not embedded:  # an embedded build has compiled it already
         run(cmake, "--build", build_folder / "lan", "--target", "consumer_lan")
         expect_version(build_folder / "lan" / f"consumer_lan{suffix}", version=version)
 
@@ -119,11 +120,11 @@ def by_cmake(source, build_folder, version, embedded, *options):
 with tempfile.TemporaryDirectory(prefix="twinport-install-") as folder:
     work = pathlib.Path(folder)
     run(cmake, "--install", build, "--prefix", work / "first")
-    prefix = (work / "first").rename(work / "moved")  # nothing may remember where it was installed
+    prefix = (work / "first").rename(work / "moved")  # no file may contain the path of the installation
     source = pathlib.Path(shutil.copytree(pathlib.Path(__file__).parent / "consumer", work / "source"))
     write_everything(prefix, source)
     version = by_pkg_config(prefix, source, work)
-    # In a cross build the search is confined to CMAKE_FIND_ROOT_PATH; elsewhere that changes nothing.
+    # In a cross build CMake searches CMAKE_FIND_ROOT_PATH only; elsewhere the setting has no effect.
     by_cmake(source, work / "installed", version, False,
              f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_FIND_ROOT_PATH={prefix if toolchain else ''}")
     by_cmake(source, work / "embedded", version, True, f"-DTWINPORT_SOURCE={given['source']}")

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Who may include whom, and who may call whom: the architecture, checked.
+"""Checks the architecture: which folder may include which, and which may call which.
 
     layers.py SOURCE NM OBJECTS...
 
-SOURCE is the project's folder. OBJECTS are the object files of common/core, whose calls are looked
-at by NM, the compiler's nm. What does not hold is printed, a line each; exit code 1 if anything.
+SOURCE is the project's folder. OBJECTS are the object files of common/core, whose calls are read
+with NM, the compiler's nm. Each violation is printed on a line; the exit code is then 1.
 
-A folder of the product that is on no list is an error, so a new one is put on the list first.
+A folder of the product that is on no list below is an error: add a new folder to the list first.
 """
 
 import os
@@ -75,7 +75,7 @@ def product_files(source):
 
 
 def find_include(name, includer, files):
-    """The product's file that an include names, or None: it is the system's."""
+    """The product's file that an include names; None for one of the system."""
     places = [includer.parent / name, pathlib.Path(name), pathlib.Path("common") / name]
     places += [pathlib.Path(root) / "include" / name
                for root in ("common", "lanserver", "lanclient", "wanserver")]  # fmt: skip
@@ -87,7 +87,7 @@ def find_include(name, includer, files):
 
 
 def read_includes(source, files):
-    """{file: files of the product that it includes}, and what names no file."""
+    """{file: files of the product that it includes}, and a list of includes that name no file."""
     includes, wrong = {}, []
     for path in files:
         text = (source / path).read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def read_includes(source, files):
             if found:
                 includes[path].add(found)
             else:
-                wrong.append(f'{path}: include of "{name}", which is no file of the product')
+                wrong.append(f'{path}: include of "{name}", which is not a file of the product')
     return includes, wrong
 
 
@@ -133,11 +133,11 @@ def folder_of(path):
 def check_folders(files):
     for path in files:
         if folder_of(path) not in FOLDERS:
-            yield f"{path}: its folder is on no list of tests/layers/layers.py"
+            yield f"{path}: its folder is on no list in tests/layers/layers.py"
 
 
 def check_names(files):
-    """Base names are unique, but for public headers and what os has for each system."""
+    """Base names are unique, except for public headers and variants of one header of common/os."""
     seen = {}
     for path in files:
         if not folder_of(path).endswith("/twinport"):
@@ -156,7 +156,7 @@ def check_includes(includes):
 
 
 def read_calls(nm, objects):
-    """{file of the core: {file that it calls: names}}, by the symbols of the objects."""
+    """{file of the core: {file that it calls: function names}}, from the objects' symbols."""
     defined, used = {}, {}
     for path in objects:
         name = re.search(r"/core/(\w+/\w+)\.c\.o(bj)?$", path.replace("\\", "/"))
@@ -206,7 +206,7 @@ def main():
         wrong.append(f"files include each other in a circle: {', '.join(group)}")
     wrong += check_calls(calls)
     if not any(calls.values()):
-        wrong.append(f"{nm} shows no calls: the objects hold no symbols that it can read")
+        wrong.append(f"{nm} shows no calls: it cannot read the symbols of the objects")
     print("\n".join(wrong))
     called = sum(len(others) for others in calls.values())
     print(f"{len(files)} files, {sum(map(len, includes.values()))} includes, "

@@ -1,33 +1,33 @@
 /*
- * A model of how what is pending changes hands while a send waits (compact.h): the flush owner opens
- * it, whoever pushes takes it, moves what is queued behind what is pending and opens it again, and
- * the owner takes it back when its send is done or has the flush passed on.
+ * A model of how the backlog changes hands while a send waits (compact.h). The flusher opens it; a
+ * thread that pushes takes it, moves what is queued behind what is in it, and opens it again. When
+ * its send is done, the flusher takes the backlog back, or has the flush passed on.
  *
- * Two workers and PRODUCERS other threads. Where sockets are bound, worker 0 is home: flushes and
- * completions come to it alone, and its handlers say things too. Otherwise either worker takes any,
- * a completion even before the call that started its send has returned.
+ * Two workers and PRODUCERS other threads. Where sockets are bound, worker 0 is the owner: flushes
+ * and completions come only to it, and its handlers queue packets too. Otherwise either worker
+ * takes any of them, a completion even before the call that started its send has returned.
  *
- * A send is over at once, or it waits and is over some time, or it waits until all is quiet.
+ * A send is done at once, or it waits and is done some time, or it waits until all is quiet.
  *
  * Checked over all interleavings:
- *   - everything is sent once, and each producer's packets, home's included, in its order;
- *   - two never use what is pending at once;
+ *   - everything is sent once, and each producer's packets, the owner's included, in its order;
+ *   - two threads never use the backlog at the same time;
  *   - when all is quiet and a send waits, nothing is left in the queue: all of it has been moved;
- *   - when all is over, the queue is idle, nothing is pending and nobody is the owner.
+ *   - when all is done, the queue is idle, the backlog is empty and there is no flusher.
  *
- * BROKEN_OPEN_LAST  the owner looks at the queue and then opens
- * BROKEN_LOOK       who pushes looks at the state before its push
- * BROKEN_AGAIN      who has moved what was queued does not look again
- * BROKEN_WANTED     the owner comes back and uses what is pending, whoever is at work
- * BROKEN_PASS       who finds that the owner has asked does not pass the flush on
- * BROKEN_HOME       home appends whatever the state is
+ *   BROKEN_OPEN_LAST  the flusher looks at the queue and then opens
+ *   BROKEN_LOOK       a pusher looks at the state before its push
+ *   BROKEN_AGAIN      a pusher that has moved what was queued does not look again
+ *   BROKEN_WANTED     the flusher comes back and uses the backlog even if a pusher has it
+ *   BROKEN_PASS       a pusher that finds that the flusher has asked does not pass the flush on
+ *   BROKEN_OWNER      the owner appends to the backlog in any state
  */
 
 #define PRODUCERS 2
 #define EACH 2
-#define SAYS 1                     /* home's packets: number PRODUCERS */
-#define HOME PRODUCERS
-#define ALL (PRODUCERS * EACH + SAYS)
+#define OWN 1                      /* the owner's packets; it is number PRODUCERS */
+#define OWNER PRODUCERS
+#define ALL (PRODUCERS * EACH + OWN)
 
 #define OWNED 0
 #define OPEN 1
@@ -42,24 +42,24 @@ byte length;
 byte list[ALL];
 
 byte state;
-byte users;                        /* of what is pending, at this moment */
-byte pending_length;
-byte pending[ALL];
+byte users;                        /* of the backlog at this moment */
+byte backlog_length;
+byte backlog[ALL];
 
-byte flight_length;
-byte flight[ALL];
+byte batch_length;
+byte batch[ALL];
 
-bool owned_at_home;
-bool listed;                       /* on a worker's list of flushes: 0 if bound */
-bool let_go;                       /* what waits until all is quiet may be over */
-byte owners;
+bool owner_flushes;
+bool listed;                       /* on a worker's list of flushes: that of worker 0 if bound */
+bool finish_waiting;               /* a send that waits until all is quiet may be done */
+byte flushers;
 byte sent;
 byte expected[PRODUCERS + 1];
-byte said;
+byte own_queued;
 
 chan flushes = [2] of { bit };
-chan done = [1] of { bit };        /* a send is over */
-bool waits;                        /* one that is over only when let go */
+chan done = [1] of { bit };        /* a send is done */
+bool waits;                        /* a send that is done only at finish_waiting */
 
 inline enter() { atomic { assert(users == 0); users++; } }
 inline leave() { atomic { users--; } }
@@ -68,7 +68,7 @@ inline collect() {
     d_step {
         i = 0;
         do
-        :: i < length -> pending[pending_length] = list[i]; pending_length++; list[i] = 0; i++;
+        :: i < length -> backlog[backlog_length] = list[i]; backlog_length++; list[i] = 0; i++;
         :: else -> break;
         od
         length = 0;
@@ -76,7 +76,7 @@ inline collect() {
     }
 }
 
-/* tp__compact_slowly(). */
+/* tp__compact_slow(). */
 inline compact() {
     do
     :: atomic { length > 0 && state == OPEN -> state = TAKEN; }
@@ -113,7 +113,7 @@ inline push(packet) {
 #endif
     atomic { was_idle = idle; idle = false; list[length] = packet; length++; }
     if
-    :: was_idle -> atomic { owners++; assert(owners == 1); } flushes ! 1;
+    :: was_idle -> atomic { flushers++; assert(flushers == 1); } flushes ! 1;
 #ifdef BROKEN_LOOK
     :: !was_idle && was -> compact();
     :: !was_idle && !was -> skip;
@@ -134,33 +134,33 @@ proctype producer(byte me) {
     od
 }
 
-/* The owner has what is pending: sends it, or retires. */
-inline go_on() {
+/* The flusher has the backlog: sends it, or retires. */
+inline continue_flush() {
     enter();
     collect();
     d_step {
-        flight_length = pending_length;
+        batch_length = backlog_length;
         i = 0;
         do
-        :: i < pending_length -> flight[i] = pending[i]; pending[i] = 0; i++;
+        :: i < backlog_length -> batch[i] = backlog[i]; backlog[i] = 0; i++;
         :: else -> break;
         od
-        pending_length = 0;
+        backlog_length = 0;
         i = 0;
     }
     leave();
     if
-    :: flight_length == 0 ->
+    :: batch_length == 0 ->
         atomic {
             was = (length == 0);
             if
-            :: was -> idle = true; owners--; owned_at_home = false;
+            :: was -> idle = true; flushers--; owner_flushes = false;
             :: else -> listed = true;
             fi
         }
-    :: else -> /* it waits, or (not bound) is lent to the system: opened before it is */
+    :: else -> /* it waits, or (not bound) is lent to the system: opened before that */
         if
-        :: binds -> done ! 1; /* over at once */
+        :: binds -> done ! 1; /* done at once */
         :: true ->
 #ifdef BROKEN_OPEN_LAST
             compact();
@@ -183,57 +183,58 @@ proctype worker(byte me) {
     bool was_idle;
 end:
     do
-    :: (me == 0 && binds && said < SAYS) -> /* a handler says something; home alone */
+    :: (me == 0 && binds && own_queued < OWN) -> /* a handler queues a packet; the owner only */
         if
-#ifndef BROKEN_HOME
-        :: owned_at_home && state != OWNED ->
-            said++;
-            push(HOME * EACH + said - 1);
+#ifndef BROKEN_OWNER
+        :: owner_flushes && state != OWNED ->
+            own_queued++;
+            push(OWNER * EACH + own_queued - 1);
             assert(!was_idle);
-        :: owned_at_home && state == OWNED ->
+        :: owner_flushes && state == OWNED ->
 #else
-        :: owned_at_home ->
+        :: owner_flushes ->
 #endif
             enter();
             collect();
             d_step {
-                pending[pending_length] = HOME * EACH + said;
-                pending_length++;
-                said++;
+                backlog[backlog_length] = OWNER * EACH + own_queued;
+                backlog_length++;
+                own_queued++;
             }
             leave();
-        :: !owned_at_home ->
-            said++;
+        :: !owner_flushes ->
+            own_queued++;
             atomic { was = idle; idle = false; }
             if
             :: was ->
-                atomic { owners++; assert(owners == 1); }
-                owned_at_home = true;
-                pending[pending_length] = HOME * EACH + said - 1;
-                pending_length++;
+                atomic { flushers++; assert(flushers == 1); }
+                owner_flushes = true;
+                backlog[backlog_length] = OWNER * EACH + own_queued - 1;
+                backlog_length++;
                 listed = true;
-            :: else -> atomic { assert(!idle); list[length] = HOME * EACH + said - 1; length++; }
+            :: else ->
+                atomic { assert(!idle); list[length] = OWNER * EACH + own_queued - 1; length++; }
             fi
         fi
     :: atomic { (me == 0 || !binds) && flushes ? [1] -> flushes ? 1; }
-        owned_at_home = binds;
+        owner_flushes = binds;
         assert(!listed);
         listed = true;
     :: atomic { (me == 0 || !binds) && listed -> listed = false; }
-        go_on();
+        continue_flush();
     :: atomic { (me == 0 || !binds) && done ? [1] -> done ? 1; }
         d_step {
             i = 0;
             do
-            :: i < flight_length ->
-                assert(expected[flight[i] / EACH] == flight[i] % EACH);
-                expected[flight[i] / EACH]++;
-                flight[i] = 0;
+            :: i < batch_length ->
+                assert(expected[batch[i] / EACH] == batch[i] % EACH);
+                expected[batch[i] / EACH]++;
+                batch[i] = 0;
                 sent++;
                 i++;
             :: else -> break;
             od
-            flight_length = 0;
+            batch_length = 0;
             i = 0;
         }
         atomic {
@@ -251,10 +252,10 @@ end:
             fi
         }
         if
-        :: was -> go_on();
+        :: was -> continue_flush();
         :: else -> skip;
         fi
-    :: atomic { let_go && waits -> waits = false; let_go = false; done ! 1; }
+    :: atomic { finish_waiting && waits -> waits = false; finish_waiting = false; done ! 1; }
     od
 }
 
@@ -269,11 +270,11 @@ init {
     do
     :: timeout ->
         if
-        :: waits -> assert(state == OPEN && length == 0); let_go = true;
+        :: waits -> assert(state == OPEN && length == 0); finish_waiting = true;
         :: else -> break;
         fi
     od
-    assert(sent == PRODUCERS * EACH + (binds -> SAYS : 0));
-    assert(idle && length == 0 && pending_length == 0 && flight_length == 0);
-    assert(owners == 0 && state == OWNED && !owned_at_home);
+    assert(sent == PRODUCERS * EACH + (binds -> OWN : 0));
+    assert(idle && length == 0 && backlog_length == 0 && batch_length == 0);
+    assert(flushers == 0 && state == OWNED && !owner_flushes);
 }

@@ -1,30 +1,31 @@
 /*
- * A model of how a finishing session ends (finish.c tp__session_finish, flush.c, receive.c
- * peer_closed, sweep.c): the end node is queued, all before it and the end itself are with the
- * system, and the peer has said its last: the second of the two closes.
+ * A model of the end of a finishing session (tp__session_finish() in finish.c, flush.c,
+ * receive_peer_closed() in receive.c, sweep.c). The end node is queued; everything before it and
+ * the end itself are with the system; the peer has ended its stream: the second of the two closes.
  *
- * Late senders: who was let in before the end began may push behind the end node, from other
- * threads into the queue, at home (one thread with the flushes) to what is pending. What is
- * pending is walked without a look for the end node, as the WAN's records are filled (seal.c).
+ * Late senders: a sender that was admitted before the end began may push behind the end node; other
+ * threads push into the queue, and the owner worker (one thread with the flushes) appends to the
+ * backlog. The backlog is walked without a check for the end node, as when the WAN's records are
+ * filled (seal.c).
  *
- * One thread flushes here. That there is one flush owner at a time, on whatever workers, is the
- * matter of send_queue.pml.
+ * One thread flushes here. That there is one flusher at a time, on whatever worker, is checked by
+ * send_queue.pml.
  *
  * Checked over all interleavings:
- *   - all that was queued before the end is sent before it, and nothing behind it;
- *   - nothing is lost: what is not sent is pending or queued, and the release finds it there;
- *   - the session is closed exactly once, without the sweep's help, and never before its last
- *     words are with the system unless the sweep loses patience;
+ *   - everything queued before the end is sent before it, and nothing behind it;
+ *   - nothing is lost: what is not sent is in the backlog or the queue, where the release finds it;
+ *   - the session is closed exactly once, without the sweep's help, and never before everything up
+ *     to the end node is with the system, unless the sweep cuts it;
  *   - the sweep never takes an end for overdue because it sees the end without its deadline.
  *
- * BROKEN_LOOK_FIRST  both look at the other's flag before they set their own
- * BROKEN_DEADLINE    the end is visible before its deadline is
- * BROKEN_CUT         what was pushed behind the end node becomes pending with it
- * BROKEN_FLAG        the end node is pushed before the end is visible
- * BROKEN_HOME        home appends to what is pending although the end node is there
+ *   BROKEN_LOOK_FIRST  both look at the other's flag before they set their own
+ *   BROKEN_DEADLINE    the end is visible before its deadline is
+ *   BROKEN_CUT         what was pushed behind the end node gets into the backlog with it
+ *   BROKEN_FLAG        the end node is pushed before the end is visible
+ *   BROKEN_OWNER       the owner appends to the backlog although the end node is in it
  */
 
-#define SENDERS 2       /* on other threads; home is number SENDERS */
+#define SENDERS 2       /* on other threads; the owner is number SENDERS */
 #define ALL (SENDERS + 1)
 #define END ALL         /* the end node; the others are their senders' numbers */
 
@@ -33,12 +34,12 @@ bool idle = true;
 byte queue[ALL + 1];
 byte queued;
 
-/* the flush owner's */
-byte pending[ALL + 1];
+/* the flusher's */
+byte backlog[ALL + 1];
 byte count;
 bool end_taken;
 
-bool handed_over;       /* a flush is on its way to home */
+bool handed_over;       /* a flush is on its way to the owner */
 bool pushed[ALL];
 bool due[ALL];          /* pushed before the end node was */
 bool sent[ALL];
@@ -48,9 +49,9 @@ bool end_reached;
 bool receive_ended;
 bool closing;
 byte closes;
-bool impatient;         /* the sweep has cut it */
+bool impatient;         /* the sweep has cut the session */
 bool finishing;
-bool deadline;          /* of this end: before, the word holds what was there */
+bool deadline;          /* of this end: before, the word has its old value */
 
 inline close() {
     atomic {
@@ -61,7 +62,7 @@ inline close() {
     }
 }
 
-/* Into the queue. Whoever finds it idle has a flush done. */
+/* Pushes into the queue. A push that finds it idle has a flush done. */
 inline push(node) {
     atomic {
         queue[queued] = node;
@@ -78,10 +79,10 @@ inline push(node) {
 }
 
 proctype sender(byte me) {
-    bool let_in;
-    let_in = !finishing;
+    bool admitted;
+    admitted = !finishing;
     if
-    :: let_in -> push(me);
+    :: admitted -> push(me);
     :: else -> skip;
     fi
 }
@@ -103,7 +104,7 @@ proctype finisher() {
 #endif
 }
 
-/* Takes all that is queued at once. What is behind the end node goes back. */
+/* Takes everything queued at once. What is behind the end node goes back. */
 inline collect() {
     if
     :: !end_taken && queued > 0 ->
@@ -111,7 +112,7 @@ inline collect() {
             taken = queued;
             i = 0;
             do
-            :: i < taken -> pending[count + i] = queue[i]; queue[i] = 0; i++;
+            :: i < taken -> backlog[count + i] = queue[i]; queue[i] = 0; i++;
             :: else -> break;
             od
             queued = 0;
@@ -122,7 +123,7 @@ inline collect() {
         d_step {
             i = first;
             do
-            :: finishing && i < count && pending[i] != END -> i++;
+            :: finishing && i < count && backlog[i] != END -> i++;
             :: else -> break;
             od
             if
@@ -131,7 +132,7 @@ inline collect() {
             fi
             first = i;
             do
-            :: i < count -> queue[queued] = pending[i]; queued++; pending[i] = 0; i++;
+            :: i < count -> queue[queued] = backlog[i]; queued++; backlog[i] = 0; i++;
             :: else -> break;
             od
             count = first;
@@ -141,16 +142,16 @@ inline collect() {
     fi
 }
 
-/* Sends some of what is pending, or all; `end` is whether the last of it was the end node. */
+/* Sends some of the backlog, or all; `end` is whether the last of it was the end node. */
 inline fill() {
     d_step {
         i = 0;
         do
         :: i < taken ->
-            end = (pending[i] == END);
+            end = (backlog[i] == END);
             if
             :: end -> end_sent = true;
-            :: else -> assert(!end_sent); assert(!sent[pending[i]]); sent[pending[i]] = true;
+            :: else -> assert(!end_sent); assert(!sent[backlog[i]]); sent[backlog[i]] = true;
             fi
             i++;
         :: else -> break;
@@ -159,8 +160,8 @@ inline fill() {
         do
         :: i < count ->
             if
-            :: i + taken < count -> pending[i] = pending[i + taken];
-            :: else -> pending[i] = 0;
+            :: i + taken < count -> backlog[i] = backlog[i + taken];
+            :: else -> backlog[i] = 0;
             fi
             i++;
         :: else -> break;
@@ -183,62 +184,62 @@ inline reach_end() {
     fi
 }
 
-/* The session's home: says something itself, once, and flushes. */
-proctype home() {
+/* The session's owner: queues a packet once, and flushes. */
+proctype owner() {
     byte i;
     byte taken;
     byte first;
-    bool said;
-    bool let_in;
-    bool owned;
+    bool tried;
+    bool admitted;
+    bool owner_flushes;
     bool listed;
     bool over;
     bool end;
     bool other;
-end_home:
+end_owner:
     do
-    :: !said && !over ->
-        said = true;
-        let_in = !finishing;
+    :: !tried && !over ->
+        tried = true;
+        admitted = !finishing;
         if
-        :: let_in && !owned ->
+        :: admitted && !owner_flushes ->
             atomic {
                 if
-                :: idle -> idle = false; owned = true; listed = true;
+                :: idle -> idle = false; owner_flushes = true; listed = true;
                 :: else -> skip;
                 fi
             }
         :: else -> skip;
         fi
         if
-        :: let_in && !owned -> push(SENDERS); /* its flush is on the way */
-        :: let_in && owned ->
+        :: admitted && !owner_flushes -> push(SENDERS); /* its flush is on the way */
+        :: admitted && owner_flushes ->
             collect();
             if
-#ifndef BROKEN_HOME
+#ifndef BROKEN_OWNER
             :: end_taken -> push(SENDERS);
             :: !end_taken ->
 #else
             :: true ->
 #endif
-                atomic { pending[count] = SENDERS; count++; pushed[SENDERS] = true; }
+                atomic { backlog[count] = SENDERS; count++; pushed[SENDERS] = true; }
             fi
         :: else -> skip;
         fi
     :: handed_over ->
-        assert(!owned);
+        assert(!owner_flushes);
         handed_over = false;
-        owned = true;
+        owner_flushes = true;
         listed = true;
     :: listed ->
         listed = false;
         if
-        :: closing -> over = true; /* still the owner: nobody flushes a closing session */
+        :: closing -> over = true; /* without retiring: a closing session is not flushed any more */
         :: else ->
             collect();
             taken = count;
             if
-            :: count > 1 -> taken = 1; /* the flight is full */
+            :: count > 1 -> taken = 1; /* the send batch is full */
             :: true -> skip;
             fi
             fill();
@@ -247,7 +248,7 @@ end_home:
             :: else ->
                 atomic {
                     if
-                    :: count == 0 && queued == 0 -> idle = true; owned = false;
+                    :: count == 0 && queued == 0 -> idle = true; owner_flushes = false;
                     :: else -> listed = true;
                     fi
                 }
@@ -289,7 +290,7 @@ init {
     byte i;
     byte left;
     atomic {
-        run home(); run sender(0); run sender(1);
+        run owner(); run sender(0); run sender(1);
         run finisher(); run receiver(); run sweep();
     }
     (timeout);

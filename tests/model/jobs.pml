@@ -1,19 +1,19 @@
 /*
- * A model of the queue of the handshake threads (wanserver/handshake/jobs.h): places with turns, a head that anybody
- * moves, and a taker that may stop for good anywhere in a take.
+ * A model of the queue of the handshake threads (wanserver/handshake/jobs.h): slots and tickets, a
+ * head that any thread moves, and a taker that may stop for good anywhere in a take.
  *
- * Two putters put two jobs each into two places. One taker takes until nothing is left; the other takes as
- * long as it is let, and may stop between any two of its steps, for nothing waits for it.
+ * Two putters put two jobs each into two slots. One taker takes until nothing is left. The other
+ * takes twice and may stop between any two of its steps, because nothing waits for it.
  *
  * Checked over all interleavings:
- *   - a place is free when its turn comes;
- *   - each job is taken once, and in the order of the turns that the jobs were given;
- *   - wherever the one taker stops, the other gets all that it has not taken.
+ *   - a slot is free when its ticket is given;
+ *   - each job is taken once, and in the order of the tickets that the jobs were given;
+ *   - wherever one taker stops, the other gets all jobs that it has not taken.
  *
- * BROKEN_HELP   only the one who took moves head
- * BROKEN_COUNT  a job is counted after it has its turn, not before
- * BROKEN_TAKE   to see the job and to give its place back are two steps
- * BROKEN_TURN   a place that is given back is free for its old turn
+ *   BROKEN_HELP   only the thread that took a job moves head
+ *   BROKEN_COUNT  a job is counted after it has its ticket, not before
+ *   BROKEN_TAKE   seeing the job and freeing its slot are two steps
+ *   BROKEN_TURN   a slot that is freed is free for its old ticket
  */
 
 #define SIZE    2
@@ -22,15 +22,15 @@
 #define ALL     (PUTTERS * EACH)
 #define NONE    255
 
-byte turn[SIZE]; /* the place's word */
+byte turn[SIZE]; /* the slot's word */
 byte job[SIZE];
 byte head;
 byte tail;
 byte waiting;
-byte finished; /* putters that have put all */
+byte finished; /* putters that have put all their jobs */
 
-byte order[ALL]; /* the job of each turn */
-byte taken;      /* jobs that have been taken; also the next turn to be */
+byte order[ALL]; /* the job of each ticket */
+byte taken;      /* jobs that have been taken; also the next ticket to be taken */
 
 #ifdef BROKEN_TURN
 #define GIVEN_BACK(at) (2 * (at))
@@ -48,7 +48,8 @@ proctype putter(byte number) {
         atomic { mine = tail; tail++; }
         atomic { waiting++; }
 #else
-        /* One that finds it full counts itself and takes that back, and changes nothing else. */
+        /* A putter that finds the queue full counts itself, takes that back, and changes nothing
+         * else. */
         atomic { waiting < SIZE -> waiting++; }
         atomic { mine = tail; tail++; }
 #endif

@@ -1,27 +1,27 @@
 /*
- * A model of common/core/engine/life.h: one slot, two lives, and everybody who races for it.
+ * A model of common/core/engine/life.h: one slot, two lives, and all threads that race for it.
  *
- * Every step that the code does with one atomic instruction is one atomic step here; everything between
- * such steps may be interleaved. The model checks, over all interleavings:
- *
- *   - each life is released exactly once, and only when nobody uses the session;
+ * Every step that the code does with one atomic instruction is one atomic step here; everything
+ * between such steps may be interleaved. Checked over all interleavings:
+ *   - each life is released exactly once, and only when no thread uses the session;
  *   - a late caller (stale id, closing session) never uses it;
- *   - nobody's hold is lost when the slot is opened again while late callers are in the word;
+ *   - no reference is lost when the slot is opened again while late callers are in the word;
  *   - when all is quiet, both lives are over and the slot is free.
  *
  * Each BROKEN_ variant undoes one decision of the code; the check must then fail.
+ *
  *   BROKEN_SPLIT   the count and the release flag are decided in two steps
  *   BROKEN_STORE   opening writes the word instead of adding to it
  *   BROKEN_NUMBER  the id's number is compared before the count is raised, not by the same step
- *   BROKEN_CLOSE   closing does not look whether it is the first
- *   BROKEN_JOIN    who cuts a connection that has not joined looks first and closes then
+ *   BROKEN_CLOSE   closing does not check whether it is the first
+ *   BROKEN_JOIN    the sweep checks that a session has not joined, and closes it in another step
  */
 
 #define LIVES 2
 
 /* the word */
 byte count;
-byte number;      /* 0: nobody has lived here yet */
+byte number;      /* 0: no session has lived here yet */
 bool closing;
 bool opening;
 bool released = true;
@@ -32,8 +32,8 @@ byte releases[LIVES + 1]; /* how often each life was released */
 byte closes[LIVES + 1];   /* how often each life's socket was closed */
 bool socket_closing;      /* a close is with the port */
 byte opened;
-bool joined;              /* content has heard of this life */
-bool cut;                 /* this life was cut as one that had not joined */
+bool joined;              /* the application has been notified of this life */
+bool cut;                 /* this life was cut before it joined */
 
 inline release() {
     assert(users == 0);
@@ -43,7 +43,7 @@ inline release() {
     free = true;
 }
 
-/* Is the slot free to be opened? Set by the release's last step, as by tp__slots_give(). */
+/* Is the slot free to be opened? Set by the last step of the release, as by tp__slots_give(). */
 bool free = true;
 
 #ifdef BROKEN_SPLIT
@@ -55,7 +55,7 @@ inline drop() {
     fi
 }
 #else
-/* fetch_sub, then the exchange that fails if the word has changed */
+/* The fetch_sub, then the exchange that fails if the word has changed. */
 inline drop() {
     atomic { count--; last = (count == 0 && closing && !released); seen_number = number; }
     if
@@ -127,7 +127,7 @@ proctype disconnecter(byte id) {
     fi
 }
 
-/* The sweep, which cuts what has not joined in time. */
+/* The sweep, which cuts a session that has not joined in time. */
 proctype sweep(byte id) {
     bool entered; bool last; byte seen_number; bool first;
     enter(id);
@@ -143,7 +143,14 @@ proctype sweep(byte id) {
         atomic { first = opening && !closing; closing = closing || first; }
 #endif
         if
-        :: first -> atomic { cut = true; assert(!joined); closes[id]++; assert(closes[id] == 1); socket_closing = true; }
+        :: first ->
+            atomic {
+                cut = true;
+                assert(!joined);
+                closes[id]++;
+                assert(closes[id] == 1);
+                socket_closing = true;
+            }
         :: else -> skip;
         fi
         drop();
@@ -151,8 +158,8 @@ proctype sweep(byte id) {
     fi
 }
 
-/* The port: opens lives one after another in the same slot, completes each close, gives the socket's hold
- * back. The peer ends each connection in the end, so that every life is over some day. */
+/* The port: opens lives one after another in the same slot, completes each close, and gives the
+ * socket's reference back. The peer ends each connection some time, so every life ends. */
 proctype port() {
     bool last; byte seen_number; byte life; bool first;
     life = 1;
@@ -160,17 +167,36 @@ proctype port() {
     :: life <= LIVES ->
         atomic { free -> free = false; }
 #ifdef BROKEN_STORE
-        atomic { number = life; closing = false; released = false; count = 1; opened = life; opening = true; joined = false; cut = false; }
+        atomic {
+            number = life;
+            closing = false;
+            released = false;
+            count = 1;
+            opened = life;
+            opening = true;
+            joined = false;
+            cut = false;
+        }
 #else
-        atomic { number = life; closing = false; released = false; count++; opened = life; opening = true; joined = false; cut = false; }
+        atomic {
+            number = life;
+            closing = false;
+            released = false;
+            count++;
+            opened = life;
+            opening = true;
+            joined = false;
+            cut = false;
+        }
 #endif
-        /* the join: it is told whether closing has begun before it */
+        /* the join: it learns whether closing began before it */
         atomic { opening = false; first = !closing; }
         if
         :: first -> atomic { joined = true; assert(!cut); }
         :: else -> skip;
         fi
-        /* the peer's end arrives, at any moment; the receive's delivery runs under the socket's hold */
+        /* the peer's end arrives at any moment; the receive's delivery runs under the socket's
+         * reference */
         atomic { first = !closing; closing = true; }
         if
         :: first -> atomic { closes[life]++; assert(closes[life] == 1); socket_closing = true; }
@@ -192,7 +218,7 @@ init {
         run disconnecter(2);
         run sweep(1);
     }
-    /* everybody has gone home */
+    /* all threads have finished */
     (_nr_pr == 1);
     assert(count == 0);
     assert(released && free);

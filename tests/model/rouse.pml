@@ -1,13 +1,14 @@
 /*
- * A model of what any worker may take (os/linux/epoll_shared.c, epoll_post.c): posters raise `waiting`
- * and then wake one worker that says it is asleep; a worker says so and then reads `waiting` before
- * it sleeps. One of the workers may block for good whenever it runs something.
+ * A model of what any worker may take (os/linux/epoll_shared.c, epoll_post.c). A poster raises
+ * `waiting` and then wakes one worker that has announced that it is asleep; a worker announces it
+ * and then reads `waiting` before it sleeps. One of the workers may block for good whenever it runs
+ * something.
  *
  * Checked over all interleavings: when nothing moves any more, nothing waits.
  *
- * BROKEN_LOOK_FIRST  the worker reads `waiting` only before it says that it sleeps
- * BROKEN_CALL_FIRST  the poster looks for one who sleeps before it raises `waiting`
- * BROKEN_ONE         the poster gives up when somebody else has woken the one it chose
+ *   BROKEN_LOOK_FIRST  the worker reads `waiting` only before it announces that it sleeps
+ *   BROKEN_CALL_FIRST  the poster looks for a sleeping worker before it raises `waiting`
+ *   BROKEN_ONE         the poster gives up when another thread has woken the worker that it chose
  */
 
 #define WORKERS 3
@@ -20,7 +21,7 @@ byte blocked;
 
 inline call() {
     do
-    :: atomic { /* which one is its choice: the read */
+    :: atomic { /* the choice: a read */
         if
         :: asleep[0] -> chosen = 0;
         :: asleep[1] -> chosen = 1;

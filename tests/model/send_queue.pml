@@ -1,31 +1,32 @@
 /*
- * A model of common/core/engine/send_queue.h and of how flush.c uses it: producers push, the one who finds the
- * queue idle has a flush done, and the flush owner retires only if nothing was pushed meanwhile.
+ * A model of common/core/engine/send_queue.h and of its use in flush.c: producers push, the one
+ * that finds the queue idle has a flush done, and the flusher retires only if nothing was pushed
+ * meanwhile.
  *
  * Checked over all interleavings:
- *   - there is never more than one flush owner;
- *   - everything that was pushed is sent, once, and each producer's packets in its order;
- *   - when all is quiet, the queue is idle: nothing waits without an owner.
+ *   - there is never more than one flusher;
+ *   - everything pushed is sent, once, and each producer's packets in its order;
+ *   - when all is quiet, the queue is idle: nothing waits without a flusher.
  *
- * BROKEN_RETIRE  the owner looks whether the queue is empty and then writes IDLE, in two steps
- * BROKEN_PUSH    a producer looks whether the queue is idle before its exchange, not by it
- * BROKEN_ORDER   what is taken is sent newest first: the list is not turned round
+ *   BROKEN_RETIRE  the flusher checks that the queue is empty and then writes IDLE, in two steps
+ *   BROKEN_PUSH    a producer checks whether the queue is idle before its exchange, not by it
+ *   BROKEN_ORDER   what is taken is sent newest first: the list is not reversed
  */
 
 #define PRODUCERS 3
 #define EACH 2
 #define ALL (PRODUCERS * EACH)
 
-/* The word: idle, busy, or a list of pushed packets, newest last here. */
+/* The word: idle, busy, or a list of pushed packets, here with the newest last. */
 bool idle = true;
 byte length;
 byte list[ALL];
 
-byte owners;
+byte flushers;
 byte sent;
 byte expected[PRODUCERS]; /* the next packet of each producer */
 
-chan flushes = [PRODUCERS] of { bit }; /* a flush handed over to a serving worker */
+chan flushes = [PRODUCERS] of { bit }; /* a flush handed over to a worker that serves the socket */
 
 proctype producer(byte me) {
     byte i;
@@ -47,7 +48,7 @@ proctype producer(byte me) {
     od
 }
 
-/* Two workers, for on some ports any worker may take the flush. */
+/* Two workers: on some ports any worker may take the flush. */
 proctype worker() {
     byte taken[ALL];
     byte count;
@@ -57,7 +58,7 @@ proctype worker() {
 end:
     do
     :: flushes ? 1 ->
-        atomic { owners++; assert(owners == 1); }
+        atomic { flushers++; assert(flushers == 1); }
         again = true;
         do
         :: again ->
@@ -72,7 +73,7 @@ end:
                 length = 0;
                 i = 0;
             }
-            assert(count > 0); /* an owner always has something to send */
+            assert(count > 0); /* a flusher always has something to send */
             do
             :: i < count ->
                 atomic {
@@ -88,13 +89,13 @@ end:
                 i++;
             :: else -> break;
             od
-            /* retire: exchange of BUSY by IDLE, which fails if something was pushed. Who retires is no owner
-             * any more by that very step: the next may begin at once. */
+            /* retire: exchange of BUSY by IDLE, which fails if something was pushed. That very step
+             * ends the flusher's role: the next one may begin at once. */
 #ifdef BROKEN_RETIRE
             atomic { again = (length > 0); }
             atomic {
                 if
-                :: !again -> idle = true; owners--;
+                :: !again -> idle = true; flushers--;
                 :: else -> skip;
                 fi
             }
@@ -102,7 +103,7 @@ end:
             atomic {
                 again = (length > 0);
                 if
-                :: !again -> idle = true; owners--;
+                :: !again -> idle = true; flushers--;
                 :: else -> skip;
                 fi
             }
@@ -122,5 +123,5 @@ init {
     }
     (timeout);
     assert(sent == ALL);
-    assert(idle && length == 0 && owners == 0);
+    assert(idle && length == 0 && flushers == 0);
 }

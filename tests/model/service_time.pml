@@ -1,29 +1,30 @@
 /*
- * A model of served time (service_time.h): its owner comes back from stalls, and another thread
+ * A model of served time (service_time.h): its writer comes back from stalls, and another thread
  * reads it meanwhile, word by word.
  *
  * Checked over all interleavings: what is read is never later than served time is when the reading
- * ends (nobody is ended for a stall), and never earlier than it was when the reading began (no
- * deadline that is set from it is short).
+ * ends (no session is ended for a stall), and never earlier than it was when the reading began (no
+ * deadline that is set from it is too short).
  *
- * BROKEN_UNTIL_FIRST   the owner says that it is back before it says how far it is behind
- * BROKEN_BEHIND_FIRST  ... and how far it is behind before it says where served time stands
- * BROKEN_READ          the reader looks whether it is back last
+ *   BROKEN_UNTIL_FIRST   the writer stores that it is back before it stores how far it is behind
+ *   BROKEN_BEHIND_FIRST  ... and how far it is behind before it stores where served time stands
+ *   BROKEN_READ          the reader reads last whether the writer is back
  */
 
-#define HELD_UP 1
+#define GRACE 1
 #define ROUNDS  3
 
 byte now = 2;
-byte until = 2, behind = 0, stands_at = 0; /* what is shared */
-byte all_until = 2, all_behind = 0, all_stands_at = 0; /* the same, changed at once: the truth */
+byte until = 2, behind = 0, stands_at = 0; /* the shared words */
+byte all_until = 2, all_behind = 0, all_stands_at = 0; /* the same, changed in one step: the
+                                                          truth */
 
-#define STANDS_STILL(u, t) (t > u + HELD_UP)
-#define AT(u, t)           (STANDS_STILL(u, t) -> u + HELD_UP : t)
+#define STANDS_STILL(u, t) (t > u + GRACE)
+#define AT(u, t)           (STANDS_STILL(u, t) -> u + GRACE : t)
 #define SERVED(u, b, f, t) ((AT(u, t) > b && AT(u, t) - b > f) -> AT(u, t) - b : f)
 #define TRUTH              SERVED(all_until, all_behind, all_stands_at, now)
 
-proctype owner() {
+proctype writer() {
     byte round = 0, served, catch_up;
     do
     :: round == ROUNDS -> break
@@ -74,5 +75,5 @@ proctype reader() {
 }
 
 init {
-    atomic { run owner(); run reader(); }
+    atomic { run writer(); run reader(); }
 }

@@ -1,12 +1,12 @@
 /*
- * A model of when the next sweep is due (sweep.c set_next) beside the beginning of a stop
- * (server_run.c begin_stop), which wants one at once.
+ * A model of when the next sweep is due (sweep_set_next() in sweep.c) beside the beginning of a
+ * stop (begin_stop() in server_run.c), which needs one at once.
  *
  * Checked over all interleavings: once the stop has been asked for, a sweep has seen it, or one is
- * due within a stop's tick. Not within a running server's, which is ten times as long.
+ * due within a stop's tick, not only within a running server's, which is ten times as long.
  *
- * BROKEN_LOOK_FIRST  the sweep looks at the state before it sets the time
- * BROKEN_TIME_FIRST  the stop sets the time before the state
+ *   BROKEN_LOOK_FIRST  the sweep reads the state before it sets the time
+ *   BROKEN_TIME_FIRST  the stop sets the time before the state
  */
 
 #define NOW  0

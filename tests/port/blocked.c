@@ -1,28 +1,28 @@
 /*
- * Theme `blocked`: whichever workers are held up in a callee, the others accept and run posts.
+ * Theme `blocked`: whichever workers are blocked in a `done`, the others accept and run posts.
  *
- * Threads: workers stand in hold() until the case opens the door; the main thread connects, posts,
- * counts. The workers wait without a limit: nothing here happens because somebody looked round by
- * chance. The clients have a port of their own.
+ * Workers block in block_until_open() until the case opens the door; the main thread connects,
+ * posts and counts. The workers wait without a limit, so nothing here happens only because a worker
+ * woke up by chance. The clients have a port of their own.
  */
-#include "stage.h"
+#include "fixture.h"
 
 #include "cases.h"
 
-#define WORKERS   4u
-#define NEWCOMERS 8u
-#define PAIRS     64u /* at most */
-#define ROUNDS    20u
-#define POSTS     6u
+#define WORKERS     4u
+#define CONNECTIONS 8u
+#define PAIRS       64u /* at most */
+#define ROUNDS      20u
+#define POSTS       6u
 
-/* ---- holding up ------------------------------------------------------------------------------ */
+/* ---- blocking -------------------------------------------------------------------------------- */
 
 static struct {
     tp_mutex mutex;
     tp_condition changed;
-    bool open;           /* under the mutex */
-    atomic_uint inside;  /* how many stand there */
-    atomic_uint to_come; /* so many of those who ask must stay */
+    bool open;            /* guarded by `mutex` */
+    atomic_uint inside;   /* how many threads are blocked */
+    atomic_uint to_block; /* how many calls of block_if_asked() are still to block */
 } door;
 
 static void door_shut(void) {
@@ -31,10 +31,10 @@ static void door_shut(void) {
     tp_condition_init(&door.changed);
 }
 
-static void hold(void) {
+static void block_until_open(void) {
     tp_mutex_lock(&door.mutex);
     atomic_fetch_add(&door.inside, 1);
-    stage_changed();
+    fixture_changed();
     while (!door.open) {
         (void)tp_condition_wait(&door.changed, &door.mutex, -1);
     }
@@ -42,365 +42,367 @@ static void hold(void) {
     atomic_fetch_sub(&door.inside, 1);
 }
 
-static void hold_if_asked(void) {
-    unsigned left = atomic_load(&door.to_come);
+static void block_if_asked(void) {
+    unsigned left = atomic_load(&door.to_block);
     while (left > 0) {
-        if (atomic_compare_exchange_weak(&door.to_come, &left, left - 1)) {
-            hold();
+        if (atomic_compare_exchange_weak(&door.to_block, &left, left - 1)) {
+            block_until_open();
             return;
         }
     }
 }
 
-/* And waits until nobody is inside. */
+/* Opens the door and waits until no thread is blocked. */
 static void door_open(void) {
     tp_mutex_lock(&door.mutex);
     door.open = true;
     tp_mutex_unlock(&door.mutex);
     tp_condition_wake_all(&door.changed);
-    STAGE_UNTIL(atomic_load(&door.inside) == 0);
+    FIXTURE_UNTIL(atomic_load(&door.inside) == 0);
     tp_condition_destroy(&door.changed);
     tp_mutex_destroy(&door.mutex);
 }
 
-/* ---- newcomers and posts --------------------------------------------------------------------- */
+/* ---- connections and posts ------------------------------------------------------------------- */
 
-static stage server_stage;
-static stage client_stage;
-static stage_listener listener;
-static stage_link clients[64];
+static fixture server_fixture;
+static fixture client_fixture;
+static fixture_listener listener;
+static fixture_link clients[64];
 static unsigned client_count;
 
-static void (*keep)(stage_link *link, const tp_completion *completion);
+static void (*keep)(fixture_link *link, const tp_completion *completion);
 
-static void hold_then_keep(stage_link *link, const tp_completion *completion) {
+static void block_then_keep(fixture_link *link, const tp_completion *completion) {
     if (!completion->last) {
-        hold_if_asked();
+        block_if_asked();
     }
     keep(link, completion);
 }
 
-static void begin_without_accepting(void) {
+static void blocked_begin_without_accepting(void) {
     door_shut();
-    stage_open_workers(&server_stage, WORKERS);
-    stage_open_workers(&client_stage, 1);
-    tp_address where = stage_loopback(0);
-    REQUIRE(stage_listener_open_at(&listener, &server_stage, &where, 512, false) == TP_OK);
+    fixture_open_workers(&server_fixture, WORKERS);
+    fixture_open_workers(&client_fixture, 1);
+    tp_address where = fixture_loopback(0);
+    REQUIRE(fixture_listener_open_at(&listener, &server_fixture, &where, 512, false) == TP_OK);
     keep = listener.link.on_accepted;
-    listener.link.on_accepted = hold_then_keep;
+    listener.link.on_accepted = block_then_keep;
     client_count = 0;
 }
 
-static void begin(void) {
-    begin_without_accepting();
-    REQUIRE(stage_accept(&listener.link) == TP_OK);
+static void blocked_begin(void) {
+    blocked_begin_without_accepting();
+    REQUIRE(fixture_accept(&listener.link) == TP_OK);
 }
 
 static void connect_one(void) {
     REQUIRE(client_count < TP_COUNT_OF(clients));
-    stage_link *client = &clients[client_count++];
-    stage_link_init(client, &client_stage, "newcomer");
-    REQUIRE(stage_connect(client, &listener.address) == TP_OK);
+    fixture_link *client = &clients[client_count++];
+    fixture_link_init(client, &client_fixture, "client");
+    REQUIRE(fixture_connect(client, &listener.address) == TP_OK);
 }
 
-static void take_all(void) {
+static void take_all_connections(void) {
     for (unsigned i = 0; i < client_count; i++) {
-        tp_handle_close(stage_listener_take(&listener, NULL), false);
+        tp_handle_close(fixture_listener_take(&listener, NULL), false);
     }
     for (unsigned i = 0; i < client_count; i++) {
-        STAGE_UNTIL(atomic_load(&clients[i].connect_result) == TP_OK);
-        stage_shut_and_wait(&clients[i], false);
+        FIXTURE_UNTIL(atomic_load(&clients[i].connect_result) == TP_OK);
+        fixture_shut_and_wait(&clients[i], false);
     }
     client_count = 0;
 }
 
-static void end(void) {
-    stage_listener_close(&listener);
-    stage_close(&client_stage);
-    stage_close(&server_stage);
+static void blocked_end(void) {
+    fixture_listener_close(&listener);
+    fixture_close(&client_fixture);
+    fixture_close(&server_fixture);
 }
 
-static void newcomers_get_in(void) {
+static void connections_are_accepted(void) {
     unsigned before = atomic_load(&listener.count);
-    for (unsigned i = 0; i < NEWCOMERS; i++) {
+    for (unsigned i = 0; i < CONNECTIONS; i++) {
         connect_one();
     }
-    STAGE_UNTIL(atomic_load(&listener.count) >= before + NEWCOMERS);
+    FIXTURE_UNTIL(atomic_load(&listener.count) >= before + CONNECTIONS);
 }
 
-static stage_op posts[POSTS];
+static fixture_op posts[POSTS];
 
 static void posts_run(void) {
     for (unsigned i = 0; i < POSTS; i++) {
-        stage_op_init(&posts[i], "post", NULL, NULL);
-        REQUIRE(stage_post(server_stage.port, NULL, &posts[i]) == TP_OK);
+        fixture_op_init(&posts[i], "post", NULL, NULL);
+        REQUIRE(fixture_post(server_fixture.port, NULL, &posts[i]) == TP_OK);
     }
     for (unsigned i = 0; i < POSTS; i++) {
-        STAGE_UNTIL(!stage_op_in_progress(&posts[i]));
+        FIXTURE_UNTIL(!fixture_op_in_progress(&posts[i]));
     }
 }
 
 /* ---- cases ----------------------------------------------------------------------------------- */
 
-static void accepts_that_are_held_up_keep_no_others(void) {
-    for (unsigned held = 1; held < WORKERS; held++) {
-        begin();
-        atomic_store(&door.to_come, held);
-        for (unsigned i = 0; i < held; i++) {
+static void blocked_accepts_delay_no_others(void) {
+    for (unsigned blocked = 1; blocked < WORKERS; blocked++) {
+        blocked_begin();
+        atomic_store(&door.to_block, blocked);
+        for (unsigned i = 0; i < blocked; i++) {
             connect_one();
         }
-        newcomers_get_in(); /* those who are held up are not counted yet */
+        connections_are_accepted(); /* blocked accepts are not counted yet */
         posts_run();
-        STAGE_UNTIL(atomic_load(&door.inside) == held);
+        FIXTURE_UNTIL(atomic_load(&door.inside) == blocked);
         door_open();
-        take_all();
-        end();
+        take_all_connections();
+        blocked_end();
     }
 }
 
-static void held_post(stage_op *op, const tp_completion *completion) {
-    stage_op *inner = op->context;
-    if (inner != NULL) { /* and has said something before */
-        REQUIRE(stage_post(tp_worker_port(completion->worker), NULL, inner) == TP_OK);
+static void blocked_post(fixture_op *op, const tp_completion *completion) {
+    fixture_op *inner = op->context;
+    if (inner != NULL) { /* a post that is made before it blocks */
+        REQUIRE(fixture_post(tp_worker_port(completion->worker), NULL, inner) == TP_OK);
     }
-    hold();
+    block_until_open();
 }
 
-static void posts_that_are_held_up_keep_no_others(void) {
-    for (unsigned held = 1; held < WORKERS; held++) {
-        stage_op outer[WORKERS];
-        stage_op inner[WORKERS];
-        begin();
-        for (unsigned i = 0; i < held; i++) {
-            stage_op_init(&inner[i], "inner post", NULL, NULL);
-            stage_op_init(&outer[i], "held post", held_post, &inner[i]);
-            REQUIRE(stage_post(server_stage.port, NULL, &outer[i]) == TP_OK);
+static void blocked_posts_delay_no_others(void) {
+    for (unsigned blocked = 1; blocked < WORKERS; blocked++) {
+        fixture_op outer[WORKERS];
+        fixture_op inner[WORKERS];
+        blocked_begin();
+        for (unsigned i = 0; i < blocked; i++) {
+            fixture_op_init(&inner[i], "inner post", NULL, NULL);
+            fixture_op_init(&outer[i], "blocked post", blocked_post, &inner[i]);
+            REQUIRE(fixture_post(server_fixture.port, NULL, &outer[i]) == TP_OK);
         }
         posts_run();
-        for (unsigned i = 0; i < held; i++) {
-            STAGE_UNTIL(!stage_op_in_progress(&inner[i]));
+        for (unsigned i = 0; i < blocked; i++) {
+            FIXTURE_UNTIL(!fixture_op_in_progress(&inner[i]));
         }
-        newcomers_get_in();
-        STAGE_UNTIL(atomic_load(&door.inside) == held);
+        connections_are_accepted();
+        FIXTURE_UNTIL(atomic_load(&door.inside) == blocked);
         door_open();
-        for (unsigned i = 0; i < held; i++) {
-            STAGE_UNTIL(!stage_op_in_progress(&outer[i]));
+        for (unsigned i = 0; i < blocked; i++) {
+            FIXTURE_UNTIL(!fixture_op_in_progress(&outer[i]));
         }
-        take_all();
-        end();
+        take_all_connections();
+        blocked_end();
     }
 }
 
 static struct {
-    stage_link client;
-    stage_link server;
+    fixture_link client;
+    fixture_link server;
     tp_buffer buffer;
-    bool used; /* by the round */
+    bool used; /* in this round */
 } pairs[PAIRS];
 
-static void hold_at_bytes(stage_link *link, const tp_completion *completion) {
+static void block_on_bytes(fixture_link *link, const tp_completion *completion) {
     (void)link, (void)completion;
-    hold();
+    block_until_open();
 }
 
 static unsigned pair_count;
 
 static bool serves_a_pair(unsigned worker) {
     for (unsigned i = 0; i < pair_count; i++) {
-        if (tp_port_serves(tp_port_worker(server_stage.port, worker), &pairs[i].server.socket)) {
+        if (tp_port_serves(tp_port_worker(server_fixture.port, worker), &pairs[i].server.socket)) {
             return true;
         }
     }
     return false;
 }
 
-/* Some, and so many that each worker serves one, however late it has begun to work. */
+/* Opens at least WORKERS pairs, and as many as it takes until each worker serves one, because a
+ * worker may start late. */
 static void pairs_open(void) {
     unsigned served = 0;
     for (pair_count = 0; pair_count < PAIRS && (pair_count < WORKERS || served < WORKERS);) {
         unsigned i = pair_count++;
-        stage_link_init(&pairs[i].client, &client_stage, "talker");
-        stage_link_init(&pairs[i].server, &server_stage, "listens to the talker");
-        pairs[i].server.on_bytes = hold_at_bytes;
+        fixture_link_init(&pairs[i].client, &client_fixture, "sender");
+        fixture_link_init(&pairs[i].server, &server_fixture, "receiver");
+        pairs[i].server.on_bytes = block_on_bytes;
         pairs[i].used = false;
-        stage_pair(&listener, &pairs[i].client, &pairs[i].server);
-        stage_run(&pairs[i].server, stage_act_receive, NULL);
+        fixture_pair(&listener, &pairs[i].client, &pairs[i].server);
+        fixture_run(&pairs[i].server, fixture_act_receive, NULL);
         served += served < WORKERS && serves_a_pair(served) ? 1 : 0;
     }
 }
 
-static void say_a_byte(tp_worker *worker, stage_link *link, void *argument) {
-    CHECK_EQ(stage_send_bytes(worker, link, argument, "x", 1), TP_OK);
+static void send_a_byte(tp_worker *worker, fixture_link *link, void *argument) {
+    CHECK_EQ(fixture_send_bytes(worker, link, argument, "x", 1), TP_OK);
 }
 
-/* Some worker is going to stand at the door; where connections have workers, this one. */
-static void talk_to(unsigned worker) {
-    bool binds = tp_port_binds(server_stage.port);
-    const tp_worker *wanted = tp_port_worker(server_stage.port, worker);
+/* Makes a worker block, by a byte on one of its connections; this worker, if sockets are bound. */
+static void block_worker(unsigned worker) {
+    bool binds = tp_port_binds(server_fixture.port);
+    const tp_worker *wanted = tp_port_worker(server_fixture.port, worker);
     for (unsigned i = 0; i < pair_count; i++) {
         if (!pairs[i].used && (!binds || tp_port_serves(wanted, &pairs[i].server.socket))) {
             pairs[i].used = true;
-            stage_run(&pairs[i].client, say_a_byte, &pairs[i].buffer);
+            fixture_run(&pairs[i].client, send_a_byte, &pairs[i].buffer);
             return;
         }
     }
-    stage_fault("worker %u serves none of the pairs", worker);
+    fixture_fault("worker %u serves none of the pairs", worker);
 }
 
-/* One worker, or all but one; those who come, come at the same moment. */
-static void hold_up_by_bytes(unsigned first, unsigned count, bool at_once) {
-    begin();
+/* Blocks `count` workers, from `first` on, one after the other or at once. The others have to
+ * accept connections and run posts meanwhile. */
+static void block_by_bytes(unsigned first, unsigned count, bool at_once) {
+    blocked_begin();
     pairs_open();
     for (unsigned i = 0; i < count; i++) {
-        talk_to((first + i) % WORKERS);
+        block_worker((first + i) % WORKERS);
         if (!at_once) {
-            STAGE_UNTIL(atomic_load(&door.inside) == i + 1);
+            FIXTURE_UNTIL(atomic_load(&door.inside) == i + 1);
         }
     }
-    newcomers_get_in();
+    connections_are_accepted();
     posts_run();
-    STAGE_UNTIL(atomic_load(&door.inside) == count);
-    newcomers_get_in();
+    FIXTURE_UNTIL(atomic_load(&door.inside) == count);
+    connections_are_accepted();
     posts_run();
     door_open();
     for (unsigned i = 0; i < pair_count; i++) {
-        stage_unpair(&pairs[i].client, &pairs[i].server);
+        fixture_unpair(&pairs[i].client, &pairs[i].server);
     }
-    take_all();
-    end();
+    take_all_connections();
+    blocked_end();
 }
 
-static void whichever_worker_is_held_up_the_others_accept(void) {
+static void whichever_worker_is_blocked_the_others_accept(void) {
     for (unsigned count = 1; count < WORKERS; count++) {
         for (unsigned first = 0; first < WORKERS; first++) {
-            hold_up_by_bytes(first, count, false);
+            block_by_bytes(first, count, false);
         }
     }
 }
 
-static void a_worker_that_is_held_up_just_then_keeps_nobody(void) {
+static void a_worker_that_blocks_at_that_moment_delays_nothing(void) {
     for (unsigned round = 0; round < ROUNDS; round++) {
-        hold_up_by_bytes(round % WORKERS, 1 + round % (WORKERS - 1), stage_backend_is("epoll"));
+        block_by_bytes(round % WORKERS, 1 + round % (WORKERS - 1), fixture_backend_is("epoll"));
     }
 }
 
-static void a_listener_closes_when_the_last_callee_has_returned(void) {
-    for (unsigned held = 1; held < WORKERS; held++) {
-        begin();
-        atomic_store(&door.to_come, held);
-        for (unsigned i = 0; i < held; i++) {
+static void a_listener_closes_after_its_last_running_done(void) {
+    for (unsigned blocked = 1; blocked < WORKERS; blocked++) {
+        blocked_begin();
+        atomic_store(&door.to_block, blocked);
+        for (unsigned i = 0; i < blocked; i++) {
             connect_one();
         }
-        STAGE_UNTIL(atomic_load(&door.inside) == held);
-        stage_shut(&listener.link, false);
+        FIXTURE_UNTIL(atomic_load(&door.inside) == blocked);
+        fixture_shut(&listener.link, false);
         posts_run();
         CHECK(!atomic_load(&listener.link.closed));
-        CHECK_EQ(atomic_load(&listener.link.accept_result), STAGE_PENDING);
+        CHECK_EQ(atomic_load(&listener.link.accept_result), FIXTURE_PENDING);
         door_open();
-        STAGE_UNTIL(stage_link_over(&listener.link));
+        FIXTURE_UNTIL(fixture_link_over(&listener.link));
         CHECK_EQ(atomic_load(&listener.link.accept_result), TP_ERR_CANCELLED);
-        take_all();
+        take_all_connections();
         tp_mutex_destroy(&listener.mutex);
-        stage_close(&client_stage);
-        stage_close(&server_stage);
+        fixture_close(&client_fixture);
+        fixture_close(&server_fixture);
     }
 }
 
 /* ---- no descriptors left --------------------------------------------------------------------- */
 
-#define HOARD 600 /* more than the limit that the test is run with */
+#define HOARD 600 /* more than the limit with which the test runs */
 #define FREED 30u
 
-static void hold_failure_then_keep(stage_link *link, const tp_completion *completion) {
+static void block_on_failure_then_keep(fixture_link *link, const tp_completion *completion) {
     if (completion->handle == TP_NO_HANDLE && !completion->last) {
-        hold_if_asked();
+        block_if_asked();
     }
     keep(link, completion);
 }
 
-/* Returns when no wait of a worker has ended for some looks: they sleep. */
-static void let_them_fall_asleep(void) {
-    stage_patience patience = stage_patience_begin();
-    uint64_t wakes = atomic_load(&server_stage.wakes);
+/* Returns when no wait of a worker has ended during 30 checks: all workers sleep. */
+static void wait_until_workers_sleep(void) {
+    fixture_patience patience = fixture_patience_begin();
+    uint64_t wakes = atomic_load(&server_fixture.wakes);
     for (unsigned looks = 0; looks < 30; looks++) {
-        (void)stage_wait(&patience);
-        if (atomic_load(&server_stage.wakes) != wakes) {
-            wakes = atomic_load(&server_stage.wakes);
+        (void)fixture_wait(&patience);
+        if (atomic_load(&server_fixture.wakes) != wakes) {
+            wakes = atomic_load(&server_fixture.wakes);
             looks = 0;
         }
     }
 }
 
-/* Whoever is told that there are no descriptors may block in that: another worker goes on when
- * there are. */
-static void a_pause_ends_without_the_worker_that_began_it(void) {
-    static stage_link hoarders[HOARD];
+/* The `done` that gets TP_ERR_NO_DESCRIPTORS may block: another worker accepts when there are
+ * descriptors again. */
+static void a_retry_runs_on_another_worker(void) {
+    static fixture_link hoarders[HOARD];
     unsigned count = 0;
-    begin_without_accepting();
-    listener.link.on_accepted = hold_failure_then_keep;
-    atomic_store(&door.to_come, 1);
+    blocked_begin_without_accepting();
+    listener.link.on_accepted = block_on_failure_then_keep;
+    atomic_store(&door.to_block, 1);
     for (tp_err error = TP_OK; error == TP_OK && count < HOARD; count += error == TP_OK) {
-        stage_link_init(&hoarders[count], &client_stage, "hoarder");
-        error = stage_connect(&hoarders[count], &listener.address);
+        fixture_link_init(&hoarders[count], &client_fixture, "hoarder");
+        error = fixture_connect(&hoarders[count], &listener.address);
     }
     bool limited = count < HOARD;
-    let_them_fall_asleep();
-    REQUIRE(stage_accept(&listener.link) == TP_OK);
+    wait_until_workers_sleep();
+    REQUIRE(fixture_accept(&listener.link) == TP_OK);
     if (limited) {
-        STAGE_UNTIL(atomic_load(&door.inside) == 1);
+        FIXTURE_UNTIL(atomic_load(&door.inside) == 1);
         unsigned accepted = atomic_load(&listener.count);
         for (unsigned i = 0; i < FREED; i++) {
-            STAGE_UNTIL(atomic_load(&hoarders[i].connect_result) == TP_OK);
-            stage_shut_and_wait(&hoarders[i], true);
+            FIXTURE_UNTIL(atomic_load(&hoarders[i].connect_result) == TP_OK);
+            fixture_shut_and_wait(&hoarders[i], true);
         }
-        STAGE_UNTIL(atomic_load(&listener.count) >= accepted + FREED);
+        FIXTURE_UNTIL(atomic_load(&listener.count) >= accepted + FREED);
         CHECK_EQ(atomic_load(&door.inside), 1);
     }
-    atomic_store(&door.to_come, 0);
+    atomic_store(&door.to_block, 0);
     door_open();
     for (unsigned i = limited ? FREED : 0; i < count; i++) {
-        stage_shut_and_wait(&hoarders[i], true);
+        fixture_shut_and_wait(&hoarders[i], true);
     }
-    end();
+    blocked_end();
     if (!limited) {
         SKIP("descriptors are not limited here: run it under `ulimit -n 200` (Win32 has no limit)");
     }
 }
 
-/* ---- and costs little -------------------------------------------------------------------------- */
+/* ---- cost ------------------------------------------------------------------------------------ */
 
 #define SINGLES 100u
 
-/* Who comes alone wakes one worker that takes him, and at most another that finds him. */
-static void a_newcomer_wakes_few(void) {
-    stage_link odd_client;
-    stage_link odd_server;
-    begin();
-    stage_link_init(&odd_client, &client_stage, "odd one");
-    stage_link_init(&odd_server, &server_stage, "odd one's server");
-    for (unsigned uneven = 0; uneven < 2; uneven++) {
-        uint64_t wakes = atomic_load(&server_stage.wakes);
+/* A single connection wakes one worker that accepts it, and at most one more. */
+static void a_new_connection_wakes_few_workers(void) {
+    fixture_link odd_client;
+    fixture_link odd_server;
+    blocked_begin();
+    fixture_link_init(&odd_client, &client_fixture, "odd one");
+    fixture_link_init(&odd_server, &server_fixture, "odd one's server");
+    for (unsigned loaded = 0; loaded < 2; loaded++) {
+        uint64_t wakes = atomic_load(&server_fixture.wakes);
         for (unsigned i = 0; i < SINGLES; i++) {
             connect_one();
-            take_all();
+            take_all_connections();
         }
-        wakes = atomic_load(&server_stage.wakes) - wakes;
-        printf("    %u newcomers, one after another: %" PRIu64 " waits of %u workers ended\n",
+        wakes = atomic_load(&server_fixture.wakes) - wakes;
+        printf("    %u connections, one after another: %" PRIu64 " waits of %u workers ended\n",
             SINGLES, wakes, WORKERS);
         CHECK_LE(wakes, 3 * SINGLES);
-        if (uneven == 0) {
-            stage_pair(&listener, &odd_client, &odd_server);
+        if (loaded == 0) {
+            fixture_pair(&listener, &odd_client, &odd_server);
         }
     }
-    stage_unpair(&odd_client, &odd_server);
-    end();
+    fixture_unpair(&odd_client, &odd_server);
+    blocked_end();
     door_open();
 }
 
-PORT_THEME(blocked, PORT_CASE(accepts_that_are_held_up_keep_no_others, ONCE),
-    PORT_CASE(posts_that_are_held_up_keep_no_others, ONCE),
-    PORT_CASE(whichever_worker_is_held_up_the_others_accept, ONCE),
-    PORT_CASE(a_worker_that_is_held_up_just_then_keeps_nobody, ONCE),
-    PORT_CASE(a_listener_closes_when_the_last_callee_has_returned, ONCE),
-    PORT_CASE(a_pause_ends_without_the_worker_that_began_it, ONCE),
-    PORT_CASE(a_newcomer_wakes_few, ONCE))
+PORT_THEME(blocked, PORT_CASE(blocked_accepts_delay_no_others, ONCE),
+    PORT_CASE(blocked_posts_delay_no_others, ONCE),
+    PORT_CASE(whichever_worker_is_blocked_the_others_accept, ONCE),
+    PORT_CASE(a_worker_that_blocks_at_that_moment_delays_nothing, ONCE),
+    PORT_CASE(a_listener_closes_after_its_last_running_done, ONCE),
+    PORT_CASE(a_retry_runs_on_another_worker, ONCE),
+    PORT_CASE(a_new_connection_wakes_few_workers, ONCE))

@@ -1,10 +1,10 @@
 /*
- * Theme `bytes`: what is sent arrives, all of it, in order, and nothing else.
+ * Theme `bytes`: what is sent arrives completely and in order, and nothing else does.
  *
- * Threads: a stream is written by the worker that runs its sender's `done` and checked by the
- * worker that runs its receiver's; the main thread only waits.
+ * A stream is written by the worker that runs its sender's `done`, and checked by the worker that
+ * runs its receiver's. The main thread only waits.
  */
-#include "stage.h"
+#include "fixture.h"
 
 #include "cases.h"
 
@@ -26,54 +26,54 @@ typedef struct streams {
     stream *in;
 } streams;
 
-static void check_bytes(stage_link *link, const tp_completion *completion) {
+static void check_bytes(fixture_link *link, const tp_completion *completion) {
     stream *in = ((streams *)link->context)->in;
     if (!in->broken) {
-        in->broken = !stage_pattern_check(
+        in->broken = !fixture_pattern_check(
             link->name, completion->bytes, completion->count, in->checked, in->seed);
     }
     in->checked += completion->count;
     if (in->checked > in->total) {
-        stage_fault(
+        fixture_fault(
             "%s received %" PRIu64 " bytes of %" PRIu64, link->name, in->checked, in->total);
     }
 }
 
 /* A gathered send of 1 to 64 pieces of 1 to 64 bytes. */
-static void send_pieces(tp_worker *worker, stage_link *link, void *argument) {
+static void send_pieces(tp_worker *worker, fixture_link *link, void *argument) {
     stream *out = ((streams *)link->context)->out;
-    size_t count = 1 + stage_chance(&out->chance) % TP_PORT_MAX_BUFFERS;
+    size_t count = 1 + fixture_chance(&out->chance) % TP_PORT_MAX_BUFFERS;
     size_t used = 0;
     (void)argument;
     while (used < count && out->offset < out->total) {
-        size_t size = 1 + stage_chance(&out->chance) % sizeof out->pieces[0];
+        size_t size = 1 + fixture_chance(&out->chance) % sizeof out->pieces[0];
         if (size > out->total - out->offset) {
             size = (size_t)(out->total - out->offset);
         }
-        stage_pattern_fill(out->pieces[used], size, out->offset, out->seed);
+        fixture_pattern_fill(out->pieces[used], size, out->offset, out->seed);
         out->buffers[used] = (tp_buffer){.bytes = out->pieces[used], .size = size};
         out->offset += size;
         used++;
     }
-    CHECK_EQ(stage_send(worker, link, out->buffers, used), TP_OK);
+    CHECK_EQ(fixture_send(worker, link, out->buffers, used), TP_OK);
 }
 
-static void send_more_pieces(stage_link *link, const tp_completion *completion) {
+static void send_more_pieces(fixture_link *link, const tp_completion *completion) {
     stream *out = ((streams *)link->context)->out;
     if (completion->error != TP_OK) {
-        stage_fault(
-            "send of %s failed with %s", link->name, stage_error_name((int)completion->error));
+        fixture_fault(
+            "send of %s failed with %s", link->name, fixture_error_name((int)completion->error));
     } else if (out->offset < out->total) {
         send_pieces(completion->worker, link, NULL);
     }
 }
 
-/* Opens a pair with a stream each way. */
+/* A pair with a stream in each direction. */
 typedef struct exchange {
-    stage stage;
-    stage_listener listener;
-    stage_link client;
-    stage_link server;
+    fixture fixture;
+    fixture_listener listener;
+    fixture_link client;
+    fixture_link server;
     stream up;
     stream down;
     streams of_client;
@@ -81,10 +81,10 @@ typedef struct exchange {
 } exchange;
 
 static void exchange_open(exchange *e, uint64_t up, uint64_t down) {
-    stage_open(&e->stage);
-    stage_listener_open(&e->listener, &e->stage);
-    stage_link_init(&e->client, &e->stage, "client");
-    stage_link_init(&e->server, &e->stage, "server");
+    fixture_open(&e->fixture);
+    fixture_listener_open(&e->listener, &e->fixture);
+    fixture_link_init(&e->client, &e->fixture, "client");
+    fixture_link_init(&e->server, &e->fixture, "server");
     memset(&e->up, 0, sizeof e->up);
     memset(&e->down, 0, sizeof e->down);
     e->up.seed = 1;
@@ -98,17 +98,17 @@ static void exchange_open(exchange *e, uint64_t up, uint64_t down) {
     e->server.context = &e->of_server;
     e->client.on_bytes = check_bytes;
     e->server.on_bytes = check_bytes;
-    stage_pair(&e->listener, &e->client, &e->server);
-    stage_run(&e->client, stage_act_receive, NULL);
-    stage_run(&e->server, stage_act_receive, NULL);
+    fixture_pair(&e->listener, &e->client, &e->server);
+    fixture_run(&e->client, fixture_act_receive, NULL);
+    fixture_run(&e->server, fixture_act_receive, NULL);
 }
 
 static void exchange_close(exchange *e) {
-    CHECK_EQ(atomic_load(&e->client.receive_result), STAGE_PENDING);
-    CHECK_EQ(atomic_load(&e->server.receive_result), STAGE_PENDING);
-    stage_unpair(&e->client, &e->server);
-    stage_listener_close(&e->listener);
-    stage_close(&e->stage);
+    CHECK_EQ(atomic_load(&e->client.receive_result), FIXTURE_PENDING);
+    CHECK_EQ(atomic_load(&e->server.receive_result), FIXTURE_PENDING);
+    fixture_unpair(&e->client, &e->server);
+    fixture_listener_close(&e->listener);
+    fixture_close(&e->fixture);
 }
 
 static void many_small_gathered_sends_keep_order(void) {
@@ -116,12 +116,12 @@ static void many_small_gathered_sends_keep_order(void) {
     exchange_open(&e, 2u << 20, 2u << 20);
     e.client.on_sent = send_more_pieces;
     e.server.on_sent = send_more_pieces;
-    stage_run(&e.client, send_pieces, NULL);
-    stage_run(&e.server, send_pieces, NULL);
-    STAGE_UNTIL(atomic_load(&e.server.received) == e.up.total);
-    STAGE_UNTIL(atomic_load(&e.client.received) == e.down.total);
-    STAGE_UNTIL(atomic_load(&e.client.sent) == e.up.total);
-    STAGE_UNTIL(atomic_load(&e.server.sent) == e.down.total);
+    fixture_run(&e.client, send_pieces, NULL);
+    fixture_run(&e.server, send_pieces, NULL);
+    FIXTURE_UNTIL(atomic_load(&e.server.received) == e.up.total);
+    FIXTURE_UNTIL(atomic_load(&e.client.received) == e.down.total);
+    FIXTURE_UNTIL(atomic_load(&e.client.sent) == e.up.total);
+    FIXTURE_UNTIL(atomic_load(&e.server.sent) == e.down.total);
     exchange_close(&e);
 }
 
@@ -131,14 +131,15 @@ static void many_small_gathered_sends_keep_order(void) {
 
 typedef struct parcel {
     const uint8_t *bytes;
-    uint8_t *moved; /* where they are to be moved when the send waits, or NULL */
+    uint8_t *moved; /* the memory to move them to while the send waits, or NULL */
     size_t pieces;
     tp_buffer buffers[TP_PORT_MAX_BUFFERS];
 } parcel;
 
-/* Where sockets are bound a send that waits reads its buffers anew: what they pointed to may be
- * gone. Elsewhere the system has them, and none ever says that it waits. */
-static void move_parcel(tp_worker *worker, stage_link *link, parcel *p) {
+/* Where sockets are bound, a waiting send reads its buffers again when it continues, so the memory
+ * they pointed to may be overwritten. Elsewhere the system has the buffers, and no send is ever
+ * reported as waiting. */
+static void move_parcel(tp_worker *worker, fixture_link *link, parcel *p) {
     bool waits = tp_socket_send_waits(worker, &link->socket);
     CHECK_EQ(waits, tp_port_binds(tp_worker_port(worker)));
     if (!waits) {
@@ -151,26 +152,26 @@ static void move_parcel(tp_worker *worker, stage_link *link, parcel *p) {
     memset((uint8_t *)(uintptr_t)p->bytes, 0, BIG);
 }
 
-static void send_parcel(tp_worker *worker, stage_link *link, void *argument) {
+static void send_parcel(tp_worker *worker, fixture_link *link, void *argument) {
     parcel *p = argument;
     size_t at = 0;
     for (size_t i = 0; i < p->pieces; i++) {
-        /* Uneven pieces, so that no partial write ends on the border of one. */
+        /* Uneven sizes, so that no partial write ends between two pieces. */
         size_t size = i + 1 == p->pieces ? BIG - at : BIG / p->pieces - 1 - i;
         p->buffers[i] = (tp_buffer){.bytes = p->bytes + at, .size = size};
         at += size;
     }
-    CHECK_EQ(stage_send(worker, link, p->buffers, p->pieces), TP_OK);
+    CHECK_EQ(fixture_send(worker, link, p->buffers, p->pieces), TP_OK);
     if (p->moved) {
         move_parcel(worker, link, p);
     }
 }
 
-/* The slow reader takes one delivery and pauses; the main thread lets it take the next. */
-static void check_and_pause(stage_link *link, const tp_completion *completion) {
+/* The slow reader takes one delivery and pauses; the main thread resumes it for the next. */
+static void check_and_pause(fixture_link *link, const tp_completion *completion) {
     check_bytes(link, completion);
     tp_socket_pause(completion->worker, &link->socket);
-    stage_changed();
+    fixture_changed();
 }
 
 static void partial_writes(size_t pieces, bool moved) {
@@ -179,26 +180,26 @@ static void partial_writes(size_t pieces, bool moved) {
     REQUIRE(!moved || p.moved != NULL);
     uint8_t *bytes = malloc(BIG);
     REQUIRE(bytes != NULL);
-    stage_pattern_fill(bytes, BIG, 0, 1);
+    fixture_pattern_fill(bytes, BIG, 0, 1);
     p.bytes = bytes;
     exchange_open(&e, BIG, 0);
     e.server.on_bytes = check_and_pause;
-    stage_run(&e.client, send_parcel, &p);
+    fixture_run(&e.client, send_parcel, &p);
     unsigned resumed = 0;
     for (uint64_t seen = 0; seen < BIG; seen = atomic_load(&e.server.received)) {
         if (seen > 0) {
-            stage_run(&e.server, stage_act_resume, NULL);
+            fixture_run(&e.server, fixture_act_resume, NULL);
         }
-        STAGE_UNTIL(atomic_load(&e.server.received) > seen);
+        FIXTURE_UNTIL(atomic_load(&e.server.received) > seen);
         resumed++;
-        /* Slow for 200 steps, in which the writer meets a full pipe again and again. */
+        /* For these 200 steps the writer has found the kernel's buffers full again and again. */
         if (resumed == 200) {
             printf("    after %u deliveries: %" PRIu64 " KiB received, send %s\n", resumed,
                 (uint64_t)atomic_load(&e.server.received) / 1024,
-                stage_op_in_progress(&e.client.send) ? "in progress" : "done");
+                fixture_op_in_progress(&e.client.send) ? "in progress" : "done");
         }
     }
-    STAGE_UNTIL(atomic_load(&e.client.send_result) == TP_OK);
+    FIXTURE_UNTIL(atomic_load(&e.client.send_result) == TP_OK);
     CHECK_EQ(atomic_load(&e.client.sent), BIG);
     CHECK_EQ(e.up.checked, BIG);
     CHECK(!e.up.broken);
@@ -219,19 +220,19 @@ static void buffers_that_move_while_a_send_waits(void) {
     partial_writes(TP_PORT_MAX_BUFFERS, true);
 }
 
-/* ---- sends and counts the contract forbids --------------------------------------------------- */
+/* ---- counts that port.h forbids -------------------------------------------------------------- */
 
-static void send_wrong_counts(tp_worker *worker, stage_link *link, void *argument) {
+static void send_wrong_counts(tp_worker *worker, fixture_link *link, void *argument) {
     static tp_buffer buffers[TP_PORT_MAX_BUFFERS + 1];
     (void)argument;
-    CHECK_EQ(stage_send(worker, link, buffers, 0), TP_ERR_INVALID);
-    CHECK_EQ(stage_send(worker, link, buffers, TP_PORT_MAX_BUFFERS + 1), TP_ERR_INVALID);
+    CHECK_EQ(fixture_send(worker, link, buffers, 0), TP_ERR_INVALID);
+    CHECK_EQ(fixture_send(worker, link, buffers, TP_PORT_MAX_BUFFERS + 1), TP_ERR_INVALID);
 }
 
 static void a_send_of_too_many_buffers_is_refused(void) {
     static exchange e;
     exchange_open(&e, 0, 0);
-    stage_run(&e.client, send_wrong_counts, NULL);
+    fixture_run(&e.client, send_wrong_counts, NULL);
     exchange_close(&e);
 }
 

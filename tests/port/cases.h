@@ -1,5 +1,5 @@
 /*
- * The themes of the suite, one file each.
+ * The themes of the suite, one file for each.
  */
 #ifndef TWINPORT_TESTS_PORT_CASES_H
 #define TWINPORT_TESTS_PORT_CASES_H
@@ -8,7 +8,7 @@
 
 /* Which variants a case is run with. */
 typedef enum port_matrix {
-    ONCE,         /* the case brings its own number of workers: the back end's options only */
+    ONCE,         /* the case chooses the number of workers; only the back end's options vary */
     EACH_WORKERS, /* with 1 worker and with 4 */
 } port_matrix;
 
@@ -29,15 +29,15 @@ typedef struct port_theme {
     static const port_case cases[] = {__VA_ARGS__};                                                \
     const port_theme port_##theme = {#theme, cases, sizeof cases / sizeof cases[0]};
 
-extern const port_theme port_seats;   /* ports, workers, waiting, waking */
-extern const port_theme port_posts;   /* what other threads say */
-extern const port_theme port_bytes;   /* order and completeness of what is sent */
-extern const port_theme port_now;     /* what is sent without an operation */
-extern const port_theme port_flow;    /* pause and resume, slow readers, fairness */
-extern const port_theme port_ends;    /* how connections begin to fail and end */
-extern const port_theme port_cancel;  /* close at every moment */
-extern const port_theme port_accept;  /* bursts, and no descriptors left */
-extern const port_theme port_blocked; /* callees that hold up their workers */
-extern const port_theme port_churn;   /* connections by the thousand */
+extern const port_theme port_worker_slots; /* ports, workers, waiting, waking */
+extern const port_theme port_posts;        /* posts from any thread */
+extern const port_theme port_bytes;        /* order and completeness of what is sent */
+extern const port_theme port_now;          /* sending without an operation */
+extern const port_theme port_flow;         /* pause and resume, slow readers, fairness */
+extern const port_theme port_ends;         /* how connections fail to begin, and how they end */
+extern const port_theme port_cancel;       /* closing at every moment */
+extern const port_theme port_accept;       /* bursts, and no descriptors left */
+extern const port_theme port_blocked;      /* a `done` that blocks its worker */
+extern const port_theme port_churn;        /* thousands of connections */
 
 #endif

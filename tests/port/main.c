@@ -1,16 +1,16 @@
 /*
- * port-conformance: every back end of this build, held against common/os/port.h.
+ * port-conformance: checks every back end of this build against common/os/port.h.
  *
  *     port-conformance [--backend NAME] [--posted yes|no] [--theme NAME] [--list] [CASE...]
  *
  * Without arguments: every case with every variant of every back end. Exit code: 0 all passed,
  * 1 something failed, 2 wrong usage or nothing to run, 77 everything was skipped.
  */
-#include "stage.h"
+#include "fixture.h"
 
 #include "cases.h"
 
-static const port_theme *const themes[] = {&port_seats, &port_posts, &port_bytes, &port_now,
+static const port_theme *const themes[] = {&port_worker_slots, &port_posts, &port_bytes, &port_now,
     &port_flow, &port_ends, &port_cancel, &port_accept, &port_blocked, &port_churn};
 
 static struct {
@@ -26,7 +26,7 @@ static struct {
     unsigned run;
     unsigned failed;
     unsigned skipped;
-} account;
+} totals;
 
 static bool asked_for(const port_theme *theme, const port_case *one) {
     if (asked.theme != NULL && strcmp(asked.theme, theme->name) != 0) {
@@ -42,11 +42,11 @@ static bool asked_for(const port_theme *theme, const port_case *one) {
 
 static void run_case(const port_case *one) {
     unsigned skips = atomic_load(&check_skips);
-    printf("[%s, %u workers%s] ", stage_on_trial.backend, stage_on_trial.workers,
-        stage_on_trial.post_receive_buffers ? ", posted receives" : "");
-    account.run++;
-    account.failed += check_run_case(&one->check) ? 0 : 1;
-    account.skipped += atomic_load(&check_skips) != skips ? 1 : 0;
+    printf("[%s, %u workers%s] ", fixture_under_test.backend, fixture_under_test.workers,
+        fixture_under_test.post_receive_buffers ? ", posted receives" : "");
+    totals.run++;
+    totals.failed += check_run_case(&one->check) ? 0 : 1;
+    totals.skipped += atomic_load(&check_skips) != skips ? 1 : 0;
 }
 
 static void run_variants(const port_case *one, const char *backend) {
@@ -54,12 +54,12 @@ static void run_variants(const port_case *one, const char *backend) {
     for (int posted = 0; posted < 2; posted++) {
         bool other_only =
             asked.posted != NULL && (strcmp(asked.posted, "yes") == 0) != (posted == 1);
-        /* Only `iocp` has two ways of receiving. */
+        /* Only `iocp` can receive in both ways. */
         if (other_only || (posted == 1 && strcmp(backend, "iocp") != 0)) {
             continue;
         }
         for (size_t i = 0; i < (one->matrix == EACH_WORKERS ? TP_COUNT_OF(workers) : 1); i++) {
-            stage_on_trial = (stage_variant){
+            fixture_under_test = (fixture_variant){
                 .backend = backend, .workers = workers[i], .post_receive_buffers = posted == 1};
             run_case(one);
         }
@@ -74,7 +74,7 @@ static void run_theme(const port_theme *theme) {
         }
         if (asked.list) {
             printf("%s %s\n", theme->name, one->check.name);
-            account.run++;
+            totals.run++;
             continue;
         }
         for (const char *const *backend = tp_port_backends(); *backend != NULL; backend++) {
@@ -98,7 +98,7 @@ static bool read_arguments(int argc, char **argv) {
         } else if (value != NULL && strcmp(argv[at], "--theme") == 0) {
             asked.theme = argv[++at];
         } else {
-            printf("port-conformance: %s: not understood\n", argv[at]);
+            printf("port-conformance: unknown argument: %s\n", argv[at]);
             return false;
         }
     }
@@ -114,16 +114,16 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < TP_COUNT_OF(themes); i++) {
         run_theme(themes[i]);
     }
-    if (account.run == 0) {
+    if (totals.run == 0) {
         printf("no such back end, theme or case\n");
         return 2;
     }
     if (asked.list) {
         return 0;
     }
-    printf("%u cases, %u failed, %u skipped\n", account.run, account.failed, account.skipped);
-    if (account.failed > 0) {
+    printf("%u cases, %u failed, %u skipped\n", totals.run, totals.failed, totals.skipped);
+    if (totals.failed > 0) {
         return 1;
     }
-    return account.skipped == account.run ? 77 : 0;
+    return totals.skipped == totals.run ? 77 : 0;
 }

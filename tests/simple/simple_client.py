@@ -1,9 +1,9 @@
-"""A LAN client as simple as a client can be: blocking, one thread, nothing shared with the core.
+"""The simplest possible LAN client: blocking, one thread, no code shared with the core.
 
     simple_client.py HOST PORT
 
-Connects, has messages echoed in every cut that TCP may make of them, and checks the answers.
-Exit code: 0 all were right, 1 not. May also be imported: echo_everything(host, port).
+Connects, sends messages in every way that TCP may split them, and checks the echoes.
+Exit code: 0 if all were right, else 1. May also be imported: echo_everything(host, port).
 """
 
 import socket
@@ -11,7 +11,7 @@ import struct
 import sys
 
 DATA, PING, PONG, CLOSE = 0, 1, 2, 3
-SECONDS = 30  # how long one answer may take
+SECONDS = 30  # the time-out of one answer
 
 
 def frame(payload, kind=DATA):
@@ -23,7 +23,7 @@ def read_exactly(connection, count):
     while count > 0:
         part = connection.recv(min(count, 65536))
         if not part:
-            raise ConnectionError("the server has ended the connection")
+            raise ConnectionError("the server closed the connection")
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
@@ -77,7 +77,7 @@ def many_in_one_write(connection):
 
 
 def cut_across_frames(connection):
-    """Pieces of 7 bytes, which fall together with no frame's border for long."""
+    """Pieces of 7 bytes, which rarely end where a frame ends."""
     messages = [message(i % 23, i) for i in range(60)]
     stream = b"".join(frame(m) for m in messages)
     for at in range(0, len(stream), 7):

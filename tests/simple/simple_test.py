@@ -1,4 +1,4 @@
-"""The simplest client against tp-echo: alone, in number, and one that is wrong must notice."""
+"""The simplest client against tp-echo: one, several at a time, and one without a server, which must fail."""
 import os
 import socket
 import subprocess
@@ -6,8 +6,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "system"))
-from echo_server import Echo, each_server  # noqa: E402 (its folder is known only now)
-from stage import PATIENCE, cases, expect, expect_equal  # noqa: E402
+from echo_server import Echo, each_server  # noqa: E402 (its folder is on the path only now)
+from fixture import PATIENCE, cases, expect, expect_equal  # noqa: E402
 import simple_client  # noqa: E402
 
 CLIENTS = 8
@@ -24,11 +24,11 @@ def end(client):
     except subprocess.TimeoutExpired:
         client.kill()
         said, _ = client.communicate()
-        said += "(killed: it did not end)"
+        said += "(killed after a time-out)"
     return client.returncode, said
 
 
-def case_every_cut():
+def case_messages_come_back_however_they_are_split():
     for server in each_server():
         code, said = end(start(server.port))
         expect_equal(code, 0, said)
@@ -36,16 +36,16 @@ def case_every_cut():
         server.finish()
 
 
-def case_several_at_once():
+def case_several_clients_are_served():
     with Echo() as server:
         for code, said in [end(client) for client in [start(server.port) for _ in range(CLIENTS)]]:
             expect_equal(code, 0, said)
         server.finish()
 
 
-def case_nobody_there():
+def case_a_client_without_a_server_fails():
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # a port of ours where nobody listens
+        bound.bind(("127.0.0.1", 0))  # a port at which no socket listens
         code, said = end(start(bound.getsockname()[1]))
     expect(code == 1, f"exit code {code}: {said}")
 

@@ -1,11 +1,11 @@
 """A client of the bus, written from docs/bus-protocol.md alone: blocking, one thread, no code shared
-with lanclient. It confirms what it has handled only when told to (ack), so that tests decide."""
+with lanclient. It acknowledges messages only when the test calls ack()."""
 import select
 import socket
 import struct
 import time
 
-from stage import PATIENCE
+from fixture import PATIENCE
 
 DATA, PING, PONG, CLOSE, PAD = 0, 1, 2, 3, 5
 HELLO, WELCOME, PEER_UP, PEER_DOWN, ACK, SEND, ANY, ALL, REQUEST, REPLY, ERROR = range(1, 12)
@@ -31,7 +31,7 @@ class Message:
 
 
 class Closed(Exception):
-    """The connection is over; `reason` is the CLOSE frame's, or None."""
+    """The connection has ended; `reason` is that of the CLOSE frame, or None."""
 
     def __init__(self, reason):
         super().__init__(f"closed, reason {reason}")
@@ -39,7 +39,7 @@ class Closed(Exception):
 
 
 class BusClient:
-    open = []  # those not closed yet
+    open = []  # connections not closed yet
 
     def __init__(self, port, service=None, instance="test", timeout=PATIENCE):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
@@ -48,10 +48,10 @@ class BusClient:
         BusClient.open.append(self)
         self.timeout = timeout
         self.bytes = b""
-        self.correlation = 0  # the last one given
-        self.handled = 0      # messages from others that came, to be confirmed by ack()
-        self.confirmed = 0    # what the last message of ours said
-        self.taken = 0        # messages of ours that the hub has taken charge of
+        self.correlation = 0  # of the last message sent
+        self.handled = 0      # messages received from others, which ack() acknowledges
+        self.confirmed = 0    # the count in the last message sent
+        self.taken = 0        # own messages that the hub has accepted
         self.peers = {}       # id: (service, instance)
         self.down = {}        # id: reason
         if service is not None:
@@ -72,7 +72,7 @@ class BusClient:
         return taken
 
     def frame_in(self):
-        """The next DATA payload. PING is answered, PONG and PAD are passed over."""
+        """The payload of the next DATA frame. PING is answered, PONG and PAD are skipped."""
         while True:
             header, = struct.unpack("<I", self.read(4))
             kind, payload = header >> 24, self.read(header & 0xFFFFFF)
@@ -86,7 +86,7 @@ class BusClient:
     # ---- messages
 
     def message(self, kind, destination=0, body=b"", flags=0, key=0, correlation=None):
-        """Sends one; returns its correlation."""
+        """Sends a message and returns its correlation."""
         if correlation is None:
             self.correlation += 1
             correlation = self.correlation
@@ -95,7 +95,7 @@ class BusClient:
         return correlation
 
     def ack(self):
-        """Confirms all that has come so far, at once."""
+        """Acknowledges all messages received so far."""
         self.confirmed = self.handled
         self.message(ACK, correlation=0)
 
@@ -111,7 +111,7 @@ class BusClient:
             self.note(self.next(peers=True))
 
     def note(self, message):
-        """PEER_UP or PEER_DOWN."""
+        """Records a PEER_UP or PEER_DOWN."""
         peer, = struct.unpack_from("<I", message.body)
         if message.kind == PEER_DOWN:
             self.down[peer] = struct.unpack_from("<H", message.body, 4)[0]
@@ -122,7 +122,7 @@ class BusClient:
         self.peers[peer] = (message.body[6:6 + length].decode(), rest[2:].decode())
 
     def next(self, peers=False, acks=False):
-        """The next message. Peers' comings and goings are noted, and not given unless asked for."""
+        """The next message. PEER_UP, PEER_DOWN and ACK are recorded, and returned only on request."""
         while True:
             message = Message(self.frame_in())
             if message.flags & ACK_VALID:
@@ -141,7 +141,7 @@ class BusClient:
         return (message.correlation, message.key) + struct.unpack_from("<IIB", message.body)
 
     def quiet(self, seconds):
-        """Nothing comes for so long?"""
+        """Whether no message comes for `seconds`."""
         return not self.bytes and not select.select([self.socket], [], [], seconds)[0]
 
     def stats(self):
@@ -153,7 +153,7 @@ class BusClient:
                 return {name: int(value) for name, value in (line.split("=") for line in lines)}
 
     def closed(self):
-        """Reads to the end, and closes; the CLOSE frame's reason, or None."""
+        """Reads to the end and closes. Returns the reason of the CLOSE frame, or None."""
         end = time.monotonic() + self.timeout
         while time.monotonic() < end:
             try:
@@ -164,7 +164,7 @@ class BusClient:
             except ConnectionResetError:
                 self.close()
                 return None
-        raise TimeoutError("the connection goes on")
+        raise TimeoutError("the connection does not end")
 
     def close(self):
         self.socket.close()

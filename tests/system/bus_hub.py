@@ -1,13 +1,13 @@
-"""What the system tests of the bus share: a lanserver on a port of its own."""
+"""For the system tests of the bus: a lanserver on a port of its own."""
 from bus_client import BusClient
-from stage import PATIENCE, Program, expect_equal, write_file, system_path
+from fixture import PATIENCE, Program, expect_equal, write_file, system_path
 
 
 class Hub(Program):
-    """lanserver with these lines of configuration, listening."""
+    """A running lanserver with these lines of configuration."""
 
     def __init__(self, *lines, **popen):
-        # However long this machine keeps a client from reading its last words: they are not cut off.
+        # Long, so that a client on a slow machine is not cut before it has read the last messages.
         drain = () if any("drain_timeout" in line for line in lines) else ("drain_timeout = 60s",)
         idle = () if any("idle_timeout" in line for line in lines) else ("idle_timeout = 0",)
         listen = () if any("listen" in line for line in lines) else ("listen = 127.0.0.1:0",)
@@ -16,7 +16,7 @@ class Hub(Program):
         self.port = self.listening_port()
 
     def finish(self):
-        """Ctrl-C; it must end gently, with its account in balance. Returns the account."""
+        """Stops it with Ctrl-C: it must end in order, and its statistics must add up. Returns them."""
         self.interrupt()
         for client in [client for client in BusClient.open if client.port == self.port]:
             client.close()

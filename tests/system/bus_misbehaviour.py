@@ -1,4 +1,4 @@
-"""Peers that do what they should not: the bus ends them, is bounded, and the others notice nothing."""
+"""Misbehaving peers: the hub ends them and stays within its limits, and other peers are not affected."""
 import random
 import socket
 import struct
@@ -6,14 +6,14 @@ import time
 
 from bus_client import ALL, SEND, BusClient, Closed, service_hash
 from bus_hub import Hub
-from stage import PATIENCE, cases, expect, expect_equal, until
+from fixture import PATIENCE, cases, expect, expect_equal, until
 
 CLOSE_PROTOCOL = 5
 PEER_LOST = 6
 
 
 class Pair:
-    """Two peers that must not notice: each round trip is checked and timed."""
+    """Two well-behaved peers beside them: each round trip is checked and timed."""
 
     def __init__(self, hub):
         self.a, self.b = BusClient(hub.port, "good"), BusClient(hub.port, "good")
@@ -38,7 +38,7 @@ def raw(hub):
 
 
 def ended(connection):
-    """Reads to the end, and hangs up on CLOSE; what came."""
+    """Reads to the end, closes after CLOSE, and returns what was received."""
     got = b""
     try:
         while True:
@@ -49,14 +49,14 @@ def ended(connection):
             if got[-6:-2] == struct.pack("<I", 2 | 3 << 24):
                 connection.shutdown(socket.SHUT_WR)
     except OSError:
-        return got  # reset; shutdown() says it in its own way
+        return got  # reset; shutdown() raises another error
 
 
 def close_frame(reason):
     return struct.pack("<IH", 2 | 3 << 24, reason)
 
 
-def case_garbage():
+def case_garbage_ends_the_connection():
     with Hub() as hub:
         pair = Pair(hub)
         generator = random.Random(1)
@@ -66,7 +66,7 @@ def case_garbage():
                     connection.sendall(bytes([255]) * 4 + generator.randbytes(size))
                     connection.shutdown(socket.SHUT_WR)
                 except OSError:
-                    pass  # it was ended while we were still talking: reset, broken, not connected
+                    pass  # it was ended while the test was sending: reset, broken pipe, not connected
                 ended(connection)
             pair.talk(2)
         until(lambda: pair.a.stats()["sessions"] == 2, "the others are gone")
@@ -74,8 +74,8 @@ def case_garbage():
         hub.finish()
 
 
-def case_garbage_from_a_peer():
-    """Well-formed frames with anything in them, from somebody who has said HELLO."""
+def case_garbage_from_a_peer_ends_it():
+    """Well-formed frames with any payload, from a peer that has sent HELLO."""
     with Hub() as hub:
         pair = Pair(hub)
         generator = random.Random(2)
@@ -93,11 +93,11 @@ def case_garbage_from_a_peer():
         hub.finish()
 
 
-def case_a_frame_over_the_limit():
+def case_a_frame_over_the_limit_ends_the_peer():
     with Hub("max_frame = 64k") as hub:
         pair = Pair(hub)
         client = BusClient(hub.port, "bad")
-        client.socket.sendall(struct.pack("<I", 65537))  # its header alone is enough
+        client.socket.sendall(struct.pack("<I", 65537))  # the header alone is refused
         expect_equal(client.closed(), CLOSE_PROTOCOL, "CLOSE")
         client = BusClient(hub.port, "good-enough")
         client.message(SEND, pair.a.id, bytes(65536 - 16))
@@ -107,7 +107,7 @@ def case_a_frame_over_the_limit():
         hub.finish()
 
 
-def case_an_unknown_frame_type():
+def case_an_unknown_frame_type_ends_the_connection():
     with Hub() as hub:
         pair = Pair(hub)
         for kind in (4, 6, 255):
@@ -118,14 +118,14 @@ def case_an_unknown_frame_type():
         hub.finish()
 
 
-def case_a_stream_that_ends_inside_a_frame():
+def case_a_truncated_stream_ends_the_peer():
     with Hub() as hub:
         pair = Pair(hub)
         for cut in (1, 3, 4, 10, 35):
             client = BusClient(hub.port, "bad")
             whole = struct.pack("<IBBHIII", 32, SEND, 0, 0, 0, pair.a.id, 1) + bytes(16)
             client.socket.sendall(whole[:cut])
-            client.socket.shutdown(socket.SHUT_WR)  # a close with bytes unread would be a reset
+            client.socket.shutdown(socket.SHUT_WR)  # a close with unread bytes would be a reset
             client.closed()
         until(lambda: pair.a.stats()["peers"] == 2, "the others are gone")
         expect_equal(set(pair.a.down.values()), {3}, "TP_END_TRUNCATED")
@@ -134,30 +134,30 @@ def case_a_stream_that_ends_inside_a_frame():
         hub.finish()
 
 
-def case_a_peer_that_never_reads():
-    """Its queue is bounded: at the limit it is ended, and all it had comes back. Nobody waits for it."""
+def case_a_peer_that_never_reads_is_ended():
+    """Its queue is bounded: at the limit the peer is ended, and all its messages come back."""
     with Hub("queue_bytes = 256k", "max_frame = 64k", "idle_timeout = 0") as hub:
         pair = Pair(hub)
         sender = BusClient(hub.port, "sender")
-        deaf = BusClient.__new__(BusClient)
+        non_reader = BusClient.__new__(BusClient)
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         connection.settimeout(PATIENCE)
         connection.connect(("127.0.0.1", hub.port))
-        deaf.socket, deaf.bytes, deaf.timeout = connection, b"", PATIENCE
-        deaf.correlation = deaf.handled = deaf.confirmed = deaf.taken = 0
-        deaf.peers, deaf.down = {}, {}
-        deaf.hello("deaf")
+        non_reader.socket, non_reader.bytes, non_reader.timeout = connection, b"", PATIENCE
+        non_reader.correlation = non_reader.handled = non_reader.confirmed = non_reader.taken = 0
+        non_reader.peers, non_reader.down = {}, {}
+        non_reader.hello("non_reader")
         sent = returned = 0
-        while deaf.id not in sender.down and sent < 20000:
+        while non_reader.id not in sender.down and sent < 20000:
             for _ in range(16):
-                sender.message(SEND, deaf.id, bytes(8192))
+                sender.message(SEND, non_reader.id, bytes(8192))
                 sent += 1
             pair.talk(1)
-            sender.stats()  # reads what came back until here
+            sender.stats()  # reads what has come back so far
             # (ERRORs are counted by the hub's account below)
-        expect(deaf.id in sender.down, "it is ended")
-        expect_equal(sender.down[deaf.id], 6, "TP_END_OVERLOAD")
+        expect(non_reader.id in sender.down, "it is ended")
+        expect_equal(sender.down[non_reader.id], 6, "TP_END_OVERLOAD")
         stats = sender.stats()
         returned = stats["returned"]
         expect_equal(returned, sent, "all of it came back")
@@ -166,34 +166,34 @@ def case_a_peer_that_never_reads():
         hub.finish()
 
 
-def case_a_peer_that_never_reads_where_queues_refuse():
+def case_a_peer_that_never_reads_stays_where_queues_refuse():
     with Hub("queue_bytes = 256k", "max_frame = 64k", "queue_policy = refuse",
              "unconfirmed_limit = 100000") as hub:
         pair = Pair(hub)
         sender = BusClient(hub.port, "sender")
-        deaf = BusClient(hub.port, "deaf")
+        non_reader = BusClient(hub.port, "non_reader")
         sent = 0
         while sent < 20000:
             for _ in range(16):
-                sender.message(SEND, deaf.id, bytes(8192))
+                sender.message(SEND, non_reader.id, bytes(8192))
                 sent += 1
             pair.talk(1)
             if "returned.queue-full" in sender.stats():
                 break
         stats = sender.stats()
-        expect(stats.get("returned.queue-full", 0) > 0, "what has no room comes back")
-        expect_equal(stats["peers"], 4, "it is still there")
-        expect(deaf.id not in sender.down, "and nobody heard otherwise")
+        expect(stats.get("returned.queue-full", 0) > 0, "what the queue does not take comes back")
+        expect_equal(stats["peers"], 4, "the peer stays")
+        expect(non_reader.id not in sender.down, "no PEER_DOWN")
         for _ in range(sent - stats["returned"]):
-            deaf.next()  # it may read after all
-        deaf.ack()
+            non_reader.next()  # now it reads
+        non_reader.ack()
         until(lambda: sender.stats()["outstanding"] == 0, "all the rest was delivered")
         pair.talk()
         hub.finish()
 
 
-def case_a_sender_that_does_not_take_its_returns():
-    """What comes back to it has no room either: it is ended, for the hub owes it words."""
+def case_a_sender_that_does_not_read_its_returns_is_ended():
+    """What comes back to it does not fit its queue, either: it is ended, because returns must not be lost."""
     with Hub("queue_bytes = 64k", "max_frame = 32k", "queue_policy = refuse", "idle_timeout = 0",
              "drain_timeout = 200ms") as hub:
         pair = Pair(hub)
@@ -217,7 +217,7 @@ def case_a_sender_that_does_not_take_its_returns():
         expect(returned > 0 and accepted == delivered + returned, "account")
 
 
-def case_a_peer_that_resets():
+def case_a_reset_returns_the_peers_messages():
     with Hub() as hub:
         pair = Pair(hub)
         bad = BusClient(hub.port, "bad")
@@ -236,25 +236,25 @@ def case_a_peer_that_resets():
 
 
 def case_a_silent_peer_is_ended():
-    # A machine that stalls for seconds must not make a silent one of who answers its PINGs.
+    # Long enough that a stall of the machine does not make the answering peer silent.
     with Hub("idle_timeout = 5s", "ping_interval = 100ms", "drain_timeout = 200ms") as hub:
         a = BusClient(hub.port, "a")
-        silent = BusClient(hub.port, "silent")  # it answers no PING, since it does not read
+        silent = BusClient(hub.port, "silent")  # answers no PING, because it does not read
         expect_equal(a.next(peers=True).kind, 3, "PEER_UP")
         down = a.next(peers=True)  # answers PINGs while it waits
         expect_equal(struct.unpack("<IH", down.body[:6]), (silent.id, 5), "PEER_DOWN, TP_END_IDLE")
         hub.finish()
 
 
-def case_storm():
-    """Peers come and go all the time; who stays can talk, and learns of each of them."""
+def case_a_storm_of_peers_is_served():
+    """Peers connect and leave all the time; those that stay exchange messages, and are notified of each one."""
     with Hub() as hub:
         pair = Pair(hub)
         pair.talk(1)
         for i in range(300):
             client = BusClient(hub.port, f"s{i % 7}")
             client.message(ALL, service_hash("good"), b"hello")
-            # A close with bytes unread would be a reset, and Win32 may forget for that what came before.
+            # A close with unread bytes would be a reset, for which Win32 may discard what was sent before.
             client.socket.shutdown(socket.SHUT_WR)
             client.closed()
             for good in (pair.a, pair.b):
@@ -262,7 +262,7 @@ def case_storm():
                 good.ack()
         pair.talk()
         until(lambda: pair.a.stats()["peers"] == 2 and len(pair.a.down) >= 300,
-              "only the pair is left, and all were announced as gone")
+              "only the pair is left, and 300 peers were announced as gone")
         expect_equal(len(pair.a.down), 300, "each once")
         hub.finish()
 

@@ -1,16 +1,16 @@
-"""The bus protocol, byte by byte, with a client that is written from docs/bus-protocol.md alone."""
+"""The bus protocol byte by byte, with a client written from docs/bus-protocol.md alone."""
 import struct
 import time
 
 from bus_client import (ACK, ACK_VALID, ALL, ANY, ERROR, HELLO, KEYED, PEER_UP, REPLY, REQUEST, SEND,
                         TO_SERVICE, WELCOME, BusClient, Closed, service_hash, text16)
 from bus_hub import Hub
-from stage import PATIENCE, cases, expect, expect_equal, until
+from fixture import PATIENCE, cases, expect, expect_equal, until
 
 NO_PEER, NO_SERVICE, QUEUE_FULL, UNCONFIRMED_FULL, TOO_LARGE, PEER_LOST, MALFORMED = range(1, 8)
 
 
-def case_welcome_and_peers():
+def case_welcome_and_peers_are_as_documented():
     with Hub("idle_timeout = 60s") as hub:
         a = BusClient(hub.port, "chat", "a")
         expect(a.id != 0 and a.version == 1 and a.largest == 1 << 20, "WELCOME")
@@ -18,18 +18,18 @@ def case_welcome_and_peers():
         expect_equal((a.heartbeat, a.idle, a.peers), (30000, 60000, {}), "heartbeat, idle, peers")
         b = BusClient(hub.port, "db", "b")
         expect_equal(b.hub, a.hub, "the hub's instance")
-        expect_equal(b.peers, {a.id: ("chat", "a")}, "who was there already")
+        expect_equal(b.peers, {a.id: ("chat", "a")}, "peers that were present")
         a.note(a.next(peers=True))
-        expect_equal(a.peers, {b.id: ("db", "b")}, "who came later")
+        expect_equal(a.peers, {b.id: ("db", "b")}, "a peer that came later")
         b.close()
         a.note(a.next(peers=True))
-        expect_equal((a.peers, a.down), ({}, {b.id: 1}), "who went, and why")
+        expect_equal((a.peers, a.down), ({}, {b.id: 1}), "a peer that left, and its reason")
         c = BusClient(hub.port, "db", "b")
         expect(c.id not in (a.id, b.id), "no id is given again")
         hub.finish()
 
 
-def case_the_documents_example():
+def case_the_documents_example_works():
     with Hub() as hub:
         nine, seven = BusClient(hub.port, "nine"), BusClient(hub.port, "greeter")
         for _ in range(5):
@@ -39,18 +39,18 @@ def case_the_documents_example():
         seven.socket.sendall(bytes.fromhex("12000000 06000000 00000000") +
                              struct.pack("<I", nine.id) + bytes.fromhex("01000000 6869"))
         expect_equal(nine.frame_in(), bytes.fromhex("06010000") + struct.pack("<I", seven.id) +
-                     bytes.fromhex("05000000 01000000 6869"), "as the document has it")
+                     bytes.fromhex("05000000 01000000 6869"), "as in the document")
         hub.finish()
 
 
-def case_send_any_all():
+def case_send_any_and_all_are_delivered():
     with Hub() as hub:
         a, b, c = (BusClient(hub.port, name, name) for name in ("a", "b", "c"))
         sent = a.message(SEND, b.id, b"hello")
         got = b.next()
         expect_equal((got.kind, got.source, got.correlation, got.body), (SEND, a.id, sent, b"hello"),
                      "SEND")
-        expect(got.flags == ACK_VALID and got.destination == 0, "nothing of b's is taken yet")
+        expect(got.flags == ACK_VALID and got.destination == 0, "none of b's messages is acknowledged yet")
         a.message(ANY, service_hash("b"), b"any", flags=KEYED, key=7)
         got = b.next()
         expect_equal((got.kind, got.key, got.flags, got.body), (ANY, 7, KEYED | ACK_VALID, b"any"),
@@ -67,7 +67,7 @@ def case_send_any_all():
         expect_equal(hub.finish(), (5, 5, 0), "account")
 
 
-def case_requests():
+def case_requests_are_answered():
     with Hub() as hub:
         a, b = BusClient(hub.port, "a"), BusClient(hub.port, "b")
         for destination, flags in ((b.id, 0), (service_hash("b"), TO_SERVICE)):
@@ -90,7 +90,7 @@ def case_requests():
         hub.finish()
 
 
-def case_what_cannot_be_delivered_comes_back():
+def case_undeliverable_messages_come_back():
     with Hub("max_frame = 8k", "unconfirmed_limit = 3") as hub:
         a = BusClient(hub.port, "a")
         b = BusClient(hub.port)
@@ -105,7 +105,7 @@ def case_what_cannot_be_delivered_comes_back():
                 (ANY, KEYED, nothing, b"", NO_SERVICE, 0),
                 (ALL, 0, nothing, b"", NO_SERVICE, 0),
                 (REQUEST, TO_SERVICE, nothing, b"", NO_SERVICE, 0),
-                (ALL, 0, service_hash("a"), b"", NO_SERVICE, 0),  # nobody else
+                (ALL, 0, service_hash("a"), b"", NO_SERVICE, 0),  # no other peer
                 (SEND, 0, b.id, bytes(1024 - 15), TOO_LARGE, b.id),
                 (ANY, 0, service_hash("b"), bytes(1024 - 15), TOO_LARGE, b.id),
                 (ALL, 0, 0, bytes(1024 - 15), TOO_LARGE, b.id),
@@ -143,7 +143,7 @@ def case_a_lost_peers_messages_come_back():
         sent = [a.message(SEND, b.id, b"2"), a.message(ANY, service_hash("b"), b"3"),
                 a.message(ALL, 0, b"4"), a.message(REQUEST, b.id, b"5")]
         expect_equal(b.next().correlation, first, "the first")
-        b.ack()  # of the first alone
+        b.ack()  # of the first message only
         for _ in sent:
             b.next()
         until(lambda: a.stats()["outstanding"] == 4, "one is confirmed")
@@ -157,8 +157,8 @@ def case_a_lost_peers_messages_come_back():
         expect_equal(hub.finish(), (5, 1, 4), "account")
 
 
-def case_messages_for_the_lost_find_no_sender():
-    """Both ends go: what comes back finds nobody, and is counted so."""
+def case_returns_without_a_sender_are_counted():
+    """Sender and receiver are lost: the messages cannot come back, and are counted as orphaned."""
     with Hub() as hub:
         a, b, c = (BusClient(hub.port, name) for name in "abc")
         for _ in range(10):
@@ -173,7 +173,7 @@ def case_messages_for_the_lost_find_no_sender():
         hub.finish()
 
 
-def case_the_hub_confirms_in_time():
+def case_the_hub_acknowledges_in_time():
     with Hub() as hub:
         a, b = BusClient(hub.port, "a"), BusClient(hub.port, "b")
         for _ in range(3):
@@ -183,7 +183,7 @@ def case_the_hub_confirms_in_time():
             got = a.next(acks=True)
             expect_equal((got.kind, got.flags), (ACK, ACK_VALID), "ACK")
         print(f"    confirmed after {(time.monotonic() - begin) * 1000:.0f} ms")
-        expect(a.quiet(0.15), "and no more")
+        expect(a.quiet(0.15), "no further ACK")
         for _ in range(1024):
             a.message(SEND, b.id, b"x")
         for _ in range(1027):
@@ -192,9 +192,9 @@ def case_the_hub_confirms_in_time():
             expect_equal(a.next(acks=True).kind, ACK, "kind")
         a.message(SEND, b.id, b"x")
         b.next()
-        while a.taken < 1028:  # b's answer may overtake the count, on another of the hub's workers
+        while a.taken < 1028:  # b's answer may overtake the count, because another worker of the hub sends it
             b.message(SEND, a.id, b"back")
-            expect_equal(a.next().flags, ACK_VALID, "a message confirms by the way")
+            expect_equal(a.next().flags, ACK_VALID, "a message carries the acknowledgement")
         hub.finish()
 
 
@@ -208,7 +208,7 @@ def refusal(hub, *arguments, **named):
     return None
 
 
-def case_refused_hellos():
+def case_invalid_hellos_are_refused():
     with Hub("max_services = 2") as hub:
         first = BusClient(hub.port, "costarring")
         expect_equal(service_hash("costarring"), service_hash("liquid"), "two names, one hash")
@@ -217,7 +217,7 @@ def case_refused_hellos():
         for service, instance in (("", "i"), ("x" * 64, "i"), ("Upper", "i"), ("a b", "i"),
                                   ("x", ""), ("x", "i/j"), ("x", "y" * 64)):
             expect_equal(refusal(hub, service, instance), 17, f"name {service}/{instance}")
-        expect_equal(refusal(hub, "x", largest=1023), MALFORMED, "a client that takes nothing")
+        expect_equal(refusal(hub, "x", largest=1023), MALFORMED, "a client that accepts no message")
         expect_equal(refusal(hub, "costarring"), None, "the name is known")
         expect_equal(refusal(hub, "second"), None, "another name")
         expect_equal(refusal(hub, "third"), 19, "too many names")
@@ -232,7 +232,7 @@ def header(kind, correlation=1, handled=0, destination=0):
 HELLO_BODY = struct.pack("<HHI", 1, 0, 65536) + text16("x") + text16("y")
 
 
-def case_protocol_errors_close():
+def case_protocol_errors_close_the_connection():
     with Hub() as hub:
         watcher = BusClient(hub.port, "watcher")
         for payload in (b"", bytes(15), header(SEND), header(0), header(WELCOME), header(255),
@@ -248,22 +248,22 @@ def case_protocol_errors_close():
             client.frame(0, payload)
             expect_equal(client.closed(), 5, f"CLOSE for {payload.hex()}")
         stats = until(lambda: watcher.stats() if watcher.stats()["peers"] == 1 else None,
-                      "they are all gone")
-        expect_equal(stats["accepted"], 0, "nothing of it was taken")
+                      "all are ended")
+        expect_equal(stats["accepted"], 0, "nothing was accepted")
         hub.finish()
 
 
-def case_counts_wrap_and_old_ones_say_nothing():
+def case_old_counts_have_no_effect():
     with Hub() as hub:
         a, b = BusClient(hub.port, "a"), BusClient(hub.port, "b")
         for _ in range(2):
             a.message(SEND, b.id, b"x")
             b.next()
         b.ack()
-        b.confirmed = 1  # older than what has been said: true, and no news
+        b.confirmed = 1  # an older count than the last one: valid, without effect
         b.message(SEND, a.id, b"x")
         expect_equal(a.next().body, b"x", "SEND")
-        b.confirmed = 0xFFFFFFFF  # one before the beginning: likewise
+        b.confirmed = 0xFFFFFFFF  # one before the first message: the same
         b.message(SEND, a.id, b"y")
         expect_equal(a.next().body, b"y", "SEND")
         hub.finish()
@@ -271,41 +271,41 @@ def case_counts_wrap_and_old_ones_say_nothing():
 
 def case_hello_has_a_deadline():
     with Hub("hello_timeout = 200ms") as hub:
-        begin = time.monotonic()  # the hub's time begins later
+        begin = time.monotonic()  # the hub starts to count later
         client = BusClient(hub.port)
         expect_equal(client.closed(), 3, "CLOSE")
         expect(time.monotonic() - begin >= 0.19, "not before its time")
-        late = until(lambda: in_time(hub), "somebody greets in time")
-        expect(late.quiet(0.4), "who has greeted is left alone")
+        late = until(lambda: in_time(hub), "a client that sends HELLO in time")
+        expect(late.quiet(0.4), "a registered client is not ended")
         hub.finish()
 
 
 def in_time(hub):
-    """Somebody who has greeted, or None: this machine was too slow for it."""
+    """A client that has sent HELLO in time, or None: the machine was too slow."""
     try:
         return BusClient(hub.port, "x")
     except (Closed, OSError):
         return None
 
 
-def case_a_hub_that_stops_returns_what_is_new():
+def case_a_stopping_hub_returns_new_messages():
     with Hub("drain_timeout = 20s") as hub:
         a, b = BusClient(hub.port, "a"), BusClient(hub.port, "b")
         a.message(REQUEST, b.id, b"question")
         asked = b.next()
         hub.interrupt()
-        late = until(lambda: stopping_answer(a), "the hub says it is stopping")
+        late = until(lambda: stopping_answer(a), "the hub answers that it is stopping")
         expect_equal(late, 9, "reason")
-        expect(b.quiet(0.2), "the hub waits for what is on its way")
+        expect(b.quiet(0.2), "the hub waits for messages in flight")
         b.ack()
         expect_equal(a.closed(), 8, "CLOSE")
         expect_equal(b.closed(), 8, "CLOSE")
         expect_equal(hub.wait(PATIENCE), 0, "exit code")
-        expect(asked.body == b"question", "what was asked before")
+        expect(asked.body == b"question", "the request made before")
 
 
 def stopping_answer(client):
-    """The reason why a request is returned, or None if it is answered."""
+    """The reason with which a request is returned, or None if it is answered."""
     client.message(REQUEST, 0, b"stats")
     message = client.next()
     return message.key if message.kind == ERROR else None

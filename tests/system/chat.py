@@ -1,15 +1,15 @@
-"""tp-chat and guests who share no code with it: names, lines, comings and goings, and who does not behave."""
+"""tp-chat with clients that share no code with it: names, lines, joins and leaves, and misbehaving guests."""
 import os
 import re
 
-from stage import Program, cases, expect, expect_equal, run, system_path, write_file
+from fixture import Program, cases, expect, expect_equal, run, system_path, write_file
 from wan_client import Player
 from wan_noise import CHACHA, public_of
 from wan_protocol import PROTOCOL, RATE, SHUTDOWN, mint
 
 
 class Chat(Program):
-    """tp-chat, open to everybody, or with a key ring for those who have a token."""
+    """tp-chat, in mode open, or with a key ring for guests with tokens."""
 
     def __init__(self, tokens=False):
         private = os.urandom(32)
@@ -28,95 +28,95 @@ class Chat(Program):
 
     def finish(self):
         self.interrupt()
-        expect_equal(self.wait(), 0, f"exit code\n{self.said()}")
+        expect_equal(self.wait(), 0, f"exit code\n{self.output()}")
         expect_equal(self.errors, [], "errors")
 
 
-def hears(guest, wanted):
-    got = guest.hear().decode()
-    expect(re.fullmatch(wanted, got), f"'{got}' is heard, '{wanted}' expected")
+def expect_line(guest, wanted):
+    got = guest.receive().decode()
+    expect(re.fullmatch(wanted, got), f"'{got}' received, '{wanted}' expected")
 
 
-def is_asked(guest):
-    """He has joined: from here on he hears what is said."""
-    hears(guest, r"\* Welcome\. What is your name\?")
+def await_welcome(guest):
+    """Waits until the guest has joined: from here on it receives the lines of the others."""
+    expect_line(guest, r"\* Welcome\. What is your name\?")
 
 
-def case_a_conversation():
+def case_guests_receive_each_others_lines():
     with Chat() as chat, chat.guest() as ann, chat.guest(suite=CHACHA) as bob:
-        is_asked(ann)
-        is_asked(bob)
-        ann.say(b"Ann")
+        await_welcome(ann)
+        await_welcome(bob)
+        ann.send(b"Ann")
         for guest in (ann, bob):
-            hears(guest, r"\* Ann is here, one of 2")
-        bob.say("Bob Müller".encode())
+            expect_line(guest, r"\* Ann has joined \(2 online\)")
+        bob.send("Bob Müller".encode())
         for guest in (ann, bob):
-            hears(guest, r"\* Bob Müller is here, one of 2")
-        ann.say(b"Hello, Bob")
-        bob.say(b"Hello, Ann", b"and goodbye")
-        heard = [sorted(guest.hear().decode() for _ in range(3)) for guest in (ann, bob)]
-        expect_equal(heard, 2 * [["Ann: Hello, Bob", "Bob Müller: Hello, Ann", "Bob Müller: and goodbye"]],
-                     "what both hear")
-        expect_equal(bob.leave(), None, "the reason given to who leaves")
-        hears(ann, r"\* Bob Müller has left")
+            expect_line(guest, r"\* Bob Müller has joined \(2 online\)")
+        ann.send(b"Hello, Bob")
+        bob.send(b"Hello, Ann", b"and goodbye")
+        received = [sorted(guest.receive().decode() for _ in range(3)) for guest in (ann, bob)]
+        expect_equal(received, 2 * [["Ann: Hello, Bob", "Bob Müller: Hello, Ann", "Bob Müller: and goodbye"]],
+                     "what both receive")
+        expect_equal(bob.leave(), None, "the reason for a guest that leaves")
+        expect_line(ann, r"\* Bob Müller has left")
         chat.interrupt()
         expect_equal(ann.end(), SHUTDOWN, "the reason at the end")
         ann.close()
-        expect_equal(chat.wait(), 0, f"exit code\n{chat.said()}")
+        expect_equal(chat.wait(), 0, f"exit code\n{chat.output()}")
 
 
-def case_names_from_tokens():
+def case_names_come_from_tokens():
     with Chat(tokens=True) as chat:
         with chat.guest(chat.token(b"Ann", 1)) as ann:
-            hears(ann, r"\* Ann is here, one of 1")
+            expect_line(ann, r"\* Ann has joined \(1 online\)")
             with chat.guest(chat.token(b"", 4711)) as nobody:
-                hears(nobody, r"\* #4711 is here, one of 2")
-                hears(ann, r"\* #4711 is here, one of 2")
-                nobody.say(b"I have no name")
-                hears(ann, "#4711: I have no name")
+                expect_line(nobody, r"\* #4711 has joined \(2 online\)")
+                expect_line(ann, r"\* #4711 has joined \(2 online\)")
+                nobody.send(b"I have no name")
+                expect_line(ann, "#4711: I have no name")
                 nobody.leave()
             ann.leave()
         chat.finish()
 
 
-def case_what_is_no_text():
+def case_invalid_text_is_refused():
     with Chat() as chat, chat.guest() as guest:
-        is_asked(guest)
-        guest.say(b"\x1b[2J")
-        hears(guest, r"\* A name is text .* What is yours\?")
-        guest.say(b"x" * 25)
-        hears(guest, r"\* A name is text .* What is yours\?")
-        guest.say(b"Ann")
-        hears(guest, r"\* Ann is here, one of 1")
+        await_welcome(guest)
+        guest.send(b"\x1b[2J")
+        expect_line(guest, r"\* A name is text .* What is yours\?")
+        guest.send(b"x" * 25)
+        expect_line(guest, r"\* A name is text .* What is yours\?")
+        guest.send(b"Ann")
+        expect_line(guest, r"\* Ann has joined \(1 online\)")
         for line in (b"", b"a\nb", b"x" * 401):
-            guest.say(line)
-            hears(guest, r"\* Only text, please, of 1 to 400 bytes\.")
-        guest.say(b"100 %s %n")
-        hears(guest, "Ann: 100 %s %n")
-        guest.say(b"x" * 801)
-        expect_equal(guest.end(), PROTOCOL, "the reason given to who says more than the limit")
+            guest.send(line)
+            expect_line(guest, r"\* Only text, please, of 1 to 400 bytes\.")
+        guest.send(b"100 %s %n")
+        expect_line(guest, "Ann: 100 %s %n")
+        guest.send(b"x" * 801)
+        expect_equal(guest.end(), PROTOCOL, "the reason for a message above the limit")
         guest.close()
         chat.finish()
 
 
-def case_who_talks_too_much():
+def case_a_guest_that_sends_too_much_is_ended():
     with Chat() as chat, chat.guest() as ann, chat.guest() as bob:
-        is_asked(ann)
-        is_asked(bob)
-        ann.say(b"Ann")
-        hears(ann, r"\* Ann is here, one of 2")
-        bob.say(b"Bob", *[b"blah"] * 2000)  # 400 seconds' worth
+        await_welcome(ann)
+        await_welcome(bob)
+        ann.send(b"Ann")
+        expect_line(ann, r"\* Ann has joined \(2 online\)")
+        bob.send(b"Bob", *[b"blah"] * 2000)  # 400 seconds' worth
         expect_equal(bob.end(), RATE, "the reason")
         bob.close()
-        while ann.hear() != b"* Bob has left":
+        while ann.receive() != b"* Bob has left":
             pass
-        ann.say(b"At last")
-        hears(ann, "Ann: At last")
+        ann.send(b"At last")
+        expect_line(ann, "Ann: At last")
         ann.leave()
         chat.finish()
 
 
-def case_key_files_with_comments():
+def case_key_files_may_have_comments():
     private, ring_key = os.urandom(32), os.urandom(32)
     remark = "# " + 400 * "x"
     key = write_file(f"{remark}\n\t{private.hex()} {remark}\r\n", ".key")
@@ -125,17 +125,17 @@ def case_key_files_with_comments():
         port = int(chat.wait_for(r"^listening on 127\.0\.0\.1:(\d+)$").group(1))
         public = public_of(private)
         with Player(("127.0.0.1", port), public, token=mint(ring_key, 7, public, user_data=b"Ann")) as ann:
-            hears(ann, r"\* Ann is here, one of 1")
+            expect_line(ann, r"\* Ann has joined \(1 online\)")
             ann.leave()
         chat.interrupt()
-        expect_equal(chat.wait(), 0, f"exit code\n{chat.said()}")
+        expect_equal(chat.wait(), 0, f"exit code\n{chat.output()}")
 
 
-def case_ports_that_are_none():
+def case_invalid_ports_are_refused():
     key = system_path(write_file(os.urandom(32).hex() + "\n", ".key"))
     for port in ("70000", "-1", "70x", ""):
         program = run("tp-chat", "--port", port, "--key", key)
-        expect_equal(program.code, 2, f"exit code for port '{port}'\n{program.said()}")
+        expect_equal(program.code, 2, f"exit code for port '{port}'\n{program.output()}")
 
 
 cases(globals())

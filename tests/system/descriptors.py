@@ -1,7 +1,7 @@
-"""The programs' descriptors: none is inherited by what they might start, and a gate that has used
-up those for players still has what it cannot do without.
+"""The programs' descriptors: a child process would inherit none, and a gate whose players use all others
+still has its reserve.
 
-    lanserver  <-- link --  wanserver  <== players, more than there are descriptors for
+    lanserver  <-- link --  wanserver  <== more players than descriptors
 """
 import os
 import re
@@ -10,14 +10,14 @@ import socket
 import time
 
 from bus_hub import Hub
-from stage import WINDOWS, cases, expect, expect_equal, skip, until, write_file
-from wanserver_stage import Gate
+from fixture import WINDOWS, cases, expect, expect_equal, skip, until, write_file
+from wanserver_fixture import Gate
 
 SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PRODUCT = ("common", "proto", "lanserver", "lanclient", "wanserver")
 CLOSE_ON_EXEC = 0o2000000  # O_CLOEXEC, as /proc/PID/fdinfo has it
 PLAYERS = 12
-MORE = 30  # that come when all descriptors for players are in use
+MORE = 30  # players that connect when all descriptors for players are in use
 RESERVE = 8
 
 
@@ -26,7 +26,7 @@ def descriptors(program):
 
 
 def descriptors_of(program, below):
-    """What is behind the descriptors of lower numbers than this."""
+    """The files of the descriptors with numbers below this one."""
     found = set()
     for number in descriptors(program):
         try:
@@ -37,7 +37,7 @@ def descriptors_of(program, below):
 
 
 def inherited(program):
-    """The descriptors that a program it starts would have, beside the standard streams."""
+    """The descriptors that a child process would inherit, besides the standard streams."""
     found = []
     for number in descriptors(program):
         with open(f"/proc/{program.process.pid}/fdinfo/{number}", encoding="ascii") as file:
@@ -49,10 +49,10 @@ def inherited(program):
 
 def needs_linux():
     if WINDOWS:
-        skip("the wineserver has the descriptors: there is no limit of the program's own")
+        skip("under Wine the descriptors are the wineserver's")
 
 
-def case_none_is_inherited():
+def case_no_descriptor_is_inherited():
     needs_linux()
     with Hub(f"log_file = {write_file('', '.log')}") as hub:
         with Gate(f"bus = 127.0.0.1:{hub.port}", f"log_file = {write_file('', '.log')}") as gate:
@@ -68,8 +68,8 @@ def case_none_is_inherited():
         hub.finish()
 
 
-def case_no_source_opens_a_file_that_is_inherited():
-    """common/os alone calls the C library's way to open files, and says there that it is not."""
+def case_only_common_os_opens_files():
+    """Only common/os opens files with the C library, with flags that prevent inheritance."""
     wrong = []
     for folder in PRODUCT:
         for place, folders, files in os.walk(os.path.join(SOURCES, folder)):
@@ -85,7 +85,7 @@ def case_no_source_opens_a_file_that_is_inherited():
 
 
 def lower_limit(program, room):
-    """Room for so many more descriptors, beside the reserve, once whoever was there has gone."""
+    """Lowers the limit to `room` more descriptors and the reserve, once earlier connections are closed."""
     until(lambda: sorted(descriptors(program)) == list(range(len(descriptors(program)))), "no gaps")
     limit = len(descriptors(program)) + room + RESERVE
     expect(limit >= 4 * RESERVE, "the whole reserve is kept")
@@ -93,7 +93,7 @@ def lower_limit(program, room):
     return limit
 
 
-def case_a_gate_at_its_limit_gets_back_to_its_bus():
+def case_a_gate_at_its_limit_reconnects_to_its_bus():
     needs_linux()
     log = write_file("", ".log")
     hub = Hub()
@@ -106,7 +106,7 @@ def case_a_gate_at_its_limit_gets_back_to_its_bus():
                 return until(lambda: text in lines.readline(), f"the gate's log says '{text}'")
 
             said("gate: on the bus")
-            gate.player(gate.mint()).is_answered()  # what is opened at the first one is open
+            gate.player(gate.mint()).is_answered()  # the files that the first player opens are open
             limit = lower_limit(gate, PLAYERS)
             players = [gate.player(gate.mint()) for _ in range(PLAYERS)]
             expect(all(player.is_answered() for player in players), "as many as fit are in")
@@ -117,17 +117,17 @@ def case_a_gate_at_its_limit_gets_back_to_its_bus():
             hub.kill()
             hub.wait()
             said("gate: off the bus")
-            # Whoever waited has the descriptor of the link now.
+            # A waiting player has the link's descriptor now.
             until(lambda: len(descriptors(gate)) >= limit - RESERVE, "they are in use again")
             began = time.monotonic()
             hub = Hub(f"listen = 127.0.0.1:{port}")
             said("gate: on the bus")
             print(f"    back on the bus after {time.monotonic() - began:.1f} s", flush=True)
-            # Beside the link, for a moment, the number that the gate looks at before it accepts.
+            # The link, and for a moment the descriptor with which the gate checks the limit before it accepts.
             until(lambda: len(descriptors(gate)) == limit - RESERVE + 1, "the link has one of them")
-            # The other files too: the lists are read again.
+            # So can other files: the lists are read again.
             gate.hang_up()
-            said("token_keys: read again")
+            said("token_keys: reloaded")
             expect(all(player.is_answered() for player in players), "the players are kept")
         for connection in crowd:
             connection.close()
@@ -135,16 +135,16 @@ def case_a_gate_at_its_limit_gets_back_to_its_bus():
     hub.finish()
 
 
-def case_low_numbers_that_come_free_do_not_use_up_the_reserve():
-    """Near a large limit too: a connection that gets a low number says nothing about the next one."""
+def case_freed_low_numbers_do_not_use_up_the_reserve():
+    """Also near a large limit: that one connection gets a low number proves nothing about the next one."""
     needs_linux()
-    many = 400  # more than the gate has numbers to spare before it looks (epoll_accept.c, LOOK_FROM)
+    many = 400  # so many that the gate checks the limit (epoll_accept.c, LOOK_FROM)
     log = write_file("", ".log")
     with Hub() as hub:
         with Gate(f"bus = 127.0.0.1:{hub.port}", f"reserve_descriptors = {RESERVE}",
                   "connections_per_address = 0", "handshake_timeout = 10min", "accept_rate = 0",
                   f"max_pending = {4 * many}", f"log_file = {log}") as gate:
-            # The link has a number before the first player has: none above a gap.
+            # The link is opened before the first player connects, so that its number leaves no gap.
             with open(log, encoding="utf-8") as lines:
                 until(lambda: "gate: on the bus" in lines.readline(), "the gate is on the bus")
             gate.player(gate.mint()).is_answered()
@@ -157,7 +157,7 @@ def case_low_numbers_that_come_free_do_not_use_up_the_reserve():
                 until(lambda: len(known - descriptors_of(gate, below=limit - RESERVE)) == 1 and
                       len(descriptors_of(gate, below=limit - RESERVE)) == len(known),
                       "another connection has the number of the one that left")
-            # One that came between the look and the accept, and a moment's.
+            # One that was opened between the check and the accept, and one for a moment.
             until(lambda: sum(number >= limit - RESERVE for number in descriptors(gate)) <= 2,
                   "the reserve is kept")
             for connection in crowd:

@@ -1,10 +1,10 @@
-"""tp-echo among clients nobody wants: whatever they do, a client beside them is served as if they
-were not there, and nothing of them stays behind."""
+"""tp-echo with hostile clients: a well-behaved client beside them is served as if they did not exist, and
+they leave nothing behind."""
 from echo_server import Echo, Load, each_server, load
-from stage import EMULATOR, FACTOR, cases, expect, expect_equal, skip, until
+from fixture import EMULATOR, FACTOR, cases, expect, expect_equal, skip, until
 
-SECONDS = 0.6 * min(FACTOR, 2)  # how long each of them goes on
-LONGEST = 200                   # on a machine where nothing has happened in less
+SECONDS = 0.6 * min(FACTOR, 2)  # duration of each load
+LONGEST = 200                   # for a machine on which less was too short
 
 STORM = ("storm", {"connections": 50, "window": 4, "size": 64})
 SLOW = ("slow", {"connections": 4, "size": 1000, "seconds": 600})  # or until all of them are cut
@@ -19,7 +19,7 @@ def start(server, seed, mode, options):
 
 
 def report_of(server, dummy, seed, mode, options):
-    """Its report. If this machine was too slow for anybody to come again, that of a longer one."""
+    """The load's report; that of a longer load if the machine was too slow for any client to reconnect."""
     report, seconds = dummy.report(), SECONDS
     while mode in ("storm", "garbage", "reset") and report["errors"] == 0 and \
             report["connects"] <= report["connections"] and seconds < LONGEST:
@@ -29,14 +29,14 @@ def report_of(server, dummy, seed, mode, options):
 
 
 def check_happened(report):
-    """It did what it is for. That nothing it saw was wrong, it says itself."""
+    """Checks that the load has done what it is made for. It checks the answers itself."""
     mode, connections = report["mode"], report["connections"]
     said = f"{mode}: {report}"
     expect_equal(report["errors"], 0, said)
     if mode == "slow":
         expect_equal(report["cut"] + report["served"], connections, f"cut or served: {said}")
-        expect(report["cut"] > 0, f"who does not read is cut: {said}")
-        # Its queue is lost, so it is cut with a reset: what it holds must not look like the whole.
+        expect(report["cut"] > 0, f"readers that do not read are cut: {said}")
+        # Its queue is lost, so the end is a reset: a truncated stream must not look complete.
         expect_equal(report["closes"], {"none": report["cut"]}, f"how they were cut: {said}")
     elif mode == "garbage":
         expect(report["connects"] > connections, f"it comes again: {said}")
@@ -51,8 +51,8 @@ def check_happened(report):
         expect(report["connects"] > connections, f"they come again: {said}")
 
 
-def bear(server, *hostile):
-    """A well-behaved client beside all of `hostile` at once. It must not see that they exist."""
+def check_beside(server, *hostile):
+    """A well-behaved client beside all loads of `hostile` at the same time. It must not be affected."""
     before = server.descriptors()
     with Load(server, connections=20, window=4, seconds=600) as beside:
         beside.begun()
@@ -63,54 +63,54 @@ def bear(server, *hostile):
         report = beside.report()
     expect_equal((report["errors"], report["connects"]), (0, 20), f"beside them: {report}")
     expect(report["messages"] > 100, f"it was served: {report}")
-    expect_equal(report["closes"], {"none": 0}, f"it was left alone: {report}")
+    expect_equal(report["closes"], {"none": 0}, f"it was not closed: {report}")
     server.serves_the_simplest_client()
     until(lambda: server.descriptors() == before, "every descriptor is given back")
 
 
-def bear_alone(hostile):
+def check_beside_in_turn(hostile):
     with Echo() as server:
-        bear(server, hostile)
+        check_beside(server, hostile)
         server.finish()
 
 
-def case_storm():
-    bear_alone(STORM)
+def case_a_storm_does_not_affect_others():
+    check_beside_in_turn(STORM)
 
 
-def case_slow_readers():
-    bear_alone(SLOW)
+def case_slow_readers_do_not_affect_others():
+    check_beside_in_turn(SLOW)
 
 
-def case_garbage():
-    bear_alone(GARBAGE)
+def case_garbage_does_not_affect_others():
+    check_beside_in_turn(GARBAGE)
 
 
-def case_half_open():
-    bear_alone(HALF_OPEN)
+def case_half_open_connections_do_not_affect_others():
+    check_beside_in_turn(HALF_OPEN)
 
 
-def case_reset():
-    bear_alone(RESET)
+def case_resets_do_not_affect_others():
+    check_beside_in_turn(RESET)
 
 
-def case_two_at_once():
+def case_two_hostile_loads_do_not_affect_others():
     with Echo() as server:
-        bear(server, STORM, RESET)
-        bear(server, SLOW, GARBAGE)
+        check_beside(server, STORM, RESET)
+        check_beside(server, SLOW, GARBAGE)
         server.finish()
 
 
-def case_all_at_once():
+def case_all_hostile_loads_together_do_not_affect_others():
     for server in each_server():
-        bear(server, STORM, SLOW, GARBAGE, HALF_OPEN, RESET, LARGE)
+        check_beside(server, STORM, SLOW, GARBAGE, HALF_OPEN, RESET, LARGE)
         server.finish()
 
 
 def case_a_queue_is_bounded():
-    """Many slow readers cost what their queues may hold, and nothing like what they have sent."""
+    """Many slow readers take the memory of their queues, far less than what they have sent."""
     if EMULATOR or FACTOR != 1:
-        skip("this build's or this system's memory is not the server's own")
+        skip("a sanitizer or Wine adds memory of its own")
     readers, queue = 8, 16 << 20
     with Echo() as server:
         load(server, seconds=0.2)

@@ -1,5 +1,5 @@
-"""tp-echo when descriptors run out: who is in is served, who waits is neither lost nor forgotten,
-and the waiting costs nothing."""
+"""tp-echo when descriptors run out: accepted clients are served, waiting ones are accepted later, and
+waiting takes no processor time."""
 import os
 import resource
 import select
@@ -8,27 +8,27 @@ import time
 
 from echo_server import Echo, each_server, load
 from simple_client import expect as expect_answer, frame, message
-from stage import EMULATOR, cases, expect, expect_equal, skip, until
+from fixture import EMULATOR, cases, expect, expect_equal, skip, until
 
-ROOM = 24  # connections that fit
+CAPACITY = 24  # connections that fit
 WAITING = 16
-WINDOW = 1.0  # seconds in which the server's use of the processor is measured
+WINDOW = 1.0  # seconds for which the server's processor time is measured
 
 
 class Client:
-    """One that asks once, and sees whether it is answered."""
+    """A client that sends one message and checks for the answer."""
 
     def __init__(self, server, number):
         self.number = number
         self.socket = socket.create_connection(("127.0.0.1", server.port), 20)
         self.asked = False
 
-    def ask(self):
+    def request(self):
         self.socket.sendall(frame(message(100, self.number)))
         self.asked = True
 
     def is_answered(self):
-        """True as soon as the whole answer is there, and right."""
+        """True when the whole answer has come and is right."""
         if not self.asked:
             return True
         if not select.select([self.socket], [], [], 0)[0]:
@@ -42,15 +42,14 @@ def answered(clients):
     return [client for client in clients if client.is_answered()]
 
 
-RESERVE = 16  # a server's standard value; of a low limit it is a quarter
+RESERVE = 16  # a server's default; with a low limit it is a quarter of that
 
 
-def lower_limit(server, room):
-    """So many descriptors for connections more than it has open now, and no more. Returns the limit
-    it had."""
+def lower_limit(server, capacity):
+    """Lowers the limit to `capacity` more connections than are open now. Returns the limit before."""
     open_now = [int(name) for name in os.listdir(f"/proc/{server.process.pid}/fd")]
     free_below = max(open_now) + 1 - len(open_now)
-    limit = wanted = max(open_now) + 1 + room - free_below
+    limit = wanted = max(open_now) + 1 + capacity - free_below
     while limit - min(RESERVE, limit // 4) < wanted:
         limit += 1
     return resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
@@ -58,16 +57,16 @@ def lower_limit(server, room):
 
 def exhaust(server):
     before = server.descriptors()
-    lower_limit(server, ROOM)
-    clients = [Client(server, number) for number in range(ROOM + WAITING)]
+    lower_limit(server, CAPACITY)
+    clients = [Client(server, number) for number in range(CAPACITY + WAITING)]
     for client in clients:
-        client.ask()
-    until(lambda: len(answered(clients)) >= ROOM, "as many as fit are answered")
+        client.request()
+    until(lambda: len(answered(clients)) >= CAPACITY, "as many as fit are answered")
     said = server.wait_for("accept: .*descriptors.*TP_ERR_NO_DESCRIPTORS", errors=True)
-    expect("echo:" in said.string, "which server it is")
+    expect("echo:" in said.string, "the server's name in the log")
     inside = answered(clients)
     outside = [client for client in clients if client not in inside]
-    expect_equal(len(inside), ROOM, "clients that got in")
+    expect_equal(len(inside), CAPACITY, "accepted clients")
 
     used = serve_for_a_while(server, inside, outside)
     print(f"    {used * 100:.0f} % of a processor while {len(outside)} wait", flush=True)
@@ -75,29 +74,29 @@ def exhaust(server):
 
     for client in inside[:WAITING // 2]:
         client.socket.close()
-    until(lambda: len(answered(outside)) == WAITING // 2, "who waited comes in as others leave")
+    until(lambda: len(answered(outside)) == WAITING // 2, "waiting clients are accepted as others leave")
     for client in inside[WAITING // 2:] + outside:
         client.socket.close()
     until(lambda: server.descriptors() == before, "every descriptor is given back")
-    load(server, connections=ROOM // 2)
+    load(server, connections=CAPACITY // 2)
     until(lambda: server.descriptors() == before, "every descriptor is given back")
 
 
 def serve_for_a_while(server, inside, outside):
-    """Those inside are answered while others wait; how much of a processor the server uses."""
+    """Accepted clients are answered while others wait. Returns the share of a processor that the server uses."""
     begin, used = time.monotonic(), server.cpu_seconds()
     while time.monotonic() - begin < WINDOW:
         for client in inside[:3]:
-            client.ask()
-            until(client.is_answered, "who is inside is served")
-        expect_equal(answered(outside), [], "who waits outside and is answered all the same")
-        select.select([], [], [], 0.05)  # a client's leisure: the measurement is of an idle server
+            client.request()
+            until(client.is_answered, "an accepted client is served")
+        expect_equal(answered(outside), [], "waiting clients that were answered")
+        select.select([], [], [], 0.05)  # a pause, because an almost idle server is measured
     return (server.cpu_seconds() - used) / (time.monotonic() - begin)
 
 
-def case_no_descriptors_left():
+def case_clients_wait_while_descriptors_are_used_up():
     if EMULATOR:
-        skip("under Wine the wineserver has the sockets: there is no limit of the program's own")
+        skip("under Wine the sockets are the wineserver's")
     for server in each_server():
         begin = time.monotonic()
         exhaust(server)
@@ -106,9 +105,9 @@ def case_no_descriptors_left():
         server.finish(errors=["TP_ERR_NO_DESCRIPTORS"])
 
 
-def case_a_stop_without_descriptors():
+def case_a_stop_without_descriptors_ends():
     if EMULATOR:
-        skip("under Wine the wineserver has the sockets: there is no limit of the program's own")
+        skip("under Wine the sockets are the wineserver's")
     with Echo() as server:
         lower_limit(server, 1)
         clients = [Client(server, number) for number in range(4)]

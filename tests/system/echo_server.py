@@ -1,4 +1,4 @@
-"""What the system tests of tp-echo share: the server, seen from outside, and loads that judge it."""
+"""For the system tests of tp-echo: the server as a process, and loads that check its answers."""
 import contextlib
 import io
 import json
@@ -6,13 +6,13 @@ import os
 import re
 import sys
 
-from stage import EMULATOR, PATIENCE, Failed, Program, expect, expect_equal
+from fixture import EMULATOR, PATIENCE, Failed, Program, expect, expect_equal
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "simple"))
-import simple_client  # noqa: E402 (its folder is known only now)
+import simple_client  # noqa: E402 (its folder is on the path only now)
 
-PATIENT = ("--patience", PATIENCE / 2)  # of a dummy, per answer
+PATIENT = ("--patience", PATIENCE / 2)  # the dummy's time-out of one answer
 
 
 def starts(backend):
@@ -21,16 +21,16 @@ def starts(backend):
         try:
             server.wait_for(r"^listening on ")
         except Failed:
-            expect("TP_ERR_UNSUPPORTED" in server.said(), f"neither it starts nor says why not\n"
-                   f"{server.said()}")
+            expect("TP_ERR_UNSUPPORTED" in server.output(), f"it neither starts nor prints why\n"
+                   f"{server.output()}")
             return False
         return True
 
 
 def each_server(kind=None):
-    """One after the other: a server on each back end there is, with one worker and with four."""
+    """Servers one after another: on each back end of this system, with one worker and with four."""
     backends = [name for name in ("epoll", "io_uring", "iocp") if starts(name)]
-    expect(backends, "a back end that has a name")
+    expect(backends, "a back end")
     for backend in backends:
         for workers in (1, 4):
             with (kind or Echo)(workers, backend) as server:
@@ -38,7 +38,7 @@ def each_server(kind=None):
 
 
 class Echo(Program):
-    """tp-echo on a port of its own, listening. `reach`: how a dummy is told where it is."""
+    """A running tp-echo. `reach`: a dummy's arguments for connecting to it."""
 
     def __init__(self, workers=2, backend="auto", network=("lan",)):
         super().__init__("tp-echo", *network, "--port", 0, "--workers", workers, "--io", backend)
@@ -47,7 +47,7 @@ class Echo(Program):
         self.reach = ("lan", "--connect", self.address)
 
     def descriptors(self):
-        """How many it has open. Under Wine the wineserver has them: nothing to be seen."""
+        """The number of open descriptors. None under Wine, where they are the wineserver's."""
         return None if EMULATOR else len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def cpu_seconds(self):
@@ -56,7 +56,7 @@ class Echo(Program):
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def most_memory(self):
-        """Its resident size where it was largest, in bytes."""
+        """Its largest resident size so far, in bytes."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             return int(re.search(r"^VmHWM:\s+(\d+) kB$", file.read(), re.MULTILINE).group(1)) << 10
 
@@ -64,19 +64,19 @@ class Echo(Program):
         steps = io.StringIO()
         with contextlib.redirect_stdout(steps), contextlib.redirect_stderr(steps):
             content = simple_client.echo_everything("127.0.0.1", self.port)
-        expect(content, f"the simplest client is content:\n{steps.getvalue()}")
+        expect(content, f"the simplest client is served:\n{steps.getvalue()}")
 
     def finish(self, ask=Program.interrupt, errors=(), lines=1):
-        """It must end gently, and have said nothing but lines that match `errors`."""
+        """Stops it: it must end in order, and have printed no errors but those that match `errors`."""
         ask(self)
-        expect_equal(self.wait(), 0, f"exit code\n{self.said()}")
+        expect_equal(self.wait(), 0, f"exit code\n{self.output()}")
         wrong = [line for line in self.errors if not any(re.search(e, line) for e in errors)]
-        expect(not wrong, f"it said what nobody expects:\n{self.said()}")
+        expect(not wrong, f"unexpected errors:\n{self.output()}")
         expect_equal(len(self.lines), lines, "lines of output")
 
 
 class Load(Program):
-    """A tp-dummy on its way, judging every byte."""
+    """A running tp-dummy, which checks every byte."""
 
     def __init__(self, server, mode="echo", seconds=0.3, **options):
         words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
@@ -90,14 +90,14 @@ class Load(Program):
         return self
 
     def report(self, code=0):
-        """What it found, when it has ended: with no errors, or else it is the test's failure."""
+        """Waits for the end and returns the report. Fails the test if the exit code is another one."""
         found = self.wait(self.seconds + 3 * PATIENCE)
-        expect_equal(found, code, f"exit code of the dummy: {self.title}\n{self.said()}")
+        expect_equal(found, code, f"exit code of the dummy: {self.title}\n{self.output()}")
         return json.loads(self.lines[-1])
 
 
 def load(server, mode="echo", **options):
-    """One after the other: a load to its end, and its report, free of errors."""
+    """Runs a load to its end. Returns its report, which must have no errors."""
     with Load(server, mode, **options) as dummy:
         report = dummy.report()
     expect_equal(report["errors"], 0, dummy.title)

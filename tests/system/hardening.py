@@ -1,9 +1,9 @@
-"""How the programs were compiled and linked: what makes a fault harder to exploit.
+"""Compiler and linker settings of the programs that make a fault harder to exploit.
 
     hardening.py fortified|plain
 
-`fortified`: an optimised build without sanitizers, which uses the C library's checking functions.
-Linux: read by readelf; Windows: the header's flags and the symbol table, read here.
+`fortified`: an optimised build without sanitizers, which uses the C library's checking functions. On Linux
+readelf shows the settings; for Windows the header's flags and the symbol table are read here.
 """
 import os
 import shutil
@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 
-from stage import WINDOWS, cases, expect, expect_equal, program_path, skip
+from fixture import WINDOWS, cases, expect, expect_equal, program_path, skip
 
 SHIPPED = ("lanserver", "wanserver", "tp-token")
 FORTIFIED = sys.argv.pop(1) == "fortified"
@@ -28,7 +28,7 @@ def readelf(path, *options):
 
 
 def elf_programs():
-    """Every program of this build, the tests' included, but for the fuzzers: another compiler's."""
+    """Every program of this build, tests included, except the fuzzers, which have another compiler."""
     if WINDOWS:
         skip("no ELF")
     folder = os.environ["TWINPORT_BIN"]
@@ -44,19 +44,19 @@ def elf_programs():
 
 
 def imports(path):
-    """The names that it takes from shared libraries, without their versions."""
+    """The names that a program imports from shared libraries, without versions."""
     rows = [line.split() for line in readelf(path, "--dyn-syms").splitlines()]
     return {row[7].partition("@")[0] for row in rows if len(row) > 7 and row[6] == "UND"}
 
 
-def case_nothing_is_bound_late():
+def case_symbols_are_bound_at_start():
     for path in elf_programs():
         lines = readelf(path, "--dynamic").splitlines()
         flags = [line for line in lines if "(FLAGS" in line or "(BIND_NOW)" in line]
         expect(any("NOW" in line for line in flags), f"{path}: BIND_NOW among {flags}")
 
 
-def case_what_the_linker_filled_in_is_read_only():
+def case_relocated_tables_are_read_only():
     for path in elf_programs():
         segments = readelf(path, "--program-headers")
         expect("GNU_RELRO" in segments, f"{path}: GNU_RELRO in\n{segments}")
@@ -74,7 +74,7 @@ def case_stacks_are_guarded():
 
 def case_the_c_library_checks_sizes():
     if not FORTIFIED:
-        skip("not optimised, or for a sanitizer")
+        skip("not an optimised build, or one with a sanitizer")
     if WINDOWS:
         skip("mingw-w64 checks few functions, and which of them are used depends on the compiler")
     for name in SHIPPED:
@@ -82,7 +82,7 @@ def case_the_c_library_checks_sizes():
         expect("__snprintf_chk" in checked, f"{name}: __snprintf_chk among {checked}")
 
 
-def case_windows_may_place_it_anywhere():
+def case_windows_addresses_are_randomised():
     if not WINDOWS:
         skip("no Win32 program")
     wanted = HIGH_ENTROPY_VA | DYNAMIC_BASE | NX_COMPAT

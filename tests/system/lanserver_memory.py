@@ -1,5 +1,5 @@
-"""The program lanserver: what it holds while a service stands still and while many peers have said
-half of something, and what is left of it two seconds later."""
+"""Memory of the program lanserver while a service is stopped, and while many peers have sent half a frame;
+and that it is given back within two seconds."""
 import os
 import signal
 import socket
@@ -11,11 +11,11 @@ import time
 
 from bus_client import DATA, SEND, BusClient, Closed
 from bus_hub import Hub
-from stage import PATIENCE, WINDOWS, cases, expect, skip, until
+from fixture import PATIENCE, WINDOWS, cases, expect, skip, until
 
 MIB = 1 << 20
-SPARE = 8 * MIB  # what may be left of anything
-TALK = 2 * MIB   # what others' talk may have in use
+SPARE = 8 * MIB  # memory that may stay
+TALK = 2 * MIB   # memory that other messages may have in use
 SANITIZED = sys.argv.pop(1) == "sanitized"
 
 LARGE = 15000
@@ -36,7 +36,7 @@ def resident(program):
 
 
 class Sink:
-    """A peer that reads all that comes, on a thread of its own, and counts it."""
+    """A peer that reads and counts all messages, on a thread of its own."""
 
     def __init__(self, port, service):
         self.client = BusClient(port, service)
@@ -53,7 +53,7 @@ class Sink:
             pass
 
     def close(self):
-        """Nobody confirms here: all that is outstanding goes back when they have gone."""
+        """The sink acknowledges nothing: all that is outstanding is returned when it is closed."""
         self.client.socket.shutdown(socket.SHUT_RDWR)
         self.thread.join()
         self.client.close()
@@ -66,8 +66,7 @@ class Sink:
 
 
 class Talk:
-    """Messages between two others: each round fills a chunk and more, of the worker that serves the
-    sender."""
+    """Messages between two other peers. Each round fills more than a chunk of the worker that serves the sender."""
 
     def __init__(self, port):
         self.sink = Sink(port, "sink")
@@ -104,15 +103,15 @@ def hub():
 
 
 def wait_until_back(program, start, since, what):
-    """Within two seconds, and what a busy machine takes beyond that."""
-    until(lambda: resident(program) <= start + SPARE, f"{what}: back to the start, and 8 MiB")
+    """Waits for that; on a machine that is not busy it takes two seconds at most."""
+    until(lambda: resident(program) <= start + SPARE, f"{what}: not more than 8 MiB above the start")
     left = resident(program) - start
     print(f"    {what}: {left // 1024} KiB more than at the start after "
           f"{time.monotonic() - since:.1f} s")
 
 
 def warm_up(program):
-    """A talk through the hub, and the hub's memory when it has begun."""
+    """Warms up the hub with messages. Returns them and its memory afterwards."""
     talk = Talk(program.port)
     for _ in range(20):
         talk.round()
@@ -120,7 +119,7 @@ def warm_up(program):
     return talk, resident(program)
 
 
-def case_a_service_that_is_stopped():
+def case_memory_of_a_stopped_services_queue_is_given_back():
     with hub() as program:
         talk, start = warm_up(program)
         service = subprocess.Popen(
@@ -129,7 +128,7 @@ def case_a_service_that_is_stopped():
         try:
             slow = int(service.stdout.readline())
             os.kill(service.pid, signal.SIGSTOP)
-            # What the system itself takes for it; large, so that it weighs by itself.
+            # Fills the system's buffers, with large messages that take little memory of their own.
             filling = frame_to(slow, bytes(200_000))
             for _ in range(60):
                 talk.sender.client.socket.sendall(filling)
@@ -141,22 +140,22 @@ def case_a_service_that_is_stopped():
                 talk.round(frame_to(slow, bytes(size)))
             talk.settle()
             queued = count * (size + 20)
-            # What the talk needed for a moment is given back.
+            # Memory that the messages needed for a moment is given back.
             until(lambda: resident(program) <= before + 2 * queued + TALK,
-                  f"{queued} bytes that wait cost no more than twice as much")
+                  f"{queued} waiting bytes take at most twice their size")
             held = resident(program) - before
             print(f"    {held // 1024} KiB for {queued // 1024} KiB that wait")
             since = time.monotonic()
         finally:
             service.kill()
             service.wait()
-        talk.sender.wait_for(count)  # they come back
+        talk.sender.wait_for(count)  # the returned messages
         wait_until_back(program, start, since, "the service is gone")
         talk.close()
         program.finish()
 
 
-def case_half_frames_of_a_thousand():
+def case_memory_of_a_thousand_half_frames_is_given_back():
     with hub() as program:
         talk, start = warm_up(program)
         half = struct.pack("<I", 100 | DATA << 24) + bytes(50)

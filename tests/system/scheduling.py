@@ -1,4 +1,4 @@
-"""How the threads of a program are scheduled, as Linux tells."""
+"""How Linux schedules the threads of a program."""
 import ctypes
 import os
 import platform
@@ -18,7 +18,7 @@ class Attributes(ctypes.Structure):
 
 
 def slice_of(thread):
-    """In nanoseconds; 0: this kernel (before 6.12) or this machine does not tell."""
+    """In nanoseconds; 0 if this kernel (before 6.12) does not report it."""
     if SCHED_GETATTR is None:
         return 0
     attributes = Attributes()
@@ -33,7 +33,7 @@ def has_slices():
 
 
 def threads_of(process, name=""):
-    """The numbers and, of /proc's stat, the fields from the third on of those whose name matches."""
+    """{number: fields of /proc's stat from the third on} of the threads whose name matches."""
     folder = f"/proc/{process.pid}/task"
     found = {}
     for thread in os.listdir(folder):

@@ -1,19 +1,19 @@
-"""tp-echo on the WAN among clients nobody wants: those of the LAN, and those that only it has: sockets that
-never say HELLO, and HELLOs that are forged."""
+"""tp-echo on the WAN with hostile clients: those of the LAN tests, and those of the WAN alone: connections that
+send no HELLO, and forged HELLOs."""
 import os
 import resource
 import select
 import socket
 import time
 
-from echo_abuse import GARBAGE, HALF_OPEN, LARGE, RESET, SLOW, STORM, bear
+from echo_abuse import GARBAGE, HALF_OPEN, LARGE, RESET, SLOW, STORM, check_beside
 from echo_server import Load, each_server
-from stage import EMULATOR, FACTOR, PATIENCE, cases, expect, expect_equal, until
+from fixture import EMULATOR, FACTOR, PATIENCE, cases, expect, expect_equal, until
 from wan_noise import AES, SUITES
 from wan_protocol import RATE, Ended, Hello
-from wan_stage import WanEcho
+from wan_fixture import WanEcho
 
-PLAIN = FACTOR == 1 and not EMULATOR  # neither sanitizers nor Wine: the whole numbers
+PLAIN = FACTOR == 1 and not EMULATOR  # neither sanitizers nor Wine: with the full numbers
 MIB = 1 << 20
 
 
@@ -23,39 +23,39 @@ def scaled(number):
 
 # ---- those of the LAN ---------------------------------------------------------------------------------
 
-# A stall must not end the half-open ones' time: it is another case's business.
+# Long, so that a stall of the machine does not end half-open connections: another case tests that.
 PATIENT = {"handshake_timeout": 600000}
 
 
-def bear_alone(hostile):
+def check_beside_in_turn(hostile):
     with WanEcho(**PATIENT) as server:
-        bear(server, hostile)
+        check_beside(server, hostile)
         server.finish()
 
 
-def case_storm():
-    bear_alone(STORM)
+def case_a_storm_does_not_affect_others():
+    check_beside_in_turn(STORM)
 
 
-def case_slow_readers():
-    bear_alone(SLOW)
+def case_slow_readers_do_not_affect_others():
+    check_beside_in_turn(SLOW)
 
 
-def case_garbage():
-    bear_alone(GARBAGE)
+def case_garbage_does_not_affect_others():
+    check_beside_in_turn(GARBAGE)
 
 
-def case_half_open():
-    bear_alone(HALF_OPEN)
+def case_half_open_connections_do_not_affect_others():
+    check_beside_in_turn(HALF_OPEN)
 
 
-def case_reset():
-    bear_alone(RESET)
+def case_resets_do_not_affect_others():
+    check_beside_in_turn(RESET)
 
 
-def case_all_at_once():
+def case_all_hostile_loads_together_do_not_affect_others():
     for server in each_server(lambda workers, backend: WanEcho(workers, backend, **PATIENT)):
-        bear(server, STORM, SLOW, GARBAGE, HALF_OPEN, RESET, LARGE)
+        check_beside(server, STORM, SLOW, GARBAGE, HALF_OPEN, RESET, LARGE)
         server.finish()
 
 
@@ -65,17 +65,17 @@ PENDING = 1024 if PLAIN else 128
 FLOOD = scaled(5000)
 LOGINS = scaled(100)
 DEADLINE_MS = int(5000 * FACTOR)
-PER_ADDRESS = 40  # below what the server's limits let one address have
-KIB_EACH = 4      # of the server's memory for one of them, its table's part included
+PER_ADDRESS = 40  # below the server's limit for one address
+KIB_EACH = 4      # of the server's memory for one connection, its part of the tables included
 
 
 class Flood:
-    """Sockets from many addresses: every other one is silent, the rest say a byte of HELLO each second."""
+    """Connections from many addresses: every other one is silent, the rest send a byte of HELLO each second."""
 
     def __init__(self, server):
         self.server = server
         self.hello = Hello(server.public).bytes
-        self.sockets = {}  # by descriptor: socket, when it connected, bytes said
+        self.sockets = {}  # by descriptor: socket, when it connected, bytes sent
         self.poll = select.poll()
         self.opened = 0
         self.longest = 0.0
@@ -89,7 +89,7 @@ class Flood:
             try:
                 one = socket.create_connection(("127.0.0.1", self.server.port), PATIENCE, source)
             except ConnectionError:
-                continue  # turned away at once
+                continue  # refused immediately
             self.sockets[one.fileno()] = [one, time.monotonic(), 0]
             self.poll.register(one, select.POLLIN)
 
@@ -103,7 +103,7 @@ class Flood:
                 try:
                     entry[0].send(self.hello[entry[2]:entry[2] + 1])
                 except OSError:
-                    pass  # it has been closed: forget_closed() will see it
+                    pass  # it is closed: forget_closed() removes it
                 entry[2] += 1
 
     def forget_closed(self):
@@ -112,7 +112,7 @@ class Flood:
             self.poll.unregister(descriptor)
             self.longest = max(self.longest, time.monotonic() - began)
             try:
-                expect_equal(one.recv(1), b"", "what is said to who says nothing")
+                expect_equal(one.recv(1), b"", "the answer to a silent connection")
             except ConnectionError:
                 pass
             one.close()
@@ -124,17 +124,17 @@ class Flood:
 
 
 def log_in(server, number):
-    """Whether an honest player from an address of his own is let in and answered."""
+    """Whether a genuine player from an address of its own is admitted and answered."""
     try:
         with server.player(SUITES[number % 2], source=f"127.2.0.{number % 250 + 1}") as player:
-            player.say(b"honest")
-            return player.hear() == b"honest" and player.leave() is None
+            player.send(b"honest")
+            return player.receive() == b"honest" and player.leave() is None
     except (Ended, OSError):
         return False
 
 
 def memory(server):
-    """Resident now, in bytes; None where it is not the server's own."""
+    """Resident size in bytes; None where a sanitizer or Wine adds to it."""
     if not PLAIN:
         return None
     with open(f"/proc/{server.process.pid}/statm", encoding="ascii") as file:
@@ -148,12 +148,12 @@ def raise_descriptor_limit(wanted):
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def case_sockets_that_do_not_say_hello():
-    """5,000 of them, and 100 honest players who come in between."""
+def case_silent_connections_do_not_keep_players_out():
+    """5,000 such connections, and 100 genuine players in between."""
     count = min(FLOOD, raise_descriptor_limit(FLOOD + 500) - 500)
     with WanEcho(limits="on", pending=PENDING, handshake_timeout=DEADLINE_MS) as server:
         before = server.descriptors()
-        expect(log_in(server, 0), "an honest login before it begins")
+        expect(log_in(server, 0), "a login before the flood")
         memory_before = memory(server)
         flood, welcome, most, memory_most = Flood(server), 0, 0, 0
         for number in range(LOGINS):
@@ -165,12 +165,12 @@ def case_sockets_that_do_not_say_hello():
                 most = max(most, server.descriptors() - before)
                 memory_most = max(memory_most, (memory(server) or 0) - (memory_before or 0))
         stayed = len(flood.sockets)
-        until(flood.all_are_gone, "all of them are gone by themselves")
+        until(flood.all_are_gone, "all are closed by the server")
         print(f"    {flood.opened} sockets, at most {PENDING} pending: at most {most} descriptors and "
               f"{memory_most / MIB:.1f} MiB; {stayed} at the end of it, the last was gone after "
               f"{flood.longest:.2f} s, the deadline is {DEADLINE_MS / 1000:.2f} s; "
-              f"{welcome} of {LOGINS} honest logins", flush=True)
-        expect(welcome >= LOGINS * 0.99, f"{welcome} honest logins of {LOGINS}")
+              f"{welcome} of {LOGINS} genuine logins", flush=True)
+        expect(welcome >= LOGINS * 0.99, f"{welcome} genuine logins of {LOGINS}")
         expect(most <= PENDING + 128, f"{most} descriptors at once")  # some are being closed
         expect(memory_most <= PENDING * KIB_EACH * 1024, f"{memory_most} bytes of memory")
         until(lambda: server.descriptors() == before, "every descriptor is given back")
@@ -188,14 +188,14 @@ AT_ONCE = 50
 
 
 def forgeries(server):
-    """(counted as, HELLO): every way to be wrong that a token knows."""
+    """(its counter, HELLO): every way in which a token can be wrong."""
     def signed(token):
         return Hello(server.public, AES, token).bytes
 
     used = server.mint()
     with server.player(token=used) as player:
-        player.say(b"once")
-        player.hear()
+        player.send(b"once")
+        player.receive()
     spoilt = bytearray(signed(server.mint()))
     spoilt[-1] ^= 1
     changed = bytearray(signed(server.mint()))
@@ -210,7 +210,7 @@ def forgeries(server):
 
 
 def send_all(server, hellos):
-    """All at once, and each must be closed without a word."""
+    """Sends all of them together; each must be closed without an answer."""
     sockets = [socket.create_connection(("127.0.0.1", server.port), PATIENCE) for _ in hellos]
     for one, hello in zip(sockets, hellos):
         one.sendall(hello)
@@ -222,8 +222,8 @@ def send_all(server, hellos):
                 pass  # a reset is as silent
 
 
-def case_forged_hellos():
-    """A storm of them beside 500 players: no player notices, and none costs Diffie-Hellman work."""
+def case_forged_hellos_do_not_affect_players():
+    """A storm of them beside 500 players: no player is affected, and none costs a Diffie-Hellman operation."""
     with WanEcho(tokens=True) as server:
         kinds = forgeries(server)
         with Load(server, connections=PLAYERS, rate=2, window=8, seconds=3600,
@@ -236,7 +236,7 @@ def case_forged_hellos():
             players.interrupt()
             found = players.report()
         expect_equal((found["errors"], found["connects"], found["closes"]), (0, PLAYERS, {"none": 0}),
-                     f"what the players saw: {found}")
+                     f"the players' report: {found}")
         account = server.finish()
         print(f"    {FORGED} forged HELLOs in {storm:.2f} s beside {PLAYERS} players: "
               f"p99 {found['p99_us'] / 1000:.1f} ms, {account['diffie_hellman']} handshakes computed",
@@ -250,28 +250,28 @@ def case_forged_hellos():
 
 # ---- limits -------------------------------------------------------------------------------------------------
 
-def case_limits_of_an_address():
-    """With limits on: so many connections of one address, and no more; others are not touched."""
+def case_connections_of_an_address_are_limited():
+    """With limits: connections of one address are limited, and other addresses are not affected."""
     with WanEcho(limits="on") as server:
         inside = []
         try:
             while len(inside) < 100:
                 inside.append(server.player())
-                inside[-1].say(b"hello")
-                inside[-1].hear()
+                inside[-1].send(b"hello")
+                inside[-1].receive()
         except Ended:
             pass
         expect(50 <= len(inside) <= 64, f"connections of one address: {len(inside)}")
         expect(log_in(server, 1), "a login from another address")
         for player in inside:
-            player.say(b"still here")
-            expect_equal(player.hear(), b"still here", "who is inside")
+            player.send(b"still here")
+            expect_equal(player.receive(), b"still here", "an accepted player")
             player.close()
         expect(server.finish()["limited"] >= 1, "counted")
 
 
-def case_a_rate():
-    """With limits on: who says too much is told so and closed."""
+def case_a_message_rate_is_limited():
+    """With limits: a player that sends too much gets CLOSE rate."""
     with WanEcho(limits="on") as server:
         with server.player() as player:
             player.write_frames(*[b"\0\0\0\0"] * 20000)  # empty messages, a hundred seconds' worth

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""A WAN client, independent of the C code: a player for the tests, and a small tool for people.
+"""A WAN client, independent of the C code: a player for the tests, and a small tool.
 
     wan_client.py HOST:PORT SERVER-KEY [TOKEN SECRET]
 
-Sends each line of its input as a message and prints each message that comes: with it one can sit in
-tp-chat, or see tp-echo answer. The key is the server's public one, 64 hexadecimal digits; token and
+Sends each line of its input as a message and prints each message that it receives: a client for tp-chat
+or tp-echo. The key is the server's public one, 64 hexadecimal digits; token and
 secret are what tp-token prints.
 """
 import contextlib
@@ -12,25 +12,25 @@ import socket
 import sys
 import threading
 
-from stage import PATIENCE
-from wan_noise import AES  # skips everything where cryptography is missing: first
+from fixture import PATIENCE
+from wan_noise import AES  # first: skips the test where cryptography is missing
 from wan_protocol import (CLOSE, DATA, PING, PONG, READY, REPLY_SIZE, Closed, Ended, Hello, Stream,
                           Token, close_frame, frame)
 
 
 class Player(Stream):
-    """A client that has connected; with `greet` it has said HELLO, got its welcome and said READY."""
+    """A connected client; with `log_in` it has also sent HELLO, received its welcome and sent READY."""
 
-    def __init__(self, address, server_public, suite=AES, token=None, greet=True, source=""):
-        hello = Hello(server_public, suite, token)  # before it connects: who says nothing may have to go
+    def __init__(self, address, server_public, suite=AES, token=None, log_in=True, source=""):
+        hello = Hello(server_public, suite, token)  # before it connects, because silent connections may be evicted
         try:
             connected = socket.create_connection(address, PATIENCE, source_address=(source, 0))
-        except ConnectionResetError as reset:  # it was turned away before it was seen to stand
-            raise Ended("by a reset, at once") from reset
+        except ConnectionResetError as reset:  # it was refused before it was established
+            raise Ended("by a reset, immediately") from reset
         super().__init__(connected)
         self.hello, self.terms = hello, None
-        self.late = []  # messages, or before there are any bytes, that came while end() waited
-        if greet:
+        self.late = []  # messages, or before the handshake bytes, received while end() waited
+        if log_in:
             self.write_bytes(self.hello.bytes)
             self.take_reply()
             self.write_frames(frame(kind=READY))
@@ -42,12 +42,12 @@ class Player(Stream):
     def take_reply(self):
         self.terms, self.sealing, self.opening = self.hello.keys(self.read_reply())
 
-    def say(self, *messages):
-        """So many messages, in as few records as they fit into."""
+    def send(self, *messages):
+        """Sends messages in as few records as they fit into."""
         self.write_frames(*[frame(message) for message in messages])
 
-    def hear(self):
-        """The next message; a PING before it is answered."""
+    def receive(self):
+        """Receives the next message; answers a PING before it."""
         while True:
             kind, payload = self.read_frame()
             if kind == DATA:
@@ -58,15 +58,14 @@ class Player(Stream):
                 raise Closed(int.from_bytes(payload[:2], "little"))
 
     def leave(self):
-        """In order: CLOSE, the end of the stream, and the server's end. Returns the server's reason."""
+        """Leaves in order: CLOSE, the end of the stream, and the server's end. Returns the server's reason."""
         self.write_frames(close_frame())
         self.socket.shutdown(socket.SHUT_WR)
         return self.end()
 
     def end(self):
-        """Waits until the stream has ended. The reason the server gave, or None if it gave none:
-        what comes after the handshake is read as records, before it as bytes. As a client does, it
-        hangs up on CLOSE."""
+        """Waits until the stream has ended. Returns the reason of the server's CLOSE, or None. After the
+        handshake records are read, before it bytes. Closes after CLOSE, as a client does."""
         reason = None
         try:
             while True:
@@ -78,16 +77,16 @@ class Player(Stream):
                     self.late.append(payload)
                 elif kind == CLOSE:
                     reason = int.from_bytes(payload[:2], "little")
-                    with contextlib.suppress(OSError):  # the server may have ended it as well
+                    with contextlib.suppress(OSError):  # the server may have closed it, too
                         self.socket.shutdown(socket.SHUT_WR)
         except Ended:
             return reason
 
 
-def print_what_comes(player):
+def print_messages(player):
     try:
         while True:
-            print(player.hear().decode("utf-8", "replace"), flush=True)
+            print(player.receive().decode("utf-8", "replace"), flush=True)
     except Closed as closed:
         print(f"(the server closed: reason {closed})")
     except (Ended, OSError):
@@ -101,10 +100,10 @@ def main(words):
     token = Token(bytes.fromhex(words[2]), bytes.fromhex(words[3])) if words[2:] else None
     with Player((host.strip("[]"), int(port)), bytes.fromhex(words[1]), token=token) as player:
         player.socket.settimeout(None)
-        listener = threading.Thread(target=print_what_comes, args=[player], daemon=True)
+        listener = threading.Thread(target=print_messages, args=[player], daemon=True)
         listener.start()
         for line in sys.stdin:
-            player.say(line.rstrip("\n").encode())
+            player.send(line.rstrip("\n").encode())
         player.write_frames(close_frame())
         player.socket.shutdown(socket.SHUT_WR)
         listener.join()

@@ -1,8 +1,8 @@
-"""The Noise Protocol Framework, revision 34, as far as docs/wan-protocol.md goes: NK and NKpsk0 with
-X25519 and SHA-256. Written from the two documents, on python3-cryptography: nothing is shared with
-the implementation on trial.
+"""The part of the Noise Protocol Framework, revision 34, that docs/wan-protocol.md uses: NK and NKpsk0 with
+X25519 and SHA-256. Written from the two documents with python3-cryptography; no code is shared with the
+implementation under test.
 
-Importing it skips the whole test (exit code 77) where that package is missing.
+Where that package is missing, importing this module skips the whole test (exit code 77).
 """
 import hashlib
 import hmac
@@ -18,14 +18,14 @@ except ImportError:
     print("SKIPPED: this Python has no python3-cryptography")
     sys.exit(77)
 
-AES, CHACHA = 1, 2  # suites, as HELLO has them
+AES, CHACHA = 1, 2  # suites, as in HELLO
 SUITES = (AES, CHACHA)
 TAG = 16
 LAST_NONCE = 2**64 - 1
 
 
 class Tampered(Exception):
-    """It does not open: changed, or made by somebody who has not the key."""
+    """A message does not open: it was changed, or made without the key."""
 
 
 def hmac_sha256(key, *parts):
@@ -51,7 +51,7 @@ def hkdf(chaining_key, material, count):
 
 
 class Cipher:
-    """One key of a suite, used with a number instead of a nonce."""
+    """One key of a suite, used with a counter in place of a nonce."""
 
     def __init__(self, suite, key):
         self.suite = suite

@@ -1,12 +1,12 @@
-"""The WAN protocol in Python, both sides, from docs/wan-protocol.md and nothing else: tokens, HELLO,
-REPLY, records, and the frames inside them."""
+"""Both sides of the WAN protocol in Python, written from docs/wan-protocol.md alone: tokens, HELLO, REPLY,
+records, and the frames inside them."""
 import hashlib
 import os
 import socket
 import struct
 import time
 
-from stage import PATIENCE
+from fixture import PATIENCE
 from wan_noise import (AES, AESGCM, Cipher, InvalidTag, Noise, Tampered, hmac_sha256, public_of,
                        rekey)
 
@@ -23,21 +23,21 @@ REKEY_INTERVAL = 1 << 20
 
 
 class Ended(Exception):
-    """The stream ended, in order or by a reset, before what was waited for had come."""
+    """The stream ended, in order or by a reset, before the expected bytes."""
 
 
 class Refused(Exception):
-    """REPLY was no welcome; its arguments are the status and the number behind it."""
+    """REPLY was no welcome; the arguments are its status and the number after it."""
 
 
 class Closed(Exception):
-    """CLOSE came; its argument is the reason."""
+    """CLOSE was received; the argument is its reason."""
 
 
 # ---- tokens ------------------------------------------------------------------------------------
 
 class Token:
-    """A connect token with its secret S: what the login service gives to a player's client."""
+    """A connect token with its secret S, as a login service gives it to a player's client."""
 
     def __init__(self, token, secret):
         self.bytes, self.secret = token, secret
@@ -50,13 +50,13 @@ class Token:
 
 
 def box_of(ring_key, head, server_public):
-    """What seals a token's box: the AEAD, and the data it is bound to."""
+    """The AEAD that seals a token, and its associated data."""
     return (AESGCM(hmac_sha256(ring_key, b"twinport token v1", head[12:28])),
             head + hashlib.sha256(server_public).digest())
 
 
 def mint(ring_key, key_id, server_public, account=1, flags=0, user_data=b"", expiry=None):
-    """A token for the gateway with that key, good for ten minutes unless `expiry` says otherwise."""
+    """A token for the gateway with that key, valid for ten minutes or until `expiry`."""
     expiry = int(time.time()) + 600 if expiry is None else expiry
     head = struct.pack("<B3xQ", key_id, expiry) + os.urandom(16)
     secret = os.urandom(32)
@@ -79,7 +79,7 @@ def open_token(ring, token, server_public):
 # ---- the handshake -----------------------------------------------------------------------------
 
 class Terms:
-    """What the server tells in REPLY."""
+    """The terms that the server sends in REPLY."""
 
     def __init__(self, payload):
         (self.minor_version, self.heartbeat_seconds, self.max_payload,
@@ -87,7 +87,7 @@ class Terms:
 
 
 class Hello:
-    """A HELLO, and what its answer needs."""
+    """A HELLO, and the state that its answer needs."""
 
     def __init__(self, server_public, suite=AES, token=None, mode=None, magic=b"TPW1", zero=0):
         self.suite = suite
@@ -99,7 +99,7 @@ class Hello:
             self.bytes += hmac_sha256(token.mac_key, self.bytes)[:MAC_SIZE]
 
     def keys(self, reply):
-        """The terms in a whole REPLY, and the records' two directions: ours, theirs."""
+        """The terms in a REPLY, and the two directions of records: to the server, from the server."""
         if reply[0] != WELCOME:
             raise Refused(reply[0], int.from_bytes(reply[1:], "little"))
         terms = Terms(self.noise.read_second(reply[1:]))
@@ -108,7 +108,7 @@ class Hello:
 
 
 def answer_hello(hello, private, ring, max_payload=65536, session=1):
-    """For a server: REPLY to a whole HELLO, and the records' two directions: ours, theirs."""
+    """For a server: the REPLY to a HELLO, and the two directions of records: to the client, from the client."""
     server_public = public_of(private)
     suite, mode = hello[4], hello[5]
     first = len(hello) - FIRST_SIZE - (MAC_SIZE if mode == TOKEN else 0)
@@ -147,7 +147,7 @@ class Direction:
         return struct.pack("<H", len(sealed)) + sealed
 
     def seal_all(self, stream, most=PLAIN_MAX):
-        """As many records as it takes, none with more than `most` bytes of it."""
+        """As many records as `stream` needs, with at most `most` bytes of it in each."""
         return b"".join(self.seal(stream[at:at + most]) for at in range(0, len(stream), most))
 
     def open(self, sealed):
@@ -165,13 +165,13 @@ def close_frame(reason=NORMAL, text=b""):
 
 
 class Stream:
-    """A TCP connection, read in whole pieces: bytes, records, frames. With `sealing` and `opening`
-    set, frames travel in records."""
+    """A TCP connection from which bytes, records and frames are read. With `sealing` and `opening` set, frames are
+    inside records."""
 
     def __init__(self, connection):
         self.socket = connection
         self.sealing = self.opening = None
-        self.plain = b""  # opened, and not yet taken as frames
+        self.plain = b""  # opened and not yet read as frames
         connection.settimeout(PATIENCE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -189,7 +189,7 @@ class Stream:
         return b"".join(parts)
 
     def write_bytes(self, data):
-        """Bytes as they are. That nobody takes them is seen where the stream ends."""
+        """Sends bytes unchanged. A broken connection is noticed by the next read."""
         try:
             self.socket.sendall(data)
         except ConnectionError:

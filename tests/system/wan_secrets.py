@@ -1,28 +1,27 @@
-"""What a player leaves behind in the program wanserver: its whole memory is searched from outside
-for every secret of a login. While the player is there, the keys are in the ciphers and nowhere
-else; when the player has gone, nothing is left.
+"""Secrets in the memory of the program wanserver, which is searched from outside for every secret of a login.
+While the player is connected, the keys are in the ciphers and nowhere else; afterwards no secret is left.
 
-A fresh process for each case, so that everything it does it does for the first time: that is when a
-dynamic linker that binds late puts the vector registers on the stack of the thread that calls.
+A new process for each case, so that each function is called for the first time: a dynamic linker that binds
+late then saves the vector registers to the calling thread's stack.
 """
 import os
 import re
 
 import wan_noise
-from stage import WINDOWS, Failed, cases, expect, expect_equal, skip, until
+from fixture import WINDOWS, Failed, cases, expect, expect_equal, skip, until
 from wan_noise import AES, CHACHA
-from wanserver_stage import Gate, GatePlayer
+from wanserver_fixture import Gate, GatePlayer
 
 SIZE = 32  # bytes of a secret
-PIECE = 8  # bytes of one that are looked for: two of ChaCha20's words, half of a vector register
+PIECE = 8  # bytes of it that are searched for: two of ChaCha20's words, half of a vector register
 TOO_LARGE = 1 << 32  # a sanitizer's shadow, not a heap
 
-# libcrypto without vector registers and without instructions made for a cipher.
+# libcrypto without vector registers and without cipher instructions.
 SCALAR = "0:0"
 
 
 class Secrets:
-    """Collects what the client's side of a handshake computes; the server computes the same."""
+    """Collects the secrets that the client's side of a handshake computes: the server computes the same."""
 
     def __init__(self):
         self.found = {}
@@ -49,7 +48,7 @@ class Secrets:
 
 
 def memory_of(pid):
-    """Every writable piece of a process's memory, with its name, without the zeros at its ends."""
+    """Every writable mapping of a process, with its name, without the zeros at its ends."""
     with open(f"/proc/{pid}/maps", encoding="ascii") as maps, \
             open(f"/proc/{pid}/mem", "rb", 0) as memory:
         for line in maps:
@@ -63,12 +62,12 @@ def memory_of(pid):
                 memory.seek(first)
                 content = memory.read(end - first)
             except (OSError, OverflowError, ValueError):
-                continue  # what even the process itself cannot read
+                continue  # not even readable for the process itself
             yield line.strip(), content.strip(b"\0")
 
 
 def traces(gate, secrets):
-    """Which pieces of which secrets are in the gate's memory, once for each place."""
+    """The pieces of secrets in the gate's memory, once for each occurrence."""
     pieces = {secret[at:at + PIECE]: name for name, secret in secrets.items()
               for at in range(0, SIZE, PIECE)}
     return sorted(f"{name} in {where}" for where, content in memory_of(gate.process.pid) if content
@@ -76,9 +75,9 @@ def traces(gate, secrets):
 
 
 def search(suite):
-    """One player comes, speaks, and goes."""
+    """Searches while one player is connected, and after it has left."""
     if WINDOWS:
-        skip("Wine's processes are others")
+        skip("not possible under Wine")
     with Secrets() as secrets, Gate("workers = 1") as gate:
         token = gate.mint()
         player = GatePlayer(gate.address, gate.public, suite, token)
@@ -90,7 +89,7 @@ def search(suite):
         except PermissionError:
             skip("may not read another process's memory")
         in_use = {name for name, secret in secrets.found.items() if secret in keys}
-        expect_equal({trace.split(" in ")[0] for trace in alive}, in_use, "what is there in use")
+        expect_equal({trace.split(" in ")[0] for trace in alive}, in_use, "secrets in use")
         expect_equal(len(alive), len(keys) * SIZE // PIECE,
                      "pieces of keys, each in one place\n" + "\n".join(alive))
         player.leave()
@@ -105,7 +104,7 @@ def search(suite):
         try:
             until(nothing_is_left, "nothing is left")
         except Failed:
-            expect_equal(left, [], "secrets that are still there")
+            expect_equal(left, [], "secrets that are left")
         gate.finish()
 
 

@@ -1,23 +1,23 @@
-"""A WAN echo server in Python: a peer for tp-dummy that shares nothing with the C code, right unless
-it is told to be wrong in one way.
+"""A WAN echo server in Python: a server for tp-dummy that shares no code with it. On request it does one thing
+wrong.
 
     with EchoServer("corrupt") as server:
         ... f"127.0.0.1:{server.port}", server.public
 
-Threads: one that accepts, one for each connection. All are gone when the block is left.
+Threads: one that accepts, one for each connection. All end with the block.
 """
 import os
 import socket
 import struct
 import threading
 
-from wan_noise import Tampered, public_of  # skips everything where cryptography is missing: first
+from wan_noise import Tampered, public_of  # first: skips the test where cryptography is missing
 from wan_protocol import (BUSY, CLOSE, DATA, HELLO_SIZE, IDLE, OPEN, PAD, PING, PLAIN_MAX, PONG, PROTOCOL,
                           READY, TOKEN, VERSION, Ended, Stream, answer_hello, close_frame, frame)
 
 LIMIT = 65536
 
-# What is done wrongly, by where: once for each handshake, to every n-th message, to garbage, at the end.
+# The faults: in each handshake, at every n-th message, with garbage, at the end.
 HANDSHAKE = ("other-key", "change-reply", "busy", "version", "strange-status", "never-answer")
 MESSAGES = ("corrupt", "drop", "reorder", "shorten", "duplicate", "hang-up", "ping")
 RECORDS = ("tamper", "swap", "repeat", "lose", "reflect", "too-long", "too-short", "truncate")
@@ -51,7 +51,7 @@ class EchoServer:
 
     def __exit__(self, *_):
         self.stopping.set()
-        socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the acceptor
+        socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the accepting thread
         self.acceptor.join()
         self.listener.close()
         with self.lock:
@@ -75,23 +75,23 @@ class EchoServer:
     def serve(self, connection):
         try:
             stream = Stream(connection)
-            if self.greet(stream):
+            if self.shake_hands(stream):
                 Session(self, stream).run()
         except (Ended, Tampered, OSError):
-            pass  # silently, as the protocol has it
+            pass  # silently, as the protocol requires
         finally:
             with self.lock:
                 self.connections.discard(connection)
             connection.close()
 
     def is_due(self):
-        """Is this the message, of all there are, that something is done to?"""
+        """Whether the fault happens to this message."""
         with self.lock:
             self.messages += 1
             return self.messages % self.every == 0
 
-    def greet(self, stream):
-        """From HELLO to READY. False: it has been turned away."""
+    def shake_hands(self, stream):
+        """From HELLO to READY. False: the client was refused."""
         hello = stream.read_bytes(8)
         if hello[:4] != b"TPW1" or hello[4] not in (1, 2) or hello[5] != self.mode or hello[6:] != b"\0\0":
             return False
@@ -130,7 +130,7 @@ class Session:
     def run(self):
         while True:
             try:
-                self.take_frames()  # some may have come with READY
+                self.take_frames()  # some may have come together with READY
             except Bad:
                 self.cut_garbage()
             self.flush()
@@ -209,7 +209,7 @@ class Session:
             self.stream.write_bytes(sealing.seal_all(stream))
 
     def spoil(self, sealing, stream):
-        """The records of `stream`, with something wrong with them."""
+        """The records of `stream`, with the fault in them."""
         half = max(1, len(stream) // 2)
         if self.fault == "swap":
             first, second = sealing.seal(stream[:half][:PLAIN_MAX]), sealing.seal(stream[half:][:PLAIN_MAX])

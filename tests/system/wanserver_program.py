@@ -1,4 +1,4 @@
-"""The programs wanserver and tp-token: keys, what they are told, what they say, how they start and end."""
+"""The programs wanserver and tp-token: command lines, configuration, keys, output, start and end."""
 import os
 import re
 import stat
@@ -8,43 +8,43 @@ import time
 
 from scheduling import (IDLE, OTHER, SHORTEST_NS, has_slices, nice_values, policies, slices,
                         threads_of)
-from stage import (PATIENCE, WINDOWS, Program, cases, descriptors_limited_to, expect, expect_equal,
+from fixture import (PATIENCE, WINDOWS, Program, cases, descriptors_limited_to, expect, expect_equal,
                    program_path, run, skip, system_path, until, write_file)
 from wan_noise import public_of
 from wan_protocol import Ended, Token, box_of, mint
-from wanserver_stage import Gate
+from wanserver_fixture import Gate
 
 SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def new_path(suffix=".key"):
-    """A name that is free, and whose file is gone when the test ends."""
+    """A free file name; a file of that name is removed at the end of the test."""
     path = write_file("", suffix)
     os.unlink(path)
     return path
 
 
 def good_files():
-    """Lines of a configuration that has all it needs."""
+    """Lines of a complete configuration."""
     key = write_file(os.urandom(32).hex() + "\n", ".key")
     ring = write_file(f"1 {os.urandom(32).hex()}\n", ".ring")
     return f"key_file = {system_path(key)}\ntoken_keys = {system_path(ring)}\nservice = arena\n"
 
 
 def check(text, *arguments):
-    """A run that ends by itself, with this configuration."""
+    """Runs wanserver with this configuration and --check-config."""
     path = write_file(text)
     program = run("wanserver", "--config", system_path(path), "--check-config", *arguments)
     program.path = system_path(path)
     return program
 
 
-def says(program, pattern):
+def expect_error(program, pattern):
     expect(any(re.search(pattern, line) for line in program.errors),
-           f"'{pattern}' among the errors\n{program.said()}")
+           f"'{pattern}' among the errors\n{program.output()}")
 
 
-def case_version_and_help():
+def case_version_and_help_are_printed():
     with open(os.path.join(SOURCES, "common/include/twinport/version.h"), encoding="utf-8") as file:
         version = re.search(r'TP_VERSION_TEXT\s+"(.*)"', file.read()).group(1)
     for name, options in (("wanserver", ("--config", "--check-config", "--print-config", "--genkey",
@@ -59,33 +59,33 @@ def case_version_and_help():
             expect(option in "\n".join(program.lines), f"{option} in the help of {name}")
 
 
-def case_wrong_options():
+def case_wrong_options_are_errors():
     for arguments, wanted in (([], "--config is missing"), (["--bogus"], "bogus"), (["file"], "file"),
                               (["--config"], "config"), (["--genkey"], "genkey"),
                               (["--config", "a", "--config", "b"], "config")):
         program = run("wanserver", *arguments)
         expect_equal(program.code, 2, f"exit code for {arguments}")
-        says(program, wanted)
+        expect_error(program, wanted)
         expect_equal(program.lines, [], "nothing on standard output")
 
 
-def case_the_example_is_what_the_program_prints():
+def case_the_example_file_is_up_to_date():
     program = run("wanserver", "--print-config")
     expect_equal(program.code, 0, "exit code")
     with open(os.path.join(SOURCES, "wanserver/wanserver.conf"), encoding="utf-8") as file:
         expect_equal(file.read().splitlines(), program.lines,
-                     "wanserver/wanserver.conf (write it anew with wanserver --print-config)")
+                     "wanserver/wanserver.conf (update it with wanserver --print-config)")
     settings = [line for line in program.lines if re.match(r"#?\w+ = ", line)]
     expect(len(settings) > 40, f"only {len(settings)} settings")
-    # Every line, with its comment sign taken away, is a configuration that is good, but for the files.
+    # The lines without their comment signs are a valid configuration, except for the files.
     expect("#deny = " in settings, "an empty list is shown")
     text = "\n".join(line.lstrip("#") for line in settings
                      if not re.match(r"key_file|service|#token_keys", line))
     checked = check(good_files() + text + "\n")
-    expect_equal(checked.code, 0, f"exit code\n{checked.said()}")
+    expect_equal(checked.code, 0, f"exit code\n{checked.output()}")
 
 
-def case_bad_config_lines():
+def case_wrong_lines_are_named():
     for line, wanted in (("workers = many", r"workers.*whole number from 0 to 64"),
                          ("auth = nobody", r"auth.*token, open"),
                          ("listen = nowhere", r"listen.*IP address and port"),
@@ -98,28 +98,28 @@ def case_bad_config_lines():
                          ("max_player = 4", r"max_players"),
                          ("what is this", r"key = value")):
         program = check(good_files() + f"# the fourth line\n{line}\n")
-        expect_equal(program.code, 2, f"exit code for '{line}'\n{program.said()}")
-        says(program, "^" + re.escape(program.path) + ":5: .*" + wanted)
+        expect_equal(program.code, 2, f"exit code for '{line}'\n{program.output()}")
+        expect_error(program, "^" + re.escape(program.path) + ":5: .*" + wanted)
         expect_equal(program.lines, [], "nothing on standard output")
 
 
-def case_what_is_missing_is_named():
+def case_missing_settings_are_named():
     program = check("")
     expect_equal(program.code, 2, "exit code")
-    says(program, "key_file is missing")
-    says(program, "service is missing")
+    expect_error(program, "key_file is missing")
+    expect_error(program, "service is missing")
     key = system_path(write_file(os.urandom(32).hex() + "\n", ".key"))
     program = check(f"key_file = {key}\nservice = arena\n")
     expect_equal(program.code, 2, "exit code")
-    says(program, "token_keys is missing")
+    expect_error(program, "token_keys is missing")
     expect_equal(check(f"key_file = {key}\nservice = arena\nauth = open\n").code, 0, "with auth = open")
 
 
-def case_bad_files_are_named_with_their_lines():
+def case_wrong_lines_of_other_files_are_named():
     good = good_files()
     secret = os.urandom(32).hex()
     for name, text, wanted in (
-            ("key_file", f"{secret}0\n", "is no private key"),
+            ("key_file", f"{secret}0\n", "not a private key"),
             ("token_keys", f"# a ring\n1 {secret}\n1 {secret[::-1]}\n", ":3: id 1 is given again"),
             ("token_keys", f"1 {secret}0\n", ":1: expected an id from 0 to 255 and a key"),
             ("token_keys", "", ":1: no key is given"),
@@ -127,42 +127,42 @@ def case_bad_files_are_named_with_their_lines():
         path = system_path(write_file(text, "." + name))
         lines = [line for line in good.splitlines() if not line.startswith(name)]
         program = check("\n".join(lines + [f"{name} = {path}"]) + "\n")
-        expect_equal(program.code, 2, f"exit code\n{program.said()}")
-        says(program, "^" + re.escape(path) + ".*" + wanted)
-        expect(secret not in program.said(), "no key is quoted")
+        expect_equal(program.code, 2, f"exit code\n{program.output()}")
+        expect_error(program, "^" + re.escape(path) + ".*" + wanted)
+        expect(secret not in program.output(), "no key is quoted")
         missing = system_path(new_path())
         program = check("\n".join(lines + [f"{name} = {missing}"]) + "\n")
-        expect_equal(program.code, 2, f"exit code\n{program.said()}")
-        says(program, "^" + re.escape(missing) + ": cannot be opened")
+        expect_equal(program.code, 2, f"exit code\n{program.output()}")
+        expect_error(program, "^" + re.escape(missing) + ": cannot be opened")
 
 
-def case_what_is_given_twice_is_warned_of():
+def case_repeated_lines_give_a_warning():
     secret = os.urandom(32).hex()
     ring = system_path(write_file(f"1 {secret}\n2 {secret}\n1 {secret}\n", ".ring"))
     bans = system_path(write_file("10.0.0.1\n10.0.0.1\n", ".bans"))
     lines = [line for line in good_files().splitlines() if not line.startswith("token_keys")]
     program = check("\n".join(lines + [f"token_keys = {ring}", f"bans = {bans}"]) + "\n")
-    expect_equal(program.code, 0, f"exit code\n{program.said()}")
-    says(program, "warning +" + re.escape(ring) + ":3: id 1 is given again, with the same key")
-    says(program, "warning +" + re.escape(bans) + ":2: is given again")
-    expect(secret not in program.said(), "no key is quoted")
+    expect_equal(program.code, 0, f"exit code\n{program.output()}")
+    expect_error(program, "warning +" + re.escape(ring) + ":3: id 1 is given again, with the same key")
+    expect_error(program, "warning +" + re.escape(bans) + ":2: network given again")
+    expect(secret not in program.output(), "no key is quoted")
 
 
-def case_values_that_do_not_fit_each_other():
-    """The same at start and when only asked: both values, and what is expected of them."""
+def case_contradictory_values_are_refused():
+    """At a start and with --check-config the error has both values and the expectation."""
     io = "epoll" if WINDOWS else "iocp"
     good = good_files()
     for text, wanted in (
             (good + "max_frame = 2m\nbyte_rate = 0\n",
              r"max_frame is 2m and queue_bytes is 1m: expected"),
             (good + "max_frame = 1m\nbyte_rate = 0\n",
-             r"max_frame is 1m and bus_max_frame is 1m: expected max_frame, and 28 bytes"),
+             r"max_frame is 1m and bus_max_frame is 1m: expected max_frame plus 28 bytes"),
             (good + "max_frame = 600k\n",
-             r"byte_burst is 512k and max_frame is 600k: expected room"),
+             r"byte_burst is 512k and max_frame is 600k: expected byte_burst to be"),
             (good + "idle_timeout = 1ms\nping_interval = 0\n",
              r"idle_timeout is 1ms: expected at least"),
             (good + "max_players = 1048576\nmax_waiting = 1\n",
-             r"max_players is 1048576 and max_waiting is 1: expected at most 1048576 of them"),
+             r"max_players is 1048576 and max_waiting is 1: expected at most 1048576 together"),
             (good + "busy_time = 1500ms\n", r"busy_time is 1500ms: expected whole seconds"),
             (good + f"io = {io}\n", rf"io is {io}: expected auto"),
             (good + "bus = 127.0.0.1:0\n", r"bus is 127\.0\.0\.1:0: expected the port of"),
@@ -171,41 +171,41 @@ def case_values_that_do_not_fit_each_other():
         path = system_path(write_file(text))
         for arguments in (["--check-config"], []):
             program = run("wanserver", "--config", path, *arguments)
-            expect_equal(program.code, 2, f"exit code\n{text}\n{program.said()}")
-            says(program, "^" + re.escape(path) + ": " + wanted)
+            expect_equal(program.code, 2, f"exit code\n{text}\n{program.output()}")
+            expect_error(program, "^" + re.escape(path) + ": " + wanted)
             expect_equal(program.lines, [], "nothing on standard output")
     for setting in ("listen", "bus"):
         program = check(good + f"{setting} = 127.0.0.1\n")
-        expect_equal(program.code, 2, f"exit code\n{program.said()}")
-        says(program, setting + r" cannot be .127\.0\.0\.1.: expected an IP address and port")
+        expect_equal(program.code, 2, f"exit code\n{program.output()}")
+        expect_error(program, setting + r" cannot be .127\.0\.0\.1.: expected an IP address and port")
     program = check(good + "max_pending = 100\n")
-    expect_equal(program.code, 0, f"exit code\n{program.said()}")
-    says(program, r"handshake_queue is 512 and max_pending is 100: expected max_pending to have")
+    expect_equal(program.code, 0, f"exit code\n{program.output()}")
+    expect_error(program, r"handshake_queue is 512 and max_pending is 100: expected max_pending to be")
 
 
-def case_a_log_that_cannot_be_written():
+def case_an_unwritable_log_is_an_error():
     good = good_files()
     folder = os.path.join(system_path(new_path()), "gate.log")
     program = check(good + f"log_file = {folder}\n")
-    expect_equal(program.code, 2, f"exit code\n{program.said()}")
-    says(program, "log_file is " + re.escape(folder) + ": expected a file that can be written")
+    expect_equal(program.code, 2, f"exit code\n{program.output()}")
+    expect_error(program, "log_file is " + re.escape(folder) + ": expected a writable file")
     key = re.search(r"key_file = (.*)", good).group(1)
     program = check(good + f"log_file = {key}\n")
-    expect_equal(program.code, 2, f"exit code\n{program.said()}")
-    says(program, r"log_file is .* and key_file is .*: expected the log to have a file of its own")
+    expect_equal(program.code, 2, f"exit code\n{program.output()}")
+    expect_error(program, r"log_file is .* and key_file is .*: expected the log to have a file of its own")
 
 
 # ---- keys -------------------------------------------------------------------------------------
 
-def case_a_key_is_made_once():
+def case_a_key_file_is_created_once():
     path = new_path()
-    # Whatever the umask: its owner reads it, and nobody else.
+    # Whatever the umask, only its owner can read the file.
     umask = 0 if WINDOWS else os.umask(0)
     try:
         made = run("wanserver", "--genkey", system_path(path))
     finally:
         os.umask(umask)
-    expect_equal(made.code, 0, f"exit code\n{made.said()}")
+    expect_equal(made.code, 0, f"exit code\n{made.output()}")
     with open(path, encoding="ascii", newline="") as file:
         text = file.read()
     expect(re.fullmatch(r"[0-9a-f]{64}\n", text), "one line of 64 hexadecimal digits")
@@ -215,7 +215,7 @@ def case_a_key_is_made_once():
 
     again = run("wanserver", "--genkey", system_path(path))
     expect_equal((again.code, again.lines), (1, []), "it is not overwritten")
-    says(again, "is there already")
+    expect_error(again, "file exists and is not overwritten")
     with open(path, encoding="ascii") as file:
         expect_equal(file.read(), text, "the key stays")
 
@@ -226,29 +226,29 @@ def case_a_key_is_made_once():
     expect(other.lines != made.lines, "each key is a new one")
     os.unlink(path)
     nowhere = run("wanserver", "--genkey", system_path(os.path.join(path, "key")))
-    expect_equal((nowhere.code, nowhere.lines), (1, []), "where there is no folder")
+    expect_equal((nowhere.code, nowhere.lines), (1, []), "a folder that does not exist")
 
 
-def case_what_is_no_key_is_not_shown():
+def case_an_invalid_key_file_is_not_shown():
     secret = os.urandom(32).hex()
     for text in ("", secret[1:], secret + "0", f"{secret}\n{secret}\n"):
         shown = run("wanserver", "--show-key", system_path(write_file(text, ".key")))
         expect_equal((shown.code, shown.lines), (2, []), "exit code and output")
-        says(shown, "is no private key")
-        expect(secret[1:] not in shown.said(), "it is not quoted")
+        expect_error(shown, "not a private key")
+        expect(secret[1:] not in shown.output(), "the key is not quoted")
 
 
-def case_keys_that_others_can_read_are_warned_of():
+def case_keys_readable_by_others_give_a_warning():
     if WINDOWS:
         skip("Win32 has other rights")
     with Gate() as gate:
         account = gate.finish()
-        expect(not any("others than its owner" in line for line in gate.errors), gate.said())
-        expect_equal(account["wan"]["established"], 0, "nobody came")
+        expect(not any("readable by others than its owner" in line for line in gate.errors), gate.output())
+        expect_equal(account["wan"]["established"], 0, "no player came")
     shared = write_file(f"1 {os.urandom(32).hex()}\n", ".ring")
     os.chmod(shared, 0o644)
     with Gate(f"token_keys = {shared}") as gate:
-        gate.wait_for(re.escape(shared) + ": others than its owner", errors=True)
+        gate.wait_for(re.escape(shared) + ": readable by others than its owner", errors=True)
         gate.finish()
 
 
@@ -259,12 +259,12 @@ def mint_by_tool(ring_file, key_id, public, account, ttl, *more):
                public.hex(), "--account", account, "--ttl", ttl, *more)
 
 
-def case_tokens_are_what_they_should_be():
+def case_tokens_have_the_documented_format():
     public = public_of(os.urandom(32))
     made = [run("tp-token", "--new-key", key_id) for key_id in ("0", "255")]
     for program, key_id in zip(made, ("0", "255")):
         expect_equal(program.code, 0, "--new-key")
-        expect(re.fullmatch(key_id + " [0-9a-f]{64}", program.lines[0]), program.said())
+        expect(re.fullmatch(key_id + " [0-9a-f]{64}", program.lines[0]), program.output())
     ring_file = write_file("# both\n" + "\n".join(program.lines[0] for program in made) + "\n", ".ring")
     ring = {int(line.split()[0]): bytes.fromhex(line.split()[1])
             for program in made for line in program.lines}
@@ -275,7 +275,7 @@ def case_tokens_are_what_they_should_be():
         more = ["--flags", flags, "--user-data", user_data.hex().upper()] if flags else []
         before = int(time.time())
         program = mint_by_tool(ring_file, key_id, public, account, 60, *more)
-        expect_equal((program.code, len(program.lines)), (0, 2), f"exit code and lines\n{program.said()}")
+        expect_equal((program.code, len(program.lines)), (0, 2), f"exit code and lines\n{program.output()}")
         token, secret = map(bytes.fromhex, program.lines)
         expect_equal((len(token), len(secret)), (140, 32), "sizes")
         head_id, expiry = struct.unpack("<B3xQ", token[:12])
@@ -284,12 +284,12 @@ def case_tokens_are_what_they_should_be():
         box, data = box_of(ring[key_id], token[:28], public)
         plain = box.decrypt(bytes(12), token[28:], data)
         expect_equal(plain, struct.pack("<QII", account, flags, 0) + secret + user_data.ljust(48, b"\0"),
-                     "what is in the box")
+                     "the sealed part")
         seen.update((token[12:28], secret))
-    expect_equal(len(seen), 6, "ids and secrets are drawn")
+    expect_equal(len(seen), 6, "ids and secrets are random")
 
 
-def case_tokens_that_cannot_be():
+def case_invalid_tokens_are_not_made():
     public = public_of(os.urandom(32))
     secret = os.urandom(32).hex()
     ring = write_file(f"1 {secret}\n", ".ring")
@@ -307,25 +307,25 @@ def case_tokens_that_cannot_be():
         words = [word for pair in {**right, **change}.items() if pair[1] is not None for word in pair]
         program = run("tp-token", *words)
         expect_equal((program.code, program.lines), (2, []), f"exit code and output for {change}")
-        says(program, wanted)
-        expect(secret not in program.said(), "no key is quoted")
+        expect_error(program, wanted)
+        expect(secret not in program.output(), "no key is quoted")
 
 
-def case_a_long_life_is_warned_of():
+def case_a_long_token_life_gives_a_warning():
     public = public_of(os.urandom(32))
     secret = os.urandom(32).hex()
     ring = write_file(f"1 {secret}\n1 {secret}\n", ".ring")
     for ttl, warned in (("3600", False), ("3601", True)):
         program = mint_by_tool(ring, 1, public, 1, ttl)
-        expect_equal((program.code, len(program.lines)), (0, 2), program.said())
+        expect_equal((program.code, len(program.lines)), (0, 2), program.output())
         said = any("max_token_life" in line for line in program.errors)
-        expect_equal(said, warned, f"what is said of --ttl {ttl}")
-        says(program, ":2: id 1 is given again")
+        expect_equal(said, warned, f"a warning for --ttl {ttl}")
+        expect_error(program, ":2: id 1 is given again")
 
 
-def case_output_that_does_not_get_out_is_no_success():
+def case_a_failed_output_is_an_error():
     if not os.path.exists("/dev/full") or WINDOWS:
-        skip("there is no /dev/full")
+        skip("no /dev/full here")
     key = system_path(write_file(os.urandom(32).hex() + "\n", ".key"))
     ring = write_file(f"1 {os.urandom(32).hex()}\n", ".ring")
     token = ("--key-ring", ring, "--key-id", "1", "--server-key", os.urandom(32).hex(), "--account", "1",
@@ -343,38 +343,38 @@ def case_output_that_does_not_get_out_is_no_success():
         expect(b"standard output" in ended.stderr, f"{ended.stderr}")
 
 
-# ---- as it runs --------------------------------------------------------------------------------
+# ---- a running gate ----------------------------------------------------------------------------
 
-def case_players_come_with_their_tokens():
+def case_players_are_admitted_by_their_tokens():
     with Gate() as gate:
         made = mint_by_tool(gate.ring_file, 1, gate.public, 42, 600)
         token = Token(*map(bytes.fromhex, made.lines))
         player = gate.player(token)
-        expect(player.is_answered(), "a token of tp-token's opens the gate")
+        expect(player.is_answered(), "a player with a token made by tp-token is admitted")
         for wrong in (token, gate.mint(expiry=int(time.time()) - 1), gate.mint(key_id=2),
                       gate.mint(ring_key=os.urandom(32)), gate.mint(server_public=public_of(os.urandom(32)))):
-            expect(not gate.lets_in(wrong), "no place for a token that is used, expired or foreign")
+            expect(not gate.admits(wrong), "a used, expired or foreign token is refused")
         for expiry in (1000 * int(time.time()), 2**64 - 1):
-            expect(not gate.lets_in(gate.mint(expiry=expiry)), "no place for who lives for ever")
+            expect(not gate.admits(gate.mint(expiry=expiry)), "a token that lives too long is refused")
         gate.wait_for(
-            r"warning +wan: refused 127\.0\.0\.1:\d+: its token lives too long: .* is 3600 s",
+            r"warning +wan: refused 127\.0\.0\.1:\d+: token lives too long: .* is 3600 s",
             errors=True)
-        expect(gate.lets_in(gate.mint()), "a good one after them")
+        expect(gate.admits(gate.mint()), "a valid token after them")
         player.leave()
         account = gate.finish()
     wan = account["wan"]
     expect_equal((wan["established"], wan["replayed"], wan["expired"], wan["unknown_key"], wan["forged"]),
-                 (2, 1, 1, 1, 2), "who came, and why others did not")
-    expect_equal(wan["long_lived"], 2, "who would have lived too long")
+                 (2, 1, 1, 1, 2), "established and refused")
+    expect_equal(wan["long_lived"], 2, "tokens that live too long")
     expect_equal(wan["diffie_hellman"], 2, "handshakes computed")
     expect_equal((account["gate"]["arrived"], account["gate"]["left"]), (2, 2), "players")
 
 
-def case_an_open_gate_says_so():
+def case_an_open_gate_logs_a_warning():
     with Gate("auth = open") as gate:
-        gate.wait_for(r"warning +auth = open: WHOEVER REACHES THIS ADDRESS MAY PLAY", errors=True)
-        expect(gate.lets_in(None), "anybody")
-        expect_equal(gate.finish()["wan"]["established"], 1, "who came")
+        gate.wait_for(r"warning +auth = open: ANYONE WHO REACHES THIS ADDRESS CAN PLAY", errors=True)
+        expect(gate.admits(None), "any player")
+        expect_equal(gate.finish()["wan"]["established"], 1, "players that came")
 
 
 def rewrite(path, text):
@@ -382,37 +382,37 @@ def rewrite(path, text):
         file.write(text)
 
 
-def read_again(gate, name, what="read again"):
-    """SIGHUP, and what the log says of it."""
+def read_again(gate, name, what="reloaded"):
+    """Sends SIGHUP and waits for the log line of this file."""
     before = len(gate.errors)
     gate.hang_up()
     until(lambda: any(f" {name}: {what}" in line for line in gate.errors[before:]),
-          f"{name}: {what}\n{gate.said()}")
+          f"{name}: {what}\n{gate.output()}")
 
 
-def case_the_ring_is_read_again():
+def case_the_key_ring_is_reloaded():
     if WINDOWS:
         skip("Win32 has no such signal")
     with Gate() as gate:
         old_key, new_key = gate.ring_key, os.urandom(32)
-        expect(gate.lets_in(gate.mint()), "the old key")
-        expect(not gate.lets_in(gate.mint(ring_key=new_key, key_id=2)), "the new key, too early")
+        expect(gate.admits(gate.mint()), "the old key")
+        expect(not gate.admits(gate.mint(ring_key=new_key, key_id=2)), "the new key, too early")
         rewrite(gate.ring_file, f"1 {old_key.hex()}\n2 {new_key.hex()}\n")
         read_again(gate, "token_keys")
-        expect(gate.lets_in(gate.mint(ring_key=new_key, key_id=2)), "the new key")
-        expect(gate.lets_in(gate.mint()), "the old key, still")
+        expect(gate.admits(gate.mint(ring_key=new_key, key_id=2)), "the new key")
+        expect(gate.admits(gate.mint()), "the old key, still")
         rewrite(gate.ring_file, f"2 {new_key.hex()}\n")
         read_again(gate, "token_keys")
-        expect(not gate.lets_in(gate.mint()), "the old key, too late")
+        expect(not gate.admits(gate.mint()), "the old key, too late")
         rewrite(gate.ring_file, f"2 {new_key.hex()}\nsomething else\n")
-        read_again(gate, "token_keys", "not read again")
+        read_again(gate, "token_keys", "reload failed")
         gate.wait_for(re.escape(system_path(gate.ring_file)) + ":2: expected an id", errors=True)
-        expect(gate.lets_in(gate.mint(ring_key=new_key, key_id=2)), "the new key stays")
-        expect(new_key.hex() not in gate.said(), "no key is said")
-        expect_equal(gate.finish()["wan"]["unknown_key"], 2, "those of a key that was not there")
+        expect(gate.admits(gate.mint(ring_key=new_key, key_id=2)), "the new key stays")
+        expect(new_key.hex() not in gate.output(), "no key is logged")
+        expect_equal(gate.finish()["wan"]["unknown_key"], 2, "tokens of a missing key")
 
 
-def case_too_few_descriptors_are_said():
+def case_too_few_descriptors_give_a_warning():
     if WINDOWS:
         skip("Win32 has no such limit")
     limits = "max_players = 80", "max_waiting = 20", "max_pending = 50"
@@ -423,105 +423,105 @@ def case_too_few_descriptors_are_said():
         gate.finish()
     with descriptors_limited_to(enough), Gate(*limits) as gate:
         gate.finish()
-        expect(not any("too few for" in line for line in gate.errors), gate.said())
+        expect(not any("too few for" in line for line in gate.errors), gate.output())
 
 
-def case_bans():
-    bans = write_file("# nobody yet\n10.0.0.0/8\n127.0.0.1 1000\n", ".bans")  # long over
+def case_bans_are_enforced_and_reloaded():
+    bans = write_file("# nobody yet\n10.0.0.0/8\n127.0.0.1 1000\n", ".bans")  # expired long ago
     with Gate(f"bans = {system_path(bans)}") as gate:
         player = gate.player(gate.mint())
-        expect(player.is_answered(), "nobody here is banned")
+        expect(player.is_answered(), "no ban applies here")
         if not WINDOWS:
             rewrite(bans, f"127.0.0.0/8 {int(time.time()) + 100000}\n")
             read_again(gate, "bans")
-            expect_equal(player.end(), 10, "who is banned is sent away")
-            expect(not gate.lets_in(gate.mint()), "and does not come back")
+            expect_equal(player.end(), 10, "a banned player is disconnected")
+            expect(not gate.admits(gate.mint()), "and is not admitted again")
             rewrite(bans, "127.0.0.0/8\nnobody\n")
-            read_again(gate, "bans", "not read again")
+            read_again(gate, "bans", "reload failed")
             path = re.escape(system_path(bans))
             gate.wait_for(path + ":2: 'nobody': expected a network", errors=True)
-            expect(not gate.lets_in(gate.mint()), "a list that is wrong changes nothing")
+            expect(not gate.admits(gate.mint()), "a list with a wrong line changes nothing")
             rewrite(bans, "10.0.0.0/8\n10.0.0.0/8\n")
             read_again(gate, "bans")
-            gate.wait_for("warning +" + path + ":2: is given again", errors=True)
-            expect(gate.lets_in(gate.mint()), "lifted")
-            expect(not any("NOBODY" in line for line in gate.errors), gate.said())
+            gate.wait_for("warning +" + path + ":2: network given again", errors=True)
+            expect(gate.admits(gate.mint()), "lifted")
+            expect(not any("NOBODY" in line for line in gate.errors), gate.output())
             rewrite(bans, "")
             read_again(gate, "bans")
             gate.wait_for(r"warning +bans: NOBODY IS BANNED ANY MORE .before: 1", errors=True)
         gate.finish()
     with Gate(f"bans = {system_path(write_file('127.0.0.1', '.bans'))}") as gate:
-        expect(not gate.lets_in(gate.mint()), "banned from the start")
-        expect_equal(gate.finish()["wan"]["banned"], 1, "who was")
+        expect(not gate.admits(gate.mint()), "banned from the start")
+        expect_equal(gate.finish()["wan"]["banned"], 1, "the banned connection")
 
 
 def case_a_full_list_of_bans_is_replaced():
-    # As many as there may be, before and after, none of them the same; the new ones come first in their order.
+    # The maximum number, before and after, with no ban in common; the new ones come first in the order.
     old = "".join(f"200.0.{n // 256}.{n % 256}\n" for n in range(4096))
     new = "".join(f"10.0.{n // 256}.{n % 256}\n" for n in range(4095)) + f"127.0.0.1 {2**64 - 1}\n"
     bans = write_file(new if WINDOWS else old, ".bans")
     with Gate(f"bans = {system_path(bans)}") as gate:
         if not WINDOWS:
-            expect(gate.lets_in(gate.mint()), "nobody here is banned")
+            expect(gate.admits(gate.mint()), "no ban applies here")
             rewrite(bans, new)
             read_again(gate, "bans")
-        expect(not gate.lets_in(gate.mint()), "banned by the new list, for as long as can be said")
-        expect(not any("bans: line" in line for line in gate.errors), gate.said())
+        expect(not gate.admits(gate.mint()), "banned by the new list, until the largest possible time")
+        expect(not any("bans: line" in line for line in gate.errors), gate.output())
         gate.finish()
 
 
 def silent_or_reset(gate):
-    """A connection that says nothing; None if it was reset before it was seen to stand."""
+    """A connection that sends nothing; None if it was reset before it was established."""
     try:
         return gate.silent()
     except Ended:
         return None
 
 
-def case_limits_are_those_of_the_file():
+def case_limits_are_as_configured():
     with Gate("max_players = 1") as gate:
         first = gate.player(gate.mint())
-        expect(first.is_answered(), "the only place")
+        expect(first.is_answered(), "the only player")
         expect_equal(gate.player(gate.mint()).end(), 1, "CLOSE for one too many")
         gate.finish()
     with Gate("connections_per_address = 2") as gate:
         players = [gate.player(gate.mint()) for _ in range(2)]
         expect(all(player.is_answered() for player in players), "two of one address")
-        expect(not gate.lets_in(gate.mint()), "a third")
+        expect(not gate.admits(gate.mint()), "a third")
         players[0].leave()
-        until(lambda: gate.lets_in(gate.mint()), "one of them is gone")
-        expect(gate.finish()["wan"]["limited"] >= 1, "who was turned away is counted")
+        until(lambda: gate.admits(gate.mint()), "one of them has left")
+        expect(gate.finish()["wan"]["limited"] >= 1, "the refused connection is counted")
     with Gate("accept_rate = 1", "accept_burst = 2") as gate:
         crowd = [silent_or_reset(gate) for _ in range(100)]
         expect(all(player is None or player.end() is None for player in crowd[2:4]),
-               "those that are too many")
-        expect(gate.finish()["wan"]["limited"] > 2, "of a hundred at once")
+               "connections above the limit")
+        expect(gate.finish()["wan"]["limited"] > 2, "refused connections of a hundred")
     with Gate("message_rate = 1", "message_burst = 20") as gate:
         player = gate.player(gate.mint())
-        player.say(*[b"x"] * 200)
+        player.send(*[b"x"] * 200)
         expect_equal(player.end(), 6, "CLOSE for the rate")
         gate.finish()
     with Gate("handshake_timeout = 100ms") as gate:
-        expect_equal(gate.silent().end(), None, "who says nothing is ended")
-        expect_equal(gate.finish()["wan"]["late"], 1, "who was late")
+        expect_equal(gate.silent().end(), None, "a silent connection is ended")
+        expect_equal(gate.finish()["wan"]["late"], 1, "late connections")
     with Gate("keep_players = 0", "lost_close = kicked") as gate:
-        expect_equal(gate.player(gate.mint()).end(), 10, "CLOSE without a service, in the word of the file")
+        expect_equal(gate.player(gate.mint()).end(), 10, "CLOSE without a service, as configured")
         gate.finish()
 
 
-def case_its_share_of_the_machine():
+def case_priorities_and_processors_are_as_configured():
     if WINDOWS:
         for line in ("processors = 0", "priority = normal", "priority = idle", "handshake_priority = low",
                      "handshake_priority = normal"):
             with Gate(line) as gate:
-                expect(gate.lets_in(gate.mint()), f"it serves with {line}")
+                expect(gate.admits(gate.mint()), f"it serves with {line}")
                 gate.finish()
         return
     begin = os.nice(0)
     first = min(os.sched_getaffinity(0))
     for lines, base in ((["priority = normal"], begin), ([f"processors = {first}"], max(begin, 10))):
         with Gate(*lines, "handshake_threads = 2") as gate:
-            expect(gate.lets_in(gate.mint()), "it serves")
+            expect(gate.admits(gate.mint()), "it serves")
             expect_equal(nice_values(gate.process, "^(wan|lanclient)$"), {base},
                          "nice of the threads that serve players")
             expect_equal(policies(gate.process, "^(wan|lanclient)$"), {OTHER}, "their policy")
@@ -533,39 +533,39 @@ def case_its_share_of_the_machine():
                          "the threads that serve players have the shortest slice at priority = normal alone")
             gate.finish()
     with Gate("priority = normal", "handshake_priority = low") as gate:
-        expect(gate.lets_in(gate.mint()), "it serves")
+        expect(gate.admits(gate.mint()), "it serves")
         expect_equal(policies(gate.process), {OTHER}, "policy of all threads")
         expect_equal(nice_values(gate.process, "^tp-handshake$"), {min(begin + 5, 19)}, "nice of the handshake threads")
         expect_equal(threads_of(gate.process, "^tp-hs-overdue$"), {}, "no reserve")
         gate.finish()
     with Gate("priority = normal", "handshake_priority = normal") as gate:
-        expect(gate.lets_in(gate.mint()), "it serves")
+        expect(gate.admits(gate.mint()), "it serves")
         expect_equal(nice_values(gate.process), {begin}, "nice of all threads")
         gate.finish()
     with Gate("priority = idle") as gate:
-        expect(gate.lets_in(gate.mint()), "it serves")
+        expect(gate.admits(gate.mint()), "it serves")
         expect_equal(policies(gate.process), {IDLE}, "policy of all threads")
         gate.finish()
 
 
-def case_a_port_in_use():
+def case_a_port_in_use_is_an_error():
     with Gate() as gate:
         program = run("wanserver", "--config", system_path(write_file(
             good_files() + f"listen = 127.0.0.1:{gate.port}\n")))
-        expect_equal(program.code, 1, f"exit code\n{program.said()}")
-        says(program, rf"127\.0\.0\.1:{gate.port}: the address and port are in use")
-        expect(gate.lets_in(gate.mint()), "the first one goes on")
+        expect_equal(program.code, 1, f"exit code\n{program.output()}")
+        expect_error(program, rf"127\.0\.0\.1:{gate.port}: the address and port are in use")
+        expect(gate.admits(gate.mint()), "the first one still serves")
         gate.finish()
 
 
-def case_players_are_told_of_a_stop():
+def case_a_stop_sends_close_to_players():
     for ask in (Program.interrupt,) if WINDOWS else (Program.interrupt, Program.terminate):
         with Gate() as gate:
             player = gate.player(gate.mint())
             expect(player.is_answered(), "it plays")
             ask(gate)
             expect_equal(player.end(), 8, "CLOSE")
-            account = gate.finish(lambda _: None)  # a second request would end it at once
+            account = gate.finish(lambda _: None)  # a second request would end it immediately
             expect_equal((account["gate"]["arrived"], account["gate"]["left"]), (1, 1), "players")
 
 

@@ -1,4 +1,7 @@
-/* Networks, access lists and the private ranges. */
+/*
+ * Networks, access lists and the list of private networks: parsing, containment and the decision of
+ * an access list, from tables of addresses.
+ */
 #include <string.h>
 
 #include "check.h"
@@ -24,7 +27,7 @@ static tp_network network_of(const char *text) {
 
 static const struct {
     const char *network;
-    const char *inside;  /* NULL: there is none to name */
+    const char *inside;  /* NULL: the network contains every address */
     const char *outside; /* likewise */
 } networks[] = {
     {"10.0.0.0/8", "10.255.255.255", "11.0.0.0"},
@@ -48,7 +51,7 @@ static const struct {
     {"::ffff:10.0.0.0/104", "10.1.1.1", "11.0.0.0"},
 };
 
-static void networks_contain_what_is_theirs(void) {
+static void a_network_contains_exactly_its_addresses(void) {
     for (size_t i = 0; i < sizeof networks / sizeof networks[0]; i++) {
         tp_network network = network_of(networks[i].network);
         tp_address inside = address_of(networks[i].inside);
@@ -129,13 +132,13 @@ static bool admits(const tp_access *access, const char *text) {
     return tp_access_admits(access, &address);
 }
 
-static void an_empty_list_admits_everybody(void) {
+static void an_empty_list_admits_every_address(void) {
     tp_access access = {.size = sizeof access};
     CHECK(admits(&access, "8.8.8.8"));
     CHECK(admits(&access, "2001:db8::1"));
 }
 
-static void the_allowed_are_admitted_and_nobody_else(void) {
+static void only_allowed_addresses_are_admitted(void) {
     tp_network allow[] = {network_of("10.0.0.0/8"), network_of("::1")};
     tp_access access = {.size = sizeof access, .allow = allow, .allow_count = 2};
     CHECK(admits(&access, "10.1.2.3:4000"));
@@ -144,7 +147,7 @@ static void the_allowed_are_admitted_and_nobody_else(void) {
     CHECK(!admits(&access, "::2"));
 }
 
-static void denial_wins_over_permission(void) {
+static void a_denied_network_wins_over_an_allowed_one(void) {
     tp_network allow[] = {network_of("10.0.0.0/8")};
     tp_network deny[] = {network_of("10.6.0.0/16")};
     tp_access access = {
@@ -157,7 +160,7 @@ static void denial_wins_over_permission(void) {
     CHECK(admits(&access, "11.0.0.1"));
 }
 
-static void private_addresses_are_told_from_public_ones(void) {
+static void private_and_public_addresses_are_distinguished(void) {
     static const char *const inside[] = {
         "127.0.0.1",
         "127.255.255.254",
@@ -206,20 +209,21 @@ static void private_addresses_are_told_from_public_ones(void) {
     }
 }
 
-/* What stands behind the address in memory decides nothing. */
-static void no_network_has_more_bits_than_an_address(void) {
+/* An address is 128 bits. A prefix length above that matches nothing, whatever bytes follow the
+ * address in memory. */
+static void a_prefix_longer_than_an_address_matches_nothing(void) {
     tp_address address = address_of("[::1]:128");
     tp_network network = {.bits = 128};
     memcpy(network.ip, address.ip, sizeof network.ip);
     CHECK(tp_network_contains(&network, &address));
     for (unsigned bits = 129; bits <= UINT8_MAX; bits++) {
         network.bits = (uint8_t)bits;
-        address.port = (uint16_t)bits; /* behind this address as `bits` is behind the network's */
+        address.port = (uint16_t)bits; /* the same bits that follow the network's address */
         CHECK(!tp_network_contains(&network, &address));
     }
 }
 
-static void the_private_networks_are_a_list_to_allow(void) {
+static void the_private_networks_work_as_an_allow_list(void) {
     tp_access access = {.size = sizeof access};
     access.allow = tp_private_networks(&access.allow_count);
     CHECK_EQ(access.allow_count, 8);
@@ -227,8 +231,10 @@ static void the_private_networks_are_a_list_to_allow(void) {
     CHECK(!admits(&access, "8.8.8.8:53"));
 }
 
-CHECK_MAIN(CASE(networks_contain_what_is_theirs), CASE(every_prefix_length_counts_every_bit),
-    CASE(bad_networks_are_refused), CASE(an_empty_list_admits_everybody),
-    CASE(the_allowed_are_admitted_and_nobody_else), CASE(denial_wins_over_permission),
-    CASE(private_addresses_are_told_from_public_ones),
-    CASE(no_network_has_more_bits_than_an_address), CASE(the_private_networks_are_a_list_to_allow))
+CHECK_MAIN(CASE(a_network_contains_exactly_its_addresses),
+    CASE(every_prefix_length_counts_every_bit), CASE(bad_networks_are_refused),
+    CASE(an_empty_list_admits_every_address), CASE(only_allowed_addresses_are_admitted),
+    CASE(a_denied_network_wins_over_an_allowed_one),
+    CASE(private_and_public_addresses_are_distinguished),
+    CASE(a_prefix_longer_than_an_address_matches_nothing),
+    CASE(the_private_networks_work_as_an_allow_list))

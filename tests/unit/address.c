@@ -1,10 +1,13 @@
-/* Addresses as text, both ways. */
+/*
+ * Addresses as text: parsing, printing and equality, from tables of texts, from random addresses,
+ * and from texts with random changes.
+ */
 #include <string.h>
 
 #include "check.h"
 #include "twinport/address.h"
 
-/* What is read, and what is written for it; the second is RFC 5952. */
+/* Texts that are read, and how each is printed: as RFC 5952 requires. */
 static const struct {
     const char *text;
     const char *written;
@@ -26,7 +29,8 @@ static const struct {
     {"1:2:3:4:5:6:7::", "[1:2:3:4:5:6:7:0]:0"},
     {"::2:3:4:5:6:7:8", "[0:2:3:4:5:6:7:8]:0"},
     {"1:2:3::5:6:7:8", "[1:2:3:0:5:6:7:8]:0"},
-    /* The longest run of zeros is shortened, the first of two equal ones; a single one never. */
+    /* The longest run of zero groups is shortened, the first of two equal ones; a single zero group
+     * never. */
     {"2001:db8:0:0:1:0:0:1", "[2001:db8::1:0:0:1]:0"},
     {"2001:0:0:1:0:0:0:1", "[2001:0:0:1::1]:0"},
     {"2001:db8:0:1:1:1:1:1", "[2001:db8:0:1:1:1:1:1]:0"},
@@ -35,7 +39,7 @@ static const struct {
     {"0:0:3:4:5:6:0:0", "[::3:4:5:6:0:0]:0"},
     {"1:2:3:4:5:6:0:0", "[1:2:3:4:5:6::]:0"},
     {"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:0"},
-    /* IPv4 in IPv6 */
+    /* IPv4 in IPv6. */
     {"::ffff:10.1.2.3", "10.1.2.3:0"},
     {"[::ffff:10.1.2.3]:80", "10.1.2.3:80"},
     {"::ffff:0a01:0203", "10.1.2.3:0"},
@@ -43,7 +47,7 @@ static const struct {
     {"64:ff9b::192.0.2.33", "[64:ff9b::c000:221]:0"},
     {"1:2:3:4:5:6:1.2.3.4", "[1:2:3:4:5:6:102:304]:0"},
     {"::1.2.3.4", "[::102:304]:0"},
-    /* scope ids */
+    /* Scope ids. */
     {"fe80::1%3", "[fe80::1%3]:0"},
     {"[fe80::1%4294967295]:65535", "[fe80::1%4294967295]:65535"},
 };
@@ -138,7 +142,7 @@ static const char *const bad[] = {
     "::1/128",
 };
 
-static void good_texts_are_read_and_written(void) {
+static void valid_texts_are_read_and_written(void) {
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         tp_address address;
         char text[TP_ADDRESS_TEXT];
@@ -151,7 +155,7 @@ static void good_texts_are_read_and_written(void) {
     }
 }
 
-static void bad_texts_are_refused(void) {
+static void invalid_texts_are_refused(void) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         tp_address address;
         memset(&address, 0x5a, sizeof address);
@@ -166,8 +170,8 @@ static void bad_texts_are_refused(void) {
     CHECK_EQ(tp_address_parse("::1", NULL), TP_ERR_ADDRESS);
 }
 
-/* A text that ends where memory ends: a reader that looks behind the end is seen by asan. */
-static void nothing_behind_the_end_is_read(void) {
+/* The text ends where its memory ends: the address sanitizer reports a read behind it. */
+static void nothing_behind_the_end_of_a_text_is_read(void) {
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         for (size_t length = 0; length <= strlen(good[i].text); length++) {
             char *text = malloc(length + 1);
@@ -195,7 +199,8 @@ static void any_address_survives_the_round_trip(void) {
     size_t longest = 0;
     for (unsigned round = 0; round < 200000; round++) {
         tp_address address = {.port = (uint16_t)next_random(&seed)};
-        /* Groups of zeros are common in addresses and rare in noise: half of them are cleared. */
+        /* Zero groups are common in addresses and rare in random numbers, so half of the groups are
+         * cleared. */
         for (unsigned i = 0; i < 16; i += 2) {
             uint32_t value = next_random(&seed);
             if ((value & 0x10000) != 0) {
@@ -230,7 +235,7 @@ static void any_address_survives_the_round_trip(void) {
     CHECK_LT(longest, TP_ADDRESS_TEXT);
 }
 
-static void mutilated_texts_are_never_misread(void) {
+static void changed_texts_are_refused_or_read_as_they_are(void) {
     static const char alphabet[] = "0123456789abcdefF:.[]%/ x";
     uint32_t seed = 88172645u;
     for (unsigned round = 0; round < 200000; round++) {
@@ -262,7 +267,7 @@ static tp_address address_of(const char *text) {
     return address;
 }
 
-static void equality_looks_at_everything(void) {
+static void equality_compares_every_field(void) {
     tp_address a = address_of("[fe80::1%1]:80");
     tp_address b = a;
     CHECK(tp_address_equal(&a, &b));
@@ -276,7 +281,7 @@ static void equality_looks_at_everything(void) {
     CHECK(!tp_address_equal(&a, &b));
 }
 
-static void families_and_wildcards_are_told(void) {
+static void families_and_wildcards_are_recognised(void) {
     tp_address a = address_of("0.0.0.0:1");
     CHECK(tp_address_is_ipv4(&a));
     CHECK(tp_address_is_wildcard(&a));
@@ -293,7 +298,7 @@ static void families_and_wildcards_are_told(void) {
     CHECK(!tp_address_is_wildcard(&a));
 }
 
-CHECK_MAIN(CASE(good_texts_are_read_and_written), CASE(bad_texts_are_refused),
-    CASE(nothing_behind_the_end_is_read), CASE(any_address_survives_the_round_trip),
-    CASE(mutilated_texts_are_never_misread), CASE(equality_looks_at_everything),
-    CASE(families_and_wildcards_are_told))
+CHECK_MAIN(CASE(valid_texts_are_read_and_written), CASE(invalid_texts_are_refused),
+    CASE(nothing_behind_the_end_of_a_text_is_read), CASE(any_address_survives_the_round_trip),
+    CASE(changed_texts_are_refused_or_read_as_they_are), CASE(equality_compares_every_field),
+    CASE(families_and_wildcards_are_recognised))

@@ -1,4 +1,7 @@
-/* The ban list's file: networks in order, and what is said about what is none. */
+/*
+ * The file of bans: which lines are read as bans, in which order, and the error text of each wrong
+ * line. Most texts are parsed from memory, some from a file.
+ */
 #include "check.h"
 
 #include "core/config/config.h"
@@ -55,7 +58,8 @@ static void wrong_lines_are_named(void) {
         {"1111111111111111111111111111111111111111111111111111111111111111\n",
             "bans:1: '111111111111111111111111111111111111111111111111111111111111...': expected "
             "a"},
-        {"::1\n::1\nnobody\n", "bans:3: 'nobody': expected a network"}, /* of errors alone */
+        /* only the first errors are listed */
+        {"::1\n::1\nnobody\n", "bans:3: 'nobody': expected a network"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK_EQ(parse(wrong[i].text), TP_ERR_CONFIG);
@@ -66,26 +70,26 @@ static void wrong_lines_are_named(void) {
     }
 }
 
-static void a_zero_byte_is_no_end(void) {
+static void a_zero_byte_does_not_end_the_list(void) {
     static const char text[] = "10.0.0.1\0x\n";
     CHECK_EQ(tp__ban_list_parse("bans", text, sizeof text - 1, &list, report, sizeof report),
         TP_ERR_CONFIG);
     CHECK(strstr(report, "'10.0.0.1?x'") != NULL);
 }
 
-/* The longest ban counts, in whatever order they come. */
-static void a_network_twice_is_warned_of(void) {
+/* Of two lines for one network the longer ban counts, in either order. */
+static void a_network_listed_twice_gives_a_warning(void) {
     CHECK_EQ(parse("::1 7\n10.0.0.1\n::1 5\n::ffff:10.0.0.1 9\n::1 8\n::2 6\n::2\n"), TP_OK);
-    CHECK_STR(report, "bans:3: is given again: line 1 has it; the longer ban counts\n"
-                      "bans:4: is given again: line 2 has it; the longer ban counts\n"
-                      "bans:5: is given again: line 1 has it; the longer ban counts\n"
-                      "bans:7: is given again: line 6 has it; the longer ban counts");
+    CHECK_STR(report, "bans:3: network given again: line 1 has it; the longer ban counts\n"
+                      "bans:4: network given again: line 2 has it; the longer ban counts\n"
+                      "bans:5: network given again: line 1 has it; the longer ban counts\n"
+                      "bans:7: network given again: line 6 has it; the longer ban counts");
     REQUIRE(list.count == 3);
     check_ban(0, "::1", 8, 1);
     check_ban(1, "::2", 0, 6);
     check_ban(2, "10.0.0.1", 0, 2);
     CHECK_EQ(parse("::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n::1\n"), TP_OK);
-    CHECK(strstr(report, "bans:9: is given again") != NULL);
+    CHECK(strstr(report, "bans:9: network given again") != NULL);
     CHECK(strstr(report, "bans:10:") == NULL);
     CHECK(strstr(report, "\nand 2 more warnings") != NULL);
     CHECK_EQ(list.count, 1);
@@ -93,7 +97,7 @@ static void a_network_twice_is_warned_of(void) {
     CHECK_STR(report, "");
 }
 
-static void there_are_so_many_and_no_more(void) {
+static void the_number_of_bans_is_bounded(void) {
     static char text[(TP__BAN_LIST_MAX + 1) * 20];
     size_t size = 0;
     for (unsigned i = 0; i < TP__BAN_LIST_MAX; i++) {
@@ -107,11 +111,11 @@ static void there_are_so_many_and_no_more(void) {
     }
     (void)snprintf(text + size, sizeof text - size, "11.0.0.1\n");
     CHECK_EQ(parse(text), TP_ERR_CONFIG);
-    CHECK_STR(report, "bans:4097: is one too many: expected at most 4096 networks");
-    (void)snprintf(text + size, sizeof text - size, "10.0.0.1 \n"); /* no other one */
+    CHECK_STR(report, "bans:4097: too many networks: expected at most 4096");
+    (void)snprintf(text + size, sizeof text - size, "10.0.0.1 \n"); /* one network more */
     CHECK_EQ(parse(text), TP_OK);
     CHECK_EQ(list.count, TP__BAN_LIST_MAX);
-    CHECK(strstr(report, "bans:4097: is given again: line ") != NULL);
+    CHECK(strstr(report, "bans:4097: network given again: line ") != NULL);
 }
 
 static void files_are_read(void) {
@@ -136,5 +140,6 @@ static void files_are_read(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(bans_are_read_in_order), CASE(wrong_lines_are_named), CASE(a_zero_byte_is_no_end),
-    CASE(a_network_twice_is_warned_of), CASE(there_are_so_many_and_no_more), CASE(files_are_read))
+CHECK_MAIN(CASE(bans_are_read_in_order), CASE(wrong_lines_are_named),
+    CASE(a_zero_byte_does_not_end_the_list), CASE(a_network_listed_twice_gives_a_warning),
+    CASE(the_number_of_bans_is_bounded), CASE(files_are_read))

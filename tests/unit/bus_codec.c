@@ -1,4 +1,7 @@
-/* The bus's messages as bytes: headers, names, payloads. */
+/*
+ * The bus's messages as bytes: header, WELCOME and ERROR compared byte for byte, name hashes with
+ * the FNV vectors, names and reasons with tables.
+ */
 #include "check.h"
 #include "proto/bus.h"
 
@@ -62,7 +65,7 @@ static uint32_t hash(const char *name) {
 }
 
 /* Vectors of the FNV specification (draft-eastlake-fnv, 32-bit FNV-1a). */
-static void hashes_are_fnv_1a(void) {
+static void service_hashes_are_fnv_1a(void) {
     CHECK_EQ(hash(""), 0x811c9dc5);
     CHECK_EQ(hash("a"), 0xe40c292c);
     CHECK_EQ(hash("foobar"), 0xbf9cf968);
@@ -85,7 +88,7 @@ static void names_are_short_and_plain(void) {
     CHECK(!tp_bus_name_valid("a\0b", 3));
 }
 
-static void reasons_have_words(void) {
+static void every_reason_has_a_text(void) {
     CHECK_STR(tp_bus_reason_name(TP_BUS_NO_PEER), "no-peer");
     CHECK_STR(tp_bus_reason_name(TP_BUS_HUB_FULL), "hub-full");
     CHECK_STR(tp_bus_reason_name(0), "unknown");
@@ -104,5 +107,5 @@ static void six_kinds_are_messages(void) {
 }
 
 CHECK_MAIN(CASE(a_header_is_read_as_it_was_written),
-    CASE(welcome_and_error_are_read_as_they_were_written), CASE(hashes_are_fnv_1a),
-    CASE(names_are_short_and_plain), CASE(reasons_have_words), CASE(six_kinds_are_messages))
+    CASE(welcome_and_error_are_read_as_they_were_written), CASE(service_hashes_are_fnv_1a),
+    CASE(names_are_short_and_plain), CASE(every_reason_has_a_text), CASE(six_kinds_are_messages))

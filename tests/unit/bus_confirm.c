@@ -1,39 +1,41 @@
 /*
- * Confirmations when memory runs out once the hub runs.
+ * Acknowledgements when memory runs out while the hub runs.
  *
- * The hub's own acks.c and guests.c, which post its delayed tasks, call lean_server_post for
- * tp_server_post.
+ * The hub's files that post its delayed tasks are compiled for this test with lean_server_post in
+ * place of tp_server_post: while `memory_is_out` is set, it accepts a task only if the task table
+ * need not grow.
  */
 #undef tp_server_post
-#include "bus_stage.h"
+#include "bus_fixture.h"
 #include "core/engine/server_state.h"
 
-static atomic_bool memory_is_out; /* there is room for a task only where there was some before */
+static atomic_bool memory_is_out; /* a task is accepted only where the table has a free slot */
 
-static bool has_room(tp__tasks *tasks) {
+static bool has_free_slot(tp__tasks *tasks) {
     tp_mutex_lock(&tasks->mutex);
-    bool room = tasks->count < tasks->room;
+    bool is_free = tasks->count < tasks->capacity;
     tp_mutex_unlock(&tasks->mutex);
-    return room;
+    return is_free;
 }
 
 tp_err lean_server_post(
     tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context);
 tp_err lean_server_post(
     tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context) {
-    bool room = !atomic_load(&memory_is_out) || has_room(&server->tasks);
-    return room ? tp_server_post(server, delay_ms, task, context) : TP_ERR_NO_MEMORY;
+    bool accepted = !atomic_load(&memory_is_out) || has_free_slot(&server->tasks);
+    return accepted ? tp_server_post(server, delay_ms, task, context) : TP_ERR_NO_MEMORY;
 }
 
-/* What is said once, and followed by nothing, is confirmed. */
-static void a_message_is_confirmed_when_memory_is_out(void) {
+/* A message that no other message follows is acknowledged by the hub's delayed task, which needs no
+ * memory. */
+static void a_message_is_acknowledged_when_memory_is_out(void) {
     tp__hub *hub = hub_open_default();
     party a;
     atomic_store(&memory_is_out, true);
     party_join(&a, hub, "chat", "a");
     tp_lanclient_stats stats = {.size = sizeof stats};
     for (unsigned i = 1; i <= 3; i++) {
-        CHECK_EQ(say(&a, self(&a), "the last word", NULL), TP_OK);
+        CHECK_EQ(party_send(&a, party_id(&a), "the last word", NULL), TP_OK);
         AWAIT(a.messages == i);
         AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.unconfirmed == 0));
         AWAIT(!atomic_load(&hub->sweep_armed));
@@ -43,12 +45,12 @@ static void a_message_is_confirmed_when_memory_is_out(void) {
     hub_close(hub);
 }
 
-/* Rather than one that may leave its clients without word later. */
+/* A hub that has no memory for its tasks does not start, because it could not acknowledge later. */
 static void a_hub_without_memory_does_not_start(void) {
     tp__hub_options options;
     tp__hub *hub = NULL;
     party a;
-    stage_open();
+    fixture_open();
     hub_options(&options);
     REQUIRE(tp__hub_create(&options, &hub) == TP_OK);
     atomic_store(&memory_is_out, true);
@@ -62,4 +64,4 @@ static void a_hub_without_memory_does_not_start(void) {
 }
 
 CHECK_MAIN(
-    CASE(a_message_is_confirmed_when_memory_is_out), CASE(a_hub_without_memory_does_not_start))
+    CASE(a_message_is_acknowledged_when_memory_is_out), CASE(a_hub_without_memory_does_not_start))

@@ -1,5 +1,8 @@
-/* Who does not get on the bus: the hub says why, and so does the client. */
-#include "bus_stage.h"
+/*
+ * Refused connections: what hub and client log when a peer does not get on the bus, and that a
+ * refused or ending peer takes no slot.
+ */
+#include "bus_fixture.h"
 #include "log_catch.h"
 #include "proto/frame.h"
 #include "raw_peer.h"
@@ -7,7 +10,7 @@
 static tp__hub *hub;
 
 static void open_with(const tp__hub_options *options) {
-    stage_open();
+    fixture_open();
     log_catch_open();
     hub = hub_open(options);
 }
@@ -17,24 +20,24 @@ static void close_all(void) {
     log_catch_close();
 }
 
-static bool is_said(const char *level, const char *a, const char *b) {
+static bool is_logged(const char *level, const char *a, const char *b) {
     return log_caught(level, a, b) > 0;
 }
 
-static void a_refused_hello_is_said(void) {
+static void a_refused_hello_is_logged(void) {
     tp__hub_options options;
     hub_options(&options);
     open_with(&options);
     party a, b;
     party_join(&a, hub, "costarring", "a");
-    party_init(&b, hub, "liquid", "b"); /* of the same hash */
+    party_init(&b, hub, "liquid", "b"); /* another name with the same hash */
     party_start(&b);
-    AWAIT(is_said("warning", "bus: refused 127.0.0.1:", "name-collision"));
-    AWAIT(is_said("error", "lanclient liquid: the hub refuses it: ", "name-collision"));
+    AWAIT(is_logged("warning", "bus: refused 127.0.0.1:", "name-collision"));
+    AWAIT(is_logged("error", "lanclient liquid: refused by the hub: ", "name-collision"));
     CHECK_EQ(log_caught(NULL, "the connection was refused", NULL), 0);
-    tp__hub_account account = hub_account(hub);
-    CHECK_GE(account.refused_for[TP_BUS_NAME_COLLISION], 1);
-    CHECK_EQ(account.refused, account.refused_for[TP_BUS_NAME_COLLISION]);
+    tp__hub_stats stats = hub_stats(hub);
+    CHECK_GE(stats.refused_for[TP_BUS_NAME_COLLISION], 1);
+    CHECK_EQ(stats.refused, stats.refused_for[TP_BUS_NAME_COLLISION]);
     party_leave(&b);
     party_leave(&a);
     close_all();
@@ -47,36 +50,39 @@ static raw_peer *connect_raw(void) {
     return peer;
 }
 
-static void who_says_something_else_is_said(void) {
+static void a_first_message_that_is_no_hello_is_logged(void) {
     static const uint8_t zeros[TP_BUS_HEADER];
     tp__hub_options options;
     hub_options(&options);
     open_with(&options);
     raw_peer *peer = connect_raw();
     CHECK(raw_send_frame(peer, TP_FRAME_DATA, zeros, sizeof zeros));
-    AWAIT(is_said("warning", "bus: 127.0.0.1:", "it did not begin with a HELLO"));
-    raw_peer *other = connect_raw(); /* its line is another one */
+    AWAIT(is_logged(
+        "warning", "bus: protocol error from 127.0.0.1:", "first message is not a HELLO"));
+    raw_peer *other = connect_raw(); /* a second connection, because its log line is another one */
     CHECK(raw_send_frame(other, TP_FRAME_DATA, zeros, 3));
-    AWAIT(is_said("warning", "bus: 127.0.0.1:", "a message shorter than its header"));
+    AWAIT(is_logged(
+        "warning", "bus: protocol error from 127.0.0.1:", "message shorter than its header"));
     raw_close(peer, false);
     raw_close(other, false);
     close_all();
 }
 
-static void who_says_nothing_is_said(void) {
+static void a_peer_that_sends_no_hello_is_logged(void) {
     tp__hub_options options;
     hub_options(&options);
     options.hello_timeout_ms = 100;
     open_with(&options);
     raw_peer *peer = connect_raw();
-    AWAIT(is_said("warning", "bus: refused 127.0.0.1:", "it has not said HELLO within 100 ms"));
-    CHECK_EQ(hub_account(hub).late, 1);
+    AWAIT(is_logged("warning", "bus: refused 127.0.0.1:", "no HELLO within 100 ms"));
+    CHECK_EQ(hub_stats(hub).late, 1);
     raw_close(peer, false);
     close_all();
 }
 
-/* On the bus, then ended for what it says, and it does not hang up. */
-static raw_peer *be_ended(unsigned number) {
+/* A peer that joins the bus, is then disconnected for a malformed message, and does not close its
+ * stream. */
+static raw_peer *join_and_be_ended(unsigned number) {
     uint8_t bytes[256];
     char instance[16];
     unsigned type;
@@ -99,30 +105,30 @@ static raw_peer *be_ended(unsigned number) {
     return peer;
 }
 
-/* Whoever is being ended holds no place, neither of the server's nor of the hub's own. */
-static void there_is_room_beside_those_being_ended(void) {
+/* A connection that is being ended takes no quota, neither in the server nor in the hub. */
+static void connections_being_ended_take_no_quota(void) {
     enum { ENDED = 16 };
     raw_peer *ended[ENDED];
     tp__hub_options options;
     hub_options(&options);
     options.server.max_sessions = 1;
-    options.server.drain_timeout_ms = STAGE_PATIENCE_MS;
+    options.server.drain_timeout_ms = FIXTURE_PATIENCE_MS;
     open_with(&options);
     for (unsigned i = 0; i < ENDED; i++) {
-        ended[i] = be_ended(i);
+        ended[i] = join_and_be_ended(i);
         AWAIT(tp_server_session_count(hub->server) == 0);
     }
-    tp__hub_account account = hub_account(hub);
-    CHECK_EQ(account.peers, ENDED);
-    CHECK_EQ(account.refused, 0);
+    tp__hub_stats stats = hub_stats(hub);
+    CHECK_EQ(stats.peers, ENDED);
+    CHECK_EQ(stats.refused, 0);
     for (unsigned i = 0; i < ENDED; i++) {
         raw_close(ended[i], false);
     }
     close_all();
 }
 
-/* The hub takes the connection and says CLOSE `full`: that is no refused connection. */
-static void a_full_hub_is_no_refused_connection(void) {
+/* The hub accepts the connection and sends CLOSE `full`: not the same as a refused connection. */
+static void a_full_hub_is_not_logged_as_a_refused_connection(void) {
     tp__hub_options options;
     hub_options(&options);
     options.server.max_sessions = 1;
@@ -131,16 +137,16 @@ static void a_full_hub_is_no_refused_connection(void) {
     party_join(&a, hub, "chat", "a");
     party_init(&b, hub, "db", "b");
     party_start(&b);
-    AWAIT(is_said("info", "lan: refused 127.0.0.1:", "full: max_sessions are here"));
-    AWAIT(is_said("warning", "lanclient db: not on the bus: the hub closes: full", NULL));
+    AWAIT(is_logged("info", "lan: refused 127.0.0.1:", "full: max_sessions reached"));
+    AWAIT(is_logged("warning", "lanclient db: connect failed: closed by the hub: full", NULL));
     CHECK_EQ(log_caught(NULL, "the connection was refused", NULL), 0);
     party_leave(&b);
     party_leave(&a);
     close_all();
 }
 
-/* An address at which nobody listens, and nobody else can: the other end of a connection. */
-static void a_refused_connection_is_called_so(void) {
+/* An address at which no socket listens and none can: the other end of a connection. */
+static void a_refused_connection_is_logged_as_one(void) {
     tp__hub_options options;
     hub_options(&options);
     open_with(&options);
@@ -152,14 +158,14 @@ static void a_refused_connection_is_called_so(void) {
     party_init(&a, hub, "chat", "a");
     a.options.address = info.peer;
     party_start(&a);
-    AWAIT(is_said("warning", "lanclient chat: not on the bus: the connection was refused", NULL));
+    AWAIT(is_logged("warning", "lanclient chat: connect failed: the connection was refused", NULL));
     party_leave(&a);
     party_leave(&other);
     close_all();
 }
 
-/* Once it is on the bus, nothing is a refusal. */
-static void a_hub_that_stops_has_refused_nobody(void) {
+/* After it has joined, the client reports no refusal. */
+static void a_hub_that_stops_is_not_logged_as_a_refusal(void) {
     tp__hub_options options;
     hub_options(&options);
     open_with(&options);
@@ -172,7 +178,7 @@ static void a_hub_that_stops_has_refused_nobody(void) {
     close_all();
 }
 
-CHECK_MAIN(CASE(a_refused_hello_is_said), CASE(who_says_something_else_is_said),
-    CASE(who_says_nothing_is_said), CASE(there_is_room_beside_those_being_ended),
-    CASE(a_full_hub_is_no_refused_connection), CASE(a_refused_connection_is_called_so),
-    CASE(a_hub_that_stops_has_refused_nobody))
+CHECK_MAIN(CASE(a_refused_hello_is_logged), CASE(a_first_message_that_is_no_hello_is_logged),
+    CASE(a_peer_that_sends_no_hello_is_logged), CASE(connections_being_ended_take_no_quota),
+    CASE(a_full_hub_is_not_logged_as_a_refused_connection),
+    CASE(a_refused_connection_is_logged_as_one), CASE(a_hub_that_stops_is_not_logged_as_a_refusal))

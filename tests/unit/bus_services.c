@@ -1,4 +1,7 @@
-/* The services of the bus: names, members, and who is chosen. */
+/*
+ * The hub's table of services: lookup by name and hash, members, the choice of a member by key or
+ * by turn, and readers that need no lock.
+ */
 #include "check.h"
 #include "core/memory/memory.h"
 #include "lanserver/bus/services.h"
@@ -19,7 +22,8 @@ static void names_are_found_by_hash(void) {
     CHECK(tp__services_find(&services, tp_bus_service_hash("chat", 4)) == chat);
     CHECK(tp__services_find(&services, tp_bus_service_hash("db", 2)) == NULL);
     CHECK(open_service(&services, "costarring", &why) != NULL);
-    CHECK(open_service(&services, "liquid", &why) == NULL); /* the same hash */
+    /* "costarring" and "liquid" have the same hash */
+    CHECK(open_service(&services, "liquid", &why) == NULL);
     CHECK_EQ(why, TP_BUS_NAME_COLLISION);
     CHECK(open_service(&services, "third", &why) != NULL);
     CHECK(open_service(&services, "fourth", &why) == NULL);
@@ -28,7 +32,7 @@ static void names_are_found_by_hash(void) {
     tp__services_destroy(&services);
 }
 
-static void a_full_table_still_ends_its_searches(void) {
+static void searches_in_a_full_table_end(void) {
     tp__services services;
     tp_bus_reason why;
     REQUIRE(tp__services_create(&services, 1000) == TP_OK);
@@ -106,7 +110,7 @@ static void keys_are_spread_and_only_a_lost_members_keys_move(void) {
         wrong += before[key] == 4 ? now == 4 : now != before[key];
     }
     CHECK_EQ(wrong, 0);
-    /* The instance comes back with another id, and has its keys again. */
+    /* The instance returns with another id and gets its keys back. */
     tp__service_add(service, tp__member_make(99, tp_bus_service_hash("db-4", 4)));
     wrong = 0;
     for (unsigned key = 0; key < KEYS; key++) {
@@ -117,7 +121,7 @@ static void keys_are_spread_and_only_a_lost_members_keys_move(void) {
     tp__services_destroy(&services);
 }
 
-static void the_next_best_follows_until_there_is_none(void) {
+static void repeated_choices_visit_every_member_once(void) {
     tp__services services;
     tp_bus_reason why;
     REQUIRE(tp__services_create(&services, 1) == TP_OK);
@@ -141,7 +145,7 @@ static void the_next_best_follows_until_there_is_none(void) {
     tp__services_destroy(&services);
 }
 
-static void no_memory_leaves_it_as_it_was(void) {
+static void without_memory_the_table_stays_unchanged(void) {
     tp__services services;
     tp_bus_reason why;
     tp__memory_fail_after(1);
@@ -164,10 +168,11 @@ static void no_memory_leaves_it_as_it_was(void) {
     tp__services_destroy(&services);
 }
 
-/* Readers choose while members come and go: whom they get has been a member at some time. */
+/* Threads choose members while others are added and removed: each member they get was one at some
+ * time. */
 static atomic_bool ended;
 
-static void choose_all_the_time(void *context) {
+static void choose_until_ended(void *context) {
     tp__service *service = context;
     while (!atomic_load(&ended)) {
         tp__rank rank;
@@ -182,7 +187,7 @@ static void choose_all_the_time(void *context) {
     }
 }
 
-static void readers_need_no_lock(void) {
+static void members_may_be_chosen_while_others_change_them(void) {
     tp__services services;
     tp_bus_reason why;
     REQUIRE(tp__services_create(&services, 1) == TP_OK);
@@ -190,7 +195,7 @@ static void readers_need_no_lock(void) {
     tp_thread readers[2];
     atomic_store(&ended, false);
     for (unsigned i = 0; i < 2; i++) {
-        REQUIRE(tp_thread_start(&readers[i], "reader", choose_all_the_time, service) == TP_OK);
+        REQUIRE(tp_thread_start(&readers[i], "reader", choose_until_ended, service) == TP_OK);
     }
     for (unsigned round = 0; round < 300; round++) {
         for (uint32_t id = 1; id <= 200; id++) {
@@ -208,7 +213,7 @@ static void readers_need_no_lock(void) {
     tp__services_destroy(&services);
 }
 
-CHECK_MAIN(CASE(names_are_found_by_hash), CASE(a_full_table_still_ends_its_searches),
+CHECK_MAIN(CASE(names_are_found_by_hash), CASE(searches_in_a_full_table_end),
     CASE(members_come_and_go), CASE(keys_are_spread_and_only_a_lost_members_keys_move),
-    CASE(the_next_best_follows_until_there_is_none), CASE(no_memory_leaves_it_as_it_was),
-    CASE(readers_need_no_lock))
+    CASE(repeated_choices_visit_every_member_once), CASE(without_memory_the_table_stays_unchanged),
+    CASE(members_may_be_chosen_while_others_change_them))

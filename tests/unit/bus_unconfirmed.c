@@ -1,4 +1,7 @@
-/* The ring of what was sent and is not confirmed. */
+/*
+ * The ring buffer of messages that were sent and are not acknowledged: order while it grows, its
+ * limit, acknowledged counts, failing memory, and one thread that acknowledges what another pushes.
+ */
 #include "bus/unacked.h"
 #include "check.h"
 #include "os/thread.h"
@@ -55,7 +58,7 @@ static void the_limit_holds(void) {
     tp__unconfirmed_clear(&ring);
 }
 
-static void counts_are_judged(void) {
+static void impossible_counts_are_refused(void) {
     tp__unconfirmed ring;
     tp__unconfirmed_init(&ring, 100);
     CHECK(tp__unconfirmed_confirm(&ring, 0));
@@ -63,14 +66,14 @@ static void counts_are_judged(void) {
     push_many(&ring, 10);
     CHECK(!tp__unconfirmed_confirm(&ring, 11));
     CHECK(tp__unconfirmed_confirm(&ring, 10));
-    CHECK(tp__unconfirmed_confirm(&ring, 4)); /* old, and says nothing new */
+    CHECK(tp__unconfirmed_confirm(&ring, 4)); /* an old count: valid, and changes nothing */
     CHECK_EQ(tp__unconfirmed_count(&ring), 0);
-    CHECK(tp__unconfirmed_confirm(&ring, UINT32_MAX)); /* likewise: one before the beginning */
+    CHECK(tp__unconfirmed_confirm(&ring, UINT32_MAX)); /* likewise: the count before the first */
     CHECK_EQ(tp__unconfirmed_head(&ring), 10);
     tp__unconfirmed_clear(&ring);
 }
 
-static void counts_wrap(void) {
+static void counts_wrap_at_32_bits(void) {
     tp__unconfirmed ring;
     tp__unconfirmed_init(&ring, 100);
     atomic_store(&ring.head, UINT32_MAX - 3);
@@ -85,24 +88,24 @@ static void counts_wrap(void) {
     tp__unconfirmed_clear(&ring);
 }
 
-static void no_memory_is_said_and_nothing_lost(void) {
+static void without_memory_a_push_fails_and_nothing_is_lost(void) {
     tp__unconfirmed ring;
     tp__unconfirmed_init(&ring, 1000);
     tp__memory_fail_after(1);
     CHECK_EQ(tp__unconfirmed_push(&ring, entry(0)), TP__PUSH_NO_MEMORY);
     CHECK_EQ(tp__unconfirmed_count(&ring), 0);
-    push_many(&ring, TP__UNCONFIRMED_FIRST_ROOM);
+    push_many(&ring, TP__UNCONFIRMED_FIRST_SIZE);
     tp__memory_fail_after(1);
     CHECK_EQ(tp__unconfirmed_push(&ring, entry(0)), TP__PUSH_NO_MEMORY);
     check_entries(&ring);
-    CHECK_EQ(tp__unconfirmed_count(&ring), TP__UNCONFIRMED_FIRST_ROOM);
+    CHECK_EQ(tp__unconfirmed_count(&ring), TP__UNCONFIRMED_FIRST_SIZE);
     push_many(&ring, 1);
     check_entries(&ring);
     tp__memory_fail_after(-1);
     tp__unconfirmed_clear(&ring);
 }
 
-/* One thread confirms what another has pushed, as soon as it sees it. */
+/* One thread acknowledges what another has pushed, as soon as it sees it. */
 enum { TOTAL = 1000000 };
 
 static void confirm_all(void *context) {
@@ -119,7 +122,7 @@ static void confirm_all(void *context) {
     }
 }
 
-static void two_threads_share_it(void) {
+static void two_threads_share_a_ring(void) {
     tp__unconfirmed ring;
     tp__unconfirmed_init(&ring, 4096);
     tp_thread confirmer;
@@ -135,10 +138,10 @@ static void two_threads_share_it(void) {
     }
     tp_thread_join(&confirmer);
     CHECK_EQ(tp__unconfirmed_count(&ring), 0);
-    CHECK_LE(ring.room, 4096);
+    CHECK_LE(ring.capacity, 4096);
     tp__unconfirmed_clear(&ring);
 }
 
 CHECK_MAIN(CASE(entries_stay_in_order_while_it_grows), CASE(the_limit_holds),
-    CASE(counts_are_judged), CASE(counts_wrap), CASE(no_memory_is_said_and_nothing_lost),
-    CASE(two_threads_share_it))
+    CASE(impossible_counts_are_refused), CASE(counts_wrap_at_32_bits),
+    CASE(without_memory_a_push_fails_and_nothing_is_lost), CASE(two_threads_share_a_ring))

@@ -1,13 +1,16 @@
-/* Chunks: cutting, beginning anew, retiring, and the last packet's way back from another thread. */
+/*
+ * Chunks: cutting pieces, starting a chunk over when its pieces are released, retiring it, and the
+ * way back of the last packet from another thread. The cases look into the thread's own chunk.
+ */
 #include "check.h"
 
 #include "core/memory/chunk.h"
 #include "core/memory/memory.h"
 
-enum { piece = 1024, per_chunk = 63 }; /* 64 KiB less the chunk's header, in KiB pieces */
+enum { piece = 1024, per_chunk = 63 }; /* 64 KiB less the chunk's header, in pieces of 1 KiB */
 
-static tp__local *local(void) {
-    tp__local *record = tp__local_get();
+static tp__thread_cache *thread_cache(void) {
+    tp__thread_cache *record = tp__thread_cache_get();
     REQUIRE(record != NULL);
     return record;
 }
@@ -19,9 +22,9 @@ typedef struct cut {
 } cut;
 
 static cut cut_one(size_t bytes) {
-    cut made = {.piece = tp__chunk_cut(local(), bytes), .bytes = bytes};
+    cut made = {.piece = tp__chunk_cut(thread_cache(), bytes), .bytes = bytes};
     REQUIRE(made.piece != NULL);
-    made.chunk = local()->chunk;
+    made.chunk = thread_cache()->chunk;
     memset(made.piece, 0x42, bytes);
     return made;
 }
@@ -36,12 +39,12 @@ static void on_a_thread(void (*run)(void *), void *argument) {
     tp_thread_join(&thread);
 }
 
-/* A chunk in which nothing is alive, begun anew. */
+/* The thread's chunk, empty and started over. */
 static tp__chunk *fresh(void) {
     release(cut_one(64));
-    CHECK_EQ(local()->chunk->outstanding, 0);
-    CHECK(local()->chunk->next == local()->chunk->first);
-    return local()->chunk;
+    CHECK_EQ(thread_cache()->chunk->outstanding, 0);
+    CHECK(thread_cache()->chunk->next == thread_cache()->chunk->first);
+    return thread_cache()->chunk;
 }
 
 static void pieces_are_apart_and_aligned(void) {
@@ -60,21 +63,21 @@ static void pieces_are_apart_and_aligned(void) {
     release(c);
 }
 
-static void begins_anew_when_the_owner_released_all(void) {
+static void a_chunk_starts_over_when_its_owner_released_everything(void) {
     tp__chunk *chunk = fresh();
     for (int round = 0; round < 1000; round++) {
         cut a = cut_one(piece);
         cut b = cut_one(piece);
         CHECK(a.piece == chunk->first);
-        release(a); /* not the newest: its place waits */
+        release(a); /* not the newest piece: its memory is not reused yet */
         CHECK(chunk->next == b.piece + piece);
         release(b);
         CHECK(chunk->next == chunk->first);
     }
-    CHECK(local()->chunk == chunk);
+    CHECK(thread_cache()->chunk == chunk);
 }
 
-static void the_newest_piece_is_taken_back(void) {
+static void the_newest_piece_can_be_cut_again(void) {
     tp__chunk *chunk = fresh();
     cut a = cut_one(piece);
     cut b = cut_one(piece);
@@ -86,15 +89,15 @@ static void the_newest_piece_is_taken_back(void) {
     release(c);
 }
 
-static void the_end_of_the_newest_piece_is_taken_back(void) {
+static void the_end_of_the_newest_piece_can_be_cut_again(void) {
     tp__chunk *chunk = fresh();
     cut a = cut_one(piece);
-    CHECK(tp__chunk_cut_back(local(), a.chunk, a.piece, a.bytes, 128));
+    CHECK(tp__chunk_cut_back(thread_cache(), a.chunk, a.piece, a.bytes, 128));
     a.bytes = 128;
     CHECK(chunk->next == a.piece + 128);
     cut b = cut_one(piece);
     CHECK(b.piece == a.piece + 128);
-    CHECK(!tp__chunk_cut_back(local(), a.chunk, a.piece, a.bytes, 64));
+    CHECK(!tp__chunk_cut_back(thread_cache(), a.chunk, a.piece, a.bytes, 64));
     CHECK(!tp__chunk_cut_back(NULL, b.chunk, b.piece, b.bytes, 64));
     release(a);
     release(b);
@@ -119,7 +122,7 @@ static void cut_full(pieces *all) {
     }
 }
 
-static void begins_anew_when_full_and_others_released_all(void) {
+static void a_full_chunk_starts_over_when_others_released_everything(void) {
     static pieces all;
     tp__chunk *chunk = fresh();
     for (int round = 0; round < 20; round++) {
@@ -132,11 +135,12 @@ static void begins_anew_when_full_and_others_released_all(void) {
         CHECK_EQ(atomic_load(&chunk->count), TP__CHUNK_BIAS);
         release(more);
     }
-    CHECK(local()->chunk == chunk);
+    CHECK(thread_cache()->chunk == chunk);
 }
 
-/* Half here, half there, and in both orders: the halves of the count must add up. */
-static void both_halves_of_the_count_meet(void) {
+/* The chunk's two counts (released by the owner, released by others) each hold a part, in both
+ * orders: their sum must be found. */
+static void releases_by_owner_and_others_add_up(void) {
     static pieces all;
     static pieces half;
     for (int round = 0; round < 20; round++) {
@@ -156,7 +160,7 @@ static void both_halves_of_the_count_meet(void) {
             on_a_thread(release_all, &half);
         }
         cut more[2] = {cut_one(piece), cut_one(piece)};
-        CHECK(local()->chunk == chunk);
+        CHECK(thread_cache()->chunk == chunk);
         release(more[0]);
         release(more[1]);
     }
@@ -168,11 +172,11 @@ static void a_retired_chunk_waits_for_its_last_packet(void) {
     uint64_t chunks = tp__chunk_count();
     cut_full(&all);
     release(all.made[0]);
-    cut next = cut_one(piece); /* full: another chunk */
+    cut next = cut_one(piece); /* the chunk is full: another one is taken */
     CHECK(next.chunk != chunk);
     CHECK_EQ(atomic_load(&chunk->count), per_chunk - 1);
     for (unsigned i = 1; i < per_chunk - 1; i++) {
-        release(all.made[i]); /* the former owner: as anybody else */
+        release(all.made[i]); /* the former owner releases as any other thread does */
     }
     CHECK_EQ(atomic_load(&chunk->count), 1);
     for (unsigned i = 0; i < piece; i++) {
@@ -216,24 +220,24 @@ static void pieces_outlive_their_thread(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-static void trim_gives_back_all_that_is_unused(void) {
+static void trim_gives_back_every_unused_chunk(void) {
     CHECK_EQ(tp__chunk_reserve(50), TP_OK);
     cut kept = cut_one(piece);
     CHECK_GT(tp__chunk_trim(), (size_t)50 * 60000);
     CHECK_EQ(tp__chunk_count(), 1);
-    CHECK(local()->chunk == kept.chunk);
+    CHECK(thread_cache()->chunk == kept.chunk);
     release(kept);
     CHECK_GT(tp__chunk_trim(), 60000);
     CHECK_EQ(tp__chunk_count(), 0);
-    CHECK(local()->chunk == NULL);
+    CHECK(thread_cache()->chunk == NULL);
     CHECK_EQ(tp__chunk_trim(), 0);
     release(cut_one(piece));
     CHECK_EQ(tp__chunk_count(), 1);
 }
 
-/* Runs first, when even the chunk pool is missing. */
-static void outlives_failing_allocations(void) {
-    tp__local *record = local();
+/* Runs first, while the chunk pool does not exist yet. */
+static void a_failed_allocation_leaves_the_chunk_usable(void) {
+    tp__thread_cache *record = thread_cache();
     long n = 0;
     void *made = NULL;
     while (made == NULL && n < 100) {
@@ -241,7 +245,7 @@ static void outlives_failing_allocations(void) {
         made = tp__chunk_cut(record, piece);
     }
     tp__memory_fail_from(-1);
-    CHECK_GE(n, 4); /* the pool, its table, its slab: magazines it can do without */
+    CHECK_GE(n, 4); /* pool, table and slab are needed; magazines are not */
     REQUIRE(made != NULL);
     tp__chunk_release(record, record->chunk, made, piece);
 
@@ -251,7 +255,7 @@ static void outlives_failing_allocations(void) {
     (void)tp__chunk_trim();
     tp__memory_fail_from(1);
     CHECK(tp__chunk_cut(record, piece) == NULL);
-    CHECK(record->chunk == all.made[0].chunk); /* keeps what it has, and goes on with it */
+    CHECK(record->chunk == all.made[0].chunk); /* the thread keeps its chunk and goes on using it */
     tp__memory_fail_from(-1);
     cut more = cut_one(piece);
     CHECK(more.chunk != all.made[0].chunk);
@@ -259,9 +263,9 @@ static void outlives_failing_allocations(void) {
     release(more);
 }
 
-CHECK_MAIN(CASE(outlives_failing_allocations), CASE(pieces_are_apart_and_aligned),
-    CASE(begins_anew_when_the_owner_released_all), CASE(the_newest_piece_is_taken_back),
-    CASE(the_end_of_the_newest_piece_is_taken_back),
-    CASE(begins_anew_when_full_and_others_released_all), CASE(both_halves_of_the_count_meet),
-    CASE(a_retired_chunk_waits_for_its_last_packet), CASE(pieces_outlive_their_thread),
-    CASE(trim_gives_back_all_that_is_unused))
+CHECK_MAIN(CASE(a_failed_allocation_leaves_the_chunk_usable), CASE(pieces_are_apart_and_aligned),
+    CASE(a_chunk_starts_over_when_its_owner_released_everything),
+    CASE(the_newest_piece_can_be_cut_again), CASE(the_end_of_the_newest_piece_can_be_cut_again),
+    CASE(a_full_chunk_starts_over_when_others_released_everything),
+    CASE(releases_by_owner_and_others_add_up), CASE(a_retired_chunk_waits_for_its_last_packet),
+    CASE(pieces_outlive_their_thread), CASE(trim_gives_back_every_unused_chunk))

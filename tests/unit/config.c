@@ -1,4 +1,7 @@
-/* The configuration: its text, its file, its example. */
+/*
+ * Configuration files: syntax, values, lists, the text of every error, files that cannot be loaded,
+ * and the generated example, which must parse.
+ */
 #include "core/config/config.h"
 #include "check.h"
 #include "core/memory/memory.h"
@@ -43,7 +46,7 @@ static tp_err parse(const char *text) {
     return parse_bytes(text, strlen(text));
 }
 
-static void values_and_standard_values_are_set(void) {
+static void values_and_defaults_are_set(void) {
     CHECK_EQ(parse("listen = 127.0.0.1:4000\nworkers=4\n"), TP_OK);
     CHECK_STR(report, "");
     CHECK_EQ(now.listen.port, 4000);
@@ -55,7 +58,7 @@ static void values_and_standard_values_are_set(void) {
     CHECK_STR(now.name, "bus");
 }
 
-static void layout_is_free(void) {
+static void spaces_comments_and_line_ends_are_free(void) {
     CHECK_EQ(parse("\xef\xbb\xbf# a comment\r\n"
                    "\r\n"
                    "   \t \n"
@@ -63,7 +66,7 @@ static void layout_is_free(void) {
                    "workers  =  3 # how many = ?\n"
                    "name = a #b#c # d\n"
                    "#workers = 5\n"
-                   "nagle = yes"), /* no newline at the end */
+                   "nagle = yes"), /* the last line has no newline */
         TP_OK);
     CHECK_STR(report, "");
     CHECK_EQ(now.listen.port, 1);
@@ -76,14 +79,14 @@ static void layout_is_free(void) {
     CHECK_STR(now.name, "");
 }
 
-static void lists_add_up_and_replace_the_standard(void) {
+static void lists_add_up_and_replace_the_default(void) {
     CHECK_EQ(parse("allow = 10.0.0.0/8\nlisten = [::1]:4\nallow = ::1, fd00::/8\n"), TP_OK);
     CHECK_STR(report, "");
     CHECK_EQ(now.allow.count, 3);
     CHECK_EQ(now.allow.networks[0].bits, 104);
 }
 
-static void errors_say_where_what_and_what_was_expected(void) {
+static void errors_name_line_value_and_expectation(void) {
     static const struct {
         const char *text;
         const char *message;
@@ -93,7 +96,7 @@ static void errors_say_where_what_and_what_was_expected(void) {
         {"listen = [::1]:4\n\nwokers = 3\n",
             "bus.conf:3: unknown key \"wokers\": did you mean \"workers\"?"},
         {"listen = [::1]:4\nzzz = 3\n",
-            "bus.conf:2: unknown key \"zzz\": expected one of the example configuration"},
+            "bus.conf:2: unknown key \"zzz\": --print-config lists all keys"},
         {"listen = [::1]:4\nworkers = 100\n",
             "bus.conf:2: workers cannot be \"100\": expected a whole number from 1 to 64"},
         {"listen = [::1]:4\nworkers =\n",
@@ -106,21 +109,20 @@ static void errors_say_where_what_and_what_was_expected(void) {
             "bus.conf:2: idle_timeout cannot be \"30\": expected a time with its unit such as "
             "500ms, 30s or 5min, from 0 to 1h"},
         {"listen = [::1]:4\nname = 12345678901234567\n",
-            "bus.conf:2: name cannot be \"12345678901234567\": expected a text of 0 to 16 bytes"},
+            "bus.conf:2: name cannot be \"12345678901234567\": expected 0 to 16 bytes of text"},
         {"workers = 1\nlisten = [::1]:4\nworkers = 1\n",
-            "bus.conf:3: workers is given again: expected once, and line 1 has it"},
+            "bus.conf:3: workers is set twice: first in line 1"},
         {"listen = [::1]:4\nworkers 3\n",
-            "bus.conf:2: \"workers 3\" sets nothing: expected key = value"},
-        {"listen = [::1]:4\n= 3\n", "bus.conf:2: \"= 3\" sets nothing: expected key = value"},
-        {"listen = [::1]:4\n[bus]\n", "bus.conf:2: \"[bus]\" sets nothing: expected key = value"},
+            "bus.conf:2: \"workers 3\" is not a setting: expected key = value"},
+        {"listen = [::1]:4\n= 3\n", "bus.conf:2: \"= 3\" is not a setting: expected key = value"},
+        {"listen = [::1]:4\n[bus]\n",
+            "bus.conf:2: \"[bus]\" is not a setting: expected key = value"},
         {"listen = [::1]:4\nname = a\x01\n",
-            "bus.conf:2: byte 9 of the line is 0x01: expected text "
-            "without control characters"},
-        {"listen = [::1]:4\nname = a\rb\n", "bus.conf:2: byte 9 of the line is 0x0d: expected text "
-                                            "without control characters"},
+            "bus.conf:2: byte 9 of the line is 0x01: expected text without control characters"},
+        {"listen = [::1]:4\nname = a\rb\n",
+            "bus.conf:2: byte 9 of the line is 0x0d: expected text without control characters"},
         {"listen = [::1]:4\nname = a\x7f\n",
-            "bus.conf:2: byte 9 of the line is 0x7f: expected text "
-            "without control characters"},
+            "bus.conf:2: byte 9 of the line is 0x7f: expected text without control characters"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK_EQ(parse(wrong[i].text), TP_ERR_CONFIG);
@@ -128,27 +130,27 @@ static void errors_say_where_what_and_what_was_expected(void) {
     }
 }
 
-static void a_zero_byte_ends_nothing(void) {
+static void a_zero_byte_is_an_error(void) {
     static const char text[] = "listen = [::1]:4\nname = a\0b\n";
     CHECK_EQ(parse_bytes(text, sizeof text - 1), TP_ERR_CONFIG);
     CHECK_STR(
         report, "bus.conf:2: byte 9 of the line is 0x00: expected text without control characters");
 }
 
-static void every_error_is_told_up_to_a_number(void) {
+static void errors_are_listed_up_to_a_limit(void) {
     CHECK_EQ(parse("workers = 0\nnagle = 2\nx\n"), TP_ERR_CONFIG);
     CHECK_STR(report, "bus.conf:1: workers cannot be \"0\": expected a whole number from 1 to 64\n"
                       "bus.conf:2: nagle cannot be \"2\": expected yes or no\n"
-                      "bus.conf:3: \"x\" sets nothing: expected key = value\n"
+                      "bus.conf:3: \"x\" is not a setting: expected key = value\n"
                       "bus.conf:3: listen is missing: expected an IP address and port such as "
                       "127.0.0.1:4000 or [::1]:4000");
     CHECK_EQ(parse("listen=[::1]:4\na\nb\nc\nd\ne\nf\ng\nh\ni\nj"), TP_ERR_CONFIG);
-    CHECK(strstr(report, "bus.conf:9: \"h\" sets nothing") != NULL);
+    CHECK(strstr(report, "bus.conf:9: \"h\" is not a setting") != NULL);
     CHECK(strstr(report, "bus.conf:10:") == NULL);
     CHECK(strstr(report, "\nand 2 more errors") != NULL);
 }
 
-static void lines_and_texts_have_their_limits(void) {
+static void lines_and_files_have_a_maximum_length(void) {
     static char text[TP__CONFIG_MAX_FILE + 2];
     size_t head = (size_t)sprintf(text, "listen = [::1]:4\n#");
     memset(text + head, 'x', sizeof text - head);
@@ -168,7 +170,7 @@ static void lines_and_texts_have_their_limits(void) {
     CHECK_STR(report, "bus.conf:1: the text is too long: expected at most 1048576 bytes");
 }
 
-static void a_small_report_is_cut(void) {
+static void a_report_is_cut_to_its_buffer(void) {
     char small[20];
     memset(small, 'z', sizeof small);
     const char *text = "listen = [::1]:4\nworkers = 0\n";
@@ -178,9 +180,9 @@ static void a_small_report_is_cut(void) {
     CHECK_EQ(small[10], 'z');
 }
 
-static void a_wrong_table_is_not_used(void) {
+static void an_invalid_table_is_refused(void) {
     tp__setting wrong = table[1];
-    wrong.standard = "none";
+    wrong.default_value = "none";
     CHECK_EQ(tp__config_parse(&wrong, 1, "bus.conf", "", 0, &now, report, sizeof report),
         TP_ERR_INVALID);
 }
@@ -222,28 +224,28 @@ static void a_file_is_loaded(void) {
     CHECK_EQ(remove(file_name), 0);
 }
 
-static void no_file_leaves_the_standard_values(void) {
+static void without_a_file_the_defaults_apply(void) {
     memset(&now, 0, sizeof now);
-    const tp__setting *with_standard = table + 1; /* all but `listen` */
+    const tp__setting *with_standard = table + 1; /* every setting but `listen` */
     CHECK_EQ(tp__config_load(with_standard, SETTINGS - 1, "", &now, report, sizeof report), TP_OK);
     CHECK_STR(report, "");
     CHECK_EQ(now.workers, 2);
     CHECK_STR(now.name, "bus");
 }
 
-static void a_file_that_is_not_there_is_named(void) {
+static void a_missing_file_is_named(void) {
     CHECK_EQ(
         tp__config_load(table, SETTINGS, "no-such-folder/bus.conf", &now, report, sizeof report),
         TP_ERR_NO_FILE);
     CHECK(strstr(report, "no-such-folder/bus.conf: cannot be opened: ") == report);
 }
 
-static void a_folder_is_no_file(void) {
+static void a_folder_is_refused(void) {
     CHECK_EQ(tp__config_load(table, SETTINGS, ".", &now, report, sizeof report), TP_ERR_NO_FILE);
     CHECK(strstr(report, ".: cannot be ") == report);
 }
 
-static void a_file_too_large_is_not_read(void) {
+static void a_file_that_is_too_large_is_refused(void) {
     FILE *file = create_file();
     for (unsigned i = 0; i <= TP__CONFIG_MAX_FILE; i++) {
         (void)fputc('\n', file);
@@ -265,7 +267,7 @@ static size_t read_file(char *text, size_t room) {
     return size;
 }
 
-/* Takes the '#' off every line that holds a setting. */
+/* Removes the '#' from every line that holds a setting. */
 static void uncomment(char *text) {
     char *to = text;
     for (const char *from = text; *from != '\0'; from++) {
@@ -277,7 +279,7 @@ static void uncomment(char *text) {
     *to = '\0';
 }
 
-static void the_example_is_a_configuration(void) {
+static void the_example_is_a_valid_configuration(void) {
     FILE *file = create_file();
     tp__config_print_example(table, SETTINGS, file);
     (void)fclose(file);
@@ -288,13 +290,13 @@ static void the_example_is_a_configuration(void) {
     static char text[8192];
     read_file(text, sizeof text);
     CHECK(strstr(text, "# Threads that run the sessions.\n"
-                       "# Takes a whole number from 1 to 64.\n"
+                       "# Value: a whole number from 1 to 64.\n"
                        "#workers = 2\n") != NULL);
     CHECK(strstr(text, "# A session that says nothing for so long is ended.\n"
-                       "# 0 lets it live.\n# Takes ") != NULL);
+                       "# 0 lets it live.\n# Value: ") != NULL);
     CHECK(strstr(text, "\nlisten = 127.0.0.1:4000\n") != NULL);
     uncomment(text);
-    CHECK_EQ(parse(text), TP_OK); /* the standard values, given in so many words */
+    CHECK_EQ(parse(text), TP_OK); /* the defaults, written out */
     CHECK_STR(report, "");
     CHECK_MEM(&now, &as_example, sizeof now);
     for (size_t i = 0; i < SETTINGS; i++) {
@@ -303,11 +305,11 @@ static void the_example_is_a_configuration(void) {
     CHECK_EQ(remove(file_name), 0);
 }
 
-CHECK_MAIN(CASE(values_and_standard_values_are_set), CASE(layout_is_free),
-    CASE(lists_add_up_and_replace_the_standard), CASE(errors_say_where_what_and_what_was_expected),
-    CASE(a_zero_byte_ends_nothing), CASE(every_error_is_told_up_to_a_number),
-    CASE(lines_and_texts_have_their_limits), CASE(a_small_report_is_cut),
-    CASE(a_wrong_table_is_not_used), CASE(a_file_is_loaded),
-    CASE(no_file_leaves_the_standard_values), CASE(a_file_that_is_not_there_is_named),
-    CASE(a_folder_is_no_file), CASE(a_file_too_large_is_not_read),
-    CASE(the_example_is_a_configuration))
+CHECK_MAIN(CASE(values_and_defaults_are_set), CASE(spaces_comments_and_line_ends_are_free),
+    CASE(lists_add_up_and_replace_the_default), CASE(errors_name_line_value_and_expectation),
+    CASE(a_zero_byte_is_an_error), CASE(errors_are_listed_up_to_a_limit),
+    CASE(lines_and_files_have_a_maximum_length), CASE(a_report_is_cut_to_its_buffer),
+    CASE(an_invalid_table_is_refused), CASE(a_file_is_loaded),
+    CASE(without_a_file_the_defaults_apply), CASE(a_missing_file_is_named),
+    CASE(a_folder_is_refused), CASE(a_file_that_is_too_large_is_refused),
+    CASE(the_example_is_a_valid_configuration))

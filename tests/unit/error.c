@@ -1,4 +1,4 @@
-/* The list of errors, and the version. */
+/* The list of errors, and the version's numbers and text. */
 #include <string.h>
 
 #include "check.h"
@@ -33,12 +33,12 @@ static void success_is_zero_and_values_are_unique(void) {
     }
 }
 
-static void unknown_errors_are_said_to_be(void) {
+static void unknown_errors_have_a_text(void) {
     CHECK_STR(tp_err_name((tp_err)100), "TP_ERR_UNKNOWN");
     CHECK_STR(tp_err_text((tp_err)100), "an unknown error");
 }
 
-static void the_version_says_what_its_numbers_say(void) {
+static void the_version_text_matches_its_numbers(void) {
     char text[32];
     (void)snprintf(
         text, sizeof text, "%d.%d.%d", TP_VERSION_MAJOR, TP_VERSION_MINOR, TP_VERSION_PATCH);
@@ -47,4 +47,4 @@ static void the_version_says_what_its_numbers_say(void) {
 }
 
 CHECK_MAIN(CASE(every_error_has_a_name_and_a_text), CASE(success_is_zero_and_values_are_unique),
-    CASE(unknown_errors_are_said_to_be), CASE(the_version_says_what_its_numbers_say))
+    CASE(unknown_errors_have_a_text), CASE(the_version_text_matches_its_numbers))

@@ -1,4 +1,7 @@
-/* A port that fails when it is told to. Functions run on whatever thread calls the port. */
+/*
+ * The port that fails on request (faulty_port.h). Its functions run on the thread that calls the
+ * port.
+ */
 #undef tp_port_create
 #include "faulty_port.h"
 
@@ -7,7 +10,7 @@
 #include "os/error.h"
 #include "os/port_backend.h"
 
-#define SYSTEM_CODE 5 /* what tp_os_error() says after a failure of ours */
+#define SYSTEM_CODE 5 /* tp_os_error() after a failure made here */
 
 tp_err faulty_port_create(const tp_port_options *options, tp_port **port);
 
@@ -21,7 +24,7 @@ static struct {
     tp_address address;
     tp_socket_options options;
     tp_op *op;
-} held;
+} held_connect;
 
 static bool fails(atomic_uint *left) {
     unsigned now = atomic_load(left);
@@ -56,11 +59,11 @@ static tp_err faulty_connect(tp_port *port, tp_socket *socket, const tp_address 
         return TP_ERR_NO_DESCRIPTORS;
     }
     if (atomic_load(&faulty.hold_connect)) {
-        held.port = port;
-        held.socket = socket;
-        held.address = *address;
-        held.options = *options;
-        held.op = op;
+        held_connect.port = port;
+        held_connect.socket = socket;
+        held_connect.address = *address;
+        held_connect.options = *options;
+        held_connect.op = op;
         atomic_store(&faulty.held, true);
         return TP_OK;
     }
@@ -69,7 +72,8 @@ static tp_err faulty_connect(tp_port *port, tp_socket *socket, const tp_address 
 
 tp_err faulty_port_connect_now(void) {
     atomic_store(&faulty.held, false);
-    return real->connect(held.port, held.socket, &held.address, &held.options, held.op);
+    return real->connect(held_connect.port, held_connect.socket, &held_connect.address,
+        &held_connect.options, held_connect.op);
 }
 
 static tp_err faulty_accept(tp_socket *listener, tp_op *op) {

@@ -1,4 +1,4 @@
-# The gate and the backends: their bytes, and both in one process with the hub between them.
+# The gate and the backends: their messages as bytes, and both in one process with a hub between them.
 
 twinport_test(NAME unit.gate_codec SOURCES gate_codec.c LIBRARIES tp_proto LABEL unit TIMEOUT 10)
 twinport_test(NAME unit.backend SOURCES backend.c
@@ -9,7 +9,7 @@ foreach(part messages losses churn)
     twinport_test(NAME unit.gate_${part} SOURCES gate_${part}.c
         LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
 endforeach()
-# Its own gate.c calls the test where it reads the clock, starts the server, lets go of its mutex.
+# gate.c is compiled with the test's clock, server start and mutex unlock.
 twinport_test(NAME unit.gate_moments SOURCES gate_moments.c ../../wanserver/gate/gate.c
     LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 60
     DEFINITIONS tp_clock_ms=moment_clock_ms tp_server_start=moment_server_start

@@ -1,15 +1,18 @@
 /*
- * Ghosts: players come and go by the thousands while services and the bus are killed, players are
- * kicked and moved, and the bus is so narrow that JOINs, LEAVEs and answers are refused all the
- * time. In the end every service must have exactly those players that the gate believes it has.
+ * The players that the gate and the services believe they have, compared after thousands of random
+ * steps.
+ *
+ * Players connect and leave while services and the hub are killed and restarted, players are kicked
+ * and moved, and the bus's limits are so low that JOINs, LEAVEs and answers are refused all the
+ * time. In the end each service must have exactly the players that the gate has assigned to it.
  */
-#include "gate_stage.h"
+#include "gate_fixture.h"
 #include "os/clock.h"
 
 enum { PLAYERS = 150, STEPS = 10000, SERVICES = 3 };
 
-static gate_stage stage;
-static service services[SERVICES]; /* two of the arena, one of the other one */
+static gate_fixture fixture;
+static service services[SERVICES]; /* two instances of "arena", one of "other" */
 static player players[PLAYERS];
 static uint32_t random_state;
 
@@ -18,8 +21,9 @@ static uint32_t chance(uint32_t of) {
     return (random_state >> 8) % of;
 }
 
-/* What players say makes services act: "k" kicks, "m" moves, anything else comes back. */
-static void act(tp_backend *backend, const tp_player *name, tp_packet *packet) {
+/* The services obey the players' messages: "k" kicks, "m" and "a" move, any other message is sent
+ * back. */
+static void obey(tp_backend *backend, const tp_player *name, tp_packet *packet) {
     char what = tp_packet_size(packet) ? (char)tp_packet_bytes(packet)[0] : ' ';
     service_on_player_message(backend, name, packet);
     if (what == 'k') {
@@ -34,8 +38,8 @@ static void act(tp_backend *backend, const tp_player *name, tp_packet *packet) {
 }
 
 static void service_open(service *of, const char *name) {
-    service_init(of, stage.hub, name);
-    of->handlers.on_player_message = act;
+    service_init(of, fixture.hub, name);
+    of->handlers.on_player_message = obey;
     of->options.bus.max_unconfirmed = 24;
     of->options.bus.request_timeout_ms = 300;
     service_start(of);
@@ -53,35 +57,37 @@ static tp__hub *narrow_hub(const tp_address *address) {
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-static void do_something(player *of) {
+static void step_connected_player(player *of) {
     static const char *const words[] = {"k", "m", "a", "x", "x", "x", "x", "x"};
     switch (chance(4)) {
     case 0:
-        (void)tp_server_disconnect(stage.crowd, of->session); /* false: he is kicked already */
+        /* False: the player has been kicked already. */
+        (void)tp_server_disconnect(fixture.crowd, of->session);
         break;
     case 1:
-        (void)tp_server_disconnect_after_send(stage.crowd, of->session, TP_CLOSE_NORMAL);
+        (void)tp_server_disconnect_after_send(fixture.crowd, of->session, TP_CLOSE_NORMAL);
         break;
     default:
-        (void)player_say(&stage, of, words[chance(8)]);
+        (void)player_send(&fixture, of, words[chance(8)]);
         break;
     }
 }
 
-/* Comes if he is not there, or says something, or goes: without waiting for what comes of it. */
+/* One random step of a player: connects if there is no connection, otherwise sends or leaves. Does
+ * not wait for the effect. */
 static void step_player(player *of) {
     if (of->session == TP_NO_SESSION) {
-        player_connect(&stage, of);
+        player_connect(&fixture, of);
         return;
     }
     AWAIT(of->joined || of->left);
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     bool left = of->left;
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
     if (left) {
-        player_connect(&stage, of);
+        player_connect(&fixture, of);
     } else {
-        do_something(of);
+        step_connected_player(of);
     }
 }
 
@@ -92,20 +98,20 @@ static void restart(service *of) {
 }
 
 static void restart_hub(void) {
-    tp_address address = tp_server_address(tp__hub_server(stage.hub));
-    tp__hub_destroy(stage.hub);
-    stage.hub = narrow_hub(&address);
+    tp_address address = tp_server_address(tp__hub_server(fixture.hub));
+    tp__hub_destroy(fixture.hub);
+    fixture.hub = narrow_hub(&address);
 }
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
 typedef struct view {
-    unsigned visits;
-    unsigned unknown; /* the gate says that a peer has him, and the peer does not */
+    unsigned assignments;
+    unsigned unknown; /* players that the gate has assigned to a peer which does not have them */
 } view;
 
 static bool has(const service *of, tp_session_id session) {
-    for (unsigned i = 0; i < STAGE_PLAYERS; i++) {
+    for (unsigned i = 0; i < FIXTURE_PLAYERS; i++) {
         if (of->present[i].session == session) {
             return true;
         }
@@ -119,16 +125,16 @@ static void look_up(void *context, tp_peer_id peer, tp_session_id session) {
     for (unsigned i = 0; i < SERVICES; i++) {
         found |= service_peer(&services[i]) == peer && has(&services[i], session);
     }
-    seen->visits++;
+    seen->assignments++;
     seen->unknown += !found;
 }
 
-/* Both have the same players, and nobody is between the two. */
+/* Gate and services have the same players, and no player is in transition. */
 static bool views_agree(void) {
     view seen = {0};
     unsigned present = 0;
-    tp__gate_each_visit(stage.gate, look_up, &seen);
-    tp__gate_account account = stage_account(&stage);
+    tp__gate_each_assignment(fixture.gate, look_up, &seen);
+    tp__gate_stats stats = fixture_stats(&fixture);
     for (unsigned i = 0; i < SERVICES; i++) {
         present += services[i].joins - services[i].leaves;
         if (tp_backend_player_count(services[i].backend) !=
@@ -136,41 +142,41 @@ static bool views_agree(void) {
             return false;
         }
     }
-    return seen.unknown == 0 && seen.visits == present && account.visits == present &&
-           account.players == present && account.kept == 0 &&
-           tp_server_session_count(stage.server) == present;
+    return seen.unknown == 0 && seen.assignments == present && stats.visits == present &&
+           stats.players == present && stats.kept == 0 &&
+           tp_server_session_count(fixture.server) == present;
 }
 
-static void say_who_has_whom(void) {
-    char report[TP__GATE_REPORT_ROOM];
-    tp__gate_report(stage.gate, report, sizeof report);
-    printf("%s", report);
+static void print_views(void) {
+    char text[TP__GATE_STATS_TEXT_SIZE];
+    tp__gate_stats_text(fixture.gate, text, sizeof text);
+    printf("%s", text);
     for (unsigned i = 0; i < SERVICES; i++) {
         printf("service %u, peer %u: %u joins, %u leaves, has %zu\n", i,
             (unsigned)service_peer(&services[i]), services[i].joins, services[i].leaves,
             (size_t)tp_backend_player_count(services[i].backend));
     }
     printf("sessions: %u at the gate, %u in the crowd\n",
-        (unsigned)tp_server_session_count(stage.server),
-        (unsigned)tp_server_session_count(stage.crowd));
+        (unsigned)tp_server_session_count(fixture.server),
+        (unsigned)tp_server_session_count(fixture.crowd));
 }
 
-static void await_agreement(bool of_nobody) {
+static void await_agreement(bool of_none) {
     unsigned looks = 0;
     bool agree;
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     do {
-        agree = views_agree() && (!of_nobody || stage_account(&stage).players == 0);
-    } while (!agree && stage_look_again(&looks));
+        agree = views_agree() && (!of_none || fixture_stats(&fixture).players == 0);
+    } while (!agree && fixture_wait_more(&looks));
     if (!agree) {
-        say_who_has_whom();
+        print_views();
     }
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
     REQUIRE(agree);
 }
 
-/* Who has not arrived yet cannot be disconnected either. */
-static bool somebody_is_coming(void) {
+/* A player that is still connecting cannot be disconnected yet. */
+static bool some_player_is_connecting(void) {
     bool coming = false;
     for (unsigned i = 0; i < PLAYERS; i++) {
         coming |= players[i].session != TP_NO_SESSION && !players[i].joined && !players[i].left;
@@ -178,7 +184,7 @@ static bool somebody_is_coming(void) {
     return coming;
 }
 
-static unsigned here(void) {
+static unsigned connected_count(void) {
     unsigned count = 0;
     for (unsigned i = 0; i < PLAYERS; i++) {
         count += players[i].joined && !players[i].left;
@@ -186,15 +192,15 @@ static unsigned here(void) {
     return count;
 }
 
-static void leaves_no_ghosts(void) {
+static void gate_and_services_agree_after_random_steps(void) {
     random_state = (uint32_t)tp_clock_ms();
     printf("seed %u\n", (unsigned)random_state);
-    stage_open();
-    stage_init(&stage, narrow_hub(NULL));
-    stage.options.bus.max_unconfirmed = 48;
-    stage.options.bus.request_timeout_ms =
-        300; /* an answer that could not be sent is asked for again */
-    stage_start(&stage);
+    fixture_open();
+    fixture_init(&fixture, narrow_hub(NULL));
+    fixture.options.bus.max_unconfirmed = 48;
+    fixture.options.bus.request_timeout_ms =
+        300; /* so that an answer that could not be sent is requested again soon */
+    fixture_start(&fixture);
     service_open(&services[0], "arena");
     service_open(&services[1], "arena");
     service_open(&services[2], "other");
@@ -210,26 +216,27 @@ static void leaves_no_ghosts(void) {
             tp_thread_yield();
         }
     }
-    AWAIT(!somebody_is_coming());
+    AWAIT(!some_player_is_connecting());
     await_agreement(false);
-    AWAIT(here() == tp_server_session_count(stage.server)); /* the last kicks have arrived */
-    tp__gate_account account = stage_account(&stage);
-    printf("%u players left of %u; %u retries, %u moved, %u kicked, %u lost visits\n",
-        account.players, (unsigned)account.arrived, (unsigned)account.retries,
-        (unsigned)account.moved, (unsigned)account.kicked, (unsigned)account.lost_visits);
+    /* Until the last kicks have arrived. */
+    AWAIT(connected_count() == tp_server_session_count(fixture.server));
+    tp__gate_stats stats = fixture_stats(&fixture);
+    printf("%u players left of %u; %u retries, %u moved, %u kicked, %u lost assignments\n",
+        stats.players, (unsigned)stats.arrived, (unsigned)stats.retries, (unsigned)stats.moved,
+        (unsigned)stats.kicked, (unsigned)stats.lost_visits);
 
     for (unsigned i = 0; i < PLAYERS; i++) {
-        tp_server_disconnect(stage.crowd, players[i].session);
+        tp_server_disconnect(fixture.crowd, players[i].session);
     }
     await_agreement(true);
     for (unsigned i = 0; i < SERVICES; i++) {
         CHECK_EQ(services[i].joins, services[i].leaves);
     }
-    stage_close(&stage);
+    fixture_close(&fixture);
     for (unsigned i = 0; i < SERVICES; i++) {
         service_leave(&services[i]);
     }
-    hub_close(stage.hub);
+    hub_close(fixture.hub);
 }
 
-CHECK_MAIN(CASE(leaves_no_ghosts))
+CHECK_MAIN(CASE(gate_and_services_agree_after_random_steps))

@@ -1,13 +1,15 @@
-/* The gate's messages, byte for byte as docs/gate-protocol.md has them; and readers that take
- * nothing else. */
+/*
+ * The gate's messages, byte for byte as docs/gate-protocol.md has them. Each reader accepts its own
+ * message and refuses every other size and kind.
+ */
 #include "proto/gate.h"
 
 #include "check.h"
 
 #define SESSION UINT64_C(0x0102030405060708)
 
-/* Every other size, and every other kind, is refused. A byte beyond the size would be seen by the
- * address sanitizer. */
+/* Tries every other size and every other kind: all are refused. The address sanitizer reports a
+ * read beyond the size. */
 #define CHECK_ONLY(bytes, reader)                                                                  \
     do {                                                                                           \
         for (size_t size_ = 0; size_ <= sizeof(bytes) + 1; size_++) {                              \
@@ -25,7 +27,7 @@
         }                                                                                          \
     } while (0)
 
-static void join(void) {
+static void join_is_encoded_as_documented(void) {
     uint8_t expected[TP_GATE_JOIN_SIZE + 3] = {1, 1, 5,
         0,                                              /* kind, version, RETURN and IDENTIFIED */
         0x44, 0x33, 0x22, 0x11,                         /* the identity's flags */
@@ -67,7 +69,7 @@ static void join(void) {
     bytes[1] = 2; /* another version */
     CHECK(!tp_gate_read_join(bytes, sizeof bytes, &in));
     bytes[1] = 1;
-    memset(bytes + 8, 0, 8); /* nobody */
+    memset(bytes + 8, 0, 8); /* no session */
     CHECK(!tp_gate_read_join(bytes, sizeof bytes, &in));
     static uint8_t large[TP_GATE_JOIN_SIZE + TP_GATE_BLOB_MAX + 1] = {1, 1};
     large[8] = 1;
@@ -77,7 +79,7 @@ static void join(void) {
     CHECK(tp_gate_read_join(large, sizeof large - 1, &in));
 }
 
-static void leave(void) {
+static void leave_is_encoded_as_documented(void) {
     const uint8_t expected[TP_GATE_LEAVE_SIZE] = {
         2, 0, 1, 0, 8, 7, 6, 5, 4, 3, 2, 1, 7, 0, 0, 0, 5, 0, 0, 0};
     const tp_gate_left out = {.session = SESSION, .visit = 7, .why = TP_GATE_LEAVE_ENDED, .end = 5};
@@ -93,7 +95,7 @@ static void leave(void) {
     CHECK_EQ(in.end, 5);
 }
 
-static void data(void) {
+static void data_is_encoded_as_documented(void) {
     const uint8_t expected[] = {3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1};
     uint8_t bytes[sizeof expected];
     tp_gate_write_data(bytes, SESSION);
@@ -108,7 +110,7 @@ static void data(void) {
     CHECK(!tp_gate_read_data(bytes, sizeof bytes, &session));
 }
 
-static void send(void) {
+static void send_is_encoded_as_documented(void) {
     const uint8_t expected[] = {
         4, 0, 2, 0, 8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0, 'h', 'i'};
     uint8_t bytes[sizeof expected];
@@ -127,13 +129,13 @@ static void send(void) {
     for (size_t size = 0; size < 20; size++) {
         CHECK(!tp_gate_read_send(bytes, size, &count));
     }
-    bytes[2] = 0; /* to nobody */
+    bytes[2] = 0; /* no recipient */
     CHECK(!tp_gate_read_send(bytes, sizeof bytes, &count));
     bytes[2] = bytes[3] = 0xff;
     CHECK(!tp_gate_read_send(bytes, sizeof bytes, &count));
 }
 
-static void kick(void) {
+static void kick_is_encoded_as_documented(void) {
     const uint8_t expected[TP_GATE_KICK_SIZE] = {5, 0, 0x2c, 1, 8, 7, 6, 5, 4, 3, 2, 1};
     const tp_gate_kick out = {.session = SESSION, .close_code = 300};
     uint8_t bytes[sizeof expected];
@@ -146,7 +148,7 @@ static void kick(void) {
     CHECK_EQ(in.close_code, 300);
 }
 
-static void move(void) {
+static void move_is_encoded_as_documented(void) {
     const uint8_t expected[] = {
         6, 5, 3, 0, 8, 7, 6, 5, 4, 3, 2, 1, 4, 3, 2, 1, 'a', 'r', 'e', 'n', 'a', 'x', 'y', 'z'};
     const tp_gate_move out = {.session = SESSION,
@@ -168,13 +170,13 @@ static void move(void) {
     CHECK_MEM(in.name, "arena", 5);
     CHECK_EQ(in.blob_size, 3);
     CHECK_MEM(in.blob, "xyz", 3);
-    bytes[17] = 'R'; /* no name */
+    bytes[17] = 'R'; /* not a name */
     CHECK(!tp_gate_read_move(bytes, sizeof bytes, &in));
 
-    tp_gate_move bare = {.session = SESSION, .peer = 1}; /* neither name nor blob */
+    tp_gate_move bare = {.session = SESSION, .peer = 1}; /* neither a name nor a blob */
     tp_gate_write_move(bytes, &bare);
     CHECK(tp_gate_read_move(bytes, TP_GATE_MOVE_FIXED, &in));
-    bare.peer = 0; /* nor anybody */
+    bare.peer = 0; /* nor a peer */
     tp_gate_write_move(bytes, &bare);
     CHECK(!tp_gate_read_move(bytes, TP_GATE_MOVE_FIXED, &in));
     static uint8_t large[TP_GATE_MOVE_FIXED + TP_GATE_BLOB_MAX + 1] = {6};
@@ -185,7 +187,7 @@ static void move(void) {
     CHECK(tp_gate_read_move(large, sizeof large - 1, &in));
 }
 
-static void done(void) {
+static void done_is_encoded_as_documented(void) {
     const uint8_t expected[TP_GATE_DONE_SIZE] = {7, 3, 1, 0};
     const tp_gate_done out = {.status = TP_GATE_REFUSED, .close_code = 1};
     uint8_t bytes[sizeof expected];
@@ -198,4 +200,7 @@ static void done(void) {
     CHECK_EQ(in.close_code, 1);
 }
 
-CHECK_MAIN(CASE(join), CASE(leave), CASE(data), CASE(send), CASE(kick), CASE(move), CASE(done))
+CHECK_MAIN(CASE(join_is_encoded_as_documented), CASE(leave_is_encoded_as_documented),
+    CASE(data_is_encoded_as_documented), CASE(send_is_encoded_as_documented),
+    CASE(kick_is_encoded_as_documented), CASE(move_is_encoded_as_documented),
+    CASE(done_is_encoded_as_documented))

@@ -1,36 +1,36 @@
-/* What becomes of the players when a service, the bus or the gate goes away, and when it comes
- * back. */
+/* What happens to the players when a service, the bus or the gate is lost, and when it returns. */
 #include "wanserver/gate/gate_internal.h"
 
-#include "gate_stage.h" /* last: its `player` is a type, others' a name */
+/* Last: its type `player` is a variable's name in the product's headers. */
+#include "gate_fixture.h"
 
 enum { COUNT = 6 };
 
-static gate_stage stage;
+static gate_fixture fixture;
 static service arena, second;
 static player players[COUNT];
 
 static void init(void) {
     memset(players, 0, sizeof players);
-    stage_init(&stage, hub_open_default());
+    fixture_init(&fixture, hub_open_default());
 }
 
 static void start(void) {
-    stage_start(&stage);
-    service_join(&arena, stage.hub, "arena");
-    AWAIT(stage_account(&stage).peers == 1); /* so that nobody is kept at first */
+    fixture_start(&fixture);
+    service_join(&arena, fixture.hub, "arena");
+    AWAIT(fixture_stats(&fixture).peers == 1); /* so that no player is held at first */
 }
 
 static void join_all(void) {
     for (unsigned i = 0; i < COUNT; i++) {
-        player_join(&stage, &players[i]);
+        player_join(&fixture, &players[i]);
     }
     AWAIT(arena.joins == COUNT);
 }
 
 static void close_all(void) {
-    tp__hub *hub = stage.hub;
-    stage_close(&stage);
+    tp__hub *hub = fixture.hub;
+    fixture_close(&fixture);
     if (arena.backend) {
         service_leave(&arena);
     }
@@ -45,82 +45,82 @@ static unsigned left_count(void) {
     return count;
 }
 
-/* Each of those who are there says something, and is answered. */
-static void talk_again(service *of) {
+/* Each connected player sends a message and receives an answer. */
+static void exchange_messages(service *of) {
     for (unsigned i = 0; i < COUNT; i++) {
         unsigned messages = of->messages;
         unsigned answers = players[i].messages;
         if (!players[i].left) {
-            CHECK(player_say(&stage, &players[i], "again"));
+            CHECK(player_send(&fixture, &players[i], "again"));
             AWAIT(of->messages == messages + 1);
-            CHECK_EQ(tell(of, &of->last, "and again"), TP_OK);
+            CHECK_EQ(service_send(of, &of->last, "and again"), TP_OK);
             AWAIT(players[i].messages == answers + 1);
         }
     }
 }
 
-static void keeps_players_while_the_service_is_away(void) {
+static void players_are_held_while_their_service_is_away(void) {
     init();
     start();
     join_all();
     CHECK_EQ(arena.info.flags & TP_PLAYER_RETURNS, 0);
     service_kill(&arena);
     CHECK_EQ(arena.why, TP_LEAVE_STOPPED);
-    AWAIT(stage_account(&stage).kept == COUNT);
-    CHECK_EQ(stage_account(&stage).players, COUNT);
-    CHECK(player_say(&stage, &players[0], "anybody?"));
-    AWAIT(stage_account(&stage).dropped[TP__GATE_DROP_NO_SERVICE] == 1);
+    AWAIT(fixture_stats(&fixture).kept == COUNT);
+    CHECK_EQ(fixture_stats(&fixture).players, COUNT);
+    CHECK(player_send(&fixture, &players[0], "anybody?"));
+    AWAIT(fixture_stats(&fixture).dropped[TP__GATE_DROP_NO_SERVICE] == 1);
 
     arena.joins = arena.leaves = 0;
     service_start(&arena);
     AWAIT(arena.joins == COUNT);
     CHECK_EQ(arena.info.flags, TP_PLAYER_RETURNS | TP_PLAYER_IDENTIFIED);
     CHECK_EQ(left_count(), 0);
-    talk_again(&arena);
-    AWAIT(stage_account(&stage).kept == 0);
-    CHECK_EQ(stage_account(&stage).returns, COUNT);
-    CHECK_EQ(stage_account(&stage).lost_visits, COUNT);
+    exchange_messages(&arena);
+    AWAIT(fixture_stats(&fixture).kept == 0);
+    CHECK_EQ(fixture_stats(&fixture).returns, COUNT);
+    CHECK_EQ(fixture_stats(&fixture).lost_visits, COUNT);
     CHECK_EQ(service_stats(&arena).returned_players, COUNT);
     close_all();
 }
 
-/* Those who have come while nobody was there do not return: they come. */
-static void keeps_players_until_the_service_comes_at_all(void) {
+/* Players that arrived before there was a peer do not return when it comes: they join. */
+static void players_are_held_until_the_first_peer_of_the_service(void) {
     init();
-    stage_start(&stage);
+    fixture_start(&fixture);
     for (unsigned i = 0; i < COUNT; i++) {
-        player_join(&stage, &players[i]);
+        player_join(&fixture, &players[i]);
     }
-    AWAIT(stage_account(&stage).kept == COUNT);
-    player_quit(&stage, &players[0]);
-    AWAIT(stage_account(&stage).kept == COUNT - 1);
-    service_join(&arena, stage.hub, "arena");
+    AWAIT(fixture_stats(&fixture).kept == COUNT);
+    player_quit(&fixture, &players[0]);
+    AWAIT(fixture_stats(&fixture).kept == COUNT - 1);
+    service_join(&arena, fixture.hub, "arena");
     AWAIT(arena.joins == COUNT - 1);
     CHECK_EQ(arena.info.flags, TP_PLAYER_IDENTIFIED);
     close_all();
 }
 
-static void gives_the_players_of_a_lost_peer_to_another(void) {
+static void players_of_a_lost_peer_go_to_another_peer(void) {
     init();
     start();
-    service_join(&second, stage.hub, "arena");
-    AWAIT(stage_account(&stage).peers == 2);
+    service_join(&second, fixture.hub, "arena");
+    AWAIT(fixture_stats(&fixture).peers == 2);
     for (unsigned i = 0; i < COUNT; i++) {
-        player_join(&stage, &players[i]);
+        player_join(&fixture, &players[i]);
     }
     AWAIT(arena.joins + second.joins == COUNT);
     service_kill(&arena);
     AWAIT(second.joins == COUNT);
-    talk_again(&second);
-    CHECK_EQ(stage_account(&stage).kept_total, 0);
+    exchange_messages(&second);
+    CHECK_EQ(fixture_stats(&fixture).kept_total, 0);
     close_all();
     service_leave(&second);
 }
 
-static void keeps_no_more_than_it_may(void) {
+static void no_more_players_than_keep_players_are_held(void) {
     init();
-    stage.options.keep_players = 2;
-    stage.options.lost_close = 400;
+    fixture.options.keep_players = 2;
+    fixture.options.lost_close = 400;
     start();
     join_all();
     service_kill(&arena);
@@ -128,79 +128,79 @@ static void keeps_no_more_than_it_may(void) {
     for (unsigned i = 0; i < COUNT; i++) {
         CHECK_EQ(players[i].close_code, players[i].left ? 400 : 0);
     }
-    AWAIT(stage_account(&stage).players == 2);
-    CHECK_EQ(stage_account(&stage).kept, 2);
-    CHECK_EQ(stage_account(&stage).lost_closed, COUNT - 2);
+    AWAIT(fixture_stats(&fixture).players == 2);
+    CHECK_EQ(fixture_stats(&fixture).kept, 2);
+    CHECK_EQ(fixture_stats(&fixture).lost_closed, COUNT - 2);
     arena.joins = arena.leaves = 0;
     service_start(&arena);
     AWAIT(arena.joins == 2);
     close_all();
 }
 
-static void keeps_nobody_if_told_so(void) {
+static void without_keep_players_no_player_is_held(void) {
     init();
-    stage.options.keep_players = 0;
-    stage_start(&stage);
-    player_join(&stage, &players[0]);
+    fixture.options.keep_players = 0;
+    fixture_start(&fixture);
+    player_join(&fixture, &players[0]);
     AWAIT(players[0].left);
     CHECK_EQ(players[0].close_code, TP_CLOSE_SHUTDOWN);
     close_all();
 }
 
-static void keeps_no_longer_than_it_may(void) {
+static void players_are_held_no_longer_than_keep_ms(void) {
     init();
-    stage.options.keep_ms = 300;
-    stage.options.lost_close = 401;
+    fixture.options.keep_ms = 300;
+    fixture.options.lost_close = 401;
     start();
     join_all();
     service_kill(&arena);
     AWAIT(left_count() == COUNT);
     CHECK_EQ(players[0].close_code, 401);
-    AWAIT(stage_account(&stage).players == 0);
-    CHECK_EQ(stage_account(&stage).lost_closed, COUNT);
+    AWAIT(fixture_stats(&fixture).players == 0);
+    CHECK_EQ(fixture_stats(&fixture).lost_closed, COUNT);
     close_all();
 }
 
-/* The hub dies, and another one begins at its address. */
-static void comes_back_with_the_bus(void) {
+/* The hub is killed, and another one starts at its address. */
+static void players_return_when_the_bus_returns(void) {
     init();
     start();
     join_all();
     tp__hub_options options;
     hub_options(&options);
-    options.server.address = tp_server_address(tp__hub_server(stage.hub));
-    tp__hub_destroy(stage.hub);
+    options.server.address = tp_server_address(tp__hub_server(fixture.hub));
+    tp__hub_destroy(fixture.hub);
     AWAIT(arena.leaves == COUNT && arena.downs == 1);
     CHECK_EQ(arena.why, TP_LEAVE_BUS_LOST);
-    AWAIT(stage_account(&stage).kept == COUNT);
-    CHECK(player_say(&stage, &players[0], "hello?"));
-    AWAIT(stage_account(&stage).dropped[TP__GATE_DROP_NO_SERVICE] == 1);
+    AWAIT(fixture_stats(&fixture).kept == COUNT);
+    CHECK(player_send(&fixture, &players[0], "hello?"));
+    AWAIT(fixture_stats(&fixture).dropped[TP__GATE_DROP_NO_SERVICE] == 1);
     CHECK_EQ(left_count(), 0);
 
-    stage.hub = hub_open(&options);
+    fixture.hub = hub_open(&options);
     AWAIT(arena.joins == 2 * COUNT);
     CHECK_EQ(arena.info.flags & TP_PLAYER_RETURNS, TP_PLAYER_RETURNS);
-    talk_again(&arena);
+    exchange_messages(&arena);
     CHECK_EQ(left_count(), 0);
     close_all();
 }
 
-/* As if the network had: the peer comes back by itself. */
-static void cut_off_the_bus(tp_peer_id id) {
-    CHECK(tp_server_disconnect(tp__hub_server(stage.hub), hub_session_of(stage.hub, id)));
+/* Cuts a peer's connection as a network failure would; the peer reconnects by itself. */
+static void cut_connection_of(tp_peer_id id) {
+    CHECK(tp_server_disconnect(tp__hub_server(fixture.hub), hub_session_of(fixture.hub, id)));
 }
 
-/* All peers are known before the first player is given away. */
-static void spreads_players_over_the_peers_that_come_back(void) {
+/* After the gate has reconnected, all peers are known before the first player is assigned. */
+static void returning_players_are_spread_over_all_peers(void) {
     init();
     start();
-    service_join(&second, stage.hub, "arena");
-    AWAIT(stage_account(&stage).peers == 2);
+    service_join(&second, fixture.hub, "arena");
+    AWAIT(fixture_stats(&fixture).peers == 2);
     for (unsigned i = 0; i < COUNT; i++) {
-        player_join(&stage, &players[i]);
+        player_join(&fixture, &players[i]);
     }
     AWAIT(arena.joins + second.joins == COUNT);
-    cut_off_the_bus(tp_lanclient_self(tp__gate_client(stage.gate)));
+    cut_connection_of(tp_lanclient_self(tp__gate_client(fixture.gate)));
     AWAIT(arena.leaves + second.leaves == COUNT);
     AWAIT(arena.joins + second.joins == 2 * COUNT);
     CHECK_EQ(tp_backend_player_count(arena.backend), COUNT / 2);
@@ -209,19 +209,19 @@ static void spreads_players_over_the_peers_that_come_back(void) {
     service_leave(&second);
 }
 
-/* What a move handed on comes again after a loss. */
-static void hands_on_again_what_the_last_move_did(void) {
+/* The blob of the last move is sent again when the player is assigned again after a loss. */
+static void the_blob_of_a_move_is_sent_again_after_a_loss(void) {
     init();
     start();
-    service_join(&second, stage.hub, "second");
-    player_join(&stage, &players[0]);
+    service_join(&second, fixture.hub, "second");
+    player_join(&fixture, &players[0]);
     AWAIT(arena.joins == 1);
     tp_player name = arena.last;
     CHECK_EQ(tp_backend_move(arena.backend, &name, "second", TP_NO_PEER, "state", 5), TP_OK);
     AWAIT(second.joins == 1);
     service_kill(&second);
-    AWAIT(
-        stage_account(&stage).kept == 1); /* the arena would be there, but he is not its any more */
+    AWAIT(fixture_stats(&fixture).kept ==
+          1); /* the arena is connected, but the player has moved to "second" */
     second.joins = second.leaves = 0;
     service_start(&second);
     AWAIT(second.joins == 1);
@@ -233,78 +233,78 @@ static void hands_on_again_what_the_last_move_did(void) {
     service_kill(&second);
 }
 
-static void tells_everybody_when_it_stops(void) {
+static void a_stop_closes_every_player_and_assignment(void) {
     init();
     start();
     join_all();
-    stage_gate_stop(&stage);
+    fixture_gate_stop(&fixture);
     AWAIT(arena.leaves == COUNT && left_count() == COUNT);
     CHECK_EQ(arena.why, TP_LEAVE_ENDED);
     CHECK_EQ(arena.end, TP_END_SHUTDOWN);
     CHECK_EQ(players[0].close_code, TP_CLOSE_SHUTDOWN);
-    tp__gate_account account = stage_account(&stage);
-    CHECK_EQ(account.lost_visits, 0); /* each of them by a word of the service's */
-    CHECK_EQ(account.confirmed_leaves, COUNT);
+    tp__gate_stats stats = fixture_stats(&fixture);
+    CHECK_EQ(stats.lost_visits, 0); /* each assignment was ended by an answer of the service */
+    CHECK_EQ(stats.confirmed_leaves, COUNT);
 
-    /* and starts again */
+    /* The gate can be started again. */
     memset(players, 0, sizeof players);
     arena.joins = arena.leaves = 0;
-    REQUIRE(tp__gate_start(stage.gate, stage.server) == TP_OK);
-    CHECK_EQ(tp__gate_start(stage.gate, stage.server), TP_ERR_STATE);
+    REQUIRE(tp__gate_start(fixture.gate, fixture.server) == TP_OK);
+    CHECK_EQ(tp__gate_start(fixture.gate, fixture.server), TP_ERR_STATE);
     join_all();
-    talk_again(&arena);
-    tp__gate_stop(stage.gate);
-    CHECK_EQ(tp__gate_wait(stage.gate, -1), TP_OK);
-    CHECK_EQ(tp__gate_wait(stage.gate, 0), TP_ERR_STATE);
-    tp_server_destroy(stage.crowd);
-    tp_server_destroy(stage.server);
-    tp__gate_destroy(stage.gate);
+    exchange_messages(&arena);
+    tp__gate_stop(fixture.gate);
+    CHECK_EQ(tp__gate_wait(fixture.gate, -1), TP_OK);
+    CHECK_EQ(tp__gate_wait(fixture.gate, 0), TP_ERR_STATE);
+    tp_server_destroy(fixture.crowd);
+    tp_server_destroy(fixture.server);
+    tp__gate_destroy(fixture.gate);
     service_leave(&arena);
-    hub_close(stage.hub);
+    hub_close(fixture.hub);
 }
 
-/* A service that takes its time: the first one who leaves is still in its handler. */
+/* A slow service: its handler of the first leave blocks until `released`. */
 static bool released;
 
 static void leave_slowly(
     tp_backend *backend, const tp_player *name, tp_leave why, tp_end_reason end) {
     unsigned looks = 0;
-    tp_mutex_lock(&stage_mutex);
-    while (!released && stage_look_again(&looks)) {
+    tp_mutex_lock(&fixture_mutex);
+    while (!released && fixture_wait_more(&looks)) {
     }
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
     service_on_player_leave(backend, name, why, end);
 }
 
-static void waits_for_the_word_of_the_services(void) {
+static void a_stop_waits_for_the_answers_of_services(void) {
     init();
-    stage.options.drain_ms = 600000;
-    stage_start(&stage);
+    fixture.options.drain_ms = 600000;
+    fixture_start(&fixture);
     released = false;
-    service_init(&arena, stage.hub, "arena");
+    service_init(&arena, fixture.hub, "arena");
     arena.handlers.on_player_leave = leave_slowly;
     service_start(&arena);
-    AWAIT(stage_account(&stage).peers == 1);
+    AWAIT(fixture_stats(&fixture).peers == 1);
     join_all();
-    tp__gate_stop(stage.gate);
-    CHECK_EQ(tp__gate_wait(stage.gate, 300), TP_ERR_TIMED_OUT);
-    tp_mutex_lock(&stage_mutex);
+    tp__gate_stop(fixture.gate);
+    CHECK_EQ(tp__gate_wait(fixture.gate, 300), TP_ERR_TIMED_OUT);
+    tp_mutex_lock(&fixture_mutex);
     released = true;
-    tp_mutex_unlock(&stage_mutex);
-    stage_close(&stage);
+    tp_mutex_unlock(&fixture_mutex);
+    fixture_close(&fixture);
     CHECK_EQ(arena.leaves, COUNT);
-    CHECK_EQ(arena.why, TP_LEAVE_ENDED); /* each by its LEAVE, and not because the gate is lost */
+    CHECK_EQ(arena.why, TP_LEAVE_ENDED); /* each by its LEAVE, not by the loss of the gate */
     service_leave(&arena);
-    hub_close(stage.hub);
+    hub_close(fixture.hub);
 }
 
-/* A gate is lost with all its players. */
-static void loses_the_players_of_a_gate(void) {
+/* All players of a gate leave when the gate is lost. */
+static void a_lost_gate_ends_its_players_at_the_service(void) {
     init();
     start();
-    static gate_stage more;
-    stage_init(&more, stage.hub);
-    stage_start(&more);
+    static gate_fixture more;
+    fixture_init(&more, fixture.hub);
+    fixture_start(&more);
     join_all();
     player theirs;
     player_join(&more, &theirs);
@@ -314,69 +314,69 @@ static void loses_the_players_of_a_gate(void) {
     AWAIT(arena.leaves == 1);
     CHECK(tp_player_same(&arena.last, &name));
     CHECK_EQ(arena.why, TP_LEAVE_GATE_LOST);
-    CHECK_EQ(tell(&arena, &name, "hello?"), TP_ERR_NO_SESSION);
+    CHECK_EQ(service_send(&arena, &name, "hello?"), TP_ERR_NO_SESSION);
     CHECK_EQ(tp_backend_player_count(arena.backend), COUNT);
-    stage_close(&more);
+    fixture_close(&more);
     close_all();
 }
 
-/* A service that does not speak like one gets no players. */
-static void gives_no_players_to_who_does_not_understand(void) {
+/* A peer that does not answer JOIN as a service does gets no players. */
+static void an_incompatible_peer_gets_no_players(void) {
     init();
-    stage_start(&stage);
-    party deaf;
-    party_init(&deaf, stage.hub, "arena", "deaf");
-    deaf.handlers.on_request = NULL;
-    party_start(&deaf);
-    player_join(&stage, &players[0]);
-    AWAIT(stage_account(&stage).lost_visits == 1);
-    party wrong; /* answers with the question */
-    party_join(&wrong, stage.hub, "arena", "wrong");
-    AWAIT(stage_account(&stage).lost_visits == 2);
-    AWAIT(stage_account(&stage).kept == 1);
-    service_join(&arena, stage.hub, "arena");
+    fixture_start(&fixture);
+    party incompatible;
+    party_init(&incompatible, fixture.hub, "arena", "incompatible");
+    incompatible.handlers.on_request = NULL;
+    party_start(&incompatible);
+    player_join(&fixture, &players[0]);
+    AWAIT(fixture_stats(&fixture).lost_visits == 1);
+    party wrong; /* answers every request with the request itself */
+    party_join(&wrong, fixture.hub, "arena", "wrong");
+    AWAIT(fixture_stats(&fixture).lost_visits == 2);
+    AWAIT(fixture_stats(&fixture).kept == 1);
+    service_join(&arena, fixture.hub, "arena");
     AWAIT(arena.joins == 1);
     CHECK_EQ(arena.info.flags & TP_PLAYER_RETURNS, 0);
-    party_leave(&deaf);
+    party_leave(&incompatible);
     party_leave(&wrong);
     close_all();
 }
 
-static void closes_whom_the_service_refuses(void) {
+static void a_player_that_the_service_refuses_is_closed(void) {
     init();
-    stage_start(&stage);
-    service_init(&arena, stage.hub, "arena");
+    fixture_start(&fixture);
+    service_init(&arena, fixture.hub, "arena");
     arena.options.max_players = 2;
     service_start(&arena);
     for (unsigned i = 0; i < 3; i++) {
-        player_join(&stage, &players[i]);
-        AWAIT(stage_account(&stage).arrived == i + 1); /* in this order, also at the gate */
+        player_join(&fixture, &players[i]);
+        AWAIT(fixture_stats(&fixture).arrived == i + 1); /* arrived at the gate in this order */
     }
     AWAIT(left_count() == 1 && arena.joins == 2);
     CHECK_EQ(players[2].left, true);
     CHECK_EQ(players[2].close_code, TP_CLOSE_FULL);
-    AWAIT(stage_account(&stage).players == 2);
-    CHECK_EQ(stage_account(&stage).refused_joins, 1);
+    AWAIT(fixture_stats(&fixture).players == 2);
+    CHECK_EQ(fixture_stats(&fixture).refused_joins, 1);
     CHECK_EQ(service_stats(&arena).refused, 1);
-    player_quit(&stage, &players[0]);
+    player_quit(&fixture, &players[0]);
     AWAIT(arena.leaves == 1);
-    player_join(&stage, &players[3]);
+    player_join(&fixture, &players[3]);
     AWAIT(arena.joins == 3);
     close_all();
 }
 
-/* ---- a service that is slow to let go -------------------------------------------------------- */
+/* ---- LEAVEs without an answer ---------------------------------------------------------------- */
 
-static unsigned unanswered; /* LEAVEs that get no answer, from the first on */
-static unsigned leaves_heard;
+static unsigned unanswered; /* number of LEAVEs that get no answer */
+static unsigned leaves_received;
 
-static void leave_unanswered(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+static void answer_leaves_late(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     const tp_gate_done done = {.status = TP_GATE_OK};
     tp_gate_left left;
     bool leaves = tp_gate_read_leave(tp_packet_bytes(packet), tp_packet_size(packet), &left);
-    tp_mutex_lock(&stage_mutex);
-    leaves_heard += leaves;
-    bool answer = !leaves || leaves_heard > unanswered;
+    tp_mutex_lock(&fixture_mutex);
+    leaves_received += leaves;
+    bool answer = !leaves || leaves_received > unanswered;
     party_note(&party_of(client)->requests);
     if (answer) {
         tp_packet *reply = tp_packet_new(TP_GATE_DONE_SIZE);
@@ -387,62 +387,64 @@ static void leave_unanswered(tp_lanclient *client, const tp_delivery *from, tp_p
     }
 }
 
-static bool is_idle(void) {
-    tp_mutex_lock(&stage.gate->mutex);
-    bool idle = !stage.gate->armed;
-    tp_mutex_unlock(&stage.gate->mutex);
+static bool gate_is_idle(void) {
+    tp_mutex_lock(&fixture.gate->mutex);
+    bool idle = !fixture.gate->tick_scheduled;
+    tp_mutex_unlock(&fixture.gate->mutex);
     return idle;
 }
 
-/* One player is with it, and nothing is due by the clock. */
+/* Joins one player to the service `slow` and waits until nothing is due by the gate's clock. */
 static void join_slow_service(party *slow) {
-    stage_start(&stage);
-    leaves_heard = 0;
-    party_init(slow, stage.hub, "arena", "slow");
-    slow->handlers.on_request = leave_unanswered;
+    fixture_start(&fixture);
+    leaves_received = 0;
+    party_init(slow, fixture.hub, "arena", "slow");
+    slow->handlers.on_request = answer_leaves_late;
     party_start(slow);
-    AWAIT(stage_account(&stage).peers == 1);
-    player_join(&stage, &players[0]);
+    AWAIT(fixture_stats(&fixture).peers == 1);
+    player_join(&fixture, &players[0]);
     AWAIT(slow->requests == 1);
-    AWAIT(is_idle());
+    AWAIT(gate_is_idle());
 }
 
-/* The LEAVE is under way when the server goes; the bus gives it back when there is none left. */
-static void a_leave_that_outlives_the_server_touches_it_no_more(void) {
+/* The LEAVE has been sent when the server is destroyed. The bus returns it after that. */
+static void a_leave_may_come_back_after_the_server_is_destroyed(void) {
     party slow;
     init();
     unanswered = UINT32_MAX;
     join_slow_service(&slow);
-    tp_server_destroy(stage.server);
-    AWAIT(leaves_heard == 1);
-    tp__gate_destroy(stage.gate);
-    tp_server_destroy(stage.crowd);
+    tp_server_destroy(fixture.server);
+    AWAIT(leaves_received == 1);
+    tp__gate_destroy(fixture.gate);
+    tp_server_destroy(fixture.crowd);
     party_leave(&slow);
-    hub_close(stage.hub);
+    hub_close(fixture.hub);
 }
 
-static void a_leave_is_said_again_though_nobody_is_left(void) {
+static void a_leave_is_repeated_after_the_last_player_left(void) {
     party slow;
     init();
-    stage.options.bus.request_timeout_ms = 50;
+    fixture.options.bus.request_timeout_ms = 50;
     unanswered = 2;
     join_slow_service(&slow);
-    player_quit(&stage, &players[0]);
-    AWAIT(leaves_heard >= 3 && stage_account(&stage).visits == 0);
-    CHECK_EQ(stage_account(&stage).lost_visits, 0);
-    AWAIT(is_idle());
-    stage_close(&stage);
+    player_quit(&fixture, &players[0]);
+    AWAIT(leaves_received >= 3 && fixture_stats(&fixture).visits == 0);
+    CHECK_EQ(fixture_stats(&fixture).lost_visits, 0);
+    AWAIT(gate_is_idle());
+    fixture_close(&fixture);
     party_leave(&slow);
-    hub_close(stage.hub);
+    hub_close(fixture.hub);
 }
 
-CHECK_MAIN(CASE(keeps_players_while_the_service_is_away),
-    CASE(keeps_players_until_the_service_comes_at_all),
-    CASE(gives_the_players_of_a_lost_peer_to_another), CASE(keeps_no_more_than_it_may),
-    CASE(keeps_nobody_if_told_so), CASE(keeps_no_longer_than_it_may), CASE(comes_back_with_the_bus),
-    CASE(spreads_players_over_the_peers_that_come_back),
-    CASE(hands_on_again_what_the_last_move_did), CASE(tells_everybody_when_it_stops),
-    CASE(waits_for_the_word_of_the_services), CASE(loses_the_players_of_a_gate),
-    CASE(gives_no_players_to_who_does_not_understand), CASE(closes_whom_the_service_refuses),
-    CASE(a_leave_that_outlives_the_server_touches_it_no_more),
-    CASE(a_leave_is_said_again_though_nobody_is_left))
+CHECK_MAIN(CASE(players_are_held_while_their_service_is_away),
+    CASE(players_are_held_until_the_first_peer_of_the_service),
+    CASE(players_of_a_lost_peer_go_to_another_peer),
+    CASE(no_more_players_than_keep_players_are_held), CASE(without_keep_players_no_player_is_held),
+    CASE(players_are_held_no_longer_than_keep_ms), CASE(players_return_when_the_bus_returns),
+    CASE(returning_players_are_spread_over_all_peers),
+    CASE(the_blob_of_a_move_is_sent_again_after_a_loss),
+    CASE(a_stop_closes_every_player_and_assignment), CASE(a_stop_waits_for_the_answers_of_services),
+    CASE(a_lost_gate_ends_its_players_at_the_service), CASE(an_incompatible_peer_gets_no_players),
+    CASE(a_player_that_the_service_refuses_is_closed),
+    CASE(a_leave_may_come_back_after_the_server_is_destroyed),
+    CASE(a_leave_is_repeated_after_the_last_player_left))

@@ -1,35 +1,36 @@
 /*
- * What happens between two steps of the gate: another thread is quicker, at the one moment at which
- * it matters.
+ * Races of the gate's start, stop and clock, played out at the one moment at which they matter:
+ * another thread acts between two steps of the gate.
  *
- * The gate's own gate.c calls moment_clock_ms, moment_server_start and moment_mutex_unlock for the
- * real ones.
+ * gate.c is compiled for this test with moment_clock_ms, moment_server_start and
+ * moment_mutex_unlock in place of the real functions.
  */
 #undef tp_clock_ms
 #undef tp_mutex_unlock
 #undef tp_server_start
-#include "gate_stage.h"
+#include "gate_fixture.h"
 #include "os/clock.h"
 #include "slow_thread.h"
 
 enum { COUNT = 6 };
 
-static gate_stage stage;
+static gate_fixture fixture;
 static service arena, second;
 static player players[COUNT];
 
 /* ---- the clock ------------------------------------------------------------------------------- */
 
-static atomic_bool hold_clock; /* the next who reads it is held up */
+static atomic_bool clock_blocked; /* the next thread that reads the clock is held up */
 static atomic_uint clock_held, reads;
 
-/* Held up, it says the time before. No mutex: the gate's own may be held. */
+/* A thread that is held up gets the time at which it called. Takes no mutex: the caller may hold
+ * the gate's. */
 uint64_t moment_clock_ms(void);
 uint64_t moment_clock_ms(void) {
     uint64_t now_ms = tp_clock_ms();
-    if (atomic_load(&hold_clock)) {
+    if (atomic_load(&clock_blocked)) {
         atomic_fetch_add(&clock_held, 1);
-        while (atomic_load(&hold_clock)) {
+        while (atomic_load(&clock_blocked)) {
             tp_thread_yield();
         }
     }
@@ -37,36 +38,36 @@ uint64_t moment_clock_ms(void) {
     return now_ms;
 }
 
-/* The first is kept so that the gate looks at its clock; the others come to be kept while it
- * does. */
-static void who_is_kept_since_a_tick_began_is_not_overdue(void) {
-    stage_init(&stage, hub_open_default());
-    stage_start(&stage);
-    service_join(&arena, stage.hub, "arena");
-    service_join(&second, stage.hub, "second");
+/* The first player is held so that the gate's tick looks at the clock. The other players become
+ * held while that tick is held up. */
+static void a_player_held_during_a_tick_is_not_overdue(void) {
+    fixture_init(&fixture, hub_open_default());
+    fixture_start(&fixture);
+    service_join(&arena, fixture.hub, "arena");
+    service_join(&second, fixture.hub, "second");
     for (unsigned i = 0; i < COUNT; i++) {
-        player_join(&stage, &players[i]);
+        player_join(&fixture, &players[i]);
         AWAIT(arena.joins == i + 1);
     }
     tp_player name = arena.last;
     CHECK_EQ(tp_backend_move(arena.backend, &name, "second", TP_NO_PEER, NULL, 0), TP_OK);
     AWAIT(second.joins == 1);
     service_kill(&second);
-    AWAIT(stage_account(&stage).kept == 1);
+    AWAIT(fixture_stats(&fixture).kept == 1);
 
-    atomic_store(&hold_clock, true);
+    atomic_store(&clock_blocked, true);
     AWAIT(atomic_load(&clock_held) == 1);
     uint64_t later_ms = tp_clock_ms() + 2;
     AWAIT(tp_clock_ms() >= later_ms);
     service_kill(&arena);
-    AWAIT(stage_account(&stage).kept == COUNT);
+    AWAIT(fixture_stats(&fixture).kept == COUNT);
     unsigned before = atomic_load(&reads);
-    atomic_store(&hold_clock, false);
-    AWAIT(atomic_load(&reads) >= before + 2); /* that tick is over, and another has begun */
-    CHECK_EQ(stage_account(&stage).lost_closed, 0);
-    CHECK_EQ(stage_account(&stage).kept, COUNT);
-    tp__hub *hub = stage.hub;
-    stage_close(&stage);
+    atomic_store(&clock_blocked, false);
+    AWAIT(atomic_load(&reads) >= before + 2); /* that tick has ended, and another one has started */
+    CHECK_EQ(fixture_stats(&fixture).lost_closed, 0);
+    CHECK_EQ(fixture_stats(&fixture).kept, COUNT);
+    tp__hub *hub = fixture.hub;
+    fixture_close(&fixture);
     hub_close(hub);
 }
 
@@ -76,13 +77,13 @@ static bool stop_before_start;
 static bool stop_slowly_before_start;
 
 static void stop(void) {
-    tp__gate_stop(stage.gate);
+    tp__gate_stop(fixture.gate);
 }
 
 tp_err moment_server_start(tp_server *server);
 tp_err moment_server_start(tp_server *server) {
     if (stop_before_start) {
-        tp__gate_stop(stage.gate);
+        tp__gate_stop(fixture.gate);
     }
     if (stop_slowly_before_start) {
         slow_begin(stop);
@@ -90,34 +91,34 @@ tp_err moment_server_start(tp_server *server) {
     return tp_server_start(server);
 }
 
-static void a_stop_while_it_starts_is_not_lost(void) {
-    stage_init(&stage, hub_open_default());
+static void a_stop_during_the_start_is_not_lost(void) {
+    fixture_init(&fixture, hub_open_default());
     stop_before_start = true;
-    stage_start_gate(&stage);
+    fixture_start_gate(&fixture);
     stop_before_start = false;
-    CHECK_EQ(tp__gate_wait(stage.gate, -1), TP_OK);
-    CHECK_EQ(tp__gate_start(stage.gate, stage.server), TP_OK); /* and nothing of it is left */
-    AWAIT(tp_lanclient_self(tp__gate_client(stage.gate)) != TP_NO_PEER);
-    tp__hub *hub = stage.hub;
-    stage_close(&stage);
+    CHECK_EQ(tp__gate_wait(fixture.gate, -1), TP_OK);
+    CHECK_EQ(tp__gate_start(fixture.gate, fixture.server), TP_OK); /* nothing of the stop is left */
+    AWAIT(tp_lanclient_self(tp__gate_client(fixture.gate)) != TP_NO_PEER);
+    tp__hub *hub = fixture.hub;
+    fixture_close(&fixture);
     hub_close(hub);
 }
 
-/* It is held up from the first start to the second one. */
-static void a_stop_does_not_end_the_next_run(void) {
-    stage_init(&stage, hub_open_default());
+/* The thread that stops the gate is held up from the first start to the second one. */
+static void a_slow_stop_does_not_end_the_next_run(void) {
+    fixture_init(&fixture, hub_open_default());
     stop_slowly_before_start = true;
-    stage_start_gate(&stage);
+    fixture_start_gate(&fixture);
     stop_slowly_before_start = false;
-    CHECK_EQ(tp__gate_wait(stage.gate, -1), TP_OK);
-    CHECK_EQ(tp__gate_start(stage.gate, stage.server), TP_OK);
+    CHECK_EQ(tp__gate_wait(fixture.gate, -1), TP_OK);
+    CHECK_EQ(tp__gate_start(fixture.gate, fixture.server), TP_OK);
     slow_end();
-    CHECK_EQ(tp_server_wait(stage.server, 0), TP_ERR_STATE); /* it runs */
-    AWAIT(tp_lanclient_self(tp__gate_client(stage.gate)) != TP_NO_PEER);
-    tp__hub *hub = stage.hub;
-    stage_close(&stage);
+    CHECK_EQ(tp_server_wait(fixture.server, 0), TP_ERR_STATE); /* it still runs */
+    AWAIT(tp_lanclient_self(tp__gate_client(fixture.gate)) != TP_NO_PEER);
+    tp__hub *hub = fixture.hub;
+    fixture_close(&fixture);
     hub_close(hub);
 }
 
-CHECK_MAIN(CASE(who_is_kept_since_a_tick_began_is_not_overdue),
-    CASE(a_stop_while_it_starts_is_not_lost), CASE(a_stop_does_not_end_the_next_run))
+CHECK_MAIN(CASE(a_player_held_during_a_tick_is_not_overdue),
+    CASE(a_stop_during_the_start_is_not_lost), CASE(a_slow_stop_does_not_end_the_next_run))

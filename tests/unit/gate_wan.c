@@ -1,28 +1,30 @@
-/* The gate on the real thing: players over the WAN's protocol, with tokens, to a service on the bus
- * and back. */
-#include "gate_stage.h"
+/*
+ * The gate with a real WAN server: players log in with tokens over the WAN's protocol, wait or
+ * join, and exchange messages with a service on the bus.
+ */
+#include "gate_fixture.h"
 #include "os/clock.h"
 #include "os/random.h"
 #include "twinport/wanserver.h"
 #include "wan_peer.h"
 
-static gate_stage stage;
+static gate_fixture fixture;
 static service arena;
 static tp_key_pair key;
 static tp_token_key ring;
 
 static void open_all(unsigned max_players, unsigned max_waiting) {
-    stage_init(&stage, hub_open_default());
-    stage.options.identity = tp_session_identity;
-    stage.options.max_players = max_players;
-    stage.options.max_waiting = max_waiting;
+    fixture_init(&fixture, hub_open_default());
+    fixture.options.identity = tp_session_identity;
+    fixture.options.max_players = max_players;
+    fixture.options.max_waiting = max_waiting;
     REQUIRE(tp_key_pair_generate(&key) == TP_OK);
     ring.id = 1;
     tp_random_bytes(ring.key, sizeof ring.key);
-    REQUIRE(tp__gate_create(&stage.options, &stage.gate) == TP_OK);
+    REQUIRE(tp__gate_create(&fixture.options, &fixture.gate) == TP_OK);
     tp_wanserver_options options;
     tp_wanserver_defaults(&options);
-    options.server.context = stage.gate;
+    options.server.context = fixture.gate;
     options.server.workers = 2;
     options.server.max_sessions = max_players + max_waiting;
     options.private_key = key.private_key;
@@ -31,18 +33,18 @@ static void open_all(unsigned max_players, unsigned max_waiting) {
     options.handshake_timeout_ms = 600000;
     tp_handlers handlers;
     tp__gate_handlers(&handlers);
-    REQUIRE(tp_wanserver_create(&options, &handlers, &stage.server) == TP_OK);
-    REQUIRE(tp__gate_start(stage.gate, stage.server) == TP_OK);
-    service_join(&arena, stage.hub, "arena");
-    AWAIT(stage_account(&stage).peers == 1);
+    REQUIRE(tp_wanserver_create(&options, &handlers, &fixture.server) == TP_OK);
+    REQUIRE(tp__gate_start(fixture.gate, fixture.server) == TP_OK);
+    service_join(&arena, fixture.hub, "arena");
+    AWAIT(fixture_stats(&fixture).peers == 1);
 }
 
 static void close_all(void) {
-    stage_gate_stop(&stage);
-    tp_server_destroy(stage.server);
-    tp__gate_destroy(stage.gate);
+    fixture_gate_stop(&fixture);
+    tp_server_destroy(fixture.server);
+    tp__gate_destroy(fixture.gate);
     service_leave(&arena);
-    hub_close(stage.hub);
+    hub_close(fixture.hub);
 }
 
 static wan_peer *log_in(uint64_t account) {
@@ -52,21 +54,21 @@ static wan_peer *log_in(uint64_t account) {
     memset(identity.user_data, (int)account, sizeof identity.user_data);
     REQUIRE(tp_token_mint(&ring, tp_clock_wall_ms() / 1000 + 3600, key.public_key, &identity,
                 login.token, login.secret) == TP_OK);
-    tp_address address = tp_server_address(stage.server);
+    tp_address address = tp_server_address(fixture.server);
     wan_peer *peer = wan_join(&address, &login);
     REQUIRE(peer != NULL);
     return peer;
 }
 
-static void check_hears(wan_peer *peer, const char *text) {
-    char payload[STAGE_TEXT];
+static void check_receives(wan_peer *peer, const char *text) {
+    char payload[FIXTURE_TEXT];
     unsigned type = 99;
     CHECK_EQ(wan_receive_frame(peer, &type, payload, sizeof payload), strlen(text));
     CHECK_EQ(type, TP_FRAME_DATA);
     CHECK_MEM(payload, text, strlen(text));
 }
 
-static void check_place(wan_peer *peer, uint32_t place, uint32_t waiting) {
+static void check_position(wan_peer *peer, uint32_t place, uint32_t waiting) {
     uint8_t payload[TP_GATE_PLACE_SIZE] = {0};
     unsigned type = 99;
     CHECK_EQ(wan_receive_frame(peer, &type, payload, sizeof payload), sizeof payload);
@@ -74,7 +76,7 @@ static void check_place(wan_peer *peer, uint32_t place, uint32_t waiting) {
     CHECK_EQ(tp_bus_get_u32(payload + 4), waiting);
 }
 
-static void brings_players_to_the_service_and_back(void) {
+static void players_exchange_messages_with_a_service(void) {
     open_all(4, 0);
     wan_peer *first = log_in(77);
     AWAIT(arena.joins == 1);
@@ -95,12 +97,12 @@ static void brings_players_to_the_service_and_back(void) {
     tp_packet *packet = text_packet("to both");
     CHECK_EQ(tp_backend_send_many(arena.backend, both, 2, packet, NULL), TP_OK);
     tp_packet_release(packet);
-    check_hears(first, "to both");
-    check_hears(second, "to both");
+    check_receives(first, "to both");
+    check_receives(second, "to both");
 
-    CHECK_EQ(tell(&arena, &one, "the last"), TP_OK);
+    CHECK_EQ(service_send(&arena, &one, "the last"), TP_OK);
     CHECK_EQ(tp_backend_kick(arena.backend, &one, 300), TP_OK);
-    check_hears(first, "the last");
+    check_receives(first, "the last");
     CHECK_EQ(wan_receive_close(first), 300);
     wan_close(first, false);
     AWAIT(arena.leaves == 1);
@@ -110,35 +112,35 @@ static void brings_players_to_the_service_and_back(void) {
     close_all();
 }
 
-static void lets_them_wait(void) {
+static void players_wait_and_are_admitted(void) {
     open_all(1, 2);
     wan_peer *first = log_in(1);
-    check_place(first, 0, 0);
+    check_position(first, 0, 0);
     AWAIT(arena.joins == 1);
     wan_peer *second = log_in(2);
-    check_place(second, 1, 1);
+    check_position(second, 1, 1);
     wan_peer *third = log_in(3);
-    check_place(third, 2, 2);
+    check_position(third, 2, 2);
     wan_leave(first);
-    check_place(second, 0, 1);
-    check_place(third, 1, 1);
+    check_position(second, 0, 1);
+    check_position(third, 1, 1);
     AWAIT(arena.joins == 2);
     CHECK_EQ(arena.info.account, 2);
     CHECK(wan_send_frame(third, TP_FRAME_DATA, "me", 2));
     CHECK_EQ(wan_receive_close(third), TP_CLOSE_PROTOCOL);
     wan_close(third, false);
     service_kill(&arena);
-    AWAIT(stage_account(&stage).kept == 1);
+    AWAIT(fixture_stats(&fixture).kept == 1);
     arena.joins = arena.leaves = 0;
     service_start(&arena);
     AWAIT(arena.joins == 1);
     CHECK_EQ(arena.info.flags, TP_PLAYER_IDENTIFIED | TP_PLAYER_RETURNS);
     CHECK_EQ(arena.info.account, 2);
-    CHECK_EQ(tell(&arena, &arena.last, "welcome back"), TP_OK);
-    check_hears(second, "welcome back");
+    CHECK_EQ(service_send(&arena, &arena.last, "welcome back"), TP_OK);
+    check_receives(second, "welcome back");
     wan_leave(second);
     AWAIT(arena.leaves == 1);
     close_all();
 }
 
-CHECK_MAIN(CASE(brings_players_to_the_service_and_back), CASE(lets_them_wait))
+CHECK_MAIN(CASE(players_exchange_messages_with_a_service), CASE(players_wait_and_are_admitted))

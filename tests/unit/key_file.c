@@ -1,4 +1,7 @@
-/* The private key's file: made once, read again, and told from what is none. */
+/*
+ * The gate's private key file: it is created once, read again, and everything that is no key file
+ * is refused with a message that quotes no key.
+ */
 #include "check.h"
 
 #include "core/config/config.h"
@@ -20,7 +23,7 @@ static void write_test_file(const char *text, size_t size) {
     CHECK_EQ(fclose(file), 0);
 }
 
-static void what_is_made_is_read(void) {
+static void a_created_key_file_is_read_again(void) {
     uint8_t public_key[2][TP_KEY_SIZE];
     uint8_t read[TP_KEY_SIZE];
     tp_key_pair pair;
@@ -31,7 +34,7 @@ static void what_is_made_is_read(void) {
         CHECK_STR(report, "");
         REQUIRE(tp_key_pair_from_private(read, &pair) == TP_OK);
         CHECK_MEM(pair.public_key, public_key[i], TP_KEY_SIZE);
-        /* It is there, so it is not made again. */
+        /* The file exists, so it is not created again. */
         uint8_t other[TP_KEY_SIZE];
         CHECK_EQ(tp__key_file_create(path_of_test(), other), TP_ERR_STATE);
         CHECK_EQ(tp__key_file_load(path_of_test(), other, report, sizeof report), TP_OK);
@@ -43,7 +46,7 @@ static void what_is_made_is_read(void) {
     tp_secure_wipe(&pair, sizeof pair);
 }
 
-static void what_is_none_is_told(void) {
+static void anything_but_a_key_file_is_refused(void) {
     tp_key_pair pair;
     char key[TP_KEY_TEXT];
     char text[4 * TP_KEY_TEXT];
@@ -68,11 +71,11 @@ static void what_is_none_is_told(void) {
         write_test_file(text, (size_t)(at - text));
         CHECK_EQ(tp__key_file_load(path_of_test(), read, report, sizeof report),
             i < 3 ? TP_OK : TP_ERR_CONFIG);
-        CHECK(strstr(report, key) == NULL); /* it is never quoted */
+        CHECK(strstr(report, key) == NULL); /* the key itself is never quoted */
         if (i < 3) {
             CHECK_MEM(read, pair.private_key, TP_KEY_SIZE);
         } else {
-            CHECK(strstr(report, "is no private key") != NULL);
+            CHECK(strstr(report, "not a private key") != NULL);
         }
     }
     static char large[4097];
@@ -82,4 +85,4 @@ static void what_is_none_is_told(void) {
     CHECK_EQ(remove(path_of_test()), 0);
 }
 
-CHECK_MAIN(CASE(what_is_made_is_read), CASE(what_is_none_is_told))
+CHECK_MAIN(CASE(a_created_key_file_is_read_again), CASE(anything_but_a_key_file_is_refused))

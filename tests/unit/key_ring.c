@@ -1,5 +1,7 @@
-/* The key ring's file: what is read, what is said about what is not, and that no key is left
- * anywhere. Keys are drawn: none stands here. */
+/*
+ * The key ring's file: which lines are read, the error text of each wrong line, and that parsing
+ * leaves no key in memory. Keys are random; none is written here.
+ */
 #include "check.h"
 
 #include "core/config/config.h"
@@ -29,7 +31,7 @@ static tp_err parse(const char *text) {
     return tp__key_ring_parse("ring", text, strlen(text), &ring, report, sizeof report);
 }
 
-/* A text with keys in the places of %s. */
+/* A text with keys in place of its %s. */
 static const char *with_keys(const char *format, const char *first, const char *second) {
     static char text[1024];
     char *at = text;
@@ -73,7 +75,7 @@ static void keys_are_read(void) {
     CHECK_EQ(parse(with_keys("7 $#the last line has no end", a, b)), TP_OK);
     CHECK_EQ(ring.count, 1);
     check_key(7, a);
-    for (char *digit = a; *digit != '\0'; digit++) { /* capitals are digits, too */
+    for (char *digit = a; *digit != '\0'; digit++) { /* capital digits are accepted, too */
         *digit = (char)(*digit >= 'a' ? *digit - 'a' + 'A' : *digit);
     }
     CHECK_EQ(parse(with_keys("7 $\n", a, b)), TP_OK);
@@ -128,8 +130,8 @@ static void wrong_lines_are_named(void) {
     CHECK(is_wiped());
 }
 
-/* It does no harm; but whoever wrote it should know. */
-static void a_key_twice_is_warned_of(void) {
+/* Harmless, but the operator should know of it. */
+static void a_key_under_two_ids_gives_a_warning(void) {
     draw_keys();
     CHECK_EQ(parse(with_keys("1 $\n2 $\n\n1 $\n", a, b)), TP_OK);
     CHECK_STR(report, "ring:4: id 1 is given again, with the same key: line 1 has it");
@@ -142,7 +144,7 @@ static void a_key_twice_is_warned_of(void) {
     CHECK(is_wiped());
 }
 
-static void every_id_has_its_key(void) {
+static void all_256_ids_can_have_a_key(void) {
     static char text[TP__KEY_RING_MAX * (TP_KEY_TEXT + 8) + TP_KEY_TEXT + 8];
     static char keys[TP__KEY_RING_MAX][TP_KEY_TEXT];
     size_t size = 0;
@@ -163,11 +165,11 @@ static void every_id_has_its_key(void) {
     CHECK(is_wiped());
 }
 
-static void a_zero_byte_is_no_end(void) {
+static void a_zero_byte_does_not_end_the_ring(void) {
     draw_keys();
     char text[2 + TP_KEY_TEXT];
     (void)snprintf(text, sizeof text, "1 %s", a);
-    text[sizeof text - 2] = '\0'; /* in the place of the last digit */
+    text[sizeof text - 2] = '\0'; /* in place of the last digit */
     CHECK_EQ(tp__key_ring_parse("ring", text, sizeof text - 1, &ring, report, sizeof report),
         TP_ERR_CONFIG);
 }
@@ -224,5 +226,6 @@ static void files_are_read(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(keys_are_read), CASE(wrong_lines_are_named), CASE(a_key_twice_is_warned_of),
-    CASE(every_id_has_its_key), CASE(a_zero_byte_is_no_end), CASE(files_are_read))
+CHECK_MAIN(CASE(keys_are_read), CASE(wrong_lines_are_named),
+    CASE(a_key_under_two_ids_gives_a_warning), CASE(all_256_ids_can_have_a_key),
+    CASE(a_zero_byte_does_not_end_the_ring), CASE(files_are_read))

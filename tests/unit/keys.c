@@ -1,4 +1,6 @@
-/* Key pairs and their text. */
+/*
+ * Key pairs and their text form: generation, clamping, public keys by X25519, parsing and wiping.
+ */
 #include "proto/keys.h"
 #include "check.h"
 
@@ -12,7 +14,7 @@ static void generated_pairs_differ(void) {
     CHECK(memcmp(one.private_key, one.public_key, TP_KEY_SIZE) != 0);
 }
 
-/* RFC 7748, 5: the private key that is kept is the number that is used. */
+/* RFC 7748, section 5: the private key is stored clamped, as it is used. */
 static void private_keys_are_clamped(void) {
     for (unsigned i = 0; i < 100; i++) {
         tp_key_pair pair;
@@ -22,7 +24,7 @@ static void private_keys_are_clamped(void) {
     }
 }
 
-static void private_key_gives_the_pair(void) {
+static void the_private_key_gives_the_pair(void) {
     tp_key_pair drawn;
     tp_key_pair again;
     REQUIRE(tp_key_pair_generate(&drawn) == TP_OK);
@@ -32,8 +34,8 @@ static void private_key_gives_the_pair(void) {
     CHECK_MEM(&again, &drawn, sizeof drawn);
 }
 
-/* RFC 7748, 5.2: X25519(9, 9), which is the first step of its iterated vector. */
-static void public_key_is_the_curves(void) {
+/* RFC 7748, section 5.2: X25519(9, 9), the first step of the iterated vector. */
+static void the_public_key_is_x25519_of_9(void) {
     uint8_t nine[TP_KEY_SIZE] = {9};
     tp_key_pair pair;
     char text[TP_KEY_TEXT];
@@ -42,7 +44,7 @@ static void public_key_is_the_curves(void) {
         "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079");
 }
 
-static void text_there_and_back(void) {
+static void a_key_survives_the_way_through_text(void) {
     uint8_t key[TP_KEY_SIZE];
     uint8_t parsed[TP_KEY_SIZE];
     char text[TP_KEY_TEXT];
@@ -71,7 +73,7 @@ static void expect_no_key(const char *text) {
     CHECK_MEM(key, zero, TP_KEY_SIZE);
 }
 
-static void wrong_text_is_no_key(void) {
+static void wrong_text_is_refused(void) {
     char text[TP_KEY_TEXT + 1];
     for (size_t length = 0; length <= TP_KEY_TEXT; length++) {
         if (length != 2 * TP_KEY_SIZE) {
@@ -90,7 +92,7 @@ static void wrong_text_is_no_key(void) {
     }
 }
 
-static void wipe(void) {
+static void wipe_clears_a_pair(void) {
     static const uint8_t zero[TP_KEY_SIZE];
     uint8_t bytes[TP_KEY_SIZE + 1];
     memset(bytes, 0x5a, sizeof bytes);
@@ -105,5 +107,6 @@ static void wipe(void) {
 }
 
 CHECK_MAIN(CASE(generated_pairs_differ), CASE(private_keys_are_clamped),
-    CASE(private_key_gives_the_pair), CASE(public_key_is_the_curves), CASE(text_there_and_back),
-    CASE(wrong_text_is_no_key), CASE(wipe))
+    CASE(the_private_key_gives_the_pair), CASE(the_public_key_is_x25519_of_9),
+    CASE(a_key_survives_the_way_through_text), CASE(wrong_text_is_refused),
+    CASE(wipe_clears_a_pair))

@@ -1,8 +1,11 @@
-/* lanserver's settings: what each becomes, and what they ask of each other. */
+/*
+ * lanserver's settings: the option that each becomes, and the combinations that are refused. Each
+ * case loads a configuration file.
+ */
 #include "lanserver/program/lan_settings.h"
 #include "core/config/config.h"
 #include "os/process.h"
-#include "relations_stage.h"
+#include "relations_fixture.h"
 
 static tp__settings settings;
 static tp__hub_options hub;
@@ -28,8 +31,8 @@ static tp_err load(const char *lines) {
     return error;
 }
 
-/* Every line of the example with its comment sign taken away, the empty ones as well. */
-static void the_example_says_what_is_so_anyway(void) {
+/* Every line of the example with its comment sign removed, empty values included. */
+static void the_example_lists_the_defaults(void) {
     FILE *file = tmpfile();
     if (file == NULL) {
         SKIP("no temporary file can be made here");
@@ -57,7 +60,7 @@ static void the_example_says_what_is_so_anyway(void) {
     CHECK_MEM(&standard, &settings, sizeof settings);
 }
 
-/* A value for a row that only the other system can have. */
+/* A backend name that is valid on the other system only. */
 #ifdef _WIN32
 #define OTHER_IO "epoll"
 #define THIS_IO  "iocp"
@@ -68,9 +71,10 @@ static void the_example_says_what_is_so_anyway(void) {
 
 static const relation_row rows[] = {
     {"max_frame = 2m\nqueue_bytes = 1m\nunconfirmed_limit = 100\n",
-        "max_frame is 2m and queue_bytes is 1m: expected max_frame, and 4 bytes of header",
+        "max_frame is 2m and queue_bytes is 1m: expected max_frame plus 4 bytes of header",
         "max_frame = 1048572\nqueue_bytes = 1m\nunconfirmed_limit = 100\n", false},
-    {"workers = 2\nrunning = 3\n", "running is 3 and workers is 2: expected no more running",
+    {"workers = 2\nrunning = 3\n",
+        "running is 3 and workers is 2: expected running to be at most workers",
         "workers = 2\nrunning = 2\n", false},
     {"idle_timeout = 99ms\nping_interval = 0\n", "idle_timeout is 99ms: expected at least 100ms",
         "idle_timeout = 100ms\nping_interval = 0\n", false},
@@ -87,7 +91,7 @@ static const relation_row rows[] = {
         "allow is a list of 1 networks and deny is a list of 1 networks: expected deny to leave",
         "allow = 10.0.0.0/8\ndeny = 10.0.0.0/9\n", false},
     {"listen = 0.0.0.0:7400\n",
-        "listen is 0.0.0.0:7400 and allow_public_bind is no: expected an address of the LAN",
+        "listen is 0.0.0.0:7400 and allow_public_bind is no: expected a private address",
         "listen = 0.0.0.0:7400\nallow_public_bind = yes\n", false},
     {"listen = 127.0.0.1\n", "listen cannot be \"127.0.0.1\": expected an IP address and port",
         "listen = 127.0.0.1:0\n", false},
@@ -98,7 +102,7 @@ static const relation_row rows[] = {
         "max_sessions is 1025 and queue_bytes is 30k: expected 30 bytes of queue_bytes",
         "max_sessions = 1024\nqueue_bytes = 30k\nmax_frame = 1k\nunconfirmed_limit = 100\n", false},
     {"allow =\n", "allow cannot be \"\": expected networks", "allow = any\ndeny =\n", false},
-#ifndef _WIN32 /* elsewhere nothing but iocp can be asked for */
+#ifndef _WIN32 /* on Windows only iocp can be named */
     {"io = epoll\nworkers = 2\nrunning = 1\n", "running is 1 and io is epoll: expected",
         "workers = 2\nrunning = 1\n", true},
     {"io = epoll\nsend_buffer_zero = yes\n", "send_buffer_zero is yes and io is epoll: expected",
@@ -109,21 +113,21 @@ static const relation_row rows[] = {
 #endif
 };
 
-static void what_they_ask_of_each_other(void) {
+static void settings_that_contradict_each_other_are_refused(void) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         relation_check(&rows[i], report, load);
     }
 }
 
-static void the_log_is_not_the_configuration(void) {
+static void the_log_file_cannot_be_the_configuration(void) {
     char line[96];
     (void)snprintf(line, sizeof line, "log_file = %s\n", path_of_test());
     CHECK_EQ(load(line), TP_ERR_CONFIG);
     CHECK(strstr(report, "expected the log to have a file of its own") != NULL);
 }
 
-/* In every way that an address can be written. */
-static void a_port_is_never_left_out(void) {
+/* In every notation of an address. */
+static void an_address_needs_a_port(void) {
     static const char *const without[] = {"127.0.0.1", "::1", "[::1]", "1::0", "::0", "127.0.0.1:"};
     static const char *const with[] = {"127.0.0.1:0", "127.0.0.1:7400", "[::1]:0", "[::1]:7400"};
     char line[64];
@@ -137,5 +141,6 @@ static void a_port_is_never_left_out(void) {
     }
 }
 
-CHECK_MAIN(CASE(the_example_says_what_is_so_anyway), CASE(what_they_ask_of_each_other),
-    CASE(the_log_is_not_the_configuration), CASE(a_port_is_never_left_out))
+CHECK_MAIN(CASE(the_example_lists_the_defaults),
+    CASE(settings_that_contradict_each_other_are_refused),
+    CASE(the_log_file_cannot_be_the_configuration), CASE(an_address_needs_a_port))

@@ -1,8 +1,9 @@
 /*
- * Corners of the bus: receivers that are at their limits or just going, peers and hubs that say
- * what they should not, answers that find no room, memory that runs out in a client's life.
+ * Edge cases of the bus: receivers that are full or about to end, malformed messages from peers and
+ * from a hub, answers that cannot be sent, and memory that fails at any allocation of a client's
+ * life.
  */
-#include "bus_stage.h"
+#include "bus_fixture.h"
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
@@ -10,48 +11,48 @@
 #include "proto/frame.h"
 #include "raw_peer.h"
 
-/* ---- receivers that take nothing ------------------------------------------------------------- */
+/* ---- receivers that accept nothing ----------------------------------------------------------- */
 
 static bool held;
 static unsigned no_peers; /* messages that came back with the bus's reason no-peer */
 
 static void set_held(bool value) {
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     held = value;
-    tp_condition_wake_all(&stage_changed);
-    tp_mutex_unlock(&stage_mutex);
+    tp_condition_wake_all(&fixture_changed);
+    tp_mutex_unlock(&fixture_mutex);
 }
 
-static void hold(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+static void block_while_held(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     party_on_message(client, from, packet);
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     while (held) {
-        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+        tp_condition_wait(&fixture_changed, &fixture_mutex, 10);
     }
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
 }
 
 static void count_no_peers(tp_lanclient *client, const tp_returned *returned) {
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     no_peers += returned->bus_reason == TP_BUS_NO_PEER;
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
     party_on_returned(client, returned);
 }
 
-static unsigned seen(const unsigned *count) {
-    tp_mutex_lock(&stage_mutex);
+static unsigned read_count(const unsigned *count) {
+    tp_mutex_lock(&fixture_mutex);
     unsigned value = *count;
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
     return value;
 }
 
 static char large[32768];
 static const char small[] = "a message as long as the ones that follow";
 
-/* A hub whose queues are small, and a peer of the service "slow" that does not read. The hub has
- * one worker, so that a queue is full because of its reader, never because a worker was held up. */
+/* A hub with small queues, and a peer of the service "slow" whose handler blocks. The hub has one
+ * worker, so that a queue is full because of its reader, not because of a stalled worker. */
 static tp__hub *open_with_holder(tp_queue_policy policy, party *holder) {
-    stage_open();
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_policy = policy;
@@ -62,93 +63,95 @@ static tp__hub *open_with_holder(tp_queue_policy policy, party *holder) {
     memset(large, 'x', sizeof large - 1);
     set_held(true);
     party_init(holder, hub, "slow", "holder");
-    holder->handlers.on_message = hold;
+    holder->handlers.on_message = block_while_held;
     party_start(holder);
     AWAIT(holder->ups == 1);
     return hub;
 }
 
-/* Waits until the hub has dealt with all that was said, and what came back is here. */
-static void settle(party *from) {
-    unsigned replies = seen(&from->replies);
-    CHECK_EQ(ask(from, TP_HUB, "stats", 0), TP_OK);
+/* Waits until the hub has processed all that was sent before, and this party has received what came
+ * back. */
+static void await_processed(party *from) {
+    unsigned replies = read_count(&from->replies);
+    CHECK_EQ(party_request(from, TP_HUB, "stats", 0), TP_OK);
     AWAIT(from->replies == replies + 1);
 }
 
-/* One after the other, so that no more than one comes back. Returns how many did not. */
-static unsigned say_until_returned(party *from, tp_peer_id to, const char *text) {
-    unsigned before = seen(&from->returns);
+/* Sends one message at a time, so that no more than one comes back. Returns how many did not. */
+static unsigned send_until_returned(party *from, tp_peer_id to, const char *text) {
+    unsigned before = read_count(&from->returns);
     unsigned said = 0;
-    while (said < 10000 && seen(&from->returns) == before) {
-        CHECK_EQ(say(from, to, text, NULL), TP_OK);
+    while (said < 10000 && read_count(&from->returns) == before) {
+        CHECK_EQ(party_send(from, to, text, NULL), TP_OK);
         said++;
-        settle(from);
+        await_processed(from);
     }
-    CHECK_EQ(seen(&from->returns), before + 1);
+    CHECK_EQ(read_count(&from->returns), before + 1);
     return said - 1;
 }
 
-/* Until not even a small message finds room in the holder's queue. Returns how many did. */
-static unsigned jam(party *from, tp_peer_id holder) {
+/* Fills the holder's queue until not even a small message is accepted. Returns how many were. */
+static unsigned fill_queue(party *from, tp_peer_id holder) {
     unsigned accepted = 0;
     for (size_t size = sizeof large - 1; size > sizeof small; size /= 4) {
-        accepted += say_until_returned(from, holder, large + sizeof large - 1 - size);
+        accepted += send_until_returned(from, holder, large + sizeof large - 1 - size);
     }
-    return accepted + say_until_returned(from, holder, small);
+    return accepted + send_until_returned(from, holder, small);
 }
 
-static void say_any_32(party *from, bool keyed) {
+static void send_any_32(party *from, bool keyed) {
     for (int32_t i = 0; i < 32; i++) {
-        CHECK_EQ(say_any(from, "slow", keyed ? i : TP_NO_KEY, small, NULL), TP_OK);
+        CHECK_EQ(party_send_any(from, "slow", keyed ? i : TP_NO_KEY, small, NULL), TP_OK);
     }
 }
 
 static void check_all_reach(party *from, party *other, bool keyed) {
-    unsigned returns = seen(&from->returns);
-    unsigned messages = seen(&other->messages);
-    say_any_32(from, keyed);
+    unsigned returns = read_count(&from->returns);
+    unsigned messages = read_count(&other->messages);
+    send_any_32(from, keyed);
     AWAIT(other->messages + from->returns == messages + returns + 32);
     CHECK_EQ(from->returns, returns);
 }
 
-/* The holder's system may make room again at any time, by packing what lies in its socket closer:
- * the queue then takes a few of the messages after all. So what is checked is that none came back,
+/* The holder's system may take a few more bytes at any time, by compacting its socket's buffer, and
+ * the queue then accepts a few of the messages after all. So the case checks that none came back,
  * that the other peer received all of its own turns, and that none is missing in the end. */
-static void whoever_is_full_is_passed_over(void) {
+static void a_full_peer_is_skipped(void) {
     party a, b, d;
     tp__hub *hub = open_with_holder(TP_QUEUE_REFUSE, &b);
     party_join(&a, hub, "chat", "a");
-    party_join(&d, hub, "slow", "d"); /* before: who cannot be told of a newcomer is ended */
+    /* Before the queue is full: a peer that cannot receive an announcement is disconnected. */
+    party_join(&d, hub, "slow", "d");
     AWAIT(b.peer_ups == 2);
-    unsigned accepted = jam(&a, self(&b));
+    unsigned accepted = fill_queue(&a, party_id(&b));
     CHECK_EQ(a.returned.bus_reason, TP_BUS_QUEUE_FULL);
-    unsigned returns = seen(&a.returns);
-    say_any_32(&a, false);
-    settle(&a);
-    CHECK_EQ(seen(&a.returns), returns);
+    unsigned returns = read_count(&a.returns);
+    send_any_32(&a, false);
+    await_processed(&a);
+    CHECK_EQ(read_count(&a.returns), returns);
     set_held(false);
     AWAIT(b.messages + d.messages + a.returns == accepted + returns + 32);
-    CHECK_EQ(seen(&a.returns), returns);
-    CHECK(seen(&d.messages) >= 16);
+    CHECK_EQ(read_count(&a.returns), returns);
+    CHECK(read_count(&d.messages) >= 16);
     party_leave(&a);
     party_leave(&b);
     party_leave(&d);
     hub_close(hub);
 }
 
-static void whoever_is_ending_is_passed_over(void) {
+static void a_peer_that_is_being_ended_is_skipped(void) {
     party a, b, d;
     tp__hub *hub = open_with_holder(TP_QUEUE_REFUSE, &b);
-    tp_peer_id ending = self(&b);
+    tp_peer_id ending = party_id(&b);
     party_join(&a, hub, "chat", "a");
     party_join(&d, hub, "slow", "d");
-    say_until_returned(&a, ending, large);
+    send_until_returned(&a, ending, large);
     CHECK(
         tp_server_disconnect_after_send(hub->server, hub_session_of(hub, ending), TP_CLOSE_KICKED));
     check_all_reach(&a, &d, false);
     check_all_reach(&a, &d, true);
-    unsigned returns = seen(&a.returns);
-    CHECK_EQ(say(&a, ending, small, NULL), TP_OK);
+    unsigned returns = read_count(&a.returns);
+    CHECK_EQ(party_send(&a, ending, small, NULL), TP_OK);
     AWAIT(a.returns == returns + 1);
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
     CHECK_EQ(a.peer_downs, 0);
@@ -159,8 +162,9 @@ static void whoever_is_ending_is_passed_over(void) {
     hub_close(hub);
 }
 
-/* The copy for which there was no room ends the receiver: it is not delivered, so it comes back. */
-static void a_copy_of_an_all_that_finds_no_room_comes_back(void) {
+/* The copy that overflows the receiver's queue ends the receiver: it was not delivered, so it comes
+ * back. */
+static void a_copy_that_overflows_its_queue_comes_back(void) {
     party a, b, c;
     tp__hub *hub = open_with_holder(TP_QUEUE_DISCONNECT, &b);
     party_init(&a, hub, "chat", "a");
@@ -170,9 +174,10 @@ static void a_copy_of_an_all_that_finds_no_room_comes_back(void) {
     party_join(&c, hub, "quick", "c");
     AWAIT(a.ups == 1 && a.peer_ups == 2);
     unsigned sent = 0;
-    while (seen(&a.peer_downs) == 0 && sent < 4096) {
-        /* A quarter of a queue: what is still counted of the one before does no harm. */
-        CHECK_EQ(say_all(&a, NULL, large + sizeof large / 2, NULL), TP_OK);
+    while (read_count(&a.peer_downs) == 0 && sent < 4096) {
+        /* A quarter of the queue's limit: the previous copy, which may still be counted, does no
+         * harm. */
+        CHECK_EQ(party_send_all(&a, NULL, large + sizeof large / 2, NULL), TP_OK);
         sent++;
         AWAIT(c.messages == sent);
     }
@@ -184,18 +189,18 @@ static void a_copy_of_an_all_that_finds_no_room_comes_back(void) {
     hub_close(hub);
 }
 
-/* ---- peers that say what they should not ----------------------------------------------------- */
+/* ---- malformed messages from a peer ---------------------------------------------------------- */
 
 static uint8_t raw_in[4096];
 
-static void raw_say(raw_peer *peer, tp_bus_header header, const void *body, size_t size) {
+static void raw_send_bus(raw_peer *peer, tp_bus_header header, const void *body, size_t size) {
     uint8_t out[256];
     tp_bus_write(out, &header);
     memcpy(out + TP_BUS_HEADER, body, size);
     REQUIRE(raw_send_frame(peer, TP_FRAME_DATA, out, TP_BUS_HEADER + size));
 }
 
-static tp_bus_header raw_hear(raw_peer *peer, uint8_t kind) {
+static tp_bus_header raw_receive_bus(raw_peer *peer, uint8_t kind) {
     tp_bus_header header = {0};
     while (header.kind != kind) {
         unsigned type = 99;
@@ -211,13 +216,13 @@ static raw_peer *raw_join(tp__hub *hub) {
     tp_address address = tp_server_address(hub->server);
     raw_peer *peer = raw_connect(&address);
     REQUIRE(peer != NULL);
-    raw_say(peer, (tp_bus_header){.kind = TP_BUS_HELLO}, hello, sizeof hello);
-    raw_hear(peer, TP_BUS_WELCOME);
+    raw_send_bus(peer, (tp_bus_header){.kind = TP_BUS_HELLO}, hello, sizeof hello);
+    raw_receive_bus(peer, TP_BUS_WELCOME);
     return peer;
 }
 
-/* It goes back to who sent it; the one it was meant for is not ended on its account. */
-static void an_error_that_is_none_goes_back(void) {
+/* It goes back to its sender, and the peer for which it was meant is not disconnected. */
+static void a_malformed_error_goes_back(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_join(&a, hub, "chat", "a");
@@ -233,14 +238,14 @@ static void an_error_that_is_none_goes_back(void) {
         body[8] = errors[i].kind;
         tp_bus_header error = {.kind = TP_BUS_ERROR,
             .key = TP_BUS_NO_HANDLER,
-            .destination = self(&a),
+            .destination = party_id(&a),
             .correlation = i + 1};
-        raw_say(peer, error, body, errors[i].size);
+        raw_send_bus(peer, error, body, errors[i].size);
         if (errors[i].good) {
             AWAIT(a.returned.ticket == i + 1);
             continue;
         }
-        tp_bus_header back = raw_hear(peer, TP_BUS_ERROR);
+        tp_bus_header back = raw_receive_bus(peer, TP_BUS_ERROR);
         CHECK_EQ(back.correlation, i + 1);
         CHECK_EQ(back.key, TP_BUS_MALFORMED);
     }
@@ -254,16 +259,16 @@ static void an_error_that_is_none_goes_back(void) {
 static unsigned unconfirmed_full; /* messages that came back with this reason */
 
 static void count_unconfirmed_full(tp_lanclient *client, const tp_returned *returned) {
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     unconfirmed_full += returned->bus_reason == TP_BUS_UNCONFIRMED_FULL;
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
     party_on_returned(client, returned);
 }
 
-/* One peer is at its limit, another one is ending and keeps its socket open: whosever turn it is,
- * there is somebody, who has no room. */
-static void why_nobody_takes_it_is_no_matter_of_turns(void) {
-    stage_open();
+/* One peer is at its limit, another one is being ended and keeps its socket open. Whichever of them
+ * has its turn, the reason is the same: the service exists and its peer is full. */
+static void the_reason_of_a_return_does_not_depend_on_turns(void) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.unconfirmed_limit = 1;
@@ -277,17 +282,18 @@ static void why_nobody_takes_it_is_no_matter_of_turns(void) {
     uint32_t full_id = tp_bus_get_u32(raw_in + TP_BUS_HEADER + 4);
     raw_peer *ending = raw_join(hub);
     uint32_t ending_id = tp_bus_get_u32(raw_in + TP_BUS_HEADER + 4);
-    CHECK_EQ(say(&a, full_id, "the one", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, full_id, "the one", NULL), TP_OK);
     CHECK(tp_server_disconnect_after_send(
         hub->server, hub_session_of(hub, ending_id), TP_CLOSE_KICKED));
     for (unsigned i = 1; i <= 4; i++) {
-        CHECK_EQ(say_any(&a, "raw", TP_NO_KEY, "one more", NULL), TP_OK);
+        CHECK_EQ(party_send_any(&a, "raw", TP_NO_KEY, "one more", NULL), TP_OK);
         AWAIT(a.returns == i);
-        tp_mutex_lock(&stage_mutex); /* "the one" comes back when its peer goes */
+        /* So that "the one", which comes back when its peer ends, cannot come in between. */
+        tp_mutex_lock(&fixture_mutex);
         CHECK_EQ(a.returned.reason, TP_ERR_FULL);
         CHECK_EQ(a.returned.peer, full_id);
         CHECK_EQ(unconfirmed_full, i);
-        tp_mutex_unlock(&stage_mutex);
+        tp_mutex_unlock(&fixture_mutex);
     }
     raw_close(full, false);
     raw_close(ending, false);
@@ -295,11 +301,12 @@ static void why_nobody_takes_it_is_no_matter_of_turns(void) {
     hub_close(hub);
 }
 
-/* ---- a hub that says what it should not ------------------------------------------------------ */
+/* ---- malformed messages from a hub ----------------------------------------------------------- */
 
-static tp_bus_header hub_says; /* after a WELCOME that announces a peer, instead of that peer */
+/* Sent after a WELCOME that announces one peer, instead of that peer's PEER_UP. */
+static tp_bus_header hub_message;
 
-static void send_to(tp_server *server, tp_session_id session, const tp_bus_header *header,
+static void send_bus_message(tp_server *server, tp_session_id session, const tp_bus_header *header,
     const void *body, size_t size) {
     tp_packet *packet = tp_packet_new(TP_BUS_HEADER + size);
     REQUIRE(packet != NULL);
@@ -318,13 +325,14 @@ static void false_hub(tp_server *server, tp_session_id session, tp_packet *packe
     tp_bus_welcome welcome = {
         .version = TP_BUS_VERSION, .peer = 1, .hub = 1, .max_payload = 65536, .peers = 1};
     tp_bus_write_welcome(bytes, &welcome);
-    send_to(server, session, &(tp_bus_header){.kind = TP_BUS_WELCOME}, bytes, sizeof bytes);
-    send_to(server, session, &hub_says, body, sizeof body);
+    send_bus_message(
+        server, session, &(tp_bus_header){.kind = TP_BUS_WELCOME}, bytes, sizeof bytes);
+    send_bus_message(server, session, &hub_message, body, sizeof body);
 }
 
-/* Nothing of it is the user's to hear: the client is not up. */
-static void a_hub_that_speaks_too_soon_is_left(void) {
-    stage_open();
+/* The user is notified of nothing, because the client never was on the bus. */
+static void a_hub_that_sends_before_the_peer_list_is_left(void) {
+    fixture_open();
     const tp_handlers handlers = {.size = sizeof handlers, .on_recv = false_hub};
     tp_server_options options;
     tp_server_defaults(&options);
@@ -333,7 +341,7 @@ static void a_hub_that_speaks_too_soon_is_left(void) {
     options.workers = 1;
     for (uint8_t kind = TP_BUS_SEND; kind <= TP_BUS_ERROR; kind++) {
         tp_server *server = NULL;
-        hub_says = (tp_bus_header){.kind = kind, .source = 7, .correlation = 1};
+        hub_message = (tp_bus_header){.kind = kind, .source = 7, .correlation = 1};
         REQUIRE(tp_server_create(&options, &handlers, &server) == TP_OK);
         REQUIRE(tp_server_start(server) == TP_OK);
         party a;
@@ -349,22 +357,23 @@ static void a_hub_that_speaks_too_soon_is_left(void) {
     }
 }
 
-/* ---- answers --------------------------------------------------------------------------------- */
+/* ---- answers and calls that are refused ------------------------------------------------------ */
 
-/* There is no handler for messages, and no room to say so for each of them. */
-static void what_cannot_even_be_refused_comes_back(void) {
+/* The service has no handler for messages, and its limit of unacknowledged messages leaves no room
+ * for an ERROR for each of them. */
+static void messages_that_cannot_be_refused_come_back(void) {
     enum { MESSAGES = 2000 };
     tp__hub *hub = hub_open_default();
     party a, b;
-    party_init(&a, hub, "deaf", "a");
+    party_init(&a, hub, "no-handler", "a");
     a.handlers.on_message = NULL;
     a.options.max_unconfirmed = 1;
     party_start(&a);
     AWAIT(a.ups == 1);
     party_join(&b, hub, "chat", "b");
-    tp_peer_id deaf = self(&a);
+    tp_peer_id no_handler = party_id(&a);
     for (unsigned i = 0; i < MESSAGES; i++) {
-        CHECK_EQ(say(&b, deaf, "hello?", NULL), TP_OK);
+        CHECK_EQ(party_send(&b, no_handler, "hello?", NULL), TP_OK);
     }
     AWAIT(b.returns == MESSAGES);
     party_leave(&a);
@@ -372,21 +381,23 @@ static void what_cannot_even_be_refused_comes_back(void) {
     hub_close(hub);
 }
 
-static void what_is_not_there_is_refused(void) {
+static void invalid_answers_and_sends_are_refused(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
     party_join(&a, hub, "chat", "a");
     party_join(&b, hub, "chat", "b");
     tp_packet *packet = text_packet("x");
-    tp_delivery from = {.size = sizeof from, .peer = self(&b), .ticket = 1, .kind = TP_MESSAGE_ANY};
+    tp_delivery from = {
+        .size = sizeof from, .peer = party_id(&b), .ticket = 1, .kind = TP_MESSAGE_ANY};
     CHECK_EQ(tp_lanclient_reply(a.client, NULL, packet, NULL), TP_ERR_INVALID);
     CHECK_EQ(tp_lanclient_refuse(a.client, NULL, TP_ERR_FULL), TP_ERR_INVALID);
     CHECK_EQ(tp_lanclient_reply(a.client, &from, packet, NULL), TP_ERR_INVALID);
     CHECK_EQ(tp_lanclient_refuse(a.client, &from, TP_OK), TP_ERR_INVALID);
-    CHECK_EQ(tp_lanclient_send(a.client, self(&b), NULL, NULL), TP_ERR_INVALID);
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&b), NULL, NULL), TP_ERR_INVALID);
     CHECK_EQ(tp_lanclient_send_all(a.client, NULL, NULL, NULL), TP_ERR_INVALID);
-    CHECK_EQ(tp_lanclient_request(a.client, self(&b), packet, 0, NULL, NULL, NULL), TP_ERR_INVALID);
-    /* A name whose hash is the one that stands for everybody. */
+    CHECK_EQ(
+        tp_lanclient_request(a.client, party_id(&b), packet, 0, NULL, NULL, NULL), TP_ERR_INVALID);
+    /* A name whose hash is the one that addresses all services. */
     CHECK_EQ(tp_bus_service_hash("aazkh8gy", 8), 0);
     CHECK_EQ(tp_lanclient_send_all(a.client, "aazkh8gy", packet, NULL), TP_ERR_INVALID);
     CHECK_EQ(tp_packet_error(packet), TP_OK);
@@ -397,7 +408,7 @@ static void what_is_not_there_is_refused(void) {
     hub_close(hub);
 }
 
-/* Without names of their own they are still two, for whoever chooses by key. */
+/* Clients without an instance name get different ones, so that keys are shared between them. */
 static void clients_without_a_name_share_the_keys(void) {
     tp__hub *hub = hub_open_default();
     party a, b, c;
@@ -406,7 +417,7 @@ static void clients_without_a_name_share_the_keys(void) {
     party_join(&c, hub, "chat", "c");
     CHECK(strcmp(a.client->instance, b.client->instance) != 0);
     for (int32_t key = 0; key < 256; key++) {
-        CHECK_EQ(say_any(&c, "db", key, "x", NULL), TP_OK);
+        CHECK_EQ(party_send_any(&c, "db", key, "x", NULL), TP_OK);
     }
     AWAIT(a.messages + b.messages == 256);
     CHECK_GT(a.messages, 64);
@@ -417,8 +428,8 @@ static void clients_without_a_name_share_the_keys(void) {
     hub_close(hub);
 }
 
-/* A packet that found no room is as it was: also where its reader stood. */
-static void a_packet_not_taken_keeps_its_cursor(void) {
+/* A packet that was not accepted is unchanged, its read cursor included. */
+static void a_packet_not_accepted_keeps_its_cursor(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_init(&a, hub, "chat", "a");
@@ -428,9 +439,10 @@ static void a_packet_not_taken_keeps_its_cursor(void) {
     tp_packet *packet = tp_packet_new(2048);
     memset(tp_packet_put_space(packet, 2000), 'x', 2000);
     tp_packet_seek(packet, 100);
-    (void)tp__queue_size_add(party_queued(&a), TP__QUEUED_ONE); /* as if another one were queued */
-    CHECK_EQ(tp_lanclient_send(a.client, self(&a), packet, NULL), TP_ERR_FULL);
-    tp__queue_size_take_off(party_queued(&a), TP__QUEUED_ONE);
+    /* As if another packet were queued. */
+    (void)tp__queue_size_add(party_queued(&a), TP__QUEUED_ONE);
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&a), packet, NULL), TP_ERR_FULL);
+    tp__queue_size_subtract(party_queued(&a), TP__QUEUED_ONE);
     CHECK_EQ(tp_packet_left(packet), 1900);
     tp_packet_release(packet);
     party_leave(&a);
@@ -439,38 +451,38 @@ static void a_packet_not_taken_keeps_its_cursor(void) {
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* What a service does in its life that only listens: it never sends first. */
-static void serve_once(party *a, party *asker) {
+/* The life of a service that only answers: it never sends first. */
+static void request_once(party *a, party *asker) {
     AWAIT(a->ups > 0 && tp_lanclient_self(a->client) != TP_NO_PEER);
-    unsigned replies = seen(&asker->replies);
-    while (ask_any(asker, "db", TP_NO_KEY, "?") != TP_OK) {
+    unsigned replies = read_count(&asker->replies);
+    while (party_request_any(asker, "db", TP_NO_KEY, "?") != TP_OK) {
         tp_thread_yield();
     }
     AWAIT(asker->replies == replies + 1);
 }
 
-/* The asker hears of it in any case, if only by its time-out. */
+/* The requesting peer gets an error in any case, if only a time-out. */
 static void answer_if_possible(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     tp_err error = tp_lanclient_reply(client, from, packet, NULL);
     CHECK(error == TP_OK || error == TP_ERR_NO_MEMORY || error == TP_ERR_FULL ||
           error == TP_ERR_NOT_CONNECTED);
 }
 
-static void forget_all_memory(void) {
+static void trim_all_memory(void) {
     REQUIRE(tp__pools_open() == TP_OK);
     tp__packets_trim();
     tp_pool_trim(tp__node_pool());
-    tp_pool_trim(tp__flight_pool());
+    tp_pool_trim(tp__send_batch_pool());
 }
 
-/* With the n-th allocation failing, wherever in this process it is. True: there were as many. */
+/* One life with the n-th allocation of the process failing. True: there were n allocations. */
 static bool attempt(tp__hub *hub, party *asker, long n) {
     party a;
     party_init(&a, hub, "db", "a");
     a.handlers.on_request = answer_if_possible;
     a.options.idle_trim_ms = 0;
     a.options.request_timeout_ms = 200;
-    forget_all_memory();
+    trim_all_memory();
     uint64_t before = tp__memory_allocations();
     tp__memory_fail_after(n);
     tp_err error = tp_lanclient_create(&a.options, &a.handlers, &a.client);
@@ -478,9 +490,9 @@ static bool attempt(tp__hub *hub, party *asker, long n) {
         error = tp_lanclient_start(a.client);
     }
     if (!error) {
-        serve_once(&a, asker); /* whatever its answer is: there is one */
+        request_once(&a, asker); /* whatever the answer is, there is one */
         AWAIT(tp_lanclient_self(a.client) != TP_NO_PEER);
-        tp_err asked = ask(&a, self(&a), "myself", 100);
+        tp_err asked = party_request(&a, party_id(&a), "myself", 100);
         if (!asked) {
             AWAIT(a.replies == 1);
         }
@@ -493,14 +505,14 @@ static bool attempt(tp__hub *hub, party *asker, long n) {
     }
     if (a.client) {
         do {
-            serve_once(&a, asker);
-        } while (asker->reply_error != TP_OK); /* what follows works */
+            request_once(&a, asker);
+        } while (asker->reply_error != TP_OK); /* with memory available again, requests succeed */
         party_leave(&a);
     }
     return failed;
 }
 
-static void at_every_allocation_of_a_clients_life(void) {
+static void a_client_survives_every_failed_allocation(void) {
     tp__hub *hub = hub_open_default();
     party asker;
     party_init(&asker, hub, "chat", "asker");
@@ -522,24 +534,24 @@ static tp_packet *kept[65536];
 static unsigned kept_count;
 static bool used_up;
 
-/* On the hub's one worker: not the smallest packet can be made there afterwards. */
+/* Runs on the hub's only worker: afterwards not even the smallest packet can be made there. */
 static void use_up_memory(void *context) {
     (void)context;
-    forget_all_memory();
+    trim_all_memory();
     tp__memory_fail_from(1);
     unsigned count = 0;
     while (count < sizeof kept / sizeof kept[0] && (kept[count] = tp_packet_new(0)) != NULL) {
         count++;
     }
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     kept_count = count;
     used_up = true;
-    tp_condition_wake_all(&stage_changed);
-    tp_mutex_unlock(&stage_mutex);
+    tp_condition_wake_all(&fixture_changed);
+    tp_mutex_unlock(&fixture_mutex);
 }
 
-/* PEER_DOWN of this peer, or the end. */
-static bool hears_of(raw_peer *peer, uint32_t gone) {
+/* Waits for PEER_DOWN of this peer, or for the end of the connection. */
+static bool is_notified_or_ended(raw_peer *peer, uint32_t gone) {
     for (;;) {
         unsigned type = 99;
         long size = raw_receive_frame(peer, &type, raw_in, sizeof raw_in);
@@ -554,9 +566,10 @@ static bool hears_of(raw_peer *peer, uint32_t gone) {
     }
 }
 
-/* No memory for the word that a peer has gone: who cannot be told is ended, and learns all anew. */
-static void nobody_keeps_a_peer_that_has_gone(void) {
-    stage_open();
+/* The hub has no memory to announce that a peer has left: it disconnects the peer that it cannot
+ * notify, which gets the whole list when it reconnects. */
+static void without_memory_for_peer_down_the_peers_are_disconnected(void) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.workers = 1;
@@ -564,25 +577,27 @@ static void nobody_keeps_a_peer_that_has_gone(void) {
     raw_peer *bystander = raw_join(hub);
     raw_peer *visitor = raw_join(hub);
     uint32_t id = tp_bus_get_u32(raw_in + TP_BUS_HEADER + 4);
-    raw_hear(bystander, TP_BUS_PEER_UP);
+    raw_receive_bus(bystander, TP_BUS_PEER_UP);
 
     CHECK_EQ(tp_server_post(hub->server, 1, use_up_memory, NULL), TP_OK);
     AWAIT(used_up);
     CHECK_LT(kept_count, sizeof kept / sizeof kept[0]);
     raw_close(visitor, true);
-    AWAIT(hub_account(hub).peers < 2);
+    AWAIT(hub_stats(hub).peers < 2);
     tp__memory_fail_from(-1);
     while (kept_count > 0) {
         tp_packet_release(kept[--kept_count]);
     }
-    CHECK(hears_of(bystander, id));
+    CHECK(is_notified_or_ended(bystander, id));
     raw_close(bystander, false);
     hub_close(hub);
 }
 
-CHECK_MAIN(CASE(whoever_is_full_is_passed_over), CASE(whoever_is_ending_is_passed_over),
-    CASE(a_copy_of_an_all_that_finds_no_room_comes_back), CASE(an_error_that_is_none_goes_back),
-    CASE(why_nobody_takes_it_is_no_matter_of_turns), CASE(a_hub_that_speaks_too_soon_is_left),
-    CASE(what_cannot_even_be_refused_comes_back), CASE(what_is_not_there_is_refused),
-    CASE(clients_without_a_name_share_the_keys), CASE(a_packet_not_taken_keeps_its_cursor),
-    CASE(at_every_allocation_of_a_clients_life), CASE(nobody_keeps_a_peer_that_has_gone))
+CHECK_MAIN(CASE(a_full_peer_is_skipped), CASE(a_peer_that_is_being_ended_is_skipped),
+    CASE(a_copy_that_overflows_its_queue_comes_back), CASE(a_malformed_error_goes_back),
+    CASE(the_reason_of_a_return_does_not_depend_on_turns),
+    CASE(a_hub_that_sends_before_the_peer_list_is_left),
+    CASE(messages_that_cannot_be_refused_come_back), CASE(invalid_answers_and_sends_are_refused),
+    CASE(clients_without_a_name_share_the_keys), CASE(a_packet_not_accepted_keeps_its_cursor),
+    CASE(a_client_survives_every_failed_allocation),
+    CASE(without_memory_for_peer_down_the_peers_are_disconnected))

@@ -1,9 +1,12 @@
-/* lanclient's link: away, coming back, refused, stopped, started again, idle. */
-#include "bus_stage.h"
+/*
+ * lanclient's link to the hub: disconnected, reconnecting, refused, stopped, restarted, idle; and a
+ * hub whose limits do not fit.
+ */
+#include "bus_fixture.h"
 #include "log_capture.h"
 
-/* A hub on the same port as one that was closed. */
-static tp__hub *hub_reopen(uint16_t port) {
+/* Opens a hub on the port of one that was closed. */
+static tp__hub *hub_open_on_port(uint16_t port) {
     tp__hub_options options;
     hub_options(&options);
     options.server.address.port = port;
@@ -14,27 +17,27 @@ static uint16_t port_of(tp__hub *hub) {
     return tp_server_address(tp__hub_server(hub)).port;
 }
 
-/* An address at which nobody listens, and nobody else can: the other end of `of`'s connection,
+/* An address at which no socket listens and none can: the other end of the party's connection,
  * while it lasts. */
-static tp_address nobodys_address(tp__hub *hub, const party *of) {
+static tp_address unused_address(tp__hub *hub, const party *of) {
     tp_session_info info = {.size = sizeof info};
-    CHECK(tp_server_session_info(hub->server, hub_session_of(hub, self(of)), &info));
+    CHECK(tp_server_session_info(hub->server, hub_session_of(hub, party_id(of)), &info));
     return info.peer;
 }
 
-static void away_from_the_bus_nothing_is_taken(void) {
+static void without_a_link_nothing_is_accepted(void) {
     tp__hub *hub = hub_open_default();
     party a, other;
     party_join(&other, hub, "chat", "other");
     party_init(&a, hub, "chat", "a");
-    a.options.address = nobodys_address(hub, &other);
+    a.options.address = unused_address(hub, &other);
     party_start(&a);
     tp_ticket ticket = 99;
     CHECK_EQ(tp_lanclient_self(a.client), TP_NO_PEER);
-    CHECK_EQ(say(&a, 5, "x", &ticket), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(party_send(&a, 5, "x", &ticket), TP_ERR_NOT_CONNECTED);
     CHECK_EQ(ticket, 99);
-    CHECK_EQ(say_all(&a, NULL, "x", NULL), TP_ERR_NOT_CONNECTED);
-    CHECK_EQ(ask(&a, 5, "x", 0), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(party_send_all(&a, NULL, "x", NULL), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(party_request(&a, 5, "x", 0), TP_ERR_NOT_CONNECTED);
     tp_lanclient_stats stats = {.size = sizeof stats};
     AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.connect_failures >= 3));
     party_leave(&a);
@@ -46,7 +49,7 @@ static void away_from_the_bus_nothing_is_taken(void) {
     hub_close(hub);
 }
 
-static void clients_find_a_hub_that_comes_later_and_again(void) {
+static void clients_connect_and_reconnect_to_a_later_hub(void) {
     tp__hub *hub = hub_open_default();
     uint16_t port = port_of(hub);
     party a, b;
@@ -55,20 +58,20 @@ static void clients_find_a_hub_that_comes_later_and_again(void) {
     hub_close(hub);
     party_start(&a);
     party_start(&b);
-    hub = hub_reopen(port);
+    hub = hub_open_on_port(port);
     AWAIT(a.ups == 1 && b.ups == 1 && a.peer_ups == 1 && b.peer_ups == 1);
-    CHECK_EQ(ask_any(&a, "db", TP_NO_KEY, "first"), TP_OK);
+    CHECK_EQ(party_request_any(&a, "db", TP_NO_KEY, "first"), TP_OK);
     AWAIT(a.replies == 1);
 
     hub_close(hub);
     AWAIT(a.downs == 1 && b.downs == 1 && a.peer_downs == 1);
     CHECK_NE(a.down_reason, TP_OK);
     CHECK_EQ(tp_lanclient_peers(a.client, NULL, NULL, 0), 0);
-    CHECK_EQ(say(&a, 5, "x", NULL), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(party_send(&a, 5, "x", NULL), TP_ERR_NOT_CONNECTED);
 
-    hub = hub_reopen(port);
+    hub = hub_open_on_port(port);
     AWAIT(a.ups == 2 && b.ups == 2 && a.peer_ups == 2);
-    CHECK_EQ(ask_any(&a, "db", TP_NO_KEY, "second"), TP_OK);
+    CHECK_EQ(party_request_any(&a, "db", TP_NO_KEY, "second"), TP_OK);
     AWAIT(a.replies == 2);
     CHECK_EQ(a.reply_error, TP_OK);
     CHECK_STR(a.reply, "second");
@@ -77,7 +80,7 @@ static void clients_find_a_hub_that_comes_later_and_again(void) {
     hub_close(hub);
 }
 
-static void an_answer_for_a_lost_hub_goes_nowhere(void) {
+static void an_answer_to_a_request_of_an_earlier_link_fails(void) {
     tp__hub *hub = hub_open_default();
     uint16_t port = port_of(hub);
     party a, b;
@@ -86,12 +89,12 @@ static void an_answer_for_a_lost_hub_goes_nowhere(void) {
     b.answer = false;
     party_start(&b);
     AWAIT(b.ups == 1);
-    CHECK_EQ(ask_any(&a, "db", TP_NO_KEY, "slow"), TP_OK);
+    CHECK_EQ(party_request_any(&a, "db", TP_NO_KEY, "slow"), TP_OK);
     AWAIT(b.requests == 1);
     hub_close(hub);
     AWAIT(a.replies == 1 && a.downs == 1);
     CHECK_EQ(a.reply_error, TP_ERR_PEER_LOST);
-    hub = hub_reopen(port);
+    hub = hub_open_on_port(port);
     AWAIT(a.ups == 2 && b.ups == 2);
     tp_packet *packet = text_packet("done");
     CHECK_EQ(tp_lanclient_reply(b.client, &b.asked, packet, NULL), TP_ERR_PEER_LOST);
@@ -102,8 +105,8 @@ static void an_answer_for_a_lost_hub_goes_nowhere(void) {
     hub_close(hub);
 }
 
-/* Two names with one hash: the second is told why it cannot come, and keeps trying. */
-static void a_name_that_collides_is_refused(void) {
+/* Two service names with one hash: the second is refused with this reason, and keeps trying. */
+static void a_colliding_service_name_is_refused(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
     party_join(&a, hub, "costarring", "a");
@@ -117,17 +120,17 @@ static void a_name_that_collides_is_refused(void) {
     hub_close(hub);
 }
 
-static void a_stop_waits_for_confirmation(void) {
+static void a_stop_waits_for_acknowledgements(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
     party_join(&a, hub, "chat", "a");
     party_join(&b, hub, "db", "b");
     for (unsigned i = 0; i < 1000; i++) {
-        CHECK_EQ(say(&a, self(&b), "last words", NULL), TP_OK);
+        CHECK_EQ(party_send(&a, party_id(&b), "last words", NULL), TP_OK);
     }
     tp_lanclient_stop(a.client);
     tp_lanclient_stop(a.client);
-    CHECK_EQ(say(&a, self(&b), "too late", NULL), TP_ERR_NOT_CONNECTED);
+    CHECK_EQ(party_send(&a, party_id(&b), "too late", NULL), TP_ERR_NOT_CONNECTED);
     CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
     AWAIT(b.messages == 1000);
     CHECK_EQ(a.returns, 0);
@@ -135,17 +138,17 @@ static void a_stop_waits_for_confirmation(void) {
     CHECK_EQ(tp_lanclient_wait(a.client, 0), TP_ERR_STATE);
     tp_lanclient_destroy(a.client);
     party_leave(&b);
-    CHECK_EQ(hub_account(hub).delivered, 1000);
+    CHECK_EQ(hub_stats(hub).delivered, 1000);
     hub_close(hub);
 }
 
-static void destroy_waits_for_a_stop_that_was_asked_for(void) {
+static void destroy_waits_for_a_requested_stop(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
     party_join(&a, hub, "chat", "a");
     party_join(&b, hub, "db", "b");
     for (unsigned i = 0; i < 1000; i++) {
-        CHECK_EQ(say(&a, self(&b), "last words", NULL), TP_OK);
+        CHECK_EQ(party_send(&a, party_id(&b), "last words", NULL), TP_OK);
     }
     tp_lanclient_stop(a.client);
     tp_lanclient_destroy(a.client);
@@ -155,8 +158,9 @@ static void destroy_waits_for_a_stop_that_was_asked_for(void) {
     hub_close(hub);
 }
 
-/* Nobody confirms, and by its own time-out it would wait for ten minutes. */
-static void a_stop_can_be_given_a_time(void) {
+/* The hub acknowledges nothing; without the given time the stop would take the client's own ten
+ * minutes. */
+static void a_stop_within_a_time_ends_in_time(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
     for (unsigned hurry = 0; hurry < 2; hurry++) {
@@ -165,8 +169,8 @@ static void a_stop_can_be_given_a_time(void) {
         a.options.drain_timeout_ms = 600000;
         party_start(&a);
         AWAIT(a.ups == 1);
-        hub_confirm_no_more(hub);
-        CHECK_EQ(say(&a, self(&b), "never confirmed", NULL), TP_OK);
+        hub_pause_acks(hub);
+        CHECK_EQ(party_send(&a, party_id(&b), "never confirmed", NULL), TP_OK);
         if (hurry) {
             tp_lanclient_stop(a.client);
             CHECK_EQ(tp_lanclient_wait(a.client, 300), TP_ERR_TIMED_OUT);
@@ -175,7 +179,7 @@ static void a_stop_can_be_given_a_time(void) {
         CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
         CHECK_EQ(a.downs, 1);
         tp_lanclient_destroy(a.client);
-        hub_confirm_again(hub);
+        hub_resume_acks(hub);
         party_leave(&b);
     }
     hub_close(hub);
@@ -197,7 +201,7 @@ static void a_handler_can_stop_its_client(void) {
     CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
     CHECK_EQ(tp_lanclient_start(a.client), TP_ERR_STATE);
     AWAIT(a.ups == 1);
-    CHECK_EQ(say(&a, self(&a), "stop", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&a), "stop", NULL), TP_OK);
     AWAIT(a.downs == 1);
     CHECK_EQ(a.down_reason, TP_OK);
     CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
@@ -215,7 +219,7 @@ static void a_client_starts_again(void) {
         CHECK_EQ(a.downs, i - 1);
         CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
         AWAIT(a.ups == i);
-        CHECK_EQ(ask(&a, self(&a), "again", 0), TP_OK);
+        CHECK_EQ(party_request(&a, party_id(&a), "again", 0), TP_OK);
         AWAIT(a.replies == i - 1);
         CHECK_EQ(a.reply_error, TP_OK);
     }
@@ -230,44 +234,45 @@ static void an_idle_client_gives_memory_back(void) {
     a.options.idle_trim_ms = 50;
     party_start(&a);
     AWAIT(a.ups == 1);
-    CHECK_EQ(ask(&a, self(&a), "busy", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&a), "busy", 0), TP_OK);
     AWAIT(a.replies == 1);
     tp_lanclient_stats stats = {.size = sizeof stats};
     AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.trims >= 1));
     uint64_t trims = stats.trims;
-    CHECK_EQ(ask(&a, self(&a), "busy again", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&a), "busy again", 0), TP_OK);
     AWAIT(a.replies == 2);
     AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.trims > trims));
     party_leave(&a);
     hub_close(hub);
 }
 
-/* ---- a hub that welcomes and hangs up -------------------------------------------------------- */
+/* ---- a hub that sends WELCOME and closes ----------------------------------------------------- */
 
 #define LINKS 8u
 
-/* What a fake hub saw: for each connection, how many attempts its client had counted. */
+/* What the fake hub has recorded: for each connection, how many attempts its client had counted by
+ * then. */
 static struct {
-    tp_lanclient *client; /* the one that comes; set before the hub is started */
+    tp_lanclient *client; /* the client that connects; set before the hub is started */
     unsigned count;
     unsigned attempts[LINKS];
 } visits;
 
-static void note_visit(void) {
+static void note_attempt(void) {
     tp_mutex_lock(&visits.client->mutex);
     unsigned attempts = visits.client->attempts;
     tp_mutex_unlock(&visits.client->mutex);
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     if (visits.count < LINKS) {
         visits.attempts[visits.count] = attempts;
     }
     party_note(&visits.count);
 }
 
-/* HELLO has come: WELCOME to an empty bus, and the end. */
+/* Answers HELLO with the WELCOME of an empty bus, and closes the connection. */
 static void welcome_and_hang_up(tp_server *server, tp_session_id session, tp_packet *hello) {
     (void)hello;
-    note_visit();
+    note_attempt();
     const tp_bus_header header = {.kind = TP_BUS_WELCOME};
     const tp_bus_welcome welcome = {
         .version = TP_BUS_VERSION, .peer = 7, .hub = 1, .max_payload = 1u << 20};
@@ -293,11 +298,11 @@ static tp_server *open_fake_hub(void) {
 }
 
 static void init_client_of(party *a, tp_server *server) {
-    tp__hub *hub = hub_open_default(); /* for what a party takes from one */
+    tp__hub *hub = hub_open_default(); /* party_init() takes the other settings from a hub */
     party_init(a, hub, "chat", "a");
     hub_close(hub);
     a->options.address = tp_server_address(server);
-    a->options.backoff_min_ms = 1; /* eight of them take a quarter of a second at most */
+    a->options.backoff_min_ms = 1; /* eight attempts take a quarter of a second at most */
     a->options.backoff_max_ms = 3600000;
     REQUIRE(tp_lanclient_create(&a->options, &a->handlers, &a->client) == TP_OK);
     memset(&visits, 0, sizeof visits);
@@ -310,8 +315,8 @@ static void close_fake_hub(tp_server *server) {
     tp_server_destroy(server);
 }
 
-/* Being welcomed is no success yet: each wait may be longer than the one before. */
-static void a_hub_that_hangs_up_is_asked_more_and_more_rarely(void) {
+/* WELCOME alone does not reset the delay: each wait may be longer than the one before. */
+static void attempts_at_a_hub_that_hangs_up_become_rare(void) {
     tp_server *server = open_fake_hub();
     party a;
     init_client_of(&a, server);
@@ -325,8 +330,8 @@ static void a_hub_that_hangs_up_is_asked_more_and_more_rarely(void) {
     close_fake_hub(server);
 }
 
-/* A link that has lasted was a success: what it took to get there is forgotten with it. */
-static void attempts_are_forgotten_when_a_link_has_lasted(void) {
+/* A link that has lasted resets the delay before the next attempt. */
+static void a_link_that_lasted_resets_the_attempts(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_init(&a, hub, "chat", "a");
@@ -335,9 +340,9 @@ static void attempts_are_forgotten_when_a_link_has_lasted(void) {
     AWAIT(a.ups == 1);
     tp_mutex_lock(&a.client->mutex);
     a.client->attempts = 1000;
-    a.client->up_since_ms -= 100; /* as if it had been up for so long */
+    a.client->up_since_ms -= 100; /* as if the link had been up for that long */
     tp_mutex_unlock(&a.client->mutex);
-    hub_cut(hub, self(&a));
+    hub_cut(hub, party_id(&a));
     AWAIT(a.ups == 2);
     tp_mutex_lock(&a.client->mutex);
     CHECK_EQ(a.client->attempts, 1);
@@ -348,9 +353,10 @@ static void attempts_are_forgotten_when_a_link_has_lasted(void) {
 
 /* ---- a hub whose settings are not the client's ----------------------------------------------- */
 
-/* Joins a bus with these limits, and leaves it; what was said is in the log. */
-static void meet(size_t hub_frame, unsigned hub_ping_ms, size_t own_frame, unsigned own_idle_ms) {
-    stage_open();
+/* Joins a bus with these limits and leaves it. What was logged can be read afterwards. */
+static void join_and_leave(
+    size_t hub_frame, unsigned hub_ping_ms, size_t own_frame, unsigned own_idle_ms) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.max_frame = hub_frame;
@@ -373,22 +379,23 @@ static void meet(size_t hub_frame, unsigned hub_ping_ms, size_t own_frame, unsig
     end_log();
 }
 
-static void what_does_not_fit_the_hub_is_said_when_they_meet(void) {
-    meet(8192, 1000000, 1u << 20, 0);
-    CHECK(was_said("lanclient chat: max_frame is 1048576 and the hub's is 8192: expected the "));
-    meet(2u << 20, 1000000, 1u << 20, 0);
-    CHECK(was_said("max_frame is 1048576 and the hub's is 2097152: expected the same"));
-    meet(1u << 20, 0, 1u << 20, 0);
-    CHECK(was_said("ends a silent session after 3000000 ms without asking, and idle_timeout_ms "));
-    meet(1u << 20, 0, 1u << 20, 6000000);
-    CHECK(was_said("ends a silent session after 3000000 ms without asking"));
-    meet(1u << 20, 0, 1u << 20, 5999999);
-    CHECK(!was_said("expected"));
-    meet(1u << 20, 1000000, 1u << 20, 0);
-    CHECK(!was_said("expected"));
+static void limits_that_do_not_fit_the_hubs_are_logged(void) {
+    join_and_leave(8192, 1000000, 1u << 20, 0);
+    CHECK(was_logged("lanclient chat: max_frame is 1048576 and the hub's is 8192: expected the "));
+    join_and_leave(2u << 20, 1000000, 1u << 20, 0);
+    CHECK(was_logged("max_frame is 1048576 and the hub's is 2097152: expected the same"));
+    join_and_leave(1u << 20, 0, 1u << 20, 0);
+    CHECK(
+        was_logged("ends a silent session after 3000000 ms without a PING, and idle_timeout_ms "));
+    join_and_leave(1u << 20, 0, 1u << 20, 6000000);
+    CHECK(was_logged("ends a silent session after 3000000 ms without a PING"));
+    join_and_leave(1u << 20, 0, 1u << 20, 5999999);
+    CHECK(!was_logged("expected"));
+    join_and_leave(1u << 20, 1000000, 1u << 20, 0);
+    CHECK(!was_logged("expected"));
 }
 
-static void wrong_options_are_refused(void) {
+static void invalid_options_are_refused(void) {
     tp__hub *hub = hub_open_default();
     party a;
     tp_lanclient *client = (tp_lanclient *)&a;
@@ -421,18 +428,18 @@ static void wrong_options_are_refused(void) {
     REFUSED(a.options.queue_bytes = 1);
     REFUSED(a.options.idle_timeout_ms = 1);
     party_init(&a, hub, "chat", "a");
-    a.options.idle_timeout_ms = 100; /* the least there is: half of it is the least for PING */
+    a.options.idle_timeout_ms = 100; /* the minimum: half of it is the smallest PING interval */
     CHECK_EQ(tp_lanclient_create(&a.options, &a.handlers, &client), TP_OK);
     tp_lanclient_destroy(client);
     hub_close(hub);
 }
 
-CHECK_MAIN(CASE(away_from_the_bus_nothing_is_taken),
-    CASE(clients_find_a_hub_that_comes_later_and_again),
-    CASE(an_answer_for_a_lost_hub_goes_nowhere), CASE(a_name_that_collides_is_refused),
-    CASE(a_stop_waits_for_confirmation), CASE(a_stop_can_be_given_a_time),
-    CASE(destroy_waits_for_a_stop_that_was_asked_for), CASE(a_handler_can_stop_its_client),
-    CASE(a_client_starts_again), CASE(an_idle_client_gives_memory_back),
-    CASE(a_hub_that_hangs_up_is_asked_more_and_more_rarely),
-    CASE(attempts_are_forgotten_when_a_link_has_lasted),
-    CASE(what_does_not_fit_the_hub_is_said_when_they_meet), CASE(wrong_options_are_refused))
+CHECK_MAIN(CASE(without_a_link_nothing_is_accepted),
+    CASE(clients_connect_and_reconnect_to_a_later_hub),
+    CASE(an_answer_to_a_request_of_an_earlier_link_fails),
+    CASE(a_colliding_service_name_is_refused), CASE(a_stop_waits_for_acknowledgements),
+    CASE(a_stop_within_a_time_ends_in_time), CASE(destroy_waits_for_a_requested_stop),
+    CASE(a_handler_can_stop_its_client), CASE(a_client_starts_again),
+    CASE(an_idle_client_gives_memory_back), CASE(attempts_at_a_hub_that_hangs_up_become_rare),
+    CASE(a_link_that_lasted_resets_the_attempts), CASE(limits_that_do_not_fit_the_hubs_are_logged),
+    CASE(invalid_options_are_refused))

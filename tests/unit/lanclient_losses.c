@@ -1,57 +1,60 @@
-/* lanclient against the hub in one process: peers, hubs and room that are lost, and what comes
- * back. */
-#include "bus_stage.h"
+/*
+ * lanclient and hub in one process: what is lost with a peer, a hub or a connection comes back
+ * once, and full queues refuse or disconnect. Peers that acknowledge nothing are made by a handler
+ * that blocks.
+ */
+#include "bus_fixture.h"
 
-/* A handler that keeps its worker until the test lets it go: a peer that confirms nothing. */
+/* A handler that blocks while `held` is set: the peer acknowledges nothing. */
 static bool held;
 
-static void hold(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
+static void block_while_held(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     party_on_message(client, from, packet);
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     while (held) {
-        tp_condition_wait(&stage_changed, &stage_mutex, 10);
+        tp_condition_wait(&fixture_changed, &fixture_mutex, 10);
     }
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
 }
 
 static void set_held(bool value) {
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     held = value;
-    tp_condition_wake_all(&stage_changed);
-    tp_mutex_unlock(&stage_mutex);
+    tp_condition_wake_all(&fixture_changed);
+    tp_mutex_unlock(&fixture_mutex);
 }
 
-static unsigned seen(const unsigned *count) {
-    tp_mutex_lock(&stage_mutex);
+static unsigned read_count(const unsigned *count) {
+    tp_mutex_lock(&fixture_mutex);
     unsigned value = *count;
-    tp_mutex_unlock(&stage_mutex);
+    tp_mutex_unlock(&fixture_mutex);
     return value;
 }
 
-static void holder_init(party *of, const tp__hub *hub, const char *instance) {
+static void slow_init(party *of, const tp__hub *hub, const char *instance) {
     set_held(true);
     party_init(of, hub, "slow", instance);
-    of->handlers.on_message = hold;
+    of->handlers.on_message = block_while_held;
 }
 
-static void holder_join(party *of, const tp__hub *hub, const char *instance) {
-    holder_init(of, hub, instance);
+static void slow_join(party *of, const tp__hub *hub, const char *instance) {
+    slow_init(of, hub, instance);
     party_start(of);
     AWAIT(of->ups == 1);
 }
 
-static void what_a_lost_peer_has_not_confirmed_comes_back(void) {
+static void messages_not_acknowledged_by_a_lost_peer_come_back(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
     party_join(&a, hub, "chat", "a");
-    holder_join(&b, hub, "b");
-    tp_peer_id lost = self(&b);
+    slow_join(&b, hub, "b");
+    tp_peer_id lost = party_id(&b);
     tp_ticket ticket = 0;
     for (unsigned i = 0; i < 100; i++) {
-        CHECK_EQ(say(&a, lost, "lost?", &ticket), TP_OK);
+        CHECK_EQ(party_send(&a, lost, "lost?", &ticket), TP_OK);
     }
-    CHECK_EQ(ask(&a, lost, "lost?", 60000), TP_OK);
-    AWAIT(b.messages == 1 && hub_account(hub).outstanding == 101);
+    CHECK_EQ(party_request(&a, lost, "lost?", 60000), TP_OK);
+    AWAIT(b.messages == 1 && hub_stats(hub).outstanding == 101);
     CHECK_EQ(a.returns, 0);
     hub_cut(hub, lost);
     AWAIT(a.returns == 100 && a.replies == 1 && a.peer_downs == 1);
@@ -60,24 +63,24 @@ static void what_a_lost_peer_has_not_confirmed_comes_back(void) {
     CHECK_EQ(a.returned.bus_reason, TP_BUS_PEER_LOST);
     CHECK_EQ(a.returned.peer, lost);
     CHECK_EQ(a.reply_error, TP_ERR_PEER_LOST);
-    CHECK_EQ(hub_account(hub).returned_by[TP_BUS_PEER_LOST], 101);
+    CHECK_EQ(hub_stats(hub).returned_by[TP_BUS_PEER_LOST], 101);
 
     set_held(false);
-    AWAIT(b.ups == 2); /* it comes back by itself, as somebody else */
-    CHECK_NE(self(&b), lost);
+    AWAIT(b.ups == 2); /* the peer reconnects by itself, with a new id */
+    CHECK_NE(party_id(&b), lost);
     CHECK_EQ(b.downs, 1);
-    CHECK_EQ(say(&a, lost, "still there?", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, lost, "still there?", NULL), TP_OK);
     AWAIT(a.returns == 101);
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
-    CHECK_EQ(say(&a, self(&b), "welcome back", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&b), "welcome back", NULL), TP_OK);
     AWAIT(strcmp(b.text, "welcome back") == 0);
     party_leave(&a);
     party_leave(&b);
     hub_close(hub);
 }
 
-/* The request has been handled and confirmed, its answer will never come. */
-static void a_request_to_a_lost_peer_ends_before_its_time(void) {
+/* The request has been delivered and acknowledged, but its answer will never come. */
+static void a_request_to_a_lost_peer_ends_before_its_time_out(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
     party_join(&a, hub, "chat", "a");
@@ -85,8 +88,8 @@ static void a_request_to_a_lost_peer_ends_before_its_time(void) {
     b.answer = false;
     party_start(&b);
     AWAIT(b.ups == 1);
-    CHECK_EQ(ask(&a, self(&b), "think long", 86400000), TP_OK);
-    AWAIT(b.requests == 1 && hub_account(hub).outstanding == 0);
+    CHECK_EQ(party_request(&a, party_id(&b), "think long", 86400000), TP_OK);
+    AWAIT(b.requests == 1 && hub_stats(hub).outstanding == 0);
     CHECK_EQ(a.replies, 0);
     party_leave(&b);
     AWAIT(a.replies == 1);
@@ -98,33 +101,33 @@ static void a_request_to_a_lost_peer_ends_before_its_time(void) {
     hub_close(hub);
 }
 
-static void a_peer_that_confirms_nothing_gets_no_more(void) {
-    stage_open();
+static void a_peer_that_acknowledges_nothing_gets_no_more(void) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.unconfirmed_limit = 8;
     tp__hub *hub = hub_open(&options);
     party a, b, c;
     party_join(&a, hub, "chat", "a");
-    holder_join(&b, hub, "b");
+    slow_join(&b, hub, "b");
     party_join(&c, hub, "quick", "c");
     for (unsigned i = 0; i < 20; i++) {
-        CHECK_EQ(say(&a, self(&b), "more", NULL), TP_OK);
-        CHECK_EQ(say(&a, self(&c), "more", NULL), TP_OK);
-        /* One after the other, and confirmed but for a few: the limit is c's too. */
-        AWAIT(c.messages == i + 1 && hub_account(hub).outstanding <= (i < 8 ? i + 1 : 8) + 4);
+        CHECK_EQ(party_send(&a, party_id(&b), "more", NULL), TP_OK);
+        CHECK_EQ(party_send(&a, party_id(&c), "more", NULL), TP_OK);
+        /* One after another, and all but a few acknowledged: the limit holds for c, too. */
+        AWAIT(c.messages == i + 1 && hub_stats(hub).outstanding <= (i < 8 ? i + 1 : 8) + 4);
     }
     AWAIT(a.returns == 12);
     CHECK_EQ(a.returned.reason, TP_ERR_FULL);
     CHECK_EQ(a.returned.bus_reason, TP_BUS_UNCONFIRMED_FULL);
-    CHECK_EQ(a.returned.peer, self(&b));
-    /* Whoever takes turns passes it over. */
+    CHECK_EQ(a.returned.peer, party_id(&b));
+    /* A send to any peer of the service skips the full one. */
     party d;
     party_init(&d, hub, "slow", "d");
     party_start(&d);
     AWAIT(d.ups == 1);
     for (unsigned i = 0; i < 4; i++) {
-        CHECK_EQ(say_any(&a, "slow", TP_NO_KEY, "next", NULL), TP_OK);
+        CHECK_EQ(party_send_any(&a, "slow", TP_NO_KEY, "next", NULL), TP_OK);
     }
     AWAIT(d.messages == 4);
     CHECK_EQ(a.returns, 12);
@@ -137,9 +140,9 @@ static void a_peer_that_confirms_nothing_gets_no_more(void) {
     hub_close(hub);
 }
 
-/* The slow peer's queue in the hub is full, whose policy is to refuse. */
-static void a_full_queue_comes_back(void) {
-    stage_open();
+/* The hub refuses for a full queue: the policy is to refuse. */
+static void messages_to_a_full_queue_come_back(void) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_policy = TP_QUEUE_REFUSE;
@@ -147,13 +150,13 @@ static void a_full_queue_comes_back(void) {
     tp__hub *hub = hub_open(&options);
     party a, b;
     party_join(&a, hub, "chat", "a");
-    holder_join(&b, hub, "b");
+    slow_join(&b, hub, "b");
     unsigned sent = 0;
     static char large[32768];
     memset(large, 'x', sizeof large - 1);
-    while (seen(&a.returns) == 0 &&
+    while (read_count(&a.returns) == 0 &&
            sent < 4096) { /* the sockets in between take some megabytes first */
-        sent += say(&a, self(&b), large, NULL) == TP_OK;
+        sent += party_send(&a, party_id(&b), large, NULL) == TP_OK;
     }
     AWAIT(a.returns > 0);
     CHECK_EQ(a.returned.reason, TP_ERR_FULL);
@@ -166,22 +169,23 @@ static void a_full_queue_comes_back(void) {
     hub_close(hub);
 }
 
-/* The same under the policy to disconnect: the peer ends, and everything it had comes back. */
-static void a_slow_consumer_is_ended(void) {
-    stage_open();
+/* The same with the policy to disconnect: the peer is disconnected, and everything queued for it
+ * comes back. */
+static void a_slow_consumer_is_disconnected(void) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_bytes = 65536;
     tp__hub *hub = hub_open(&options);
     party a, b;
     party_join(&a, hub, "chat", "a");
-    holder_join(&b, hub, "b");
-    tp_peer_id slow = self(&b);
+    slow_join(&b, hub, "b");
+    tp_peer_id slow = party_id(&b);
     unsigned sent = 0;
     static char large[32768];
     memset(large, 'x', sizeof large - 1);
-    while (seen(&a.peer_downs) == 0 && sent < 4096) {
-        sent += say(&a, slow, large, NULL) == TP_OK;
+    while (read_count(&a.peer_downs) == 0 && sent < 4096) {
+        sent += party_send(&a, slow, large, NULL) == TP_OK;
     }
     AWAIT(a.peer_downs == 1);
     tp_server_stats stats = {.size = sizeof stats};
@@ -203,9 +207,9 @@ static void a_client_reaches_its_own_limits(void) {
     a.answer = false;
     party_start(&a);
     AWAIT(a.ups == 1);
-    CHECK_EQ(ask(&a, self(&a), "one", 0), TP_OK);
-    CHECK_EQ(ask(&a, self(&a), "two", 0), TP_OK);
-    CHECK_EQ(ask(&a, self(&a), "three", 0), TP_ERR_FULL);
+    CHECK_EQ(party_request(&a, party_id(&a), "one", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&a), "two", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&a), "three", 0), TP_ERR_FULL);
     AWAIT(a.requests == 2);
     party_leave(&a);
     CHECK_EQ(a.replies, 2);
@@ -213,10 +217,10 @@ static void a_client_reaches_its_own_limits(void) {
     hub_close(hub);
 }
 
-static void a_message_that_found_no_room_can_be_sent_again(void) {
+static void a_message_that_was_refused_can_be_sent_again(void) {
     tp__hub *hub = hub_open_default();
     party a, b;
-    holder_init(&a, hub, "a");
+    slow_init(&a, hub, "a");
     a.options.max_unconfirmed = 1;
     party_start(&a);
     party_join(&b, hub, "chat", "b");
@@ -225,15 +229,15 @@ static void a_message_that_found_no_room_can_be_sent_again(void) {
     tp_err error = TP_OK;
     unsigned sent = 0;
     while (error == TP_OK && sent < 100000) {
-        error = say(&a, self(&b), "fill", NULL);
+        error = party_send(&a, party_id(&b), "fill", NULL);
         sent += error == TP_OK;
     }
     CHECK_EQ(error, TP_ERR_FULL);
-    error = tp_lanclient_send(a.client, self(&b), packet, NULL);
+    error = tp_lanclient_send(a.client, party_id(&b), packet, NULL);
     while (error == TP_ERR_FULL) {
         REQUIRE(tp_packet_size(packet) == 5);
         tp_thread_yield();
-        error = tp_lanclient_send(a.client, self(&b), packet, NULL);
+        error = tp_lanclient_send(a.client, party_id(&b), packet, NULL);
     }
     CHECK_EQ(error, TP_OK);
     tp_packet_release(packet);
@@ -250,15 +254,16 @@ static void a_message_that_found_no_room_can_be_sent_again(void) {
 static char huge[200000];
 
 static bool nothing_queued_for(tp__hub *hub, const party *of) {
-    tp_session_id session = hub_session_of(hub, self(of));
+    tp_session_id session = hub_session_of(hub, party_id(of));
     REQUIRE(session != TP_NO_SESSION);
     return tp__queue_size_now(&hub->server->sessions[tp_session_slot(session)].queued) == 0;
 }
 
-/* The hub passes it on, and ends nobody for it: not even one after the other of a service. What has
- * arrived may still count as queued until the hub's worker has seen that it was sent. */
-static void one_message_ends_nobody(void) {
-    stage_open();
+/* The hub forwards a message larger than the queue limit and disconnects no peer, even if one
+ * message follows another to a service. A delivered message may still count as queued until the
+ * hub's worker has processed the completion of its send. */
+static void one_oversized_message_disconnects_no_peer(void) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_bytes = 65536;
@@ -271,7 +276,7 @@ static void one_message_ends_nobody(void) {
     memset(huge, 'x', sizeof huge - 1);
     for (unsigned i = 0; i < 4; i++) {
         AWAIT(nothing_queued_for(hub, &b) && nothing_queued_for(hub, &c));
-        CHECK_EQ(say_any(&a, "db", TP_NO_KEY, huge, NULL), TP_OK);
+        CHECK_EQ(party_send_any(&a, "db", TP_NO_KEY, huge, NULL), TP_OK);
         AWAIT(b.messages + c.messages + a.returns + a.peer_downs == i + 1);
     }
     CHECK_EQ(a.returns, 0);
@@ -283,8 +288,9 @@ static void one_message_ends_nobody(void) {
     hub_close(hub);
 }
 
-/* The client sends it as soon as nothing else is queued: it is not told FULL for ever. */
-static void one_message_is_not_full_for_ever(void) {
+/* The client sends it as soon as nothing else is queued, so that the caller does not get FULL for
+ * ever. */
+static void one_oversized_message_is_accepted_by_an_empty_queue(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_init(&a, hub, "chat", "a");
@@ -293,15 +299,15 @@ static void one_message_is_not_full_for_ever(void) {
     AWAIT(a.ups == 1);
     memset(huge, 'x', sizeof huge - 1);
     for (unsigned i = 0; i < 4; i++) {
-        AWAIT(say(&a, self(&a), huge, NULL) == TP_OK);
+        AWAIT(party_send(&a, party_id(&a), huge, NULL) == TP_OK);
         AWAIT(a.messages == i + 1);
     }
     party_leave(&a);
     hub_close(hub);
 }
 
-/* The client's own send queue does not take it: the packet is as it was before. */
-static void a_packet_that_was_not_queued_is_untouched(void) {
+/* When the client's own send queue does not accept it, the packet stays as it was. */
+static void a_packet_that_was_not_queued_is_unchanged(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_init(&a, hub, "chat", "a");
@@ -310,32 +316,35 @@ static void a_packet_that_was_not_queued_is_untouched(void) {
     AWAIT(a.ups == 1);
     tp_packet *packet = tp_packet_new(2048);
     memset(tp_packet_put_space(packet, 2000), 'x', 2000);
-    (void)tp__queue_size_add(party_queued(&a), TP__QUEUED_ONE); /* as if another one were queued */
+    /* As if another packet were queued. */
+    (void)tp__queue_size_add(party_queued(&a), TP__QUEUED_ONE);
     for (unsigned i = 0; i < 3; i++) {
         tp_ticket ticket = 0;
-        CHECK_EQ(tp_lanclient_send(a.client, self(&a), packet, &ticket), TP_ERR_FULL);
-        CHECK_EQ(tp_lanclient_request(a.client, self(&a), packet, 0, party_on_reply, &a, &ticket),
+        CHECK_EQ(tp_lanclient_send(a.client, party_id(&a), packet, &ticket), TP_ERR_FULL);
+        CHECK_EQ(
+            tp_lanclient_request(a.client, party_id(&a), packet, 0, party_on_reply, &a, &ticket),
             TP_ERR_FULL);
         CHECK_EQ(tp_packet_size(packet), 2000);
         CHECK_EQ(tp_packet_bytes(packet)[0], 'x');
         CHECK_EQ(tp_packet_error(packet), TP_OK);
     }
-    tp__queue_size_take_off(party_queued(&a), TP__QUEUED_ONE);
+    tp__queue_size_subtract(party_queued(&a), TP__QUEUED_ONE);
     tp_packet_release(packet);
-    CHECK_EQ(say(&a, self(&a), "small", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&a), "small", NULL), TP_OK);
     AWAIT(a.messages == 1);
     party_leave(&a);
     CHECK_EQ(a.returns + a.replies, 0);
-    CHECK_EQ(hub_account(hub).accepted, 1);
+    CHECK_EQ(hub_stats(hub).accepted, 1);
     hub_close(hub);
 }
 
-/* ---- what has come back, and then the connection is lost ------------------------------------- */
+/* ---- messages that came back before the connection was lost ---------------------------------- */
 
-/* So many have come back, and it stays at that when the connection is lost. */
+/* `returns` messages have come back. Cuts the connection and checks that no message comes back a
+ * second time. */
 static void lose_link_after(tp__hub *hub, party *a, unsigned returns) {
     AWAIT(a->returns == returns);
-    hub_cut(hub, self(a));
+    hub_cut(hub, party_id(a));
     AWAIT(a->ups == 2);
     CHECK_EQ(a->downs, 1);
     CHECK_EQ(a->returns, returns);
@@ -345,36 +354,36 @@ static void lose_link_after(tp__hub *hub, party *a, unsigned returns) {
     CHECK_EQ(stats.sent, stats.confirmed);
 }
 
-static void what_has_come_back_does_not_come_again(void) {
+static void a_returned_message_comes_back_once(void) {
     tp__hub *hub = hub_open_default();
     party a;
     tp_ticket ticket = 0;
     party_join(&a, hub, "chat", "a");
-    hub_confirm_no_more(hub);
-    CHECK_EQ(say(&a, 12345, "anybody?", &ticket), TP_OK);
+    hub_pause_acks(hub);
+    CHECK_EQ(party_send(&a, 12345, "anybody?", &ticket), TP_OK);
     lose_link_after(hub, &a, 1);
     CHECK_EQ(a.returned.ticket, ticket);
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
-    hub_confirm_again(hub);
+    hub_resume_acks(hub);
     party_leave(&a);
     hub_close(hub);
 }
 
-static void what_the_hub_has_answered_is_not_lost(void) {
+static void a_request_that_the_hub_answered_is_not_lost(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_join(&a, hub, "chat", "a");
-    hub_confirm_no_more(hub);
-    CHECK_EQ(ask(&a, TP_HUB, "stats", 0), TP_OK);
+    hub_pause_acks(hub);
+    CHECK_EQ(party_request(&a, TP_HUB, "stats", 0), TP_OK);
     AWAIT(a.replies == 1);
     lose_link_after(hub, &a, 0);
-    hub_confirm_again(hub);
+    hub_resume_acks(hub);
     party_leave(&a);
     hub_close(hub);
 }
 
-/* Both copies come back; the last word is also the one that it is taken. */
-static void what_has_come_back_from_all_does_not_come_again(void) {
+/* Both copies come back. The last ERROR also acknowledges the message. */
+static void returned_copies_of_a_broadcast_come_back_once(void) {
     static char large[2000];
     tp__hub *hub = hub_open_default();
     party a, small[2];
@@ -387,22 +396,24 @@ static void what_has_come_back_from_all_does_not_come_again(void) {
         AWAIT(small[i].ups == 1);
     }
     AWAIT(a.peer_ups == 2);
-    hub_confirm_no_more(hub);
-    CHECK_EQ(say_all(&a, "small", large, NULL), TP_OK);
+    hub_pause_acks(hub);
+    CHECK_EQ(party_send_all(&a, "small", large, NULL), TP_OK);
     lose_link_after(hub, &a, 2);
     CHECK_EQ(a.returned.reason, TP_ERR_TOO_LARGE);
-    hub_confirm_again(hub);
+    hub_resume_acks(hub);
     party_leave(&a);
     party_leave(&small[0]);
     party_leave(&small[1]);
     hub_close(hub);
 }
 
-CHECK_MAIN(CASE(what_a_lost_peer_has_not_confirmed_comes_back),
-    CASE(a_request_to_a_lost_peer_ends_before_its_time),
-    CASE(a_peer_that_confirms_nothing_gets_no_more), CASE(a_full_queue_comes_back),
-    CASE(a_slow_consumer_is_ended), CASE(a_client_reaches_its_own_limits),
-    CASE(a_message_that_found_no_room_can_be_sent_again), CASE(one_message_ends_nobody),
-    CASE(one_message_is_not_full_for_ever), CASE(a_packet_that_was_not_queued_is_untouched),
-    CASE(what_has_come_back_does_not_come_again), CASE(what_the_hub_has_answered_is_not_lost),
-    CASE(what_has_come_back_from_all_does_not_come_again))
+CHECK_MAIN(CASE(messages_not_acknowledged_by_a_lost_peer_come_back),
+    CASE(a_request_to_a_lost_peer_ends_before_its_time_out),
+    CASE(a_peer_that_acknowledges_nothing_gets_no_more), CASE(messages_to_a_full_queue_come_back),
+    CASE(a_slow_consumer_is_disconnected), CASE(a_client_reaches_its_own_limits),
+    CASE(a_message_that_was_refused_can_be_sent_again),
+    CASE(one_oversized_message_disconnects_no_peer),
+    CASE(one_oversized_message_is_accepted_by_an_empty_queue),
+    CASE(a_packet_that_was_not_queued_is_unchanged), CASE(a_returned_message_comes_back_once),
+    CASE(a_request_that_the_hub_answered_is_not_lost),
+    CASE(returned_copies_of_a_broadcast_come_back_once))

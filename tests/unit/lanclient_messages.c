@@ -1,5 +1,8 @@
-/* lanclient against the hub in one process: every way to send, and every way it comes back. */
-#include "bus_stage.h"
+/*
+ * lanclient and hub in one process: every way to send a message, every way to answer one, and every
+ * reason for which one comes back.
+ */
+#include "bus_fixture.h"
 #include "os/clock.h"
 
 static void peers_see_each_other_come_and_go(void) {
@@ -10,9 +13,9 @@ static void peers_see_each_other_come_and_go(void) {
     AWAIT(a.peer_ups == 1 && b.peer_ups == 1);
     CHECK_STR(a.last_peer.service, "db");
     CHECK_STR(a.last_peer.instance, "b");
-    CHECK_EQ(a.last_peer.id, self(&b));
-    CHECK_EQ(b.last_peer.id, self(&a));
-    CHECK_NE(self(&a), self(&b));
+    CHECK_EQ(a.last_peer.id, party_id(&b));
+    CHECK_EQ(b.last_peer.id, party_id(&a));
+    CHECK_NE(party_id(&a), party_id(&b));
 
     tp_peer peers[3] = {{.size = sizeof peers[0]}};
     CHECK_EQ(tp_lanclient_peers(a.client, NULL, peers, 3), 1);
@@ -20,9 +23,9 @@ static void peers_see_each_other_come_and_go(void) {
     CHECK_EQ(tp_lanclient_peers(a.client, "chat", NULL, 0), 0);
     CHECK_EQ(tp_lanclient_peers(a.client, "db", NULL, 0), 1);
     tp_peer found = {.size = sizeof found};
-    CHECK(tp_lanclient_find_peer(a.client, self(&b), &found));
+    CHECK(tp_lanclient_find_peer(a.client, party_id(&b), &found));
     CHECK_STR(found.instance, "b");
-    CHECK(!tp_lanclient_find_peer(a.client, self(&a), &found));
+    CHECK(!tp_lanclient_find_peer(a.client, party_id(&a), &found));
 
     party_leave(&b);
     AWAIT(a.peer_downs == 1);
@@ -41,27 +44,27 @@ static void a_message_reaches_its_peer(void) {
     party_join(&b, hub, "db", "b");
     tp_ticket first = 0;
     tp_ticket second = 0;
-    CHECK_EQ(say(&a, self(&b), "one", &first), TP_OK);
-    CHECK_EQ(say(&a, self(&b), "two", &second), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&b), "one", &first), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&b), "two", &second), TP_OK);
     AWAIT(b.messages == 2);
     CHECK_STR(b.text, "two");
-    CHECK_EQ(b.from.peer, self(&a));
+    CHECK_EQ(b.from.peer, party_id(&a));
     CHECK_EQ(b.from.ticket, second);
     CHECK_EQ(b.from.kind, TP_MESSAGE_SEND);
     CHECK_EQ(b.from.key, TP_NO_KEY);
     CHECK_NE(first, 0);
     CHECK_NE(first, second);
-    CHECK_EQ(say(&a, self(&a), "to myself", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&a), "to myself", NULL), TP_OK);
     AWAIT(a.messages == 1);
     CHECK_STR(a.text, "to myself");
     party_leave(&a);
     party_leave(&b);
-    CHECK_EQ(hub_account(hub).accepted, 3);
-    CHECK_EQ(hub_account(hub).delivered, 3);
+    CHECK_EQ(hub_stats(hub).accepted, 3);
+    CHECK_EQ(hub_stats(hub).delivered, 3);
     hub_close(hub);
 }
 
-/* The packet that was received is passed on as it is, without a copy. */
+/* Sends the received packet on, without a copy. */
 static void forward(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     CHECK_EQ(tp_lanclient_send(client, from->peer, packet, NULL), TP_OK);
 }
@@ -74,7 +77,7 @@ static void a_received_packet_can_be_sent_on(void) {
     b.handlers.on_message = forward;
     party_start(&b);
     AWAIT(b.ups == 1);
-    CHECK_EQ(say(&a, self(&b), "there and back", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&b), "there and back", NULL), TP_OK);
     AWAIT(a.messages == 1);
     CHECK_STR(a.text, "there and back");
     party_leave(&a);
@@ -82,7 +85,7 @@ static void a_received_packet_can_be_sent_on(void) {
     hub_close(hub);
 }
 
-static void any_takes_turns_and_a_key_sticks(void) {
+static void a_send_to_any_takes_turns_and_a_key_stays(void) {
     tp__hub *hub = hub_open_default();
     party a, b[3];
     party_join(&a, hub, "chat", "a");
@@ -91,11 +94,11 @@ static void any_takes_turns_and_a_key_sticks(void) {
         party_join(&b[i], hub, "db", names[i]);
     }
     for (unsigned i = 0; i < 30; i++) {
-        CHECK_EQ(say_any(&a, "db", TP_NO_KEY, "turn", NULL), TP_OK);
+        CHECK_EQ(party_send_any(&a, "db", TP_NO_KEY, "turn", NULL), TP_OK);
     }
     AWAIT(b[0].messages == 10 && b[1].messages == 10 && b[2].messages == 10);
     for (unsigned i = 0; i < 30; i++) {
-        CHECK_EQ(say_any(&a, "db", 77, "key", NULL), TP_OK);
+        CHECK_EQ(party_send_any(&a, "db", 77, "key", NULL), TP_OK);
     }
     AWAIT(b[0].messages + b[1].messages + b[2].messages == 60);
     unsigned all = 0;
@@ -113,23 +116,23 @@ static void any_takes_turns_and_a_key_sticks(void) {
     hub_close(hub);
 }
 
-static void all_reaches_everybody_else(void) {
+static void a_broadcast_reaches_every_other_peer(void) {
     tp__hub *hub = hub_open_default();
     party a, b, c;
     party_join(&a, hub, "chat", "a");
     party_join(&b, hub, "chat", "b");
     party_join(&c, hub, "db", "c");
-    CHECK_EQ(say_all(&a, "chat", "to chat", NULL), TP_OK);
-    CHECK_EQ(say_all(&a, NULL, "to all", NULL), TP_OK);
+    CHECK_EQ(party_send_all(&a, "chat", "to chat", NULL), TP_OK);
+    CHECK_EQ(party_send_all(&a, NULL, "to all", NULL), TP_OK);
     AWAIT(b.messages == 2 && c.messages == 1);
     CHECK_STR(c.text, "to all");
     CHECK_EQ(c.from.kind, TP_MESSAGE_ALL);
-    CHECK_EQ(c.from.peer, self(&a));
+    CHECK_EQ(c.from.peer, party_id(&a));
     CHECK_EQ(a.messages, 0);
     party_leave(&c);
     party_leave(&b);
     party_leave(&a);
-    CHECK_EQ(hub_account(hub).accepted, 3); /* each copy counts */
+    CHECK_EQ(hub_stats(hub).accepted, 3); /* each copy counts */
     hub_close(hub);
 }
 
@@ -138,18 +141,18 @@ static void requests_are_answered(void) {
     party a, b;
     party_join(&a, hub, "chat", "a");
     party_join(&b, hub, "db", "b");
-    CHECK_EQ(ask(&a, self(&b), "to a peer", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&b), "to a peer", 0), TP_OK);
     AWAIT(a.replies == 1);
     CHECK_EQ(a.reply_error, TP_OK);
     CHECK_STR(a.reply, "to a peer");
-    CHECK_EQ(ask_any(&a, "db", TP_NO_KEY, "to a service"), TP_OK);
+    CHECK_EQ(party_request_any(&a, "db", TP_NO_KEY, "to a service"), TP_OK);
     AWAIT(a.replies == 2);
     CHECK_STR(a.reply, "to a service");
-    CHECK_EQ(ask_any(&a, "db", 5, "with a key"), TP_OK);
+    CHECK_EQ(party_request_any(&a, "db", 5, "with a key"), TP_OK);
     AWAIT(a.replies == 3);
     CHECK_EQ(b.from.key, 5);
     CHECK_EQ(b.from.kind, TP_MESSAGE_REQUEST);
-    CHECK_EQ(ask(&a, TP_HUB, "stats", 0), TP_OK);
+    CHECK_EQ(party_request(&a, TP_HUB, "stats", 0), TP_OK);
     AWAIT(a.replies == 4);
     CHECK_EQ(a.reply_error, TP_OK);
     CHECK(strstr(a.reply, "peers=2\n") != NULL);
@@ -171,7 +174,7 @@ static void an_answer_may_come_later_from_any_thread(void) {
     b.answer = false;
     party_start(&b);
     AWAIT(b.ups == 1);
-    CHECK_EQ(ask(&a, self(&b), "think", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&b), "think", 0), TP_OK);
     AWAIT(b.requests == 1);
     tp_packet *packet = text_packet("thought");
     CHECK_EQ(tp_lanclient_reply(b.client, &b.asked, packet, NULL), TP_OK);
@@ -192,7 +195,7 @@ static void a_request_times_out_once(void) {
     party_start(&b);
     AWAIT(b.ups == 1);
     uint64_t begin = tp_clock_ms();
-    CHECK_EQ(ask(&a, self(&b), "forget it", 60), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&b), "forget it", 60), TP_OK);
     AWAIT(a.replies == 1 && b.requests == 1);
     CHECK_GE(tp_clock_ms() - begin, 60);
     CHECK_EQ(a.reply_error, TP_ERR_TIMED_OUT);
@@ -208,47 +211,47 @@ static void a_request_times_out_once(void) {
     hub_close(hub);
 }
 
-static void what_finds_nobody_comes_back(void) {
+static void messages_without_a_receiver_come_back(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_join(&a, hub, "chat", "a");
     tp_ticket ticket = 0;
-    tp_peer_id nobody = self(&a) + 1;
-    CHECK_EQ(say(&a, nobody, "hello?", &ticket), TP_OK);
+    tp_peer_id nobody = party_id(&a) + 1;
+    CHECK_EQ(party_send(&a, nobody, "hello?", &ticket), TP_OK);
     AWAIT(a.returns == 1);
     CHECK_EQ(a.returned.ticket, ticket);
     CHECK_EQ(a.returned.kind, TP_MESSAGE_SEND);
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
     CHECK_EQ(a.returned.bus_reason, TP_BUS_NO_PEER);
     CHECK_EQ(a.returned.peer, nobody);
-    CHECK_EQ(say_any(&a, "nowhere", TP_NO_KEY, "hello?", &ticket), TP_OK);
+    CHECK_EQ(party_send_any(&a, "nowhere", TP_NO_KEY, "hello?", &ticket), TP_OK);
     AWAIT(a.returns == 2);
     CHECK_EQ(a.returned.ticket, ticket);
     CHECK_EQ(a.returned.kind, TP_MESSAGE_ANY);
     CHECK_EQ(a.returned.bus_reason, TP_BUS_NO_SERVICE);
-    CHECK_EQ(say_any(&a, "nowhere", 3, "hello?", &ticket), TP_OK);
+    CHECK_EQ(party_send_any(&a, "nowhere", 3, "hello?", &ticket), TP_OK);
     AWAIT(a.returns == 3);
-    CHECK_EQ(say_all(&a, "nowhere", "hello?", &ticket), TP_OK);
+    CHECK_EQ(party_send_all(&a, "nowhere", "hello?", &ticket), TP_OK);
     AWAIT(a.returns == 4);
     CHECK_EQ(a.returned.kind, TP_MESSAGE_ALL);
-    CHECK_EQ(say_all(&a, NULL, "anybody?", &ticket), TP_OK);
+    CHECK_EQ(party_send_all(&a, NULL, "anybody?", &ticket), TP_OK);
     AWAIT(a.returns == 5);
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
-    CHECK_EQ(ask(&a, nobody, "hello?", 0), TP_OK);
+    CHECK_EQ(party_request(&a, nobody, "hello?", 0), TP_OK);
     AWAIT(a.replies == 1);
     CHECK_EQ(a.reply_error, TP_ERR_NO_ROUTE);
-    CHECK_EQ(ask_any(&a, "nowhere", TP_NO_KEY, "hello?"), TP_OK);
+    CHECK_EQ(party_request_any(&a, "nowhere", TP_NO_KEY, "hello?"), TP_OK);
     AWAIT(a.replies == 2);
     CHECK_EQ(a.reply_error, TP_ERR_NO_ROUTE);
-    CHECK_EQ(ask(&a, TP_HUB, "what is the time", 0), TP_OK);
+    CHECK_EQ(party_request(&a, TP_HUB, "what is the time", 0), TP_OK);
     AWAIT(a.replies == 3);
     CHECK_EQ(a.reply_error, TP_ERR_PROTOCOL);
     party_leave(&a);
-    CHECK_EQ(hub_account(hub).returned, 8);
+    CHECK_EQ(hub_stats(hub).returned, 8);
     hub_close(hub);
 }
 
-static void what_nobody_handles_comes_back(void) {
+static void messages_without_a_handler_come_back(void) {
     tp__hub *hub = hub_open_default();
     party a, b, c;
     party_join(&a, hub, "chat", "a");
@@ -257,12 +260,12 @@ static void what_nobody_handles_comes_back(void) {
     b.handlers.on_request = NULL;
     party_start(&b);
     AWAIT(b.ups == 1);
-    CHECK_EQ(say(&a, self(&b), "hello?", NULL), TP_OK);
+    CHECK_EQ(party_send(&a, party_id(&b), "hello?", NULL), TP_OK);
     AWAIT(a.returns == 1);
     CHECK_EQ(a.returned.reason, TP_ERR_UNSUPPORTED);
-    CHECK_EQ(a.returned.peer, self(&b));
+    CHECK_EQ(a.returned.peer, party_id(&b));
     CHECK_EQ(a.returned.kind, TP_MESSAGE_SEND);
-    CHECK_EQ(ask(&a, self(&b), "hello?", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&b), "hello?", 0), TP_OK);
     AWAIT(a.replies == 1);
     CHECK_EQ(a.reply_error, TP_ERR_UNSUPPORTED);
 
@@ -270,7 +273,7 @@ static void what_nobody_handles_comes_back(void) {
     c.refuse = TP_ERR_FULL;
     party_start(&c);
     AWAIT(c.ups == 1);
-    CHECK_EQ(ask(&a, self(&c), "hello?", 0), TP_OK);
+    CHECK_EQ(party_request(&a, party_id(&c), "hello?", 0), TP_OK);
     AWAIT(a.replies == 2);
     CHECK_EQ(a.reply_error, TP_ERR_FULL);
     party_leave(&a);
@@ -279,8 +282,8 @@ static void what_nobody_handles_comes_back(void) {
     hub_close(hub);
 }
 
-static void what_is_too_large_comes_back(void) {
-    stage_open();
+static void messages_that_are_too_large_come_back(void) {
+    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.max_frame = 8192;
@@ -294,17 +297,17 @@ static void what_is_too_large_comes_back(void) {
 
     tp_packet *packet = tp_packet_new(8192);
     tp_packet_put_space(packet, 8192 - 15);
-    CHECK_EQ(tp_lanclient_send(a.client, self(&b), packet, NULL), TP_ERR_TOO_LARGE);
-    tp_packet_release(packet); /* the hub would not take it: not sent at all */
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&b), packet, NULL), TP_ERR_TOO_LARGE);
+    tp_packet_release(packet); /* not sent at all: the hub would refuse its size */
     packet = tp_packet_new(1024);
     tp_packet_put_space(packet, 1024 - 15);
-    CHECK_EQ(tp_lanclient_send(a.client, self(&b), packet, NULL), TP_OK);
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&b), packet, NULL), TP_OK);
     tp_packet_release(packet);
     AWAIT(a.returns == 1);
     CHECK_EQ(a.returned.reason, TP_ERR_TOO_LARGE);
     packet = tp_packet_new(1024);
     memset(tp_packet_put_space(packet, 1024 - 16), 'x', 1024 - 16);
-    CHECK_EQ(tp_lanclient_send(a.client, self(&b), packet, NULL), TP_OK);
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&b), packet, NULL), TP_OK);
     tp_packet_release(packet);
     AWAIT(b.messages == 1);
     party_leave(&a);
@@ -314,10 +317,10 @@ static void what_is_too_large_comes_back(void) {
 
 enum { GREETERS = 4, COMERS = 30 };
 
-/* Says hello to whoever comes, as soon as it hears of him. */
-static void greet(tp_lanclient *client, const tp_peer *peer) {
+/* Sends a message to each newcomer as soon as it is announced. */
+static void send_hello(tp_lanclient *client, const tp_peer *peer) {
     if (strcmp(peer->service, "comer") == 0) {
-        CHECK_EQ(say(party_of(client), peer->id, "hello", NULL), TP_OK);
+        CHECK_EQ(party_send(party_of(client), peer->id, "hello", NULL), TP_OK);
     }
 }
 
@@ -329,19 +332,20 @@ static unsigned returned_to(const party *greeters) {
     return returns;
 }
 
-/* The greeters' connections are on other workers of the hub than the newcomer's: they hear of him,
- * and their hello is routed, while his own worker may still be busy with his coming. */
-static void who_is_announced_can_be_reached_at_once(void) {
+/* The greeters' connections are served by other workers of the hub than the newcomer's. They get
+ * the announcement and send their message while the newcomer's worker may still be busy with the
+ * registration. */
+static void an_announced_peer_can_be_reached(void) {
     static party greeters[GREETERS];
     tp__hub_options options;
-    stage_open();
+    fixture_open();
     hub_options(&options);
     options.server.workers = 4;
     tp__hub *hub = hub_open(&options);
     for (unsigned i = 0; i < GREETERS; i++) {
         char name[] = {'g', (char)('0' + i), '\0'};
         party_init(&greeters[i], hub, "greeter", name);
-        greeters[i].handlers.on_peer_up = greet;
+        greeters[i].handlers.on_peer_up = send_hello;
         party_start(&greeters[i]);
         AWAIT(greeters[i].ups == 1);
     }
@@ -358,7 +362,7 @@ static void who_is_announced_can_be_reached_at_once(void) {
     hub_close(hub);
 }
 
-static void wrong_calls_do_nothing(void) {
+static void invalid_calls_change_nothing(void) {
     tp__hub *hub = hub_open_default();
     party a;
     party_join(&a, hub, "chat", "a");
@@ -378,24 +382,24 @@ static void wrong_calls_do_nothing(void) {
     CHECK_EQ(tp_lanclient_request(a.client, 1, packet, 0, NULL, &a, NULL), TP_ERR_INVALID);
     CHECK_EQ(tp_lanclient_reply(a.client, &none, packet, NULL), TP_ERR_INVALID);
     CHECK_EQ(tp_lanclient_refuse(a.client, &none, TP_ERR_FULL), TP_ERR_INVALID);
-    CHECK_EQ(tp_lanclient_send(a.client, self(&a), bad, NULL), TP_ERR_TOO_LARGE);
-    CHECK_EQ(tp_lanclient_send(a.client, self(&a), sealed, NULL), TP_OK);
-    CHECK_EQ(tp_lanclient_send(a.client, self(&a), sealed, NULL), TP_ERR_SEALED);
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&a), bad, NULL), TP_ERR_TOO_LARGE);
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&a), sealed, NULL), TP_OK);
+    CHECK_EQ(tp_lanclient_send(a.client, party_id(&a), sealed, NULL), TP_ERR_SEALED);
     CHECK_EQ(tp_packet_error(sealed), TP_OK);
-    CHECK_EQ(tp_packet_size(packet), 1); /* untouched by all the calls that did not take it */
+    CHECK_EQ(tp_packet_size(packet), 1); /* unchanged by all the refused calls */
     tp_packet_release(packet);
     tp_packet_release(sealed);
     tp_packet_release(bad);
     AWAIT(a.messages == 1);
     party_leave(&a);
-    CHECK_EQ(hub_account(hub).accepted, 1);
+    CHECK_EQ(hub_stats(hub).accepted, 1);
     hub_close(hub);
 }
 
 CHECK_MAIN(CASE(peers_see_each_other_come_and_go), CASE(a_message_reaches_its_peer),
-    CASE(a_received_packet_can_be_sent_on), CASE(any_takes_turns_and_a_key_sticks),
-    CASE(all_reaches_everybody_else), CASE(requests_are_answered),
+    CASE(a_received_packet_can_be_sent_on), CASE(a_send_to_any_takes_turns_and_a_key_stays),
+    CASE(a_broadcast_reaches_every_other_peer), CASE(requests_are_answered),
     CASE(an_answer_may_come_later_from_any_thread), CASE(a_request_times_out_once),
-    CASE(what_finds_nobody_comes_back), CASE(what_nobody_handles_comes_back),
-    CASE(what_is_too_large_comes_back), CASE(who_is_announced_can_be_reached_at_once),
-    CASE(wrong_calls_do_nothing))
+    CASE(messages_without_a_receiver_come_back), CASE(messages_without_a_handler_come_back),
+    CASE(messages_that_are_too_large_come_back), CASE(an_announced_peer_can_be_reached),
+    CASE(invalid_calls_change_nothing))

@@ -1,29 +1,30 @@
 /*
- * What happens between two steps of a client's start and stop: another thread is quicker, at the
- * one moment at which it matters.
+ * Races of a client's start and stop, played out at the one moment at which they matter: another
+ * thread acts between two steps.
  *
- * The client's own lanclient.c calls the moment_... below for the real ones.
+ * lanclient.c is compiled for this test with the moment_... functions below in place of the real
+ * ones.
  */
 #undef tp__tick_start
 #undef tp_condition_wait
 #undef tp_mutex_unlock
 #undef tp_server_post
-#include "bus_stage.h"
+#include "bus_fixture.h"
 #include "slow_thread.h"
 
 static party a;
-static void (*in_begin)(void); /* within a start, when the network runs */
-static bool memory_is_out;     /* ... and so the start fails */
+static void (*during_start)(void); /* called inside a start, when the network runs */
+static bool memory_is_out;         /* and makes that start fail */
 
 tp_err moment_tick_start(tp_lanclient *client);
 tp_err moment_tick_start(tp_lanclient *client) {
-    if (in_begin) {
-        in_begin();
+    if (during_start) {
+        during_start();
     }
     return memory_is_out ? TP_ERR_NO_MEMORY : tp__tick_start(client);
 }
 
-/* The drain's: it never comes round, or is refused. */
+/* What becomes of the drain's task: it is posted, swallowed or refused. */
 static enum { POST, SWALLOW, REFUSE } posts;
 
 tp_err moment_server_post(
@@ -58,14 +59,14 @@ static tp_err waited;
 static void wait_for_stop(void *context) {
     (void)context;
     tp_err error = tp_lanclient_wait(a.client, -1);
-    tp_mutex_lock(&stage_mutex);
+    tp_mutex_lock(&fixture_mutex);
     waited = error;
     waiter_done = true;
-    tp_condition_wake_all(&stage_changed);
-    tp_mutex_unlock(&stage_mutex);
+    tp_condition_wake_all(&fixture_changed);
+    tp_mutex_unlock(&fixture_mutex);
 }
 
-/* Its drain is among the tasks that the failing start drops. */
+/* The drain of this stop is among the tasks that the failing start drops. */
 static void stop_and_wait_elsewhere(void) {
     posts = SWALLOW;
     tp_lanclient_stop(a.client);
@@ -76,15 +77,15 @@ static void stop_and_wait_elsewhere(void) {
     posts = POST;
 }
 
-static void a_stop_while_a_start_fails_is_over_with_it(void) {
+static void a_stop_during_a_failing_start_ends_with_it(void) {
     tp__hub *hub = hub_open_default();
     init();
     party_init(&a, hub, "chat", "a");
     REQUIRE(tp_lanclient_create(&a.options, &a.handlers, &a.client) == TP_OK);
-    in_begin = stop_and_wait_elsewhere;
+    during_start = stop_and_wait_elsewhere;
     memory_is_out = true;
     CHECK_EQ(tp_lanclient_start(a.client), TP_ERR_NO_MEMORY);
-    in_begin = NULL;
+    during_start = NULL;
     memory_is_out = false;
     AWAIT(waiter_done);
     tp_thread_join(&waiter);
@@ -106,24 +107,25 @@ static void stop_slowly(void) {
     slow_begin(stop);
 }
 
-/* It is held up from the first start to the second one. */
-static void a_stop_does_not_end_the_next_run(void) {
+/* The thread that stops is held up from the first start to the second one. */
+static void a_slow_stop_does_not_end_the_next_run(void) {
     tp__hub *hub = hub_open_default();
     init();
     party_init(&a, hub, "chat", "a");
     REQUIRE(tp_lanclient_create(&a.options, &a.handlers, &a.client) == TP_OK);
-    posts = REFUSE; /* so that it stops the network itself */
-    in_begin = stop_slowly;
+    posts = REFUSE; /* so that the stop ends the network itself */
+    during_start = stop_slowly;
     CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
-    in_begin = NULL;
+    during_start = NULL;
     CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
     CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
     slow_end();
     posts = POST;
-    CHECK_EQ(tp_server_wait(a.client->network, 0), TP_ERR_STATE); /* it runs */
+    CHECK_EQ(tp_server_wait(a.client->network, 0), TP_ERR_STATE); /* it still runs */
     AWAIT(a.ups == 1);
     party_leave(&a);
     hub_close(hub);
 }
 
-CHECK_MAIN(CASE(a_stop_while_a_start_fails_is_over_with_it), CASE(a_stop_does_not_end_the_next_run))
+CHECK_MAIN(
+    CASE(a_stop_during_a_failing_start_ends_with_it), CASE(a_slow_stop_does_not_end_the_next_run))

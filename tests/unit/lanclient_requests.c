@@ -1,4 +1,7 @@
-/* The table of open requests: found, timed out, taken once. */
+/*
+ * The client's table of open requests: each is taken once, by its ticket, its peer or its time-out,
+ * and a time-out is neither early nor much late.
+ */
 #include "check.h"
 #include "core/memory/memory.h"
 #include "lanclient/client/requests.h"
@@ -11,12 +14,13 @@ static void add(tp__requests *requests, tp_ticket ticket, uint64_t now, unsigned
     REQUIRE(tp__requests_add(requests, request(ticket, 0), now, timeout) == TP_OK);
 }
 
-static void each_is_taken_once(void) {
+static void each_request_is_taken_once(void) {
     tp__requests requests;
     tp__request taken;
     tp__requests_init(&requests, 100000);
     CHECK(!tp__requests_take(&requests, 1, &taken));
-    for (tp_ticket ticket = 1; ticket <= 10000; ticket++) { /* grows several times */
+    /* So many that the table grows several times. */
+    for (tp_ticket ticket = 1; ticket <= 10000; ticket++) {
         add(&requests, ticket * 3, 1000, 5000);
     }
     CHECK_EQ(tp__requests_open(&requests), 10000);
@@ -44,7 +48,8 @@ static void the_limit_holds(void) {
     tp__requests_destroy(&requests);
 }
 
-/* Never before its time, and at the first look at least a tick after it. */
+/* A request is never due before its time, and at the latest at the first look that is a tick after
+ * it. */
 static void check_due(tp__requests *requests, uint64_t added, unsigned timeout, unsigned step) {
     tp__request taken;
     uint64_t now = added;
@@ -55,7 +60,7 @@ static void check_due(tp__requests *requests, uint64_t added, unsigned timeout, 
     CHECK_GE(now, added + timeout);
 }
 
-static void time_outs_are_in_time(void) {
+static void a_time_out_is_never_early_and_soon_found(void) {
     tp__requests requests;
     tp__requests_init(&requests, 10);
     uint64_t now = 123456789;
@@ -68,25 +73,25 @@ static void time_outs_are_in_time(void) {
     tp__requests_destroy(&requests);
 }
 
-/* Whoever adds may have looked at the clock before a look that has passed its slot meanwhile: the
- * next look finds it, not the one a whole round of the wheel later. */
-static void one_that_is_added_late_is_found_at_the_next_look(void) {
+/* A thread may add a request with a time that it read before another thread's look, whose slot has
+ * passed meanwhile. The next look must find it, not the look one round of the wheel later. */
+static void a_request_added_late_is_found_at_the_next_look(void) {
     tp__requests requests;
     tp__request taken;
     tp__requests_init(&requests, 10);
-    add(&requests, 1, 1000, 60000); /* the wheel is not empty, so it is looked through */
+    add(&requests, 1, 1000, 60000); /* so that the wheel is not empty */
     uint64_t now = 1000 + 200 * TP__REQUEST_TICK_MS;
     CHECK(!tp__requests_take_due(&requests, now, &taken));
     add(&requests, 2, 1000, 10);
-    CHECK(!tp__requests_take_due(&requests, now, &taken)); /* this tick's slot has been looked at */
+    CHECK(!tp__requests_take_due(&requests, now, &taken)); /* this tick's slot has been passed */
     REQUIRE(tp__requests_take_due(&requests, now + TP__REQUEST_TICK_MS, &taken));
     CHECK_EQ(taken.ticket, 2);
     CHECK_EQ(tp__requests_open(&requests), 1);
     tp__requests_destroy(&requests);
 }
 
-/* Everything that is due at one look comes out, whatever slot it is in, and nothing else. */
-static void a_late_look_finds_all_that_is_due(void) {
+/* One look takes everything that is due, whatever its slot, and nothing else. */
+static void a_late_look_finds_everything_that_is_due(void) {
     tp__requests requests;
     tp__request taken;
     tp__requests_init(&requests, 100000);
@@ -107,7 +112,7 @@ static void a_late_look_finds_all_that_is_due(void) {
     tp__requests_destroy(&requests);
 }
 
-static void those_to_a_peer_are_taken(void) {
+static void requests_to_a_lost_peer_are_taken(void) {
     tp__requests requests;
     tp__request taken;
     tp__requests_init(&requests, 1000);
@@ -129,7 +134,7 @@ static void those_to_a_peer_are_taken(void) {
     tp__requests_destroy(&requests);
 }
 
-static void memory_is_given_back_and_may_fail(void) {
+static void memory_is_given_back_and_its_failure_is_harmless(void) {
     tp__requests requests;
     tp__request taken;
     uint64_t live = tp__memory_live();
@@ -157,6 +162,8 @@ static void memory_is_given_back_and_may_fail(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(each_is_taken_once), CASE(the_limit_holds), CASE(time_outs_are_in_time),
-    CASE(one_that_is_added_late_is_found_at_the_next_look), CASE(a_late_look_finds_all_that_is_due),
-    CASE(those_to_a_peer_are_taken), CASE(memory_is_given_back_and_may_fail))
+CHECK_MAIN(CASE(each_request_is_taken_once), CASE(the_limit_holds),
+    CASE(a_time_out_is_never_early_and_soon_found),
+    CASE(a_request_added_late_is_found_at_the_next_look),
+    CASE(a_late_look_finds_everything_that_is_due), CASE(requests_to_a_lost_peer_are_taken),
+    CASE(memory_is_given_back_and_its_failure_is_harmless))

@@ -1,23 +1,23 @@
-/* Nothing vanishes in silence: clients send all they can while connections are cut at random, and
- * every message is looked for afterwards. It was handled, or it came back, or the hub says that it
- * could not bring it back because its sender was gone too. */
-#include "bus_stage.h"
+/*
+ * No message is lost without notice: clients send as fast as they can while their connections are
+ * cut at random. Afterwards each message has been delivered, has come back, or is in the hub's
+ * count of those that could not come back because their sender was gone, too.
+ */
+#include "bus_fixture.h"
 
 enum { PARTIES = 5, MESSAGES = 60000, HANDLED = 1, RETURNED = 2 };
 
-/* The storm is over when the clients have been connected so often; each keeps its last messages for
- * the calm after it, so that it neither ends before nor takes everything with it, however fast this
- * machine is. */
+/* The cuts end when the clients have been connected this often. Each client keeps its last messages
+ * for the time after that, so that it neither finishes before nor takes everything down with it,
+ * however fast the machine is. */
 enum { CONNECTIONS = 8 * PARTIES, LAST = 1000, UNCONFIRMED = 4096 };
 
-/* outcome[sender][ticket]: tickets count from 1 in the life of a client, whatever its
- * connections. */
+/* outcome[sender][ticket]. Tickets count from 1 in the life of a client, across its connections. */
 static atomic_uchar outcome[PARTIES][MESSAGES + 1];
 static tp_lanclient *clients[PARTIES];
 static atomic_bool calm;
 
-/* The message's payload says whose it is: its sender's index. Its ticket comes with the
- * delivery. */
+/* The payload is the sender's index. The ticket comes with the delivery. */
 static void on_storm_message(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
     (void)client;
     uint32_t sender = tp_packet_get_u32(packet);
@@ -31,7 +31,7 @@ static void on_storm_returned(tp_lanclient *client, const tp_returned *returned)
     atomic_fetch_or(&outcome[*sender][returned->ticket], RETURNED);
 }
 
-/* To a peer, to any, with and without a key. */
+/* To a peer, or to any peer of the service, with and without a key. */
 static tp_err send_one(tp_lanclient *client, unsigned n, tp_packet *packet) {
     switch (n % 3) {
     case 0: {
@@ -47,7 +47,7 @@ static tp_err send_one(tp_lanclient *client, unsigned n, tp_packet *packet) {
     }
 }
 
-static void send_all_of_them(void *context) {
+static void send_all(void *context) {
     uint32_t sender = *(uint32_t *)context;
     unsigned taken = 0;
     while (taken < MESSAGES) {
@@ -82,8 +82,9 @@ static uint64_t connections_so_far(void) {
     return connections;
 }
 
-/* Cuts somebody every few milliseconds, as a task of the hub's own, until it is enough. */
-static void cut_somebody(void *context) {
+/* Cuts a random connection every few milliseconds, as a task of the hub, until there were
+ * enough. */
+static void cut_a_connection(void *context) {
     static atomic_uint round;
     tp__hub *hub = context;
     tp_session_id session = TP_NO_SESSION;
@@ -96,13 +97,13 @@ static void cut_somebody(void *context) {
         tp_server_disconnect(hub->server, session);
     }
     if (connections_so_far() < CONNECTIONS) {
-        REQUIRE(tp_server_post(hub->server, 10, cut_somebody, hub) == TP_OK);
+        REQUIRE(tp_server_post(hub->server, 10, cut_a_connection, hub) == TP_OK);
     } else {
         atomic_store(&calm, true);
     }
 }
 
-static void nothing_vanishes_in_silence(void) {
+static void every_message_is_delivered_or_accounted_for(void) {
     static uint32_t numbers[PARTIES];
     tp_thread threads[PARTIES];
     tp__hub *hub = hub_open_default();
@@ -122,9 +123,9 @@ static void nothing_vanishes_in_silence(void) {
         REQUIRE(tp_lanclient_start(clients[i]) == TP_OK);
     }
     for (uint32_t i = 0; i < PARTIES; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "sender", send_all_of_them, &numbers[i]) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "sender", send_all, &numbers[i]) == TP_OK);
     }
-    REQUIRE(tp_server_post(hub->server, 10, cut_somebody, hub) == TP_OK);
+    REQUIRE(tp_server_post(hub->server, 10, cut_a_connection, hub) == TP_OK);
     for (uint32_t i = 0; i < PARTIES; i++) {
         tp_thread_join(&threads[i]);
     }
@@ -139,7 +140,8 @@ static void nothing_vanishes_in_silence(void) {
         lost += stats.lost;
     }
     uint64_t connections = connections_so_far();
-    AWAIT(hub_account(hub).peers == 0); /* what each had not confirmed has been counted */
+    /* Until the messages that each peer had not acknowledged are counted. */
+    AWAIT(hub_stats(hub).peers == 0);
     uint64_t handled = 0;
     uint64_t returned = 0;
     uint64_t silent = 0;
@@ -152,16 +154,16 @@ static void nothing_vanishes_in_silence(void) {
             silent += what == 0;
         }
     }
-    tp__hub_account account = hub_account(hub);
+    tp__hub_stats stats = hub_stats(hub);
     printf("    %u sent: %u handled, %u came back, %u connections were cut;\n"
            "    %u found their sender gone, %u are missing\n",
         PARTIES * MESSAGES, (unsigned)handled, (unsigned)returned,
-        (unsigned)(connections - PARTIES), (unsigned)account.orphaned, (unsigned)silent);
+        (unsigned)(connections - PARTIES), (unsigned)stats.orphaned, (unsigned)silent);
     CHECK_GE(connections, CONNECTIONS);
     CHECK_GT(handled, 0);
     CHECK_GT(lost, 0);
-    CHECK_LE(silent, account.orphaned);
+    CHECK_LE(silent, stats.orphaned);
     hub_close(hub);
 }
 
-CHECK_MAIN(CASE(nothing_vanishes_in_silence))
+CHECK_MAIN(CASE(every_message_is_delivered_or_accounted_for))

@@ -1,6 +1,5 @@
-/*
- * lanserver's profile and its rules: who may be listened to, and where.
- */
+/* lanserver's options profile, and the rules for its address and for the networks that it
+ * admits. */
 #include "twinport/lanserver.h"
 #include "check.h"
 #include "twinport/log.h"
@@ -13,7 +12,7 @@ static tp_err create_at(const char *address, bool allow_public_bind) {
     options.workers = 1;
     options.allow_public_bind = allow_public_bind;
     REQUIRE(tp_address_parse(address, &options.address) == TP_OK);
-    tp_server *server = (tp_server *)&options; /* must not stay */
+    tp_server *server = (tp_server *)&options; /* must be set to NULL */
     tp_err error = tp_lanserver_create(&options, &no_handlers, &server);
     CHECK_EQ(error == TP_OK, server != NULL);
     CHECK(server != (tp_server *)&options);
@@ -21,7 +20,7 @@ static tp_err create_at(const char *address, bool allow_public_bind) {
     return error;
 }
 
-static void the_profile_is_the_lans(void) {
+static void the_defaults_are_those_of_a_lan(void) {
     tp_server_options options;
     tp_lanserver_defaults(&options);
     CHECK_EQ(options.size, sizeof options);
@@ -48,8 +47,8 @@ static void the_profile_is_the_lans(void) {
     }
 }
 
-static void what_others_can_reach_is_refused(void) {
-    tp_log_set_level(TP_LOG_OFF); /* each refusal is said */
+static void a_public_address_needs_permission(void) {
+    tp_log_set_level(TP_LOG_OFF); /* each refusal is logged */
     static const char *const open[] = {"0.0.0.0:0", "[::]:0", "8.8.8.8:0", "[2001:db8::1]:0"};
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) {
         CHECK_EQ(create_at(open[i], false), TP_ERR_PUBLIC_BIND);
@@ -61,7 +60,7 @@ static void what_others_can_reach_is_refused(void) {
     }
 }
 
-static void it_must_listen(void) {
+static void a_lanserver_must_listen(void) {
     tp_log_set_level(TP_LOG_OFF);
     tp_server_options options;
     tp_lanserver_defaults(&options);
@@ -71,7 +70,7 @@ static void it_must_listen(void) {
     CHECK(server == NULL);
 }
 
-static void the_core_judges_the_rest(void) {
+static void the_core_checks_the_other_options(void) {
     tp_log_set_level(TP_LOG_OFF);
     tp_server_options options;
     tp_lanserver_defaults(&options);
@@ -81,5 +80,5 @@ static void the_core_judges_the_rest(void) {
     CHECK(server == NULL);
 }
 
-CHECK_MAIN(CASE(the_profile_is_the_lans), CASE(what_others_can_reach_is_refused),
-    CASE(it_must_listen), CASE(the_core_judges_the_rest))
+CHECK_MAIN(CASE(the_defaults_are_those_of_a_lan), CASE(a_public_address_needs_permission),
+    CASE(a_lanserver_must_listen), CASE(the_core_checks_the_other_options))

@@ -1,19 +1,21 @@
 /*
- * What a sender that was already inside tp_server_send() does to a session whose end begins at that
- * moment: its packet is queued behind the session's end node. Both steps are taken here one after
- * the other, through the functions that the public calls are made of, so that the order is certain.
+ * Packets that are queued behind the end of their session.
  *
- * The stage's on_message: any message makes the session end by late_case, which the test sets
- * before.
+ * A sender that is already inside tp_server_send() when the session's end begins queues its packet
+ * behind the end node. Here both steps are taken one after the other, through the functions that
+ * the public calls consist of, so that the order is certain.
+ *
+ * late_end_here and late_hold_up are handlers for the fixture's on_message: a message makes the
+ * session end as late_case describes, which the test sets before.
  */
 #ifndef TWINPORT_TESTS_LATE_SENDERS_H
 #define TWINPORT_TESTS_LATE_SENDERS_H
 
 #include "core/engine/server_state.h"
 #include "core/packet/packet_internal.h"
-#include "server_stage.h"
+#include "server_fixture.h"
 
-#define LATE_LARGE 9000u /* bytes: a few of these do not fit into one record of the WAN */
+#define LATE_LARGE 9000u /* Bytes. A few packets of this size do not fit into one WAN record. */
 
 static struct {
     unsigned before; /* packets queued before the end */
@@ -28,7 +30,7 @@ static inline void late_queue(tp__session *session, unsigned count) {
         tp_packet *packet = tp_packet_copy_of(bytes, late_case.size);
         REQUIRE(packet != NULL);
         tp__packet_seal(packet, TP_FRAME_DATA);
-        tp__life_hold(&session->life);
+        tp__life_retain(&session->life);
         CHECK_EQ(tp__session_queue(session, packet), TP__QUEUED);
         tp_packet_release(packet);
     }
@@ -43,26 +45,28 @@ static inline void late_end(tp_server *server, tp_session_id id) {
     tp__session_leave(session);
 }
 
-/* On the session's own worker: what it queues itself does not pass through the shared queue. */
-static inline void late_end_here(server_stage *stage, tp_session_id session, tp_packet *packet) {
+/* On the session's own worker: its packets do not pass through the shared queue. */
+static inline void late_end_here(
+    server_fixture *fixture, tp_session_id session, tp_packet *packet) {
     (void)packet;
-    late_end(stage->server, session);
+    late_end(fixture->server, session);
 }
 
-/* On another thread, the session's own worker being held up: it finds all of it queued at once. */
-static inline void late_end_elsewhere(server_stage *stage, tp_session_id session) {
-    STAGE_WAIT(atomic_load(&stage->blocked));
-    late_end(stage->server, session);
-    atomic_store(&stage->let_go, true);
+/* On another thread, while the session's worker is held up: the worker then finds all of them
+ * queued together. */
+static inline void late_end_elsewhere(server_fixture *fixture, tp_session_id session) {
+    FIXTURE_WAIT(atomic_load(&fixture->blocked));
+    late_end(fixture->server, session);
+    atomic_store(&fixture->unblock, true);
 }
 
-static inline void late_hold_up(server_stage *stage, tp_session_id session, tp_packet *packet) {
+static inline void late_hold_up(server_fixture *fixture, tp_session_id session, tp_packet *packet) {
     (void)session, (void)packet;
-    stage_block(stage);
+    fixture_block(fixture);
 }
 
-/* The ledger's newest line: the session ended for its own reason and took the late packets with
- * it. */
+/* The newest ledger entry has the session's own end reason and counts the late packets as
+ * unsent. */
 static inline void late_check_ledger(const tp_server *server) {
     tp_session_end end = {.size = sizeof end};
     REQUIRE(tp_server_read_ledger(server, &end, 1) == 1);
@@ -71,7 +75,7 @@ static inline void late_check_ledger(const tp_server *server) {
     CHECK_EQ(end.pending_bytes, late_case.after * (TP_FRAME_HEADER + late_case.size));
 }
 
-/* Calls run(here) for every combination, on the session's worker and elsewhere. */
+/* Calls run() for every combination, on the session's worker and on another thread. */
 static inline void late_for_all(void (*run)(bool here)) {
     static const unsigned befores[] = {0, 1, 5};
     static const unsigned afters[] = {0, 1, 3};
@@ -84,10 +88,10 @@ static inline void late_for_all(void (*run)(bool here)) {
         unsigned failures = atomic_load(&check_failures);
         run(i / 54 % 2);
         if (atomic_load(&check_failures) != failures) {
-            printf("    that was: %u packets of %zu bytes, %s, %u packets, queued %s\n",
+            printf("    failed with %u packets of %zu bytes, %s, %u late packets, queued %s\n",
                 late_case.before, late_case.size,
                 late_case.close_code < 0 ? "the end" : "the end with CLOSE", late_case.after,
-                i / 54 % 2 ? "on its worker" : "elsewhere");
+                i / 54 % 2 ? "on its worker" : "by another thread");
             return;
         }
     }

@@ -1,5 +1,7 @@
-/* Linux only: which threads of a server, of a client and of the handshakes are scheduled how, as
- * the system has them while they run; and what is said when it refuses. */
+/*
+ * Linux only: how the threads of a server, a client and the handshakes are scheduled. The system is
+ * asked while they run; and what is logged when the system refuses.
+ */
 #include "scheduling.h"
 
 #include "log_catch.h"
@@ -12,7 +14,7 @@ enum { THREADS_MOST = 32 };
 
 static const tp_handlers no_handlers = {.size = sizeof no_handlers};
 
-/* Whether this kernel has slices; asked on a thread of its own. */
+/* Whether this kernel has time slices; asked on a thread of its own. */
 static void ask(void *argument) {
     bool *has = argument;
     *has = tp_thread_ask_low_latency() == TP_OK;
@@ -26,7 +28,8 @@ static bool kernel_has_slices(void) {
     return has;
 }
 
-/* All threads of that name, `count` of them, have the shortest slice, or none has. */
+/* Checks that the `count` threads of that name all have the shortest time slice, or that none
+ * has. */
 static void check_slices(const char *name, unsigned count, bool shortest) {
     long threads[THREADS_MOST];
     CHECK_EQ(threads_named(name, threads, THREADS_MOST), count);
@@ -54,7 +57,7 @@ static void server_end(tp_server *server) {
     tp_server_destroy(server);
 }
 
-static void a_servers_workers_ask_if_told_to(void) {
+static void workers_of_a_server_get_short_slices_if_asked(void) {
     tp_server *asks = server_start("asks", true);
     tp_server *plain = server_start("plain", false);
     check_slices("asks", 3, true);
@@ -66,8 +69,8 @@ static void a_servers_workers_ask_if_told_to(void) {
     server_end(asks);
 }
 
-/* There need not be a hub. */
-static void a_clients_workers_ask_unless_told_not_to(void) {
+/* No hub is needed for that. */
+static void workers_of_a_client_get_short_slices_by_default(void) {
     const tp_lanclient_handlers handlers = {.size = sizeof handlers};
     for (unsigned round = 0; round < 2; round++) {
         tp_lanclient_options options;
@@ -111,7 +114,7 @@ static void run_one(tp_handshake_priority priority) {
         .queue = 1,
         .priority = priority,
         .overdue_ms = 60000,
-        .together_ms = 1,
+        .batch_ms = 1,
         .run = run,
         .deliver = deliver,
         .drop = drop};
@@ -128,7 +131,7 @@ static void run_one(tp_handshake_priority priority) {
     tp__handshakes_destroy(handshakes);
 }
 
-static void handshakes_have_the_priority_they_are_given(void) {
+static void handshake_threads_have_their_configured_priority(void) {
     scheduling own = scheduling_of(0);
     run_one(TP_HANDSHAKE_NORMAL);
     CHECK_EQ(ran_as.policy, own.policy);
@@ -140,13 +143,14 @@ static void handshakes_have_the_priority_they_are_given(void) {
     CHECK_EQ(ran_as.policy, SCHED_IDLE);
 }
 
-/* The thread that takes what is overdue is none of the idle ones: it could not raise itself. */
-static atomic_bool stands_still;
+/* The thread that takes overdue jobs is not one of the idle threads, because those cannot raise
+ * their own priority. */
+static atomic_bool first_job_blocks;
 static atomic_uint overdue_policy;
 
-static void stand_still(void *job) {
-    if (job == &stands_still) {
-        while (atomic_load(&stands_still)) {
+static void block_if_first(void *job) {
+    if (job == &first_job_blocks) {
+        while (atomic_load(&first_job_blocks)) {
             tp_thread_yield();
         }
     } else {
@@ -154,13 +158,13 @@ static void stand_still(void *job) {
     }
 }
 
-static void what_is_overdue_is_not_run_idle(void) {
+static void an_overdue_handshake_is_not_run_at_idle_priority(void) {
     const tp__handshakes_options options = {.threads = 1,
         .queue = 2,
         .priority = TP_HANDSHAKE_IDLE,
         .overdue_ms = 20,
-        .together_ms = 1,
-        .run = stand_still,
+        .batch_ms = 1,
+        .run = block_if_first,
         .deliver = deliver,
         .drop = drop};
     int job = 0;
@@ -169,8 +173,8 @@ static void what_is_overdue_is_not_run_idle(void) {
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     atomic_store(&ran, 0);
     atomic_store(&overdue_policy, SCHED_IDLE);
-    atomic_store(&stands_still, true);
-    REQUIRE(tp__handshakes_offer(handshakes, &stands_still));
+    atomic_store(&first_job_blocks, true);
+    REQUIRE(tp__handshakes_offer(handshakes, &first_job_blocks));
     while (tp__handshakes_waiting(handshakes) > 0) {
         tp_thread_yield();
     }
@@ -180,14 +184,14 @@ static void what_is_overdue_is_not_run_idle(void) {
     }
     CHECK_EQ(atomic_load(&overdue_policy), scheduling_of(0).policy);
     CHECK_GE(tp__handshakes_overdue(handshakes), 1);
-    atomic_store(&stands_still, false);
+    atomic_store(&first_job_blocks, false);
     tp__handshakes_stop(handshakes);
     tp__handshakes_destroy(handshakes);
 }
 
-/* ---- where the system refuses: last, for what is said once is not said again ----------------- */
+/* ---- a refusal of the system (last: it is logged once per process) --------------------------- */
 
-static void serve_where_it_is_refused(void *argument) {
+static void serve_with_refusal(void *argument) {
     (void)argument;
     refuse_scheduling(EPERM);
     log_catch_open();
@@ -201,16 +205,18 @@ static void serve_where_it_is_refused(void *argument) {
     run_one(TP_HANDSHAKE_IDLE);
     CHECK_NE(ran_as.policy, SCHED_IDLE);
     CHECK_GT(ran_as.nice, scheduling_of(0).nice);
-    CHECK(log_catch_await("info", "handshakes: ", "lower priority", 1));
+    CHECK(log_catch_await("info", "handshakes: ", "lower thread priority", 1));
     log_catch_close();
 }
 
-static void a_refusal_is_said_once_and_does_no_harm(void) {
+static void a_refusal_is_logged_once_and_does_no_harm(void) {
     tp_thread thread;
-    REQUIRE(tp_thread_start(&thread, "refuse", serve_where_it_is_refused, NULL) == TP_OK);
+    REQUIRE(tp_thread_start(&thread, "refuse", serve_with_refusal, NULL) == TP_OK);
     tp_thread_join(&thread);
 }
 
-CHECK_MAIN(CASE(a_servers_workers_ask_if_told_to), CASE(a_clients_workers_ask_unless_told_not_to),
-    CASE(handshakes_have_the_priority_they_are_given), CASE(what_is_overdue_is_not_run_idle),
-    CASE(a_refusal_is_said_once_and_does_no_harm))
+CHECK_MAIN(CASE(workers_of_a_server_get_short_slices_if_asked),
+    CASE(workers_of_a_client_get_short_slices_by_default),
+    CASE(handshake_threads_have_their_configured_priority),
+    CASE(an_overdue_handshake_is_not_run_at_idle_priority),
+    CASE(a_refusal_is_logged_once_and_does_no_harm))

@@ -1,11 +1,14 @@
-/* The ledger of session ends. */
+/*
+ * The ledger of session ends: order, capacity, missing memory, and writers and readers at the same
+ * time.
+ */
 #include "core/engine/ledger.h"
 #include "check.h"
 #include "core/memory/memory.h"
 #include "os/thread.h"
 #include "twinport/server.h"
 
-/* An end all of whose fields say which one it is. */
+/* An end whose fields all derive from `n`. */
 static tp_session_end end_number(uint64_t n) {
     tp_session_end end = {.size = sizeof end,
         .session = n + 1,
@@ -47,13 +50,13 @@ static void check_end(const tp_session_end *end, uint64_t n) {
 
 static tp_session_end ends[TP_LEDGER_ENTRIES + 10];
 
-static void the_newest_end_comes_first(void) {
+static void the_newest_end_is_read_first(void) {
     tp__ledger *ledger = tp__ledger_create();
     REQUIRE(ledger != NULL);
     CHECK_EQ(tp__ledger_read(ledger, ends, 10), 0);
     for (uint64_t n = 0; n < 5; n++) {
         tp_session_end end = end_number(n);
-        end.size = 0; /* what is read has its size set all the same */
+        end.size = 0; /* the size of what is read is set */
         tp__ledger_record(ledger, &end);
     }
     CHECK_EQ(tp__ledger_read(ledger, ends, 0), 0);
@@ -84,7 +87,7 @@ static void only_the_last_ends_are_kept(void) {
     tp__ledger_destroy(ledger);
 }
 
-static void without_memory_there_is_no_ledger(void) {
+static void without_memory_the_ledger_is_empty(void) {
     uint64_t live = tp__memory_live();
     for (long n = 1; n <= 2; n++) {
         tp__memory_fail_after(n);
@@ -131,5 +134,5 @@ static void workers_record_while_others_read(void) {
     tp__ledger_destroy(shared);
 }
 
-CHECK_MAIN(CASE(the_newest_end_comes_first), CASE(only_the_last_ends_are_kept),
-    CASE(without_memory_there_is_no_ledger), CASE(workers_record_while_others_read))
+CHECK_MAIN(CASE(the_newest_end_is_read_first), CASE(only_the_last_ends_are_kept),
+    CASE(without_memory_the_ledger_is_empty), CASE(workers_record_while_others_read))

@@ -1,9 +1,9 @@
 /*
- * The heap that libcrypto takes: how much of it is held, and allocations that fail when they are
- * told to.
+ * libcrypto's heap, counted, with allocations that fail on request.
  *
- * What the test's own thread takes (the players' clients) is kept apart and never fails; a block is
- * counted for who took it, whoever frees it. One translation unit per program.
+ * Allocations of the test's own thread (the players' clients) are counted separately and never
+ * fail. A block counts for the thread that allocated it, whichever frees it. One translation unit
+ * per program.
  */
 #ifndef TWINPORT_TESTS_LIBCRYPTO_HEAP_H
 #define TWINPORT_TESTS_LIBCRYPTO_HEAP_H
@@ -14,21 +14,22 @@
 #include "os/thread.h"
 
 static struct {
-    atomic_size_t held[2];     /* bytes of others, and of the test's thread */
-    atomic_long until_failure; /* 0: none fails; 1: the next one of others */
+    atomic_size_t held[2];     /* bytes of other threads, and of the test's thread */
+    atomic_long until_failure; /* 0: none fails; 1: the next one of another thread */
     atomic_uint failures;
-    atomic_uint strayed; /* blocks of others that another thread has given back than took them */
+    /* Blocks freed by another thread than the one that allocated them (the test's own excepted). */
+    atomic_uint strayed;
     uint64_t test_thread;
 } libcrypto;
 
-/* Blocks carry in front their size and whose they are. The allocator's own needs are reckoned as a
- * word and rounding to two. */
+/* Each block begins with its size and its thread. The allocator's overhead is estimated as one
+ * word, rounded up to two words. */
 #define LIBCRYPTO_FRONT 32u
 
 typedef struct libcrypto_front {
     size_t size;
-    uint64_t thread; /* that took it */
-    bool own;        /* the test's thread's */
+    uint64_t thread; /* that allocated it */
+    bool own;        /* allocated by the test's thread */
 } libcrypto_front;
 
 static inline size_t libcrypto_cost(size_t size) {
@@ -82,7 +83,8 @@ static inline void *libcrypto_change(void *memory, size_t size, const char *file
     return changed;
 }
 
-/* libcrypto takes its allocator only before it has used one: first of all in each case. */
+/* Installs the counting allocator. libcrypto accepts one only before its first allocation, so this
+ * is the first call in each case. */
 static inline void libcrypto_watch(void) {
     if (libcrypto.test_thread == 0) {
         libcrypto.test_thread = tp_thread_id();
@@ -90,7 +92,7 @@ static inline void libcrypto_watch(void) {
     }
 }
 
-/* What others than the test's thread have taken. */
+/* Bytes in use by other threads than the test's. */
 static inline size_t libcrypto_held(void) {
     return atomic_load(&libcrypto.held[0]);
 }

@@ -1,6 +1,8 @@
-/* The life word: what each step answers, and threads that race for the last hold. The model in
- * tests/model explores the interleavings; here the real instructions run, under the sanitizers
- * too. */
+/*
+ * The life word: the result of each step, and threads that race for the last reference. The model
+ * in tests/model explores the interleavings; here the real instructions run, under the sanitizers,
+ * too.
+ */
 #include "core/engine/life.h"
 
 #include "check.h"
@@ -8,7 +10,7 @@
 
 #define ID(number, index) (((uint64_t)(number) << 20) | (index))
 
-static void lives_once(void) {
+static void a_session_is_opened_and_released_once(void) {
     tp__life life;
     uint64_t before;
     tp__life_init(&life);
@@ -16,7 +18,7 @@ static void lives_once(void) {
     tp__life_open(&life, ID(1, 5));
     CHECK_EQ(tp__life_enter(&life, ID(1, 5), TP__LIFE_OPENING), TP__LIFE_TURNED_AWAY);
     CHECK(tp__life_joined(&life));
-    CHECK(!tp__life_begin_closing_unjoined(&life, &before)); /* it has joined */
+    CHECK(!tp__life_begin_closing_unjoined(&life, &before)); /* the session has joined */
     CHECK_EQ(tp__life_enter(&life, ID(1, 5), TP__LIFE_OPENING | TP__LIFE_ENDING), TP__LIFE_ENTERED);
     CHECK_EQ(tp__life_enter(&life, ID(2, 5), 0), TP__LIFE_TURNED_AWAY);
     CHECK(!tp__life_drop(&life));
@@ -24,14 +26,14 @@ static void lives_once(void) {
     CHECK_EQ(tp__life_enter(&life, ID(1, 5), TP__LIFE_ENDING), TP__LIFE_TURNED_AWAY);
     CHECK_EQ(tp__life_begin_closing(&life) & TP__LIFE_ENDING, TP__LIFE_FINISHING);
     CHECK_EQ(tp__life_begin_closing(&life) & TP__LIFE_CLOSING, TP__LIFE_CLOSING);
-    CHECK(tp__life_drop(&life)); /* the socket's hold was the last */
+    CHECK(tp__life_drop(&life)); /* the socket's reference was the last one */
     CHECK_EQ(tp__life_read(&life) & TP__LIFE_RELEASED, TP__LIFE_RELEASED);
-    tp__life_hold(&life); /* a late caller's, and its going */
+    tp__life_retain(&life); /* a late caller's reference comes and goes */
     CHECK(!tp__life_drop(&life));
 }
 
-/* A slot of zeroed memory that nobody has lived in is as good as a free one. */
-static void zero_is_free(void) {
+/* Zeroed memory, in which no session has lived, is a free slot. */
+static void zeroed_memory_is_a_free_slot(void) {
     tp__life life;
     atomic_init(&life, 0);
     CHECK_EQ(tp__life_enter(&life, ID(9, 0), 0), TP__LIFE_TURNED_AWAY);
@@ -39,26 +41,27 @@ static void zero_is_free(void) {
     CHECK_EQ(tp__life_read(&life), ID(9, 0) | TP__LIFE_OPENING | 1);
 }
 
-/* Who cuts it before it joins and the join itself: one is first, the other is told. */
-static void is_cut_only_before_it_joins(void) {
+/* Closing an unjoined session and joining it exclude each other: the first one wins, and the second
+ * one fails. */
+static void only_an_unjoined_session_is_closed_as_unjoined(void) {
     tp__life life;
     uint64_t before;
     tp__life_init(&life);
     tp__life_open(&life, ID(6, 1));
     CHECK_EQ(tp__life_begin_finishing(&life) & TP__LIFE_ENDING, 0);
     CHECK(tp__life_begin_closing_unjoined(&life, &before));
-    CHECK_EQ(before & TP__LIFE_ENDING, TP__LIFE_FINISHING); /* whose reason stands */
+    CHECK_EQ(before & TP__LIFE_ENDING, TP__LIFE_FINISHING); /* the first end's reason stays */
     CHECK(!tp__life_begin_closing_unjoined(&life, &before));
     CHECK_EQ(tp__life_begin_closing(&life) & TP__LIFE_CLOSING, TP__LIFE_CLOSING);
     CHECK(!tp__life_joined(&life));
     CHECK(tp__life_drop(&life));
 }
 
-/* A hold that a late caller has while the slot is opened again is still there afterwards. */
-static void opening_keeps_transient_holds(void) {
+/* A late caller's reference survives the opening of the slot for the next session. */
+static void opening_a_slot_keeps_late_references(void) {
     tp__life life;
     tp__life_init(&life);
-    tp__life_hold(&life);
+    tp__life_retain(&life);
     tp__life_open(&life, ID(3, 1));
     CHECK_EQ(tp__life_read(&life) & TP__LIFE_COUNT, 2);
     CHECK(!tp__life_drop(&life)); /* the late caller's */
@@ -66,15 +69,16 @@ static void opening_keeps_transient_holds(void) {
     CHECK(tp__life_drop(&life));
 }
 
-/* The late caller may be the last: then it is he who must release. */
-static void the_one_turned_away_may_be_the_last(void) {
+/* A late caller that was refused may hold the last reference, and then it must release the
+ * session. */
+static void a_refused_caller_may_drop_the_last_reference(void) {
     tp__life life;
     tp__life_init(&life);
     tp__life_open(&life, ID(4, 1));
     tp__life_begin_closing(&life);
-    CHECK_EQ(atomic_fetch_add(&life, 1) & TP__LIFE_COUNT, 1); /* he enters ... */
-    CHECK(!tp__life_drop(&life));                             /* ... the socket's hold goes ... */
-    CHECK(tp__life_drop(&life));                              /* ... and he with the last */
+    CHECK_EQ(atomic_fetch_add(&life, 1) & TP__LIFE_COUNT, 1); /* the late caller enters */
+    CHECK(!tp__life_drop(&life));                             /* the socket's reference goes */
+    CHECK(tp__life_drop(&life));                              /* the late caller's was the last */
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -83,8 +87,9 @@ static void the_one_turned_away_may_be_the_last(void) {
 #define LIVES   20000u
 
 static tp__life shared;
-static unsigned guarded;         /* plain: written under a hold and by the release; tsan watches */
-static _Atomic uint64_t current; /* the id that may be entered */
+/* Not atomic: written with a reference held, and by the release; tsan checks the order. */
+static unsigned guarded;
+static _Atomic uint64_t current; /* the id that can be entered */
 static atomic_uint releases;
 static atomic_bool over;
 
@@ -99,7 +104,8 @@ static void use(void *argument) {
     while (!atomic_load(&over)) {
         switch (tp__life_enter(&shared, atomic_load(&current), TP__LIFE_ENDING)) {
         case TP__LIFE_ENTERED:
-            seen += guarded; /* the opener wrote it before, the release writes it after */
+            /* The opening thread wrote it before, the releasing thread writes it after. */
+            seen += guarded;
             if (tp__life_drop(&shared)) {
                 release();
             }
@@ -115,7 +121,7 @@ static void use(void *argument) {
     CHECK_LE(seen, UINT32_MAX);
 }
 
-static void releases_exactly_once_under_threads(void) {
+static void threads_release_a_session_exactly_once(void) {
     tp__life_init(&shared);
     tp_thread threads[THREADS];
     for (unsigned i = 0; i < THREADS; i++) {
@@ -141,6 +147,7 @@ static void releases_exactly_once_under_threads(void) {
     CHECK_EQ(tp__life_read(&shared) & TP__LIFE_COUNT, 0);
 }
 
-CHECK_MAIN(CASE(lives_once), CASE(zero_is_free), CASE(is_cut_only_before_it_joins),
-    CASE(opening_keeps_transient_holds), CASE(the_one_turned_away_may_be_the_last),
-    CASE(releases_exactly_once_under_threads))
+CHECK_MAIN(CASE(a_session_is_opened_and_released_once), CASE(zeroed_memory_is_a_free_slot),
+    CASE(only_an_unjoined_session_is_closed_as_unjoined),
+    CASE(opening_a_slot_keeps_late_references), CASE(a_refused_caller_may_drop_the_last_reference),
+    CASE(threads_release_a_session_exactly_once))

@@ -1,4 +1,7 @@
-/* The log as its users see it: lines, batches, limits, loss that is told. */
+/*
+ * The log through its public functions: lines, batches, rate limit, and losses that are counted and
+ * reported. Output goes to a sink that keeps it and can be blocked, or to a file.
+ */
 #include "twinport/log.h"
 #include "check.h"
 #include "core/memory/memory.h"
@@ -6,7 +9,7 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-/* ---- a sink that keeps what it is given, and can be held up ---------------------------------- */
+/* ---- a sink that keeps its lines and can be blocked ------------------------------------------ */
 
 #define KEPT (4u << 20)
 
@@ -17,10 +20,10 @@ static struct {
     size_t size;
     unsigned calls;
     bool blocked;
-    bool waiting; /* the log's thread is inside, held up */
+    bool waiting; /* the log's thread is blocked inside the sink */
 } kept;
 
-static void keep(void *context, const char *lines, size_t n) {
+static void keep_lines(void *context, const char *lines, size_t n) {
     CHECK(context == &kept);
     CHECK(n > 0 && lines[n - 1] == '\n');
     tp_mutex_lock(&kept.lock);
@@ -50,8 +53,11 @@ static void open_kept(tp_log_level level, size_t buffer) {
     kept.text[0] = '\0';
     kept.calls = 0;
     kept.blocked = false;
-    tp_log_options options = {
-        .size = sizeof options, .level = level, .buffer = buffer, .sink = keep, .context = &kept};
+    tp_log_options options = {.size = sizeof options,
+        .level = level,
+        .buffer = buffer,
+        .sink = keep_lines,
+        .context = &kept};
     REQUIRE(tp_log_open(&options) == TP_OK);
 }
 
@@ -67,7 +73,7 @@ static uint64_t deadline(void) {
     return tp_clock_ms() + 60000 * (factor == NULL ? 1 : strtoull(factor, NULL, 10));
 }
 
-/* Waits until the sink has been given `text`. */
+/* Waits until the sink has received `text`. */
 static void wait_for_text(const char *text) {
     uint64_t until = deadline();
     tp_mutex_lock(&kept.lock);
@@ -98,9 +104,8 @@ static unsigned count_of(const char *needle) {
     return found;
 }
 
-/* Copies the text of the line at *at, behind its time and level, and moves on; false at the end.
- * (All at once, because strstr and sscanf look at the whole rest of what is kept, some megabytes,
- * each time.) */
+/* Copies the text of the line at *at, without its time and level, and advances *at. False at the
+ * end. In one step, because strstr and sscanf scan some megabytes each time. */
 static bool next_text(const char **at, char *text, size_t room) {
     const char *end = memchr(*at, '\n', (size_t)(kept.text + kept.size - *at));
     if (end == NULL) {
@@ -123,7 +128,7 @@ static unsigned lines_kept(void) {
     return lines;
 }
 
-/* The number in front of `needle`, summed over all places where it stands. */
+/* The sum of the numbers in front of each `needle`. */
 static unsigned long sum_before(const char *needle) {
     unsigned long sum = 0;
     for (const char *at = kept.text; (at = strstr(at, needle)) != NULL; at++) {
@@ -142,13 +147,13 @@ static tp_log_stats stats(void) {
     return now;
 }
 
-/* One place for each line keeps the rate limit out of the tests of other things. */
-#define PLACES 20000
-static tp_log_place places[PLACES];
+/* One call site for each line keeps the rate limit out of the other cases. */
+#define SITES 20000
+static tp_log_site sites[SITES];
 
 /* ---- cases ----------------------------------------------------------------------------------- */
 
-static void before_it_is_open_it_does_no_harm(void) {
+static void logging_before_open_is_harmless(void) {
     TP_LOG(TP_LOG_DEBUG, "not to be seen");
     TP_LOG(TP_LOG_WARNING, "this line on standard error is part of the test");
     tp_log_flush();
@@ -204,7 +209,7 @@ static void a_line_has_time_level_and_text(void) {
     CHECK_STR(at, "");
 }
 
-static void lines_below_the_level_are_not_said(void) {
+static void lines_below_the_level_are_not_written(void) {
     open_kept(TP_LOG_WARNING, 0);
     TP_LOG(TP_LOG_INFO, "quiet");
     TP_LOG(TP_LOG_WARNING, "loud");
@@ -213,9 +218,9 @@ static void lines_below_the_level_are_not_said(void) {
     TP_LOG(TP_LOG_DEBUG, "now heard");
     tp_log_set_level(TP_LOG_OFF);
     TP_LOG(TP_LOG_ERROR, "off");
-    static tp_log_place place;
+    static tp_log_site site;
     tp_log_set_level(TP_LOG_DEBUG);
-    tp_log_say(&place, TP_LOG_OFF, "off is no level to say");
+    tp_log_say(&site, TP_LOG_OFF, "off is no level to say");
     tp_log_close();
     CHECK_EQ(count_of("quiet"), 0);
     CHECK_EQ(count_of("loud"), 1);
@@ -223,7 +228,7 @@ static void lines_below_the_level_are_not_said(void) {
     CHECK_EQ(count_of("off"), 0);
 }
 
-static void a_line_cannot_be_forged_or_endless(void) {
+static void a_line_is_escaped_and_cut(void) {
     static char longest[5000];
     memset(longest, 'x', sizeof longest - 1);
     open_kept(TP_LOG_INFO, 4096);
@@ -239,11 +244,11 @@ static void a_line_cannot_be_forged_or_endless(void) {
 }
 
 static void lines_keep_their_order_and_a_flush_waits_for_them(void) {
-    memset(places, 0, sizeof places);
+    memset(sites, 0, sizeof sites);
     open_kept(TP_LOG_INFO, 0);
     uint64_t before = stats().lines;
     for (unsigned i = 0; i < 2000; i++) {
-        tp_log_say(&places[i], TP_LOG_INFO, "line %u.", i);
+        tp_log_say(&sites[i], TP_LOG_INFO, "line %u.", i);
         if (i % 500 == 499) {
             tp_log_flush();
             tp_mutex_lock(&kept.lock);
@@ -261,10 +266,10 @@ static void lines_keep_their_order_and_a_flush_waits_for_them(void) {
         REQUIRE(next_text(&at, found, sizeof found));
         CHECK_STR(found, text);
     }
-    CHECK_LT(kept.calls, 1000); /* batches, not lines */
+    CHECK_LT(kept.calls, 1000); /* lines are written in batches */
 }
 
-static void lines_are_written_without_being_asked_for(void) {
+static void lines_are_written_without_a_flush(void) {
     open_kept(TP_LOG_INFO, 0);
     TP_LOG(TP_LOG_INFO, "first");
     wait_for_text("first");
@@ -275,18 +280,19 @@ static void lines_are_written_without_being_asked_for(void) {
     tp_log_close();
 }
 
-static void a_flood_costs_a_line_a_second(void) {
+static void a_flood_is_limited_and_reported_every_second(void) {
     open_kept(TP_LOG_INFO, 0);
     tp_log_stats before = stats();
     uint64_t started = tp_clock_ms();
     for (unsigned i = 0; i < 1000; i++) {
         TP_LOG(TP_LOG_WARNING, "malformed packet %u", i);
     }
-    uint64_t seconds = (tp_clock_ms() - started) / 1000 + 2; /* touched, at most */
-    /* Nobody says anything more: the log itself reports when the second is over. */
-    wait_for_text("more in one second, held back: malformed packet");
+    /* Seconds in which a line was written, at most. */
+    uint64_t seconds = (tp_clock_ms() - started) / 1000 + 2;
+    /* No further line is logged: the log itself reports when the second is over. */
+    wait_for_text("more lines suppressed in one second: malformed packet");
     tp_log_close();
-    unsigned long held = sum_before(" more in one second, held back: malformed packet");
+    unsigned long held = sum_before(" more lines suppressed in one second: malformed packet");
     unsigned said = count_of("  malformed packet");
     CHECK_EQ(said + held, 1000);
     CHECK_GE(said, TP_LOG_BURST);
@@ -296,75 +302,75 @@ static void a_flood_costs_a_line_a_second(void) {
     CHECK_EQ(stats().lines - before.lines, lines_kept());
 }
 
-/* The same when the log's thread sleeps already, and no further line wakes it. */
-static void a_flood_after_silence_is_told(void) {
-    static tp_log_place place;
+/* The same when the log's thread sleeps already and no further line wakes it. */
+static void a_flood_after_silence_is_reported(void) {
+    static tp_log_site site;
     open_kept(TP_LOG_INFO, 0);
     for (unsigned i = 0; i < TP_LOG_BURST; i++) {
-        tp_log_say(&place, TP_LOG_WARNING, "drop %u", i);
+        tp_log_say(&site, TP_LOG_WARNING, "drop %u", i);
     }
     tp_log_flush();
     for (unsigned i = 0; i < 1000; i++) {
-        tp_log_say(&place, TP_LOG_WARNING, "drop %u", i);
+        tp_log_say(&site, TP_LOG_WARNING, "drop %u", i);
     }
-    wait_for_text("more in one second, held back: drop");
+    wait_for_text("more lines suppressed in one second: drop");
     tp_log_close();
-    CHECK_EQ(count_of("  drop") + sum_before(" more in one second, held back: drop"),
+    CHECK_EQ(count_of("  drop") + sum_before(" more lines suppressed in one second: drop"),
         1000 + TP_LOG_BURST);
 }
 
-static void what_is_held_back_is_told_at_the_end(void) {
+static void suppressed_lines_are_reported_at_close(void) {
     open_kept(TP_LOG_INFO, 0);
     for (unsigned i = 0; i < 50; i++) {
         TP_LOG(TP_LOG_WARNING, "flood %u", i);
     }
     tp_log_close();
-    CHECK_EQ(count_of("  flood") + sum_before(" more in one second, held back: flood"), 50);
+    CHECK_EQ(count_of("  flood") + sum_before(" more lines suppressed in one second: flood"), 50);
 }
 
-static void what_has_no_room_is_counted_and_told(void) {
-    memset(places, 0, sizeof places);
+static void dropped_lines_are_counted_and_reported(void) {
+    memset(sites, 0, sizeof sites);
     open_kept(TP_LOG_INFO, 8192);
     tp_log_stats before = stats();
     block_sink(true);
-    tp_log_say(&places[0], TP_LOG_INFO, "number 0.");
+    tp_log_say(&sites[0], TP_LOG_INFO, "number 0.");
     wait_until_sink_is_held_up(); /* from now on lines can only gather */
     for (unsigned i = 1; i < 1000; i++) {
-        tp_log_say(&places[i], TP_LOG_INFO, "number %u.", i);
+        tp_log_say(&sites[i], TP_LOG_INFO, "number %u.", i);
     }
     block_sink(false);
     tp_log_flush();
-    tp_log_say(&places[1000], TP_LOG_INFO, "room again");
+    tp_log_say(&sites[1000], TP_LOG_INFO, "room again");
     tp_log_close();
     unsigned said = count_of("  number ");
-    unsigned long dropped = sum_before(" lines of the log were dropped");
+    unsigned long dropped = sum_before(" log lines dropped");
     CHECK_GT(said, 50);
     CHECK_GT(dropped, 500);
     CHECK_EQ(said + dropped, 1000);
     CHECK_EQ(stats().dropped - before.dropped, dropped);
     CHECK_EQ(count_of("room again"), 1);
-    CHECK(strstr(kept.text, "were dropped") < strstr(kept.text, "room again"));
+    CHECK(strstr(kept.text, "log lines dropped") < strstr(kept.text, "room again"));
 }
 
 #define THREADS    4
 #define PER_THREAD 4000
 
-static void say_much(void *argument) {
+static void log_much(void *argument) {
     unsigned thread = (unsigned)(uintptr_t)argument;
     for (unsigned i = 0; i < PER_THREAD; i++) {
-        tp_log_say(&places[thread * PER_THREAD + i], TP_LOG_INFO, "thread %u line %u.", thread, i);
+        tp_log_say(&sites[thread * PER_THREAD + i], TP_LOG_INFO, "thread %u line %u.", thread, i);
         if (i % 1000 == 0) {
             tp_log_flush();
         }
     }
 }
 
-static void threads_say_at_once(void) {
-    memset(places, 0, sizeof places);
+static void lines_of_many_threads_stay_whole_and_in_order(void) {
+    memset(sites, 0, sizeof sites);
     open_kept(TP_LOG_INFO, 4u << 20);
     tp_thread threads[THREADS];
     for (uintptr_t i = 0; i < THREADS; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "say", say_much, (void *)i) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "say", log_much, (void *)i) == TP_OK);
     }
     for (unsigned i = 0; i < THREADS; i++) {
         tp_thread_join(&threads[i]);
@@ -388,7 +394,7 @@ static void threads_say_at_once(void) {
     }
 }
 
-static void talk_back(void *context, const char *lines, size_t n) {
+static void log_inside_sink(void *context, const char *lines, size_t n) {
     (void)lines;
     (void)n;
     atomic_fetch_add((atomic_uint *)context, 1);
@@ -396,10 +402,10 @@ static void talk_back(void *context, const char *lines, size_t n) {
     tp_log_flush();
 }
 
-static void a_sink_that_logs_does_not_feed_itself(void) {
+static void a_sink_that_logs_does_not_receive_its_own_lines(void) {
     atomic_uint calls = 0;
     tp_log_options options = {
-        .size = sizeof options, .level = TP_LOG_INFO, .sink = talk_back, .context = &calls};
+        .size = sizeof options, .level = TP_LOG_INFO, .sink = log_inside_sink, .context = &calls};
     REQUIRE(tp_log_open(&options) == TP_OK);
     TP_LOG(TP_LOG_INFO, "one line");
     tp_log_flush();
@@ -433,7 +439,7 @@ static void a_file_is_appended_to(void) {
     CHECK(strstr(kept.text, "opening 1\n") < strstr(kept.text, "opening 2\n"));
 }
 
-static void a_file_that_takes_nothing_is_counted(void) {
+static void lines_a_file_refuses_are_counted(void) {
     tp_log_options options = {.size = sizeof options, .level = TP_LOG_INFO, .file = "/dev/full"};
     FILE *full = fopen(options.file, "r");
     if (full == NULL) {
@@ -450,7 +456,7 @@ static void a_file_that_takes_nothing_is_counted(void) {
     CHECK_EQ(stats().lines, before.lines);
 }
 
-static void what_cannot_be_opened_says_why(void) {
+static void a_failed_open_returns_the_reason(void) {
     tp_log_options good = {.size = sizeof good, .level = TP_LOG_INFO};
     tp_log_options options = good;
     CHECK_EQ(tp_log_open(NULL), TP_ERR_INVALID);
@@ -466,7 +472,7 @@ static void what_cannot_be_opened_says_why(void) {
     CHECK_EQ(tp_log_open(&options), TP_ERR_INVALID);
     options = good;
     options.file = "x";
-    options.sink = keep;
+    options.sink = keep_lines;
     CHECK_EQ(tp_log_open(&options), TP_ERR_INVALID);
     options = good;
     options.file = "no-such-folder/log.txt";
@@ -479,14 +485,14 @@ static void what_cannot_be_opened_says_why(void) {
         CHECK_EQ(tp__memory_live(), live);
     }
     CHECK_EQ(tp_log_get_level(), TP_LOG_WARNING);
-    open_kept(TP_LOG_INFO, 0); /* none of it is in the way of the next */
+    open_kept(TP_LOG_INFO, 0); /* and a good open still works */
     TP_LOG(TP_LOG_INFO, "at last");
     tp_log_close();
     CHECK_EQ(count_of("at last"), 1);
     CHECK_EQ(tp__memory_live(), live);
 }
 
-static void older_callers_get_the_counts_they_know(void) {
+static void older_callers_get_the_statistics_of_their_size(void) {
     tp_log_stats old;
     memset(&old, 0x5a, sizeof old);
     old.size = offsetof(tp_log_stats, dropped);
@@ -497,13 +503,13 @@ static void older_callers_get_the_counts_they_know(void) {
     CHECK_EQ(old.failed, 0x5a5a5a5a5a5a5a5au);
 }
 
-CHECK_MAIN(CASE(before_it_is_open_it_does_no_harm), CASE(levels_have_names),
-    CASE(a_line_has_time_level_and_text), CASE(lines_below_the_level_are_not_said),
-    CASE(a_line_cannot_be_forged_or_endless),
-    CASE(lines_keep_their_order_and_a_flush_waits_for_them),
-    CASE(lines_are_written_without_being_asked_for), CASE(a_flood_costs_a_line_a_second),
-    CASE(a_flood_after_silence_is_told), CASE(what_is_held_back_is_told_at_the_end),
-    CASE(what_has_no_room_is_counted_and_told), CASE(threads_say_at_once),
-    CASE(a_sink_that_logs_does_not_feed_itself), CASE(a_file_is_appended_to),
-    CASE(a_file_that_takes_nothing_is_counted), CASE(what_cannot_be_opened_says_why),
-    CASE(older_callers_get_the_counts_they_know))
+CHECK_MAIN(CASE(logging_before_open_is_harmless), CASE(levels_have_names),
+    CASE(a_line_has_time_level_and_text), CASE(lines_below_the_level_are_not_written),
+    CASE(a_line_is_escaped_and_cut), CASE(lines_keep_their_order_and_a_flush_waits_for_them),
+    CASE(lines_are_written_without_a_flush), CASE(a_flood_is_limited_and_reported_every_second),
+    CASE(a_flood_after_silence_is_reported), CASE(suppressed_lines_are_reported_at_close),
+    CASE(dropped_lines_are_counted_and_reported),
+    CASE(lines_of_many_threads_stay_whole_and_in_order),
+    CASE(a_sink_that_logs_does_not_receive_its_own_lines), CASE(a_file_is_appended_to),
+    CASE(lines_a_file_refuses_are_counted), CASE(a_failed_open_returns_the_reason),
+    CASE(older_callers_get_the_statistics_of_their_size))

@@ -1,6 +1,4 @@
-/*
- * The log, kept in memory: for tests of what is said. One at a time.
- */
+/* Captures the log in memory, for tests of what is logged. One at a time. */
 #ifndef TWINPORT_TESTS_LOG_CAPTURE_H
 #define TWINPORT_TESTS_LOG_CAPTURE_H
 
@@ -12,14 +10,14 @@ static size_t captured_size;
 
 static void capture_lines(void *context, const char *lines, size_t size) {
     (void)context;
-    size_t room = sizeof captured_log - 1 - captured_size;
-    size_t taken = size < room ? size : room;
+    size_t space_left = sizeof captured_log - 1 - captured_size;
+    size_t taken = size < space_left ? size : space_left;
     memcpy(captured_log + captured_size, lines, taken);
     captured_size += taken;
     captured_log[captured_size] = '\0';
 }
 
-/* From here on, without what was kept before. */
+/* Opens the log. What was captured before is discarded. */
 static void capture_log(void) {
     const tp_log_options options = {
         .size = sizeof options, .level = TP_LOG_WARNING, .sink = capture_lines};
@@ -28,12 +26,12 @@ static void capture_log(void) {
     REQUIRE(tp_log_open(&options) == TP_OK);
 }
 
-/* Nobody may be about to say anything any more. */
+/* No thread may log at the same time. */
 static void end_log(void) {
     tp_log_close();
 }
 
-static bool was_said(const char *text) {
+static bool was_logged(const char *text) {
     return strstr(captured_log, text) != NULL;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The process's log, caught: what it has said so far can be asked for while it is open. Its thread
- * writes the text under the mutex; what does not fit any more is a failure.
+ * The process's log, readable while it is open. The log's thread appends the text under the mutex;
+ * text that exceeds the buffer is a failure.
  */
 #ifndef TWINPORT_TESTS_LOG_CATCH_H
 #define TWINPORT_TESTS_LOG_CATCH_H
@@ -10,19 +10,20 @@
 #include "os/thread.h"
 #include "twinport/log.h"
 
-#define LOG_CATCH_ROOM        (256u * 1024)
+#define LOG_CATCH_SIZE        (256u * 1024)
 #define LOG_CATCH_PATIENCE_MS 60000u
+#define LOG_CATCH_LEVEL       (sizeof "2026-11-21 12:00:00.000 " - 1) /* column of a line's level */
 
 static struct {
     tp_mutex mutex;
     size_t size;
-    char text[LOG_CATCH_ROOM]; /* whole lines, and a 0 behind them */
+    char text[LOG_CATCH_SIZE]; /* whole lines, and a terminating zero */
 } log_catch;
 
 static inline void log_catch_lines(void *context, const char *lines, size_t n) {
     (void)context;
     tp_mutex_lock(&log_catch.mutex);
-    bool fits = log_catch.size + n < LOG_CATCH_ROOM;
+    bool fits = log_catch.size + n < LOG_CATCH_SIZE;
     CHECK(fits);
     if (fits) {
         memcpy(log_catch.text + log_catch.size, lines, n);
@@ -46,16 +47,19 @@ static inline void log_catch_close(void) {
     tp_mutex_destroy(&log_catch.mutex);
 }
 
-/* What this line, of which `end` is behind the last byte, counts for: 1, or as many as it says were
- * held back. 0: it has not all three parts (NULL: any). */
+/* How many messages the line stands for: 1, or the number that it reports as suppressed. 0 if it
+ * has another level, or one of the two texts (NULL: any) is missing. `end` is behind its last
+ * byte. */
 static inline uint64_t log_catch_weight(
     const char *line, const char *end, const char *level, const char *a, const char *b) {
-    static const char held[] = " more in one second, held back: ";
+    static const char held[] = " more lines suppressed in one second: ";
     char copy[1024];
     size_t size = (size_t)(end - line) < sizeof copy ? (size_t)(end - line) : sizeof copy - 1;
     memcpy(copy, line, size);
     copy[size] = '\0';
-    if ((level && !strstr(copy, level)) || (a && !strstr(copy, a)) || (b && !strstr(copy, b))) {
+    bool on_level = !level || (size > LOG_CATCH_LEVEL &&
+                                  strncmp(copy + LOG_CATCH_LEVEL, level, strlen(level)) == 0);
+    if (!on_level || (a && !strstr(copy, a)) || (b && !strstr(copy, b))) {
         return 0;
     }
     const char *more = strstr(copy, held);
@@ -68,7 +72,7 @@ static inline uint64_t log_catch_weight(
     return strtoull(more, NULL, 10);
 }
 
-/* How often something with these parts was said, what was held back included. */
+/* How often a message with these texts was logged, held-back ones included. */
 static inline uint64_t log_caught(const char *level, const char *a, const char *b) {
     uint64_t count = 0;
     tp_log_flush();
@@ -83,7 +87,7 @@ static inline uint64_t log_caught(const char *level, const char *a, const char *
     return count;
 }
 
-/* Until it was said so often: what is held back is said when its second is over. */
+/* Waits until it was logged so often. Held-back messages are reported when their second is over. */
 static inline bool log_catch_await(
     const char *level, const char *a, const char *b, uint64_t count) {
     uint64_t deadline = tp_clock_ms() + LOG_CATCH_PATIENCE_MS;
@@ -92,8 +96,8 @@ static inline bool log_catch_await(
     }
     uint64_t said = log_caught(level, a, b);
     if (said != count) {
-        printf("\"%s\" \"%s\" \"%s\": %u times and not %u in\n%s", level, a ? a : "", b ? b : "",
-            (unsigned)said, (unsigned)count, log_catch.text);
+        printf("\"%s\" \"%s\" \"%s\": logged %u times, expected %u, in\n%s", level, a ? a : "",
+            b ? b : "", (unsigned)said, (unsigned)count, log_catch.text);
     }
     return said == count;
 }

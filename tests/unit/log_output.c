@@ -1,5 +1,8 @@
-/* Where the log's lines go: a file that is opened again, and an output that hangs. */
-#undef tp_stream_write /* only log_output.c's calls go to faulty_stream_write() */
+/*
+ * The log's output: a file that is opened again after it was renamed, and a write that hangs.
+ * log_output.c is compiled for this test with faulty_stream_write in place of tp_stream_write.
+ */
+#undef tp_stream_write /* log_output.c alone calls faulty_stream_write() */
 
 #include "check.h"
 #include "os/process.h"
@@ -11,7 +14,7 @@
 
 static tp_mutex mutex;
 static tp_condition changed;
-static bool stuck; /* a write does not come back, cancelled or not */
+static bool stuck; /* a write does not return, cancelled or not */
 static bool inside;
 
 tp_err faulty_stream_write(
@@ -54,7 +57,7 @@ static void open_log(const char *file) {
     REQUIRE(tp_log_open(&options) == TP_OK);
 }
 
-static void a_file_put_away_is_opened_again(void) {
+static void a_renamed_file_is_opened_again(void) {
     name_files();
     open_log(name);
     TP_LOG(TP_LOG_INFO, "before");
@@ -63,7 +66,7 @@ static void a_file_put_away_is_opened_again(void) {
     TP_LOG(TP_LOG_INFO, "meanwhile");
     tp_log_flush();
     CHECK_EQ(tp_log_reopen(), TP_OK);
-    CHECK_EQ(tp_log_reopen(), TP_OK); /* as when two ask */
+    CHECK_EQ(tp_log_reopen(), TP_OK); /* as when two threads call it */
     TP_LOG(TP_LOG_INFO, "after");
     tp_log_close();
     read_and_remove(old_name);
@@ -72,7 +75,7 @@ static void a_file_put_away_is_opened_again(void) {
     CHECK(strstr(text, "after\n") && !strstr(text, "before\n") && !strstr(text, "meanwhile\n"));
 }
 
-static void a_log_closed_at_once_keeps_the_file_opened_last(void) {
+static void a_log_closed_after_reopen_leaves_the_new_file(void) {
     name_files();
     open_log(name);
     REQUIRE(rename(name, old_name) == 0);
@@ -91,7 +94,7 @@ static void reopen_inside(void *context, const char *lines, size_t size) {
     in_sink = tp_log_reopen();
 }
 
-static void without_a_file_there_is_nothing_to_open(void) {
+static void reopen_without_a_file_does_nothing(void) {
     CHECK_EQ(tp_log_reopen(), TP_ERR_STATE);
     open_log(NULL);
     CHECK_EQ(tp_log_reopen(), TP_OK);
@@ -107,8 +110,8 @@ static void without_a_file_there_is_nothing_to_open(void) {
 
 /* ---- an output that hangs -------------------------------------------------------------------- */
 
-/* The last case: the log of this process is not to be had afterwards. */
-static void a_writer_that_the_system_keeps_is_left_behind(void) {
+/* The last case: afterwards the log of this process cannot be opened again. */
+static void a_write_that_hangs_does_not_block_the_close(void) {
     tp_log_stats before = {.size = sizeof before};
     tp_log_stats after = {.size = sizeof after};
     name_files();
@@ -130,14 +133,14 @@ static void a_writer_that_the_system_keeps_is_left_behind(void) {
     CHECK_EQ(after.failed - before.failed, 2);
     tp_log_options options = {.size = sizeof options, .level = TP_LOG_INFO};
     CHECK_EQ(tp_log_open(&options), TP_ERR_STATE);
-    (void)remove(name); /* Windows keeps it until the process ends */
+    (void)remove(name); /* on Windows the file stays open until the process ends */
 }
 
 int main(int argc, char **argv) {
-    static const struct check_case cases[] = {CASE(a_file_put_away_is_opened_again),
-        CASE(a_log_closed_at_once_keeps_the_file_opened_last),
-        CASE(without_a_file_there_is_nothing_to_open),
-        CASE(a_writer_that_the_system_keeps_is_left_behind)};
+    static const struct check_case cases[] = {CASE(a_renamed_file_is_opened_again),
+        CASE(a_log_closed_after_reopen_leaves_the_new_file),
+        CASE(reopen_without_a_file_does_nothing),
+        CASE(a_write_that_hangs_does_not_block_the_close)};
     tp_mutex_init(&mutex);
     tp_condition_init(&changed);
     return check_run(argc, argv, cases, sizeof cases / sizeof cases[0]);

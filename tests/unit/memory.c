@@ -1,10 +1,10 @@
-/* The core's allocator: counts, and fails when told to. */
+/* The core's allocator: alignment, counts, and failures on request. */
 #include "check.h"
 
 #include "core/memory/memory.h"
 #include "os/compiler.h"
 
-static void gives_aligned_memory(void) {
+static void memory_is_aligned(void) {
     uint64_t live = tp__memory_live();
     uint64_t asked = tp__memory_allocations();
     void *memory = tp__allocate(100);
@@ -18,7 +18,7 @@ static void gives_aligned_memory(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-static void gives_zeroes(void) {
+static void memory_can_be_zeroed(void) {
     static const uint8_t zeroes[700];
     void *dirty = tp__allocate(sizeof zeroes);
     REQUIRE(dirty != NULL);
@@ -30,46 +30,46 @@ static void gives_zeroes(void) {
     tp__free(memory);
 }
 
-static void refuses_an_overflowing_product(void) {
-    /* volatile: the compiler would otherwise reject the call that is tested */
+static void an_overflowing_product_is_refused(void) {
+    /* volatile, because the compiler would reject the constant call */
     volatile size_t half = SIZE_MAX / 2 + 1;
     CHECK(tp__allocate_zeroed(half, 2) == NULL);
     CHECK(tp__allocate_zeroed(half, half) == NULL);
 }
 
-static bool works(void) {
+static bool can_allocate(void) {
     void *memory = tp__allocate(8);
     tp__free(memory);
     return memory != NULL;
 }
 
-static void fails_once(void) {
+static void one_allocation_can_be_made_to_fail(void) {
     tp__memory_fail_after(3);
-    CHECK(works());
-    CHECK(works());
-    CHECK(!works());
-    CHECK(works());
+    CHECK(can_allocate());
+    CHECK(can_allocate());
+    CHECK(!can_allocate());
+    CHECK(can_allocate());
     tp__memory_fail_after(1);
     CHECK(tp__allocate_zeroed(1, 8) == NULL);
-    CHECK(works());
+    CHECK(can_allocate());
     tp__memory_fail_after(1);
     tp__memory_fail_after(-1);
-    CHECK(works());
+    CHECK(can_allocate());
 }
 
-static void fails_from_there_on(void) {
+static void all_allocations_can_be_made_to_fail(void) {
     uint64_t live = tp__memory_live();
     tp__memory_fail_from(2);
-    CHECK(works());
-    CHECK(!works());
-    CHECK(!works());
-    CHECK(!works());
+    CHECK(can_allocate());
+    CHECK(!can_allocate());
+    CHECK(!can_allocate());
+    CHECK(!can_allocate());
     tp__memory_fail_from(-1);
-    CHECK(works());
+    CHECK(can_allocate());
     CHECK_EQ(tp__memory_live(), live);
 }
 
-/* Resident bytes of this process, or 0 where the system does not show them in a file. */
+/* Resident bytes of this process; 0 where the system shows them in no file. */
 static long resident(void) {
     long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
@@ -82,7 +82,7 @@ static long resident(void) {
     return pages * 4096;
 }
 
-static void pieces_are_counted_and_fail_when_told(void) {
+static void slabs_are_counted_and_can_be_made_to_fail(void) {
     static const size_t sizes[] = {1, TP__PAGES_FROM - 1, TP__PAGES_FROM, 65537, 3000000};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         uint64_t live = tp__memory_live();
@@ -98,8 +98,8 @@ static void pieces_are_counted_and_fail_when_told(void) {
     }
 }
 
-/* With something small of the heap's above each piece, which keeps a heap from shrinking. */
-static void freed_pieces_leave_the_process(void) {
+/* Above each piece a small block of the heap is kept, which would keep the heap from shrinking. */
+static void freed_slabs_leave_the_process(void) {
 #ifdef TP_ADDRESS_SANITIZER
     SKIP("the address sanitizer's heap keeps what is freed");
 #endif
@@ -126,6 +126,7 @@ static void freed_pieces_leave_the_process(void) {
     CHECK_LT(after, before + pieces * bytes / 8);
 }
 
-CHECK_MAIN(CASE(gives_aligned_memory), CASE(gives_zeroes), CASE(refuses_an_overflowing_product),
-    CASE(fails_once), CASE(fails_from_there_on), CASE(pieces_are_counted_and_fail_when_told),
-    CASE(freed_pieces_leave_the_process))
+CHECK_MAIN(CASE(memory_is_aligned), CASE(memory_can_be_zeroed),
+    CASE(an_overflowing_product_is_refused), CASE(one_allocation_can_be_made_to_fail),
+    CASE(all_allocations_can_be_made_to_fail), CASE(slabs_are_counted_and_can_be_made_to_fail),
+    CASE(freed_slabs_leave_the_process))

@@ -1,8 +1,10 @@
-/* Noise beside its vectors: turns, lengths, changed bytes, keys that X25519 must refuse, the
- * count. */
+/*
+ * Our Noise implementation beyond its published vectors: the order of messages, lengths, psk,
+ * prologue, public keys that X25519 must refuse, and that used secrets are wiped.
+ */
 #include "proto/noise.h"
 #include "proto/keys.h"
-#include "secure_stage.h"
+#include "secure_fixture.h"
 
 #define MESSAGE (TP_KEY_SIZE + TP_SECRET_TAG)
 
@@ -24,8 +26,8 @@ static void both_sides_have_the_same_keys(void) {
     pair p;
     tp_noise_keys keys[2];
     uint8_t message[MESSAGE];
-    for (size_t i = 0; i < STAGE_SUITES; i++) {
-        begin(&p, stage_suites[i], NULL);
+    for (size_t i = 0; i < FIXTURE_SUITES; i++) {
+        begin(&p, fixture_suites[i], NULL);
         uint64_t before = tp_noise_diffie_hellman_count();
         CHECK_EQ(tp_noise_write(&p.initiator, NULL, 0, message), TP_OK);
         CHECK_EQ(tp_noise_diffie_hellman_count() - before, 1);
@@ -42,12 +44,12 @@ static void both_sides_have_the_same_keys(void) {
     }
 }
 
-/* A psk on one side only, or another one, is found out by the first message. */
-static void psk_must_be_the_same(void) {
+/* A psk on one side only, or a different one, is detected by the first message. */
+static void both_sides_need_the_same_psk(void) {
     uint8_t psk[2][TP_KEY_SIZE];
     uint8_t message[MESSAGE];
-    stage_draw_key(psk[0]);
-    stage_draw_key(psk[1]);
+    fixture_draw_key(psk[0]);
+    fixture_draw_key(psk[1]);
     const uint8_t *said[] = {NULL, psk[0], psk[1]};
     for (unsigned a = 0; a < 3; a++) {
         for (unsigned b = 0; b < 3; b++) {
@@ -62,8 +64,8 @@ static void psk_must_be_the_same(void) {
     }
 }
 
-/* So is what both sides saw before: what the prologue binds cannot be changed on the way. */
-static void prologue_must_be_the_same(void) {
+/* So is a different prologue: what both sides have seen before cannot be changed in transit. */
+static void both_sides_need_the_same_prologue(void) {
     static const char *const said[] = {"", "a", "abc", "abd", "abcd"};
     uint8_t message[MESSAGE];
     for (unsigned i = 0; i < sizeof said / sizeof said[0]; i++) {
@@ -77,7 +79,7 @@ static void prologue_must_be_the_same(void) {
     }
 }
 
-static void turns(void) {
+static void messages_are_taken_in_their_order_only(void) {
     pair p;
     tp_noise_keys keys;
     uint8_t first[MESSAGE];
@@ -101,7 +103,7 @@ static void turns(void) {
     CHECK_EQ(tp_noise_write(&p.initiator, NULL, 0, first), TP_ERR_STATE);
 }
 
-static void begins_with_the_right_things_only(void) {
+static void a_handshake_begins_with_valid_arguments_only(void) {
     tp_noise noise;
     uint8_t key[TP_KEY_SIZE] = {9};
     CHECK_EQ(tp_noise_begin_initiator(&noise, (tp_suite)0, NULL, NULL, 0, key), TP_ERR_INVALID);
@@ -112,9 +114,9 @@ static void begins_with_the_right_things_only(void) {
     CHECK_EQ(tp_noise_begin_initiator(&noise, TP_SUITE_AES_256_GCM, NULL, NULL, 0, key), TP_OK);
 }
 
-/* The points of small order, with which every private key gives zero: refused on both sides,
+/* Public keys of small order, with which every private key gives zero. Both sides refuse them,
  * whatever the top bit, which X25519 ignores. The list is the one at cr.yp.to/ecdh.html. */
-static void keys_of_small_order(void) {
+static void public_keys_of_small_order_are_refused(void) {
     static const char *const points[] = {
         "0000000000000000000000000000000000000000000000000000000000000000",
         "0100000000000000000000000000000000000000000000000000000000000000",
@@ -133,12 +135,12 @@ static void keys_of_small_order(void) {
         message[TP_KEY_SIZE - 1] = (uint8_t)(message[TP_KEY_SIZE - 1] | (i % 2 ? 0x80 : 0));
         CHECK_EQ(tp_noise_read(&p.responder, message, MESSAGE, payload), TP_ERR_AUTH);
         CHECK_EQ(tp_noise_write(&p.responder, NULL, 0, message), TP_ERR_STATE);
-        /* ... for a gateway's key, which a client was made to believe in ... */
+        /* As a gateway's static key, which a client was made to use. */
         REQUIRE(tp_key_parse(points[i / 2], message));
         REQUIRE(tp_noise_begin_initiator(
                     &p.initiator, TP_SUITE_AES_256_GCM, NULL, NULL, 0, message) == TP_OK);
         CHECK_EQ(tp_noise_write(&p.initiator, NULL, 0, message), TP_ERR_AUTH);
-        /* ... and in the second message. */
+        /* In the second message. */
         begin(&p, TP_SUITE_AES_256_GCM, NULL);
         CHECK_EQ(tp_noise_write(&p.initiator, NULL, 0, message), TP_OK);
         REQUIRE(tp_key_parse(points[i / 2], message));
@@ -146,34 +148,35 @@ static void keys_of_small_order(void) {
     }
 }
 
-/* What has served is wiped: after the end only the chaining key is left, until the wipe. */
-static void secrets_do_not_stay(void) {
+/* Used secrets are wiped: after the end only the chaining key is left, until the wipe. */
+static void used_secrets_are_wiped(void) {
     pair p;
     uint8_t psk[TP_KEY_SIZE];
     uint8_t message[MESSAGE];
-    stage_draw_key(psk);
+    fixture_draw_key(psk);
     begin(&p, TP_SUITE_AES_256_GCM, psk);
-    CHECK(!stage_all_zero(p.responder.psk, TP_KEY_SIZE));
-    CHECK(!stage_all_zero(p.responder.static_private, TP_KEY_SIZE));
+    CHECK(!fixture_all_zero(p.responder.psk, TP_KEY_SIZE));
+    CHECK(!fixture_all_zero(p.responder.static_private, TP_KEY_SIZE));
     CHECK_EQ(tp_noise_write(&p.initiator, NULL, 0, message), TP_OK);
-    CHECK(stage_all_zero(p.initiator.psk, TP_KEY_SIZE));
-    CHECK(!stage_all_zero(p.initiator.ephemeral_private, TP_KEY_SIZE));
+    CHECK(fixture_all_zero(p.initiator.psk, TP_KEY_SIZE));
+    CHECK(!fixture_all_zero(p.initiator.ephemeral_private, TP_KEY_SIZE));
     CHECK_EQ(tp_noise_read(&p.responder, message, MESSAGE, message), TP_OK);
-    CHECK(stage_all_zero(p.responder.psk, TP_KEY_SIZE));
-    CHECK(stage_all_zero(p.responder.static_private, TP_KEY_SIZE));
+    CHECK(fixture_all_zero(p.responder.psk, TP_KEY_SIZE));
+    CHECK(fixture_all_zero(p.responder.static_private, TP_KEY_SIZE));
     CHECK_EQ(tp_noise_write(&p.responder, NULL, 0, message), TP_OK);
     CHECK_EQ(tp_noise_read(&p.initiator, message, MESSAGE, message), TP_OK);
     for (unsigned i = 0; i < 2; i++) {
         tp_noise *noise = i == 0 ? &p.initiator : &p.responder;
-        CHECK(stage_all_zero(noise->ephemeral_private, TP_KEY_SIZE));
-        CHECK(stage_all_zero(noise->cipher_key, TP_KEY_SIZE));
-        CHECK(!stage_all_zero(noise->chaining_key, TP_KEY_SIZE));
+        CHECK(fixture_all_zero(noise->ephemeral_private, TP_KEY_SIZE));
+        CHECK(fixture_all_zero(noise->cipher_key, TP_KEY_SIZE));
+        CHECK(!fixture_all_zero(noise->chaining_key, TP_KEY_SIZE));
         tp_noise_wipe(noise);
         noise->failed = false;
-        CHECK(stage_all_zero(noise, sizeof *noise));
+        CHECK(fixture_all_zero(noise, sizeof *noise));
     }
 }
 
-CHECK_MAIN(CASE(both_sides_have_the_same_keys), CASE(psk_must_be_the_same),
-    CASE(prologue_must_be_the_same), CASE(turns), CASE(begins_with_the_right_things_only),
-    CASE(keys_of_small_order), CASE(secrets_do_not_stay))
+CHECK_MAIN(CASE(both_sides_have_the_same_keys), CASE(both_sides_need_the_same_psk),
+    CASE(both_sides_need_the_same_prologue), CASE(messages_are_taken_in_their_order_only),
+    CASE(a_handshake_begins_with_valid_arguments_only),
+    CASE(public_keys_of_small_order_are_refused), CASE(used_secrets_are_wiped))

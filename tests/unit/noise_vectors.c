@@ -1,7 +1,9 @@
 /*
- * Every vector of Noise_NK and Noise_NKpsk0 with our ciphers and SHA-256 out of the set that the Go
- * library flynn/noise ships, byte for byte: both messages, and the transport messages behind them
- * as records. The set is Debian's golang-github-flynn-noise-dev; it is read where that puts it.
+ * Published vectors of Noise_NK and Noise_NKpsk0, byte for byte: both handshake messages, and the
+ * transport messages as records.
+ *
+ * All vectors with our ciphers and SHA-256 are taken from the file of the Go library flynn/noise,
+ * where Debian's package golang-github-flynn-noise-dev puts it.
  */
 #include "check.h"
 
@@ -39,7 +41,7 @@ static bytes parse_hex(const char *text) {
     return parsed;
 }
 
-static void take_message(vector *v, const char *key, const char *value) {
+static void read_message(vector *v, const char *key, const char *value) {
     unsigned long number = strtoul(key + strlen("msg_"), NULL, 10);
     REQUIRE(number < MESSAGES);
     if (strstr(key, "_payload") != NULL) {
@@ -51,7 +53,7 @@ static void take_message(vector *v, const char *key, const char *value) {
     }
 }
 
-static void take_line(vector *v, const char *key, const char *value) {
+static void read_line(vector *v, const char *key, const char *value) {
     if (strcmp(key, "handshake") == 0) {
         snprintf(v->name, sizeof v->name, "%s", value);
     } else if (strcmp(key, "resp_static") == 0) {
@@ -65,11 +67,11 @@ static void take_line(vector *v, const char *key, const char *value) {
     } else if (strcmp(key, "preshared_key") == 0) {
         v->psk = parse_hex(value);
     } else if (strncmp(key, "msg_", 4) == 0) {
-        take_message(v, key, value);
+        read_message(v, key, value);
     }
 }
 
-/* Reads up to the next empty line; false at the end of the file. */
+/* Reads up to the next empty line. False at the end of the file. */
 static bool read_vector(FILE *file, vector *v) {
     static char line[8192];
     memset(v, 0, sizeof *v);
@@ -78,7 +80,7 @@ static bool read_vector(FILE *file, vector *v) {
         char *equals = strchr(line, '=');
         if (equals != NULL) {
             *equals = '\0';
-            take_line(v, line, equals + 1);
+            read_line(v, line, equals + 1);
         } else if (line[0] == '\0' && v->name[0] != '\0') {
             return true;
         }
@@ -88,7 +90,8 @@ static bool read_vector(FILE *file, vector *v) {
 
 /* ---- one vector ------------------------------------------------------------------------------ */
 
-static void begin(const vector *v, tp_suite suite, tp_noise *initiator, tp_noise *responder) {
+static void begin_handshake(
+    const vector *v, tp_suite suite, tp_noise *initiator, tp_noise *responder) {
     tp_key_pair pair;
     const uint8_t *psk = v->psk.there ? v->psk.at : NULL;
     REQUIRE(tp_key_pair_from_private(v->static_private.at, &pair) == TP_OK);
@@ -150,7 +153,7 @@ static void run_vector(const vector *v, tp_suite suite) {
     tp_noise initiator;
     tp_noise responder;
     tp_noise_keys keys[2];
-    begin(v, suite, &initiator, &responder);
+    begin_handshake(v, suite, &initiator, &responder);
     pass_message(v, 0, &initiator, &responder);
     pass_message(v, 1, &responder, &initiator);
     REQUIRE(tp_noise_split(&initiator, &keys[0]) == TP_OK);
@@ -163,7 +166,7 @@ static void run_vector(const vector *v, tp_suite suite) {
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-static void every_vector(void) {
+static void every_published_vector_is_reproduced(void) {
     static const struct {
         const char *name;
         tp_suite suite;
@@ -177,7 +180,7 @@ static void every_vector(void) {
     static vector v;
     FILE *file = fopen(NOISE_VECTORS, "r");
     if (file == NULL) {
-        SKIP("there is no " NOISE_VECTORS ": golang-github-flynn-noise-dev has it");
+        SKIP("no " NOISE_VECTORS ": it is in golang-github-flynn-noise-dev");
     }
     while (read_vector(file, &v)) {
         for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
@@ -194,4 +197,4 @@ static void every_vector(void) {
     }
 }
 
-CHECK_MAIN(CASE(every_vector))
+CHECK_MAIN(CASE(every_published_vector_is_reproduced))

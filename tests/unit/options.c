@@ -1,4 +1,4 @@
-/* The command line. */
+/* The command line: options and values, lists, the text of every error, help and version. */
 #include "core/config/options.h"
 #include "check.h"
 #include "os/process.h"
@@ -20,7 +20,7 @@ static const tp__setting table[] = {
     {"io", TP__SETTING_CHOICE, offsetof(target, io), 0, 0, ios, "auto", NULL, "The back end."},
     {"quiet", TP__SETTING_BOOL, offsetof(target, quiet), 0, 0, NULL, "no", NULL, "Says less."},
     {"allow", TP__SETTING_NETWORKS, offsetof(target, allow), 0, 0, NULL, "private", NULL, "Who."},
-    {"config", TP__SETTING_TEXT, offsetof(target, config), 0, 32, NULL, "", NULL,
+    {"config", TP__SETTING_TEXT, offsetof(target, config), 0, 32, NULL, "", "FILE",
         "A file.\nIts lines are key = value."},
     {"help", TP__SETTING_BOOL, offsetof(target, help), 0, 0, NULL, "no", NULL, "Prints this."},
     {"version", TP__SETTING_BOOL, offsetof(target, version), 0, 0, NULL, "no", NULL, "Prints it."},
@@ -30,7 +30,7 @@ static const tp__setting table[] = {
 static target now;
 static char report[2048];
 
-/* The words of a command line, without the program's name. */
+/* Splits a command line, given without the program's name, at its spaces. */
 #define MAX_WORDS 16
 static tp_err read_words(const char *line) {
     static char text[512];
@@ -62,12 +62,12 @@ static void values_follow_or_are_joined(void) {
     CHECK_STR(now.config, "--port");
 }
 
-static void lists_may_be_given_again(void) {
+static void lists_may_be_given_more_than_once(void) {
     CHECK_EQ(read_words("--allow 10.0.0.0/8 --port 1 --allow=::1,fd00::/8"), TP_OK);
     CHECK_EQ(now.allow.count, 3);
 }
 
-static void errors_say_what_was_expected(void) {
+static void errors_name_what_was_expected(void) {
     static const struct {
         const char *line;
         const char *message;
@@ -75,21 +75,21 @@ static void errors_say_what_was_expected(void) {
         {"", "--port is missing: expected a whole number from 0 to 65535"},
         {"--port", "--port has no value: expected a whole number from 0 to 65535"},
         {"--port 1 --prot 2", "unknown option \"--prot\": did you mean \"--port\"?\n"
-                              "\"2\" is out of place: expected an option, such as --help"},
-        {"--port 1 --zzzzzz", "unknown option \"--zzzzzz\": --help lists those there are"},
+                              "unexpected \"2\": expected an option such as --help"},
+        {"--port 1 --zzzzzz", "unknown option \"--zzzzzz\": --help lists all options"},
         {"--port 70000", "--port cannot be \"70000\": expected a whole number from 0 to 65535"},
         {"--port=", "--port cannot be \"\": expected a whole number from 0 to 65535"},
         {"--port 1 --io=uring", "--io cannot be \"uring\": expected one of auto, epoll, iocp"},
         {"--port 1 --quiet=maybe", "--quiet cannot be \"maybe\": expected yes or no"},
-        {"--port 1 --port 1", "--port is given again: expected once"},
-        {"--port 1 file", "\"file\" is out of place: expected an option, such as --help"},
-        {"--port 1 -q", "\"-q\" is out of place: expected an option, such as --help"},
-        {"--port 1 --", "\"--\" is out of place: expected an option, such as --help"},
-        {"--port 1 --=x", "unknown option \"--\": --help lists those there are"},
+        {"--port 1 --port 1", "--port is given twice"},
+        {"--port 1 file", "unexpected \"file\": expected an option such as --help"},
+        {"--port 1 -q", "unexpected \"-q\": expected an option such as --help"},
+        {"--port 1 --", "unexpected \"--\": expected an option such as --help"},
+        {"--port 1 --=x", "unknown option \"--\": --help lists all options"},
         {"--port 1 --aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1",
             "unknown option \"--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...\""
-            ": --help lists those there are"},
-        {"--port 1 --quiet no", "\"no\" is out of place: expected an option, such as --help"},
+            ": --help lists all options"},
+        {"--port 1 --quiet no", "unexpected \"no\": expected an option such as --help"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK_EQ(read_words(wrong[i].line), TP_ERR_CONFIG);
@@ -97,7 +97,7 @@ static void errors_say_what_was_expected(void) {
     }
 }
 
-static void help_and_version_need_nothing_else(void) {
+static void help_and_version_need_no_other_option(void) {
     CHECK_EQ(read_words("--help"), TP_OK);
     CHECK_EQ(now.help, true);
     CHECK_EQ(read_words("--version --port x"), TP_OK);
@@ -105,9 +105,9 @@ static void help_and_version_need_nothing_else(void) {
     CHECK_EQ(now.help, false);
 }
 
-static void a_wrong_table_is_not_used(void) {
+static void an_invalid_table_is_refused(void) {
     tp__setting wrong = table[1];
-    wrong.standard = "none";
+    wrong.default_value = "none";
     char *none[] = {NULL};
     CHECK_EQ(tp__options_read(&wrong, 1, 0, none, &now, report, sizeof report), TP_ERR_INVALID);
 }
@@ -125,15 +125,16 @@ static void the_help_names_every_option(void) {
     CHECK_EQ(remove(name), 0);
     CHECK(strstr(text, "    --port N\n"
                        "        The port.\n"
-                       "        Takes a whole number from 0 to 65535; must be given.\n") != NULL);
+                       "        Value: a whole number from 0 to 65535. Required.\n") != NULL);
     CHECK(strstr(text, "    --io auto|epoll|iocp\n"
                        "        The back end.\n"
-                       "        Takes one of auto, epoll, iocp; auto unless given.\n") != NULL);
+                       "        Value: one of auto, epoll, iocp. Default: auto.\n") != NULL);
     CHECK(strstr(text, "    --quiet\n        Says less.\n    --allow NETWORKS\n") != NULL);
-    CHECK(strstr(text, "        A file.\n        Its lines are key = value.\n") != NULL);
-    CHECK(strstr(text, "; empty unless given.\n") != NULL);
+    CHECK(strstr(text, "    --config FILE\n"
+                       "        A file.\n        Its lines are key = value.\n"
+                       "    --help\n") != NULL);
 }
 
-CHECK_MAIN(CASE(values_follow_or_are_joined), CASE(lists_may_be_given_again),
-    CASE(errors_say_what_was_expected), CASE(help_and_version_need_nothing_else),
-    CASE(a_wrong_table_is_not_used), CASE(the_help_names_every_option))
+CHECK_MAIN(CASE(values_follow_or_are_joined), CASE(lists_may_be_given_more_than_once),
+    CASE(errors_name_what_was_expected), CASE(help_and_version_need_no_other_option),
+    CASE(an_invalid_table_is_refused), CASE(the_help_names_every_option))

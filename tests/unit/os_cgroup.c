@@ -1,6 +1,6 @@
 /*
- * The processor quota of control groups, out of files as the kernel writes them, in a folder of the
- * test's own.
+ * The processor quota of control groups, read from files as the kernel writes them, in a folder
+ * that the test creates.
  */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 static char root[64];
 
-/* What was made, to be removed in the other order. */
+/* The files and folders that were created, to be removed in reverse order. */
 static char made[64][256];
 static unsigned made_count;
 
@@ -45,14 +45,14 @@ static void add_file(const char *path, const char *text) {
     REQUIRE(fclose(file) == 0);
 }
 
-static void begin(void) {
+static void groups_begin(void) {
     (void)snprintf(root, sizeof root, "/tmp/os_cgroup.XXXXXX");
     made_count = 0;
     REQUIRE(mkdtemp(root) != NULL);
 }
 
-/* What the files say; then they are gone. */
-static unsigned end(void) {
+/* Returns the quota that the files give, and removes them. */
+static unsigned groups_end(void) {
     unsigned processors = tp_cgroup_processors(root);
     while (made_count > 0) {
         CHECK_EQ(remove(made[--made_count]), 0);
@@ -66,11 +66,11 @@ static unsigned end(void) {
 #define V2_MOUNT "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 static unsigned unified(const char *max) {
-    begin();
+    groups_begin();
     add_file("/proc/self/cgroup", "0::/\n");
     add_file("/proc/self/mountinfo", "23 1 8:1 / / rw - ext4 /dev/sda1 rw\n" V2_MOUNT);
     add_file("/sys/fs/cgroup/cpu.max", max);
-    return end();
+    return groups_end();
 }
 
 static void a_quota_is_whole_processors(void) {
@@ -93,32 +93,32 @@ static void what_is_no_quota(void) {
 }
 
 static void the_smallest_quota_on_the_way_up_counts(void) {
-    begin();
+    groups_begin();
     add_file("/proc/self/cgroup", "0::/games/hub\n");
     add_file("/proc/self/mountinfo", V2_MOUNT);
     add_file("/sys/fs/cgroup/games/hub/cpu.max", "800000 100000\n");
     add_file("/sys/fs/cgroup/games/cpu.max", "300000 100000\n");
     add_file("/sys/fs/cgroup/cpu.max", "max 100000\n");
-    CHECK_EQ(end(), 3);
+    CHECK_EQ(groups_end(), 3);
 }
 
-/* A container that sees a part of the hierarchy, in a folder with a blank in its name. */
+/* A container with a part of the hierarchy, in a folder with a blank in its name. */
 static void a_mount_may_show_a_part(void) {
-    begin();
+    groups_begin();
     add_file("/proc/self/cgroup", "0::/docker/12ab/inner\n");
     add_file("/proc/self/mountinfo",
         "30 23 0:26 /other /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
         "31 23 0:26 /docker/12ab /sys/fs/a\\040b rw - cgroup2 cgroup2 rw\n");
     add_file("/sys/fs/a b/inner/cpu.max", "max 100000\n");
     add_file("/sys/fs/a b/cpu.max", "600000 100000\n");
-    add_file("/sys/fs/cpu.max", "100000 100000\n"); /* above the mount: something else */
-    CHECK_EQ(end(), 6);
+    add_file("/sys/fs/cpu.max", "100000 100000\n"); /* above the mount: does not count */
+    CHECK_EQ(groups_end(), 6);
 }
 
 /* ---- version 1 ------------------------------------------------------------------------------- */
 
 static unsigned legacy(const char *quota, const char *period) {
-    begin();
+    groups_begin();
     add_file("/proc/self/cgroup", "12:cpuset:/x\n4:cpuacct,cpu:/games\n0::/games\n");
     add_file("/proc/self/mountinfo",
         "32 31 0:29 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
@@ -129,7 +129,7 @@ static unsigned legacy(const char *quota, const char *period) {
     add_file("/sys/fs/cgroup/cpu,cpuacct/games/cpu.cfs_period_us", period);
     add_file("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
     add_file("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
-    return end();
+    return groups_end();
 }
 
 static void version_1_has_two_files(void) {
@@ -143,27 +143,27 @@ static void version_1_has_two_files(void) {
 /* ---- none ------------------------------------------------------------------------------------ */
 
 static void without_groups_there_is_no_quota(void) {
-    begin();
-    CHECK_EQ(end(), 0);
-    begin();
+    groups_begin();
+    CHECK_EQ(groups_end(), 0);
+    groups_begin();
     add_file("/proc/self/cgroup", "0::/\nnonsense\n::\n4:cpu\n5:cpu:\n");
     add_file("/proc/self/mountinfo", "30 23\n\n - \n30 23 0:26 / - cgroup2\n31 - - - - - cgroup2");
-    CHECK_EQ(end(), 0);
+    CHECK_EQ(groups_end(), 0);
 }
 
-/* Longer than any path: left out, and what follows is read. */
+/* A line longer than any path is skipped, and the next one is read. */
 static void a_line_that_is_too_long_is_skipped(void) {
     static char text[10000];
     memset(text, 'x', 8192);
     (void)snprintf(text + 8192, sizeof text - 8192, " - cgroup2 cgroup2 rw\n%s", V2_MOUNT);
-    begin();
+    groups_begin();
     add_file("/proc/self/cgroup", "0::/\n");
     add_file("/proc/self/mountinfo", text);
     add_file("/sys/fs/cgroup/cpu.max", "500000 100000\n");
-    CHECK_EQ(end(), 5);
+    CHECK_EQ(groups_end(), 5);
 }
 
-/* On this machine, whatever its groups are: no more than the quota, and never none. */
+/* On this machine, whatever its groups are: at least 1, and no more than the quota. */
 static void the_count_keeps_the_quota(void) {
     unsigned quota = tp_cgroup_processors("");
     CHECK_GE(tp_processor_count(), 1);

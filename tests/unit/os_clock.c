@@ -1,4 +1,4 @@
-/* Time, held against common/os/clock.h. */
+/* Tests of common/os/clock.h. */
 #include "check.h"
 
 #include <time.h>
@@ -28,13 +28,13 @@ static void both_monotonic_clocks_run_alike(void) {
     }
     uint64_t inner = tp_clock_ns() - ns_begin;
     uint64_t outer = tp_clock_ns() - ns_before;
-    /* A millisecond clock is off by up to one tick; systems tick up to 16 ms. */
+    /* A millisecond clock is wrong by up to one tick, which is up to 16 ms long. */
     CHECK_GE(outer, 30 * UINT64_C(1000000));
     CHECK_LT(inner, 20 * UINT64_C(1000000000));
 }
 
 static void nanoseconds_are_finer_than_milliseconds(void) {
-    uint64_t least = UINT64_MAX; /* of many steps: the machine may stall between any two looks */
+    uint64_t least = UINT64_MAX; /* of many steps: the machine may stall between two readings */
     for (unsigned i = 0; i < 1000; i++) {
         uint64_t begin = tp_clock_ns();
         uint64_t next = begin;
@@ -50,7 +50,7 @@ static void wall_time_agrees_with_the_c_library(void) {
     time_t before = time(NULL);
     uint64_t now = tp_clock_wall_ms();
     time_t after = time(NULL);
-    /* time() may be a coarser clock that lags by a tick. */
+    /* time() may use a coarser clock that lags by a tick. */
     CHECK_GE(now + 1000, (uint64_t)before * 1000);
     CHECK_LE(now, ((uint64_t)after + 2) * 1000);
 }

@@ -1,7 +1,7 @@
 /*
- * The epoll back end, where the conformance suite cannot aim: what happens inside one batch of
- * events, and what the kernel says only once. One thread sits at the one worker, so that what is in
- * a batch is the case's choice.
+ * The epoll back end, where the conformance suite has no control: what happens inside one batch of
+ * events, and what the kernel reports only once. One thread is the one worker, so that the case
+ * decides what is in a batch.
  */
 #include "check.h"
 
@@ -17,14 +17,14 @@ typedef struct end {
     tp_socket socket;
     tp_op connect, receive, send, close;
     tp_buffer buffer;
-    int connect_error; /* a tp_err, or -1 before the op has come back; the others alike */
+    int connect_error; /* a tp_err, or -1: has not come back; the other results likewise */
     int connect_os_error;
     int receive_error;
     int send_error;
     unsigned receive_ends;
     size_t received;
     bool closed;
-    struct end *to_close; /* what a delivery here closes */
+    struct end *to_close; /* the end that a delivery here closes, or NULL */
 } end;
 
 static tp_port *port;
@@ -40,17 +40,17 @@ static tp_address listening;
 static const uint8_t letter = 'x';
 
 /* One wait and one dispatch. */
-static void turn(int timeout_ms) {
+static void dispatch_once(int timeout_ms) {
     tp_err error = tp_port_wait(worker, timeout_ms);
     CHECK(error == TP_OK || error == TP_ERR_TIMED_OUT);
     (void)tp_port_dispatch(worker);
 }
 
-#define TURN_UNTIL(condition)                                                                      \
+#define DISPATCH_UNTIL(condition)                                                                  \
     do {                                                                                           \
         uint64_t deadline_ = tp_clock_ms() + 60000;                                                \
         while (!(condition) && tp_clock_ms() < deadline_) {                                        \
-            turn(10);                                                                              \
+            dispatch_once(10);                                                                     \
         }                                                                                          \
         REQUIRE(condition);                                                                        \
     } while (0)
@@ -99,7 +99,7 @@ static void on_receive(tp_op *op, const tp_completion *completion) {
     }
     if (e->to_close != NULL) {
         end *victim = e->to_close;
-        /* Whoever of the two comes first closes the other, once. */
+        /* The first of the two that gets a delivery closes the other, once. */
         e->to_close = NULL;
         victim->to_close = NULL;
         close_end(victim, false);
@@ -127,7 +127,7 @@ static void close_port(void) {
     listener_closed = false;
     listener_close.done = on_listener_closed;
     tp_socket_close(&listener, &listener_close, false);
-    TURN_UNTIL(listener_closed);
+    DISPATCH_UNTIL(listener_closed);
     tp_port_destroy(port);
 }
 
@@ -144,7 +144,7 @@ static void pair(end *client, end *server) {
     accepted = TP_NO_HANDLE;
     client->connect.done = on_connect;
     REQUIRE(tp_socket_connect(port, &client->socket, &listening, NULL, &client->connect) == TP_OK);
-    TURN_UNTIL(client->connect_error != -1 && accepted != TP_NO_HANDLE);
+    DISPATCH_UNTIL(client->connect_error != -1 && accepted != TP_NO_HANDLE);
     REQUIRE(client->connect_error == TP_OK);
     REQUIRE(tp_socket_attach(port, &server->socket, accepted, NULL) == TP_OK);
 }
@@ -163,7 +163,7 @@ static void send_letter(end *e) {
 
 static void close_and_wait(end *e, bool reset) {
     close_end(e, reset);
-    TURN_UNTIL(e->closed);
+    DISPATCH_UNTIL(e->closed);
 }
 
 /* ---- cases ----------------------------------------------------------------------------------- */
@@ -180,22 +180,22 @@ static void an_event_behind_a_close_in_one_batch_is_harmless(void) {
     }
     servers[0]->to_close = servers[1];
     servers[1]->to_close = servers[0];
-    turn(0); /* the edges of being attached are out of the way */
-    /* On loopback a byte is at the other end when send returns: both edges are in one batch. */
+    dispatch_once(0); /* handles the edges of the attach */
+    /* On loopback a byte has arrived when the send returns, so both edges are in one batch. */
     send_letter(&clients[0]);
     send_letter(&clients[1]);
-    turn(0);
-    TURN_UNTIL(servers[0]->closed || servers[1]->closed);
-    unsigned gone = servers[0]->closed ? 0 : 1;
-    CHECK_EQ(servers[gone]->received, 0);
-    CHECK_EQ(servers[gone]->receive_ends, 1);
-    CHECK_EQ(servers[gone]->receive_error, TP_ERR_CANCELLED);
-    CHECK_EQ(servers[1 - gone]->received, 1);
-    /* Its memory is ours again; a sanitizer sees who touches it now. */
-    free(servers[gone]);
-    TURN_UNTIL(clients[0].send_error == TP_OK && clients[1].send_error == TP_OK);
-    close_and_wait(servers[1 - gone], false);
-    free(servers[1 - gone]);
+    dispatch_once(0);
+    DISPATCH_UNTIL(servers[0]->closed || servers[1]->closed);
+    unsigned closed_first = servers[0]->closed ? 0 : 1;
+    CHECK_EQ(servers[closed_first]->received, 0);
+    CHECK_EQ(servers[closed_first]->receive_ends, 1);
+    CHECK_EQ(servers[closed_first]->receive_error, TP_ERR_CANCELLED);
+    CHECK_EQ(servers[1 - closed_first]->received, 1);
+    /* Its memory is the case's again; a sanitizer reports any further access. */
+    free(servers[closed_first]);
+    DISPATCH_UNTIL(clients[0].send_error == TP_OK && clients[1].send_error == TP_OK);
+    close_and_wait(servers[1 - closed_first], false);
+    free(servers[1 - closed_first]);
     close_and_wait(&clients[0], false);
     close_and_wait(&clients[1], false);
     close_port();
@@ -208,15 +208,16 @@ static void a_connect_closed_in_the_batch_that_completes_it_is_cancelled(void) {
     open_port();
     pair(&client, &server);
     receive(&server);
-    turn(0);
+    dispatch_once(0);
     end_init(&late);
     late.connect.done = on_connect;
     server.to_close = &late;
-    /* The letter's edge comes first, then that of the connection, which loopback makes at once. */
+    /* The letter's edge comes first, then that of the connect, which succeeds at once on
+     * loopback. */
     accepted = TP_NO_HANDLE;
     send_letter(&client);
     REQUIRE(tp_socket_connect(port, &late.socket, &listening, NULL, &late.connect) == TP_OK);
-    TURN_UNTIL(late.closed && accepted != TP_NO_HANDLE);
+    DISPATCH_UNTIL(late.closed && accepted != TP_NO_HANDLE);
     CHECK_EQ(server.received, 1);
     CHECK_EQ(late.connect_error, TP_ERR_CANCELLED);
     tp_handle_close(accepted, false);
@@ -225,7 +226,7 @@ static void a_connect_closed_in_the_batch_that_completes_it_is_cancelled(void) {
     close_port();
 }
 
-static void a_reset_that_the_send_met_is_one_for_the_receive_too(void) {
+static void a_reset_that_the_send_got_is_reported_by_the_receive_too(void) {
     end client;
     end server;
     open_port();
@@ -233,36 +234,36 @@ static void a_reset_that_the_send_met_is_one_for_the_receive_too(void) {
     receive(&client);
     tp_socket_pause(worker, &client.socket);
     close_and_wait(&server, true);
-    /* The kernel tells of the reset once, and the send is the one who asks. */
+    /* The kernel reports the reset once, and the send gets it. */
     send_letter(&client);
-    TURN_UNTIL(client.send_error != -1);
+    DISPATCH_UNTIL(client.send_error != -1);
     CHECK_EQ(client.send_error, TP_ERR_RESET);
     CHECK_EQ(client.receive_error, -1);
     tp_socket_resume(worker, &client.socket);
-    TURN_UNTIL(client.receive_error != -1);
+    DISPATCH_UNTIL(client.receive_error != -1);
     CHECK_EQ(client.receive_error, TP_ERR_RESET);
     close_and_wait(&client, false);
     close_port();
 }
 
-static void a_reset_that_the_receive_met_is_one_for_the_send_too(void) {
+static void a_reset_that_the_receive_got_is_reported_by_the_send_too(void) {
     end client;
     end server;
     open_port();
     pair(&client, &server);
     receive(&client);
     close_and_wait(&server, true);
-    TURN_UNTIL(client.receive_error != -1);
+    DISPATCH_UNTIL(client.receive_error != -1);
     CHECK_EQ(client.receive_error, TP_ERR_RESET);
     send_letter(&client);
-    TURN_UNTIL(client.send_error != -1);
+    DISPATCH_UNTIL(client.send_error != -1);
     CHECK_EQ(client.send_error, TP_ERR_RESET);
     close_and_wait(&client, false);
     close_port();
 }
 
 static void a_connect_that_fails_at_once_comes_back_later(void) {
-    /* TCP to a broadcast address: refused by connect() itself, before anything is sent. */
+    /* TCP to a broadcast address: connect() itself fails, before anything is sent. */
     const tp_address broadcast = {
         .ip = {[10] = 0xff, [11] = 0xff, [12] = 255, [13] = 255, [14] = 255, [15] = 255},
         .port = 9};
@@ -272,31 +273,31 @@ static void a_connect_that_fails_at_once_comes_back_later(void) {
     client.connect.done = on_connect;
     REQUIRE(tp_socket_connect(port, &client.socket, &broadcast, NULL, &client.connect) == TP_OK);
     CHECK_EQ(client.connect_error, -1);
-    TURN_UNTIL(client.connect_error != -1);
+    DISPATCH_UNTIL(client.connect_error != -1);
     CHECK_EQ(client.connect_error, TP_ERR_UNREACHABLE);
     CHECK_EQ(client.connect_os_error, ENETUNREACH);
     close_and_wait(&client, false);
     close_port();
 }
 
-/* Connects to a port that was free a moment ago, until the system has tried every local port it has
- * to give, that one included. */
-static void nobody_connects_to_himself(void) {
+/* Connects to a port that was free a moment ago, until the system has used every local port that it
+ * can assign, including that one. */
+static void no_socket_connects_to_itself(void) {
     open_port();
     tp_address free_port = listening;
-    free_port.port ^=
-        1; /* Linux binds to ports of one parity and connects from those of the other */
+    /* Linux binds to ports of one parity and connects from those of the other. */
+    free_port.port ^= 1;
     listener_closed = false;
     listener_close.done = on_listener_closed;
     tp_socket_close(&listener, &listener_close, false);
-    TURN_UNTIL(listener_closed);
+    DISPATCH_UNTIL(listener_closed);
     unsigned refused = 0, established = 0;
     for (unsigned i = 0; i < 40000; i++) {
         end e;
         end_init(&e);
         e.connect.done = on_connect;
         REQUIRE(tp_socket_connect(port, &e.socket, &free_port, NULL, &e.connect) == TP_OK);
-        TURN_UNTIL(e.connect_error >= 0);
+        DISPATCH_UNTIL(e.connect_error >= 0);
         refused += e.connect_error == TP_ERR_REFUSED;
         established += e.connect_error == TP_OK;
         close_and_wait(&e, true);
@@ -306,17 +307,17 @@ static void nobody_connects_to_himself(void) {
     tp_port_destroy(port);
 }
 
-static void an_end_that_was_seen_is_seen_again(void) {
+static void an_end_is_reported_to_each_receive(void) {
     end client;
     end server;
     open_port();
     pair(&client, &server);
     close_and_wait(&server, false);
     for (unsigned i = 1; i <= 3; i++) {
-        /* No new edge will say it. */
+        /* No new edge reports the end. */
         client.receive_error = -1;
         receive(&client);
-        TURN_UNTIL(client.receive_error != -1);
+        DISPATCH_UNTIL(client.receive_error != -1);
         CHECK_EQ(client.receive_error, TP_ERR_CLOSED);
         CHECK_EQ(client.receive_ends, i);
     }
@@ -340,10 +341,10 @@ static void count_arrival(tp_op *op, const tp_completion *completion) {
     }
 }
 
-static void sit(void *seat) {
+static void run_worker(void *worker_slot) {
     while (!atomic_load(&herd_leaves)) {
-        CHECK_EQ(tp_port_wait(seat, -1), TP_OK);
-        (void)tp_port_dispatch(seat);
+        CHECK_EQ(tp_port_wait(worker_slot, -1), TP_OK);
+        (void)tp_port_dispatch(worker_slot);
     }
 }
 
@@ -353,15 +354,15 @@ static void note_closed(tp_op *op, const tp_completion *completion) {
     tp_port_wake(herd_port);
 }
 
-/* How often a thread of this process has gone to sleep. */
+/* How often the threads of this process have closed_first to sleep. */
 static long sleeps(void) {
     struct rusage usage;
     REQUIRE(getrusage(RUSAGE_SELF, &usage) == 0);
     return usage.ru_nvcsw;
 }
 
-/* A wake-up that finds the connection gone ends within the kernel: no wait returns, but a thread
- * sleeps anew. */
+/* A wake-up for a connection that another thread has taken ends within the kernel: no wait returns,
+ * but the thread goes to sleep once more. */
 static void a_connection_wakes_no_herd(void) {
     const tp_port_options options = {.size = sizeof options, .backend = "epoll", .workers = HERD};
     tp_thread threads[HERD];
@@ -369,20 +370,21 @@ static void a_connection_wakes_no_herd(void) {
     tp_op accepting = {.done = count_arrival};
     tp_op closing = {.done = note_closed};
     end peer;
-    open_port(); /* the peers' */
+    open_port(); /* for the clients */
     REQUIRE(tp_port_create(&options, &herd_port) == TP_OK);
     tp_address own = listening;
     REQUIRE(tp_socket_listen(herd_port, &herd_listener, &loopback, 16, &listening) == TP_OK);
     REQUIRE(tp_socket_accept(&herd_listener, &accepting) == TP_OK);
     for (unsigned i = 0; i < HERD; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "herd", sit, tp_port_worker(herd_port, i)) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "herd", run_worker, tp_port_worker(herd_port, i)) ==
+                TP_OK);
     }
     long before = sleeps();
     for (unsigned i = 0; i < ARRIVALS; i++) {
         end_init(&peer);
         peer.connect.done = on_connect;
         REQUIRE(tp_socket_connect(port, &peer.socket, &listening, NULL, &peer.connect) == TP_OK);
-        TURN_UNTIL(peer.connect_error >= 0 && atomic_load(&arrived) == i + 1);
+        DISPATCH_UNTIL(peer.connect_error >= 0 && atomic_load(&arrived) == i + 1);
         close_and_wait(&peer, true);
     }
     long slept = sleeps() - before;
@@ -400,7 +402,7 @@ static void a_connection_wakes_no_herd(void) {
 
 CHECK_MAIN(CASE(an_event_behind_a_close_in_one_batch_is_harmless),
     CASE(a_connect_closed_in_the_batch_that_completes_it_is_cancelled),
-    CASE(a_reset_that_the_send_met_is_one_for_the_receive_too),
-    CASE(a_reset_that_the_receive_met_is_one_for_the_send_too),
-    CASE(a_connect_that_fails_at_once_comes_back_later), CASE(an_end_that_was_seen_is_seen_again),
-    CASE(nobody_connects_to_himself), CASE(a_connection_wakes_no_herd))
+    CASE(a_reset_that_the_send_got_is_reported_by_the_receive_too),
+    CASE(a_reset_that_the_receive_got_is_reported_by_the_send_too),
+    CASE(a_connect_that_fails_at_once_comes_back_later), CASE(an_end_is_reported_to_each_receive),
+    CASE(no_socket_connects_to_itself), CASE(a_connection_wakes_no_herd))

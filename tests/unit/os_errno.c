@@ -1,4 +1,4 @@
-/* POSIX only: errno's values as tp_err. */
+/* POSIX only: the translation of errno to tp_err. */
 #include "check.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Files for their owner alone, held against os/file.h. Who may read them is looked at from outside
+/* Tests of common/os/file.h. Who may read the files is checked from outside
  * (system.wanserver_program). */
 #include "check.h"
 
@@ -21,7 +21,7 @@ static void check_content(const char *path, const char *wanted) {
     CHECK_STR(text, wanted);
 }
 
-static void a_file_is_made_once(void) {
+static void a_file_is_created_once(void) {
     const char *path = path_of_test();
     (void)remove(path);
     CHECK_EQ(tp_file_create_private(path, "first", 5), TP_OK);
@@ -35,13 +35,13 @@ static void a_file_is_made_once(void) {
     CHECK_EQ(remove(path), 0);
 }
 
-static void where_there_is_no_folder_there_is_no_file(void) {
+static void without_its_folder_no_file_is_created(void) {
     CHECK_EQ(tp_file_create_private("no such folder/file", "x", 1), TP_ERR_NO_FILE);
     CHECK(!tp_file_is_shared("no such folder/file"));
 }
 
-/* It is only tried: what is there stays as it is, and what is not is not left behind. */
-static void appending_can_be_tried(void) {
+/* A test only: an existing file is not changed, and a missing one is not left behind. */
+static void appending_can_be_tested(void) {
     const char *path = path_of_test();
     (void)remove(path);
     CHECK_EQ(tp_file_try_append(path), TP_OK);
@@ -55,5 +55,5 @@ static void appending_can_be_tried(void) {
     CHECK_NE(tp_file_try_append(""), TP_OK);
 }
 
-CHECK_MAIN(CASE(a_file_is_made_once), CASE(where_there_is_no_folder_there_is_no_file),
-    CASE(appending_can_be_tried))
+CHECK_MAIN(CASE(a_file_is_created_once), CASE(without_its_folder_no_file_is_created),
+    CASE(appending_can_be_tested))

@@ -1,4 +1,4 @@
-/* POSIX only: what priorities mean there, asked of the system itself. */
+/* POSIX only: priorities, as the system reports them. */
 #include "check.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-/* The calling thread's. */
+/* The calling thread's nice value. */
 static int nice_now(void) {
     errno = 0;
     int nice = getpriority(PRIO_PROCESS, 0);
@@ -49,7 +49,7 @@ static void go_low(void *argument) {
         CHECK_EQ(tp_thread_lower_priority(), TP_OK);
     }
     CHECK_EQ(nice_now(), 19);
-    /* What was started at less is not raised to `low`. */
+    /* A thread below `low` is not raised to it. */
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
     CHECK_EQ(nice_now(), 19);
 }
@@ -64,7 +64,7 @@ static void go_high(void *argument) {
     (void)argument;
     int begin = nice_now();
     tp_err error = tp_process_set_priority(TP_PRIORITY_HIGH);
-    if (error) { /* as it is for most users */
+    if (error) { /* most users lack the permission */
         CHECK_EQ(error, TP_ERR_ACCESS);
         CHECK_EQ(nice_now(), begin);
     } else {

@@ -1,5 +1,5 @@
-/* The process, held against common/os/process.h. The cases about stopping run in the order given: a
- * request is never taken back. */
+/* Tests of common/os/process.h. The cases about stopping run in the given order, because a request
+ * is never taken back. */
 #include "check.h"
 
 #include "os/clock.h"
@@ -22,7 +22,7 @@ static void open_descriptors_are_counted(void) {
     FILE *files[FILES];
     long before = tp_process_open_descriptors();
     if (before < 0) {
-        SKIP("this system does not tell how many descriptors are open");
+        SKIP("this system does not provide the number of open descriptors");
     }
     for (unsigned i = 0; i < FILES; i++) {
         files[i] = tmpfile();
@@ -45,7 +45,7 @@ static void processor_time_grows_with_work(void) {
     uint64_t used = tp_process_cpu_ns();
     volatile uint64_t work = 0;
     uint64_t now = used;
-    /* 50 ms of work; the machine may take its time to give them to us. */
+    /* 50 ms of work; on a busy machine that may take long. */
     while (now - used < UINT64_C(50000000) && tp_clock_ns() - begin < UINT64_C(60000000000)) {
         for (unsigned i = 0; i < 100000; i++) {
             work = work + i;
@@ -54,7 +54,7 @@ static void processor_time_grows_with_work(void) {
         CHECK_GE(now, used);
     }
     CHECK_GE(now - used, UINT64_C(50000000));
-    /* One thread alone uses no more than the time that passed (and a system's tick of 16 ms). */
+    /* One thread uses no more than the time that has passed (plus a system's tick of 16 ms). */
     CHECK_LE(now - used, tp_clock_ns() - begin + UINT64_C(32000000));
 }
 
@@ -65,7 +65,7 @@ static void waiting_for_a_stop_times_out(void) {
     uint64_t used = tp_process_cpu_ns();
     CHECK(!tp_process_wait_stop(100));
     CHECK_GE(tp_clock_ns() - begin, UINT64_C(99000000));
-    /* Waiting is no work. */
+    /* Waiting uses no processor time. */
     CHECK_LT(tp_process_cpu_ns() - used, UINT64_C(50000000));
 }
 

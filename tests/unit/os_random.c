@@ -1,4 +1,4 @@
-/* Randomness, held against common/os/random.h. */
+/* Tests of common/os/random.h. */
 #include "check.h"
 
 #include "os/random.h"
@@ -44,7 +44,7 @@ static void ones_and_zeros_balance(void) {
             ones += ((unsigned)bytes[i] >> bit) & 1u;
         }
     }
-    /* 524,288 bits: ten standard deviations (of 362) either side of one half. */
+    /* 524,288 bits: at most ten standard deviations (of 362) from one half. */
     CHECK_GT(ones, 262144 - 3620);
     CHECK_LT(ones, 262144 + 3620);
 }

@@ -1,5 +1,5 @@
-/* Linux only: slices and the idle policy, as the system has them afterwards. What a case does to
- * its thread stays: each does it on a thread of its own. */
+/* Linux only: slices and the idle policy, as the system reports them. A thread's settings cannot be
+ * undone, so each case changes a thread of its own. */
 #include "scheduling.h"
 
 #include "os/process.h"
@@ -29,7 +29,7 @@ static void ask_for_the_shortest(void *argument) {
     }
     CHECK_EQ(error, TP_OK);
     CHECK_EQ(now.slice_ns, SHORTEST_SLICE_NS);
-    CHECK_EQ(tp_thread_ask_low_latency(), TP_OK); /* once more changes nothing */
+    CHECK_EQ(tp_thread_ask_low_latency(), TP_OK); /* a second call changes nothing */
     CHECK_EQ(scheduling_of(0).slice_ns, SHORTEST_SLICE_NS);
 
     /* Nice stays what it was set to, and threads started from here inherit both. */
@@ -46,7 +46,7 @@ static void ask_for_the_shortest(void *argument) {
 static void low_latency_is_the_shortest_slice(void) {
     scheduling before = scheduling_of(0);
     on_a_thread(ask_for_the_shortest, NULL);
-    CHECK_EQ(scheduling_of(0).slice_ns, before.slice_ns); /* it was that thread's alone */
+    CHECK_EQ(scheduling_of(0).slice_ns, before.slice_ns); /* only that thread was changed */
 }
 
 static void go_idle(void *argument) {
@@ -84,17 +84,17 @@ static void a_process_can_be_idle(void) {
     on_a_thread(go_idle_as_a_process, NULL);
 }
 
-static void ask_in_vain(void *argument) {
+static void ask_and_be_refused(void *argument) {
     static const struct {
-        int said;
+        int os_error;
         tp_err error;
     } refusals[] = {{EPERM, TP_ERR_ACCESS}, {ENOSYS, TP_ERR_UNSUPPORTED},
         {EINVAL, TP_ERR_UNSUPPORTED}, {E2BIG, TP_ERR_UNSUPPORTED}};
     const unsigned *which = argument;
     scheduling before = scheduling_of(0);
-    refuse_scheduling(refusals[*which].said);
+    refuse_scheduling(refusals[*which].os_error);
     CHECK_EQ(tp_thread_ask_low_latency(), refusals[*which].error);
-    CHECK_EQ(tp_os_error(), refusals[*which].said);
+    CHECK_EQ(tp_os_error(), refusals[*which].os_error);
     CHECK_EQ(tp_thread_go_idle(), refusals[*which].error);
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_IDLE), refusals[*which].error);
     scheduling now = scheduling_of(0);
@@ -103,7 +103,7 @@ static void ask_in_vain(void *argument) {
 
 static void a_refusal_changes_nothing(void) {
     for (unsigned i = 0; i < 4; i++) {
-        on_a_thread(ask_in_vain, &i);
+        on_a_thread(ask_and_be_refused, &i);
     }
 }
 

@@ -1,5 +1,5 @@
-/* What share of the machine a process has, held against twinport/process.h and os/thread.h. What a
- * case does to its own thread stays: each does it on a thread of its own. */
+/* Tests of a process's share of the machine: twinport/process.h and os/thread.h. A thread's
+ * settings cannot be undone, so each case changes a thread of its own. */
 #include "check.h"
 
 #include "os/process.h"
@@ -43,14 +43,13 @@ static void ask_for_priorities(void *argument) {
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
     CHECK_EQ(tp_thread_lower_priority(), TP_OK);
-    CHECK_EQ(tp_thread_lower_priority(),
-        TP_OK); /* below the lowest there is nothing, and that is no error */
+    CHECK_EQ(tp_thread_lower_priority(), TP_OK); /* no error at the lowest priority */
     CHECK_EQ(tp_thread_lower_priority(), TP_OK);
     CHECK_EQ(tp_thread_go_idle(), TP_OK);
     CHECK_EQ(tp_thread_go_idle(), TP_OK);
 }
 
-/* What there is of it depends on the system; the thread goes on in any case. */
+/* The result depends on the system. */
 static void ask_for_low_latency(void *argument) {
     (void)argument;
     tp_err error = tp_thread_ask_low_latency();
@@ -62,9 +61,9 @@ static void low_latency_may_be_asked_for(void) {
     on_a_thread(ask_for_low_latency);
 }
 
-static void priorities_are_taken(void) {
+static void priorities_are_accepted(void) {
     on_a_thread(ask_for_priorities);
 }
 
-CHECK_MAIN(CASE(a_process_keeps_to_its_processors), CASE(priorities_are_taken),
+CHECK_MAIN(CASE(a_process_keeps_to_its_processors), CASE(priorities_are_accepted),
     CASE(low_latency_may_be_asked_for))

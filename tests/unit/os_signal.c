@@ -1,5 +1,5 @@
-/* POSIX only: which signals ask the process to stop. One signal per process: the request stays, so
- * the signal's name is the program's argument. */
+/* POSIX only: the signals that request a stop. The request stays, so each signal is tested in a
+ * process of its own; the program's argument is the case. */
 #include "check.h"
 
 #include <signal.h>
@@ -11,7 +11,7 @@ static void check_signal(int number) {
     CHECK(!tp_process_wait_stop(0));
     REQUIRE(raise(number) == 0);
     CHECK(tp_process_wait_stop(0));
-    /* It stands for every later wait. A second signal is os_stream.c's: it ends the process. */
+    /* The request stays for every later wait. A second signal ends the process: see os_stream.c. */
     CHECK(tp_process_wait_stop(-1));
 }
 

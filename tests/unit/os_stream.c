@@ -1,5 +1,6 @@
-/* POSIX only: output that raises no signal, waits no longer than told, and stays off descriptors
- * that are not the standard streams. Each case puts back the descriptors that it takes. */
+/* POSIX only: output that raises no signal, waits no longer than allowed, and does not go to
+ * descriptors that are not the standard streams. Each case restores the descriptors that it
+ * changes. */
 #include "check.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ static void own_file_name(char *name, size_t size) {
 
 /* ---- readers --------------------------------------------------------------------------------- */
 
-static void a_reader_that_has_gone_raises_nothing(void) {
+static void a_closed_reader_raises_no_signal(void) {
     int ends[2];
     REQUIRE(pipe(ends) == 0);
     REQUIRE(close(ends[0]) == 0);
@@ -50,7 +51,7 @@ static void a_reader_that_has_gone_raises_nothing(void) {
     CHECK_EQ(tp_stream_close(&stream), TP_OK);
 }
 
-/* One that the program holds back itself stays pending. */
+/* A signal that the program itself has blocked stays pending. */
 static void a_signal_of_the_programs_own_is_left_alone(void) {
     int ends[2];
     sigset_t pipe_only;
@@ -70,7 +71,7 @@ static void a_signal_of_the_programs_own_is_left_alone(void) {
     CHECK_EQ(tp_stream_close(&stream), TP_OK);
 }
 
-static void a_reader_that_stands_still_is_not_waited_for(void) {
+static void a_reader_that_does_not_read_is_not_waited_for(void) {
     int ends[2];
     size_t written = 0;
     REQUIRE(pipe(ends) == 0);
@@ -84,7 +85,7 @@ static void a_reader_that_stands_still_is_not_waited_for(void) {
     CHECK_EQ(tp_stream_close(&stream), TP_OK);
 }
 
-/* A terminal says that there is room when less than a line fits. */
+/* A terminal reports that it is writable when less than a line fits. */
 static void a_terminal_that_is_not_read_is_not_waited_for(void) {
     char name[64];
     int master = posix_openpt(O_RDWR | O_NOCTTY);
@@ -154,7 +155,7 @@ static void check_slow_reader(int reader, int writer) {
     CHECK_EQ(tp_stream_close(&it.stream), TP_OK);
 }
 
-static void a_reader_that_is_slow_gets_it_all(void) {
+static void a_slow_reader_gets_everything(void) {
     int ends[2];
     REQUIRE(pipe(ends) == 0);
     check_slow_reader(ends[0], ends[1]);
@@ -174,7 +175,7 @@ static void limit_files(rlim_t size) {
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 }
 
-static void a_file_at_its_limit_raises_nothing(void) {
+static void a_file_at_its_limit_raises_no_signal(void) {
     char name[64];
     size_t written = 0;
     tp_stream stream;
@@ -210,29 +211,30 @@ static bool is_empty(int socket) {
     return recv(socket, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
-/* With descriptor 2 free: a socket takes its place. Results only: a check would print there. */
-static bool socket_is_spared(void) {
+/* Called with descriptor 2 free: a socket gets its number. Only returns results, because a failed
+ * check would print to it. */
+static bool socket_gets_nothing(void) {
     int ends[2];
     bool low = socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && ends[0] == STDERR_FILENO;
-    bool spared = low && write_to_error() == TP_ERR_NO_FILE && is_empty(ends[1]);
+    bool nothing = low && write_to_error() == TP_ERR_NO_FILE && is_empty(ends[1]);
     (void)close(ends[0]);
     (void)close(ends[1]);
-    return spared;
+    return nothing;
 }
 
-static void a_socket_behind_standard_error_is_spared(void) {
+static void a_socket_with_the_number_of_standard_error_gets_nothing(void) {
     int kept = dup(STDERR_FILENO);
     REQUIRE(kept > STDERR_FILENO);
     (void)close(STDERR_FILENO);
     tp_err closed = write_to_error();
-    bool spared = socket_is_spared();
+    bool nothing = socket_gets_nothing();
     (void)dup2(kept, STDERR_FILENO);
     (void)close(kept);
     CHECK_EQ(closed, TP_ERR_NO_FILE);
-    CHECK(spared);
+    CHECK(nothing);
 }
 
-static void standard_error_may_be_sent_elsewhere(void) {
+static void standard_error_may_be_redirected(void) {
     char name[64];
     struct stat facts;
     own_file_name(name, sizeof name);
@@ -266,7 +268,7 @@ static int ran_as(const char *child, bool without_streams) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static void what_was_closed_at_the_start_is_not_ours(void) {
+static void a_stream_closed_at_the_start_is_not_used(void) {
     CHECK_EQ(ran_as("closed", true), 0);
 }
 
@@ -283,12 +285,12 @@ static void a_second_request_ends_at_once(void) {
     CHECK_EQ(ran_as("wish", false), 0);
 }
 
-/* The exit code says which step failed. */
+/* The exit code shows which step failed. */
 static int run_child(const char *name) {
     if (strcmp(name, "closed") == 0) {
-        int null = open("/dev/null", O_WRONLY); /* 0, then 1: the socket is to become 2 */
+        int null = open("/dev/null", O_WRONLY); /* 0, then 1, so that the socket becomes 2 */
         int other = open("/dev/null", O_WRONLY);
-        return null == 0 && other == 1 && socket_is_spared() ? 0 : 1;
+        return null == 0 && other == 1 && socket_gets_nothing() ? 0 : 1;
     }
     if (strcmp(name, "guard") == 0) {
         tp_process_guard();
@@ -307,7 +309,7 @@ static int run_child(const char *name) {
     if (tp_process_catch_stop() || tp_process_wait_stop(0)) {
         return 1;
     }
-    if (strcmp(name, "wish") == 0) { /* the program's own wish and one signal are no two signals */
+    if (strcmp(name, "wish") == 0) { /* the program's own request does not count as a signal */
         tp_process_request_stop();
         return raise(SIGTERM) == 0 && tp_process_wait_stop(0) ? 0 : 2;
     }
@@ -319,13 +321,14 @@ static int run_child(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    static const struct check_case cases[] = {CASE(a_reader_that_has_gone_raises_nothing),
+    static const struct check_case cases[] = {CASE(a_closed_reader_raises_no_signal),
         CASE(a_signal_of_the_programs_own_is_left_alone),
-        CASE(a_reader_that_stands_still_is_not_waited_for),
+        CASE(a_reader_that_does_not_read_is_not_waited_for),
         CASE(a_terminal_that_is_not_read_is_not_waited_for),
-        CASE(a_write_that_waits_can_be_cancelled), CASE(a_reader_that_is_slow_gets_it_all),
-        CASE(a_file_at_its_limit_raises_nothing), CASE(a_socket_behind_standard_error_is_spared),
-        CASE(standard_error_may_be_sent_elsewhere), CASE(what_was_closed_at_the_start_is_not_ours),
+        CASE(a_write_that_waits_can_be_cancelled), CASE(a_slow_reader_gets_everything),
+        CASE(a_file_at_its_limit_raises_no_signal),
+        CASE(a_socket_with_the_number_of_standard_error_gets_nothing),
+        CASE(standard_error_may_be_redirected), CASE(a_stream_closed_at_the_start_is_not_used),
         CASE(a_program_keeps_the_numbers_of_closed_streams),
         CASE(a_program_outlives_signals_that_mean_nothing), CASE(a_second_request_ends_at_once)};
     if (argc == 3 && strcmp(argv[1], "--child") == 0) {

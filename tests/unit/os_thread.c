@@ -1,4 +1,4 @@
-/* Threads, locks and the thread's record, held against common/os/thread.h. */
+/* Tests of common/os/thread.h. */
 #include "check.h"
 
 #include "os/clock.h"
@@ -8,17 +8,17 @@ enum { THREADS = 8 };
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
-typedef struct visitor {
+typedef struct member {
     tp_thread thread;
     unsigned number;
     uint64_t id;
     atomic_uint *present;
-} visitor;
+} member;
 
-static void visit(void *argument) {
-    visitor *v = argument;
+static void member_main(void *argument) {
+    member *v = argument;
     v->id = tp_thread_id();
-    /* All stay until all are there: ids are compared of threads that live at the same time. */
+    /* All threads stay until all have started, because the ids of running threads are compared. */
     atomic_fetch_add(v->present, 1);
     while (atomic_load(v->present) < THREADS) {
         tp_thread_yield();
@@ -27,21 +27,21 @@ static void visit(void *argument) {
 }
 
 static void threads_run_and_have_ids_of_their_own(void) {
-    visitor visitors[THREADS];
+    member members[THREADS];
     atomic_uint present;
     atomic_init(&present, 0);
     for (unsigned i = 0; i < THREADS; i++) {
-        visitors[i].number = i;
-        visitors[i].present = &present;
-        /* Longer than any system shows: it is cut, not refused. */
-        REQUIRE(tp_thread_start(&visitors[i].thread, "a visitor with a name that is far too long",
-                    visit, &visitors[i]) == TP_OK);
+        members[i].number = i;
+        members[i].present = &present;
+        /* Longer than any system shows: it is shortened, not refused. */
+        REQUIRE(tp_thread_start(&members[i].thread, "a member with a name that is far too long",
+                    member_main, &members[i]) == TP_OK);
     }
     for (unsigned i = 0; i < THREADS; i++) {
-        tp_thread_join(&visitors[i].thread);
-        CHECK_NE(visitors[i].id, tp_thread_id());
+        tp_thread_join(&members[i].thread);
+        CHECK_NE(members[i].id, tp_thread_id());
         for (unsigned j = 0; j < i; j++) {
-            CHECK_NE(visitors[i].id, visitors[j].id);
+            CHECK_NE(members[i].id, members[j].id);
         }
     }
     CHECK_EQ(atomic_load(&present), THREADS);
@@ -57,7 +57,7 @@ enum { ROUNDS = 20000 };
 
 typedef struct counter {
     tp_mutex mutex;
-    unsigned long long value; /* under mutex */
+    unsigned long long value; /* guarded by `mutex` */
 } counter;
 
 static void count_up(void *argument) {
@@ -88,8 +88,8 @@ static void a_mutex_excludes(void) {
 typedef struct gate {
     tp_mutex mutex;
     tp_condition condition;
-    unsigned waiting; /* under mutex */
-    bool open;        /* under mutex */
+    unsigned waiting; /* guarded by `mutex` */
+    bool open;        /* guarded by `mutex` */
 } gate;
 
 static void gate_init(gate *g) {
@@ -104,7 +104,7 @@ static void gate_destroy(gate *g) {
     tp_mutex_destroy(&g->mutex);
 }
 
-static void pass(void *argument) {
+static void gate_pass(void *argument) {
     gate *g = argument;
     tp_mutex_lock(&g->mutex);
     g->waiting++;
@@ -119,11 +119,11 @@ static void a_condition_wakes_all(void) {
     tp_thread threads[THREADS];
     gate_init(&g);
     for (unsigned i = 0; i < THREADS; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "pass", pass, &g) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "gate_pass", gate_pass, &g) == TP_OK);
     }
     for (bool all = false; !all; tp_thread_yield()) {
         tp_mutex_lock(&g.mutex);
-        all = g.waiting == THREADS; /* counted and inside of wait: the mutex is free */
+        all = g.waiting == THREADS; /* all are waiting, because the mutex is free */
         g.open = all;
         tp_mutex_unlock(&g.mutex);
     }
@@ -134,54 +134,54 @@ static void a_condition_wakes_all(void) {
     gate_destroy(&g);
 }
 
-typedef struct larder {
+typedef struct stock {
     tp_mutex mutex;
     tp_condition condition;
-    unsigned loaves; /* under mutex, like the next */
-    unsigned hungry;
-} larder;
+    unsigned items;   /* guarded by `mutex` */
+    unsigned waiting; /* guarded by `mutex` */
+} stock;
 
-static void eat_one(void *argument) {
-    larder *l = argument;
+static void stock_take(void *argument) {
+    stock *l = argument;
     tp_mutex_lock(&l->mutex);
-    l->hungry++;
-    while (l->loaves == 0) {
+    l->waiting++;
+    while (l->items == 0) {
         CHECK(tp_condition_wait(&l->condition, &l->mutex, -1));
     }
-    l->loaves--;
-    l->hungry--;
+    l->items--;
+    l->waiting--;
     tp_mutex_unlock(&l->mutex);
 }
 
-static unsigned hungry_now(larder *l) {
+static unsigned stock_waiting(stock *l) {
     tp_mutex_lock(&l->mutex);
-    unsigned hungry = l->hungry;
+    unsigned waiting = l->waiting;
     tp_mutex_unlock(&l->mutex);
-    return hungry;
+    return waiting;
 }
 
-/* Each waits before the first is woken, so that nobody gets through without. */
+/* All threads wait before the first is woken, so that none takes an item without a wake-up. */
 static void a_condition_wakes_one_at_a_time(void) {
-    larder l = {.loaves = 0};
+    stock l = {.items = 0};
     tp_thread threads[THREADS];
     tp_mutex_init(&l.mutex);
     tp_condition_init(&l.condition);
-    tp_condition_wake_one(&l.condition); /* nobody waits: it is not kept for later */
+    tp_condition_wake_one(&l.condition); /* no thread waits: the wake-up is not kept */
     for (unsigned i = 0; i < THREADS; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "eat", eat_one, &l) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "take", stock_take, &l) == TP_OK);
     }
-    while (hungry_now(&l) < THREADS) {
+    while (stock_waiting(&l) < THREADS) {
         tp_thread_yield();
     }
     for (unsigned left = THREADS; left > 0; left--) {
         tp_mutex_lock(&l.mutex);
-        l.loaves++;
+        l.items++;
         tp_mutex_unlock(&l.mutex);
         tp_condition_wake_one(&l.condition);
-        while (hungry_now(&l) == left) {
+        while (stock_waiting(&l) == left) {
             tp_thread_yield();
         }
-        CHECK_EQ(hungry_now(&l), left - 1);
+        CHECK_EQ(stock_waiting(&l), left - 1);
     }
     for (unsigned i = 0; i < THREADS; i++) {
         tp_thread_join(&threads[i]);
@@ -197,7 +197,7 @@ static void a_condition_times_out(void) {
     static const int timeouts[] = {0, 1, 30};
     for (size_t i = 0; i < sizeof timeouts / sizeof timeouts[0]; i++) {
         uint64_t begin = tp_clock_ns();
-        /* May wake without cause: then it has to say so, and is asked again. */
+        /* It may wake without a cause; then it returns true, and is called again. */
         while (tp_condition_wait(&g.condition, &g.mutex, timeouts[i])) {
         }
         CHECK_GE(tp_clock_ns() - begin, (uint64_t)timeouts[i] * 1000000);
@@ -208,49 +208,49 @@ static void a_condition_times_out(void) {
 
 /* ---- semaphore ------------------------------------------------------------------------------- */
 
-static tp_semaphore permission;
-static atomic_uint went_on;
+static tp_semaphore semaphore;
+static atomic_uint passed;
 
 static void take_one(void *argument) {
     (void)argument;
-    tp_semaphore_wait(&permission);
-    atomic_fetch_add(&went_on, 1);
+    tp_semaphore_wait(&semaphore);
+    atomic_fetch_add(&passed, 1);
 }
 
-static void a_semaphore_lets_as_many_on_as_are_posted(void) {
+static void a_semaphore_passes_as_many_as_are_posted(void) {
     enum { TAKERS = 4 };
     tp_thread threads[TAKERS];
-    REQUIRE(tp_semaphore_init(&permission) == TP_OK);
-    tp_semaphore_post(&permission); /* before anybody waits */
+    REQUIRE(tp_semaphore_init(&semaphore) == TP_OK);
+    tp_semaphore_post(&semaphore); /* before any thread waits */
     for (unsigned i = 0; i < TAKERS; i++) {
         REQUIRE(tp_thread_start(&threads[i], "take", take_one, NULL) == TP_OK);
     }
     for (unsigned posted = 1; posted <= TAKERS; posted++) {
-        while (atomic_load(&went_on) < posted) {
+        while (atomic_load(&passed) < posted) {
             tp_thread_yield();
         }
         for (unsigned i = 0; i < 100; i++) {
             tp_thread_yield();
         }
-        CHECK_EQ(atomic_load(&went_on), posted);
+        CHECK_EQ(atomic_load(&passed), posted);
         if (posted < TAKERS) {
-            tp_semaphore_post(&permission);
+            tp_semaphore_post(&semaphore);
         }
     }
     for (unsigned i = 0; i < TAKERS; i++) {
         tp_thread_join(&threads[i]);
     }
-    tp_semaphore_destroy(&permission);
+    tp_semaphore_destroy(&semaphore);
 }
 
 /* ---- once ------------------------------------------------------------------------------------ */
 
 static tp_once once;
 static atomic_uint initialised;
-static unsigned made; /* written by the one who initialises, read by all: no atomic on purpose */
+static unsigned made; /* written by initialise(), read by all threads; deliberately not atomic */
 
 static void initialise(void) {
-    /* Long enough that the others come while it runs. */
+    /* Long enough that the other threads call while it runs. */
     for (unsigned i = 0; i < 1000; i++) {
         tp_thread_yield();
     }
@@ -278,17 +278,17 @@ static void once_runs_once_and_others_wait(void) {
 
 /* ---- the record ------------------------------------------------------------------------------ */
 
-typedef struct diary {
+typedef struct note {
     bool set_twice;
     uint64_t written_by;
     atomic_uint ended;
-} diary;
+} note;
 
 static atomic_uint wrong_ends;
-static atomic_uint diaries_open;
+static atomic_uint notes_set;
 
-static void end_diary(void *record) {
-    diary *d = record;
+static void note_end(void *record) {
+    note *d = record;
     CHECK(tp_thread_record() == record);
     CHECK_EQ(tp_thread_id(), d->written_by);
     atomic_fetch_add(&d->ended, 1);
@@ -299,35 +299,35 @@ static void end_wrongly(void *record) {
     atomic_fetch_add(&wrong_ends, 1);
 }
 
-static void keep_diary(void *argument) {
-    diary *d = argument;
+static void note_keep(void *argument) {
+    note *d = argument;
     d->written_by = tp_thread_id();
     CHECK(tp_thread_record() == NULL);
-    CHECK_EQ(tp_thread_set_record(d, end_diary), TP_OK);
+    CHECK_EQ(tp_thread_set_record(d, note_end), TP_OK);
     CHECK(tp_thread_record() == d);
     if (d->set_twice) {
         /* The first at_exit of the process stays. */
         CHECK_EQ(tp_thread_set_record(d, end_wrongly), TP_OK);
     }
-    /* All have theirs at the same time. */
-    atomic_fetch_add(&diaries_open, 1);
-    while (atomic_load(&diaries_open) < THREADS) {
+    /* All threads have a record at the same time. */
+    atomic_fetch_add(&notes_set, 1);
+    while (atomic_load(&notes_set) < THREADS) {
         tp_thread_yield();
     }
     CHECK(tp_thread_record() == d);
 }
 
 static void records_belong_to_threads(void) {
-    static diary diaries[THREADS];
+    static note notes[THREADS];
     tp_thread threads[THREADS];
     CHECK(tp_thread_record() == NULL);
     for (unsigned i = 0; i < THREADS; i++) {
-        diaries[i].set_twice = i % 2 == 1;
-        REQUIRE(tp_thread_start(&threads[i], "diary", keep_diary, &diaries[i]) == TP_OK);
+        notes[i].set_twice = i % 2 == 1;
+        REQUIRE(tp_thread_start(&threads[i], "note", note_keep, &notes[i]) == TP_OK);
     }
     for (unsigned i = 0; i < THREADS; i++) {
         tp_thread_join(&threads[i]);
-        CHECK_EQ(atomic_load(&diaries[i].ended), 1);
+        CHECK_EQ(atomic_load(&notes[i].ended), 1);
     }
     CHECK_EQ(atomic_load(&wrong_ends), 0);
     CHECK(tp_thread_record() == NULL);
@@ -335,5 +335,5 @@ static void records_belong_to_threads(void) {
 
 CHECK_MAIN(CASE(threads_run_and_have_ids_of_their_own), CASE(there_is_a_processor),
     CASE(a_mutex_excludes), CASE(a_condition_wakes_all), CASE(a_condition_wakes_one_at_a_time),
-    CASE(a_condition_times_out), CASE(a_semaphore_lets_as_many_on_as_are_posted),
+    CASE(a_condition_times_out), CASE(a_semaphore_passes_as_many_as_are_posted),
     CASE(once_runs_once_and_others_wait), CASE(records_belong_to_threads))

@@ -1,4 +1,4 @@
-/* Windows only: what priorities mean there, asked of the system itself. */
+/* Windows only: priorities, as the system reports them. */
 #include "check.h"
 
 #define WIN32_LEAN_AND_MEAN
@@ -41,7 +41,7 @@ static void a_process_has_a_class(void) {
     CHECK_EQ(GetPriorityClass(GetCurrentProcess()), BELOW_NORMAL_PRIORITY_CLASS);
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_IDLE), TP_OK);
     CHECK_EQ(GetPriorityClass(GetCurrentProcess()), IDLE_PRIORITY_CLASS);
-    /* Whoever started it at idle meant that. */
+    /* A process in the idle class stays there. */
     CHECK_EQ(tp_process_set_priority(TP_PRIORITY_LOW), TP_OK);
     CHECK_EQ(GetPriorityClass(GetCurrentProcess()), IDLE_PRIORITY_CLASS);
 }

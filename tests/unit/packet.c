@@ -1,5 +1,7 @@
-/* Packets: values, the sticky error, the head, the seal, references, and where their memory comes
- * from. */
+/*
+ * Packets on one thread: values, the sticky error, the head, the seal, references, and the memory
+ * they are made of.
+ */
 #include "check.h"
 
 #include <float.h>
@@ -68,7 +70,7 @@ static void values_are_little_endian(void) {
     tp_packet_release(packet);
 }
 
-static void strings_are_cut_to_the_room(void) {
+static void strings_are_cut_to_the_space_left(void) {
     char text[6] = "?????";
     tp_packet *packet = make(100);
     tp_packet_put_string(packet, "hello");
@@ -89,7 +91,7 @@ static void strings_are_cut_to_the_room(void) {
     tp_packet_release(packet);
 }
 
-static void strings_have_a_greatest_length(void) {
+static void strings_have_a_maximum_length(void) {
     static char text[65537];
     static char back[65537];
     memset(text, 'a', 65536);
@@ -106,10 +108,10 @@ static void strings_have_a_greatest_length(void) {
     tp_packet_release(packet);
 }
 
-static void a_string_that_is_not_there_is_empty(void) {
+static void a_missing_string_is_empty(void) {
     char text[4] = "abc";
     tp_packet *packet = make(10);
-    tp_packet_put_u16(packet, 3); /* says three, has two */
+    tp_packet_put_u16(packet, 3); /* a length of three, with two bytes */
     tp_packet_put_u16(packet, 0x4141);
     CHECK_EQ(tp_packet_get_string(packet, text, sizeof text), 0);
     CHECK_STR(text, "");
@@ -131,7 +133,7 @@ static void a_put_that_does_not_fit_sticks(void) {
     tp_packet_put_u32(packet, 2);
     CHECK_EQ(tp_packet_error(packet), TP_ERR_TOO_LARGE);
     CHECK_EQ(tp_packet_size(packet), 4);
-    tp_packet_put_u8(packet, 3); /* would fit */
+    tp_packet_put_u8(packet, 3); /* would fit, but the error sticks */
     tp_packet_put_string(packet, "");
     CHECK(tp_packet_put_space(packet, 1) == NULL);
     CHECK(tp_packet_push_head(packet, 1) == NULL);
@@ -157,14 +159,14 @@ static void a_get_past_the_end_sticks(void) {
     CHECK_EQ(tp_packet_get_u16(packet), 0x0101);
     CHECK_EQ(tp_packet_get_u16(packet), 0);
     CHECK_EQ(tp_packet_error(packet), TP_ERR_SHORT);
-    CHECK_EQ(tp_packet_get_u8(packet), 0); /* is there */
+    CHECK_EQ(tp_packet_get_u8(packet), 0); /* the byte is present, but the error sticks */
     CHECK_EQ(tp_packet_get_f64(packet), 0.0);
     tp_packet_seek(packet, 0);
     CHECK_EQ(tp_packet_left(packet), 1);
     tp_packet_release(packet);
 }
 
-static void the_greatest_numbers_overflow_nothing(void) {
+static void the_largest_numbers_overflow_nothing(void) {
     tp_packet *packet = make(10);
     tp_packet_put_u32(packet, 1);
     CHECK(tp_packet_put_space(packet, SIZE_MAX) == NULL);
@@ -183,7 +185,7 @@ static void the_greatest_numbers_overflow_nothing(void) {
     tp_packet_release(packet);
 }
 
-/* ---- places in the packet -------------------------------------------------------------------- */
+/* ---- space, cursor and head ------------------------------------------------------------------ */
 
 static void space_is_filled_in_place(void) {
     tp_packet *packet = make(8);
@@ -198,7 +200,7 @@ static void space_is_filled_in_place(void) {
     tp_packet_release(packet);
 }
 
-static void reading_moves_about(void) {
+static void the_read_cursor_moves_freely(void) {
     tp_packet *packet = tp_packet_copy_of("abcdef", 6);
     REQUIRE(packet != NULL);
     CHECK_EQ(tp_packet_left(packet), 6);
@@ -242,7 +244,7 @@ static void the_head_grows_and_shrinks(void) {
     tp_packet_pull_head(packet, 20);
     CHECK_EQ(tp_packet_size(packet), 3);
     CHECK_EQ(tp_packet_get_u8(packet), 'X');
-    head = tp_packet_push_head(packet, 36); /* 16 and the 20 pulled */
+    head = tp_packet_push_head(packet, 36); /* 16, and the 20 pulled before */
     REQUIRE(head != NULL);
     CHECK_MEM(head + 16, "0123456789abcdefghijXYZ", 23);
     tp_packet_pull_head(packet, 39);
@@ -253,7 +255,7 @@ static void the_head_grows_and_shrinks(void) {
     tp_packet_release(packet);
 }
 
-static void the_greatest_packet_grows_no_head(void) {
+static void the_largest_packet_grows_no_head(void) {
     tp_packet *packet = tp__packet_received(TP_PACKET_MAX);
     REQUIRE(packet != NULL);
     CHECK(tp_packet_push_head(packet, 1) == NULL);
@@ -314,7 +316,7 @@ static void the_header_moves_with_the_head(void) {
     tp_packet_release(packet);
 }
 
-/* What a write to a sealed packet leaves behind: the error and an untouched frame. */
+/* After a write to a sealed packet: the error is set and the frame unchanged. */
 static void check_sealed(tp_packet *packet) {
     size_t bytes;
     CHECK_EQ(tp_packet_error(packet), TP_ERR_SEALED);
@@ -330,7 +332,7 @@ static tp_packet *sealed(void) {
     return packet;
 }
 
-static void a_sealed_packet_is_read_not_written(void) {
+static void a_sealed_packet_can_be_read_and_not_written(void) {
     tp_packet *packet = sealed();
     CHECK_EQ(tp_packet_get_u8(packet), 'a');
     tp_packet_seek(packet, 2);
@@ -359,8 +361,8 @@ static void a_sealed_packet_is_read_not_written(void) {
     check_sealed(packet);
 }
 
-static void the_seal_gives_the_tail_back(void) {
-    tp_packet *warm = make(10); /* keeps the chunk from beginning anew */
+static void the_seal_gives_unused_space_back(void) {
+    tp_packet *warm = make(10); /* keeps the chunk from starting over */
     tp_packet *packet = make(5000);
     tp__chunk *chunk = packet->chunk;
     tp_packet_put_bytes(packet, "abc", 3);
@@ -374,7 +376,7 @@ static void the_seal_gives_the_tail_back(void) {
 
     tp_packet *older = make(5000);
     tp_packet *newest = make(64);
-    tp__packet_seal(older, 0); /* not the newest: nothing to give */
+    tp__packet_seal(older, 0); /* not the newest packet: nothing can be given back */
     CHECK_EQ(tp_packet_capacity(older), 5000);
     CHECK(chunk->next == (uint8_t *)newest + 128);
     tp_packet_release(warm);
@@ -421,7 +423,7 @@ static void debug_builds_overwrite_what_is_released(void) {
 #endif
 }
 
-static void many_are_released_at_once(void) {
+static void many_packets_are_released_together(void) {
     tp_packet *packets[100];
     for (size_t i = 0; i < 100; i++) {
         packets[i] = make(64);
@@ -439,7 +441,7 @@ static void many_are_released_at_once(void) {
     CHECK_EQ(chunk->outstanding, 0);
 }
 
-static void every_size_is_had_whole(void) {
+static void packets_of_every_size_are_usable(void) {
     static const size_t sizes[] = {0, 1, 63, 64, 65, TP__PACKET_SMALL - 1, TP__PACKET_SMALL,
         TP__PACKET_SMALL + 1, 32767, 32768, 32769, 65536, 1 << 20, (1 << 20) + 1, 8 << 20,
         (8 << 20) + 1, TP_PACKET_MAX};
@@ -478,7 +480,7 @@ static void nothing_is_allocated_after_warming_up(void) {
     CHECK_EQ(tp__memory_allocations(), asked);
 }
 
-static void shelves_are_bounded(void) {
+static void spare_large_packets_are_bounded(void) {
     enum { pieces = 40 };
     static tp_packet *packets[pieces];
     (void)tp__packets_trim();
@@ -535,7 +537,7 @@ static void make_with_failures(void *argument) {
     }
 }
 
-static void outlives_failing_allocations(void) {
+static void failed_allocations_lose_nothing(void) {
     void (*const arms[])(long) = {tp__memory_fail_after, tp__memory_fail_from};
     for (size_t a = 0; a < 2; a++) {
         unsigned failures = 0;
@@ -559,19 +561,19 @@ static void outlives_failing_allocations(void) {
             }
             failures += failed; /* the pool can do without some of its allocations */
         }
-        CHECK_GE(failures, 3); /* at least the record and both large ones */
+        CHECK_GE(failures, 3); /* at least the thread cache and both large packets */
     }
 }
 
 CHECK_MAIN(CASE(values_come_back), CASE(values_are_little_endian),
-    CASE(strings_are_cut_to_the_room), CASE(strings_have_a_greatest_length),
-    CASE(a_string_that_is_not_there_is_empty), CASE(a_put_that_does_not_fit_sticks),
-    CASE(a_get_past_the_end_sticks), CASE(the_greatest_numbers_overflow_nothing),
-    CASE(space_is_filled_in_place), CASE(reading_moves_about), CASE(the_head_grows_and_shrinks),
-    CASE(the_greatest_packet_grows_no_head), CASE(the_frame_is_header_and_payload),
-    CASE(the_header_moves_with_the_head), CASE(a_sealed_packet_is_read_not_written),
-    CASE(the_seal_gives_the_tail_back), CASE(the_last_reference_frees),
-    CASE(debug_builds_overwrite_what_is_released), CASE(many_are_released_at_once),
-    CASE(every_size_is_had_whole), CASE(nothing_is_allocated_after_warming_up),
-    CASE(shelves_are_bounded), CASE(trimming_gives_everything_back),
-    CASE(outlives_failing_allocations))
+    CASE(strings_are_cut_to_the_space_left), CASE(strings_have_a_maximum_length),
+    CASE(a_missing_string_is_empty), CASE(a_put_that_does_not_fit_sticks),
+    CASE(a_get_past_the_end_sticks), CASE(the_largest_numbers_overflow_nothing),
+    CASE(space_is_filled_in_place), CASE(the_read_cursor_moves_freely),
+    CASE(the_head_grows_and_shrinks), CASE(the_largest_packet_grows_no_head),
+    CASE(the_frame_is_header_and_payload), CASE(the_header_moves_with_the_head),
+    CASE(a_sealed_packet_can_be_read_and_not_written), CASE(the_seal_gives_unused_space_back),
+    CASE(the_last_reference_frees), CASE(debug_builds_overwrite_what_is_released),
+    CASE(many_packets_are_released_together), CASE(packets_of_every_size_are_usable),
+    CASE(nothing_is_allocated_after_warming_up), CASE(spare_large_packets_are_bounded),
+    CASE(trimming_gives_everything_back), CASE(failed_allocations_lose_nothing))

@@ -1,5 +1,7 @@
-/* Packets under many threads: one packet in many hands, the last release anywhere, threads that
- * end. */
+/*
+ * Packets under many threads: one packet read and released by several, packets of one chunk on
+ * several threads, and the last release on any of them.
+ */
 #include "check.h"
 
 #include "core/memory/memory.h"
@@ -9,13 +11,14 @@
 enum { makers = 2, readers = 2, lives = 4, packets_each = 15000, slots = 256 };
 
 /*
- * A mailbox per reader: every packet goes to all of them, as a broadcast does. What readers tell
- * makers through it orders nothing (no release there): the packets' own counts must order a
- * reader's last look before the memory's next use, and the thread sanitizer would see it if they
- * did not.
+ * A mailbox for each reader. With `to_all` each packet goes to all readers, as in a broadcast.
+ *
+ * What the readers write into a mailbox orders nothing (no release): the packets' own counts must
+ * order a reader's last access before the next use of the memory. The thread sanitizer would report
+ * it if they did not.
  */
 static _Atomic(tp_packet *) mail[readers][slots];
-static bool to_all; /* else each packet goes to one of them: they share chunks, but no packet */
+static bool to_all; /* otherwise each packet goes to one reader: they share chunks, but no packet */
 static atomic_uint makers_left;
 static atomic_uint received;
 
@@ -43,7 +46,7 @@ static void make_packets(void *argument) {
         uint32_t number = first + i;
         size_t size = size_of_number(number);
         tp_packet *packet =
-            tp_packet_new(size + 300); /* more than needed: the seal gives it back */
+            tp_packet_new(size + 300); /* more than needed: the seal gives the rest back */
         if (packet == NULL) {
             CHECK(packet != NULL);
             continue;
@@ -131,21 +134,21 @@ static void run(void) {
         CHECK_EQ(atomic_load(&received), makers * packets_each * (to_all ? readers : 1));
     }
     (void)tp__packets_trim();
-    CHECK_EQ(tp__chunk_count(), 0); /* every packet was freed, once */
+    CHECK_EQ(tp__chunk_count(), 0); /* every packet was freed once */
 }
 
-static void one_packet_in_many_hands(void) {
+static void one_packet_is_shared_by_many_threads(void) {
     to_all = true;
     run();
 }
 
-static void one_chunk_in_many_hands(void) {
+static void one_chunk_is_shared_by_many_threads(void) {
     to_all = false;
     run();
 }
 
-/* Packets sent on by who received them: the first send, and so the seal, on another thread than the
- * one that made the packet. */
+/* Packets that are sent on by their receiver: the first send, and so the seal, is on another thread
+ * than the one that made the packet. */
 static void seal_all(void *argument) {
     tp_packet **packets = argument;
     for (unsigned i = 0; i < slots; i++) {
@@ -158,7 +161,7 @@ static void seal_all(void *argument) {
     }
 }
 
-static void sealed_on_another_thread(void) {
+static void a_packet_may_be_sealed_on_another_thread(void) {
     static tp_packet *packets[slots];
     for (int round = 0; round < 20; round++) {
         tp_thread thread;
@@ -174,8 +177,8 @@ static void sealed_on_another_thread(void) {
     CHECK_EQ(tp__chunk_count(), 0);
 }
 
-/* One kept packet, whose only reference two threads use at once, as two that send it do. No
- * reference that they take is lost, or it dies under its owner. */
+/* One kept packet whose only reference two threads use at the same time, as two threads that send
+ * it do. No reference that they take may be lost, or the packet would be freed under its owner. */
 enum { sharers = 2, turns = 1000000 };
 
 static atomic_uint sharing;
@@ -184,14 +187,14 @@ static void take_and_release(void *argument) {
     tp_packet *packet = argument;
     atomic_fetch_add(&sharing, 1);
     while (atomic_load(&sharing) < sharers) {
-        tp_thread_yield(); /* none is done before the other has begun */
+        tp_thread_yield(); /* neither ends before the other has begun */
     }
     for (unsigned i = 0; i < turns; i++) {
         tp_packet_release(tp_packet_retain(packet));
     }
 }
 
-static void one_reference_in_two_hands(void) {
+static void two_threads_may_use_one_reference(void) {
     tp_thread threads[sharers];
     tp_packet *kept = tp_packet_copy_of("kept", 4);
     REQUIRE(kept != NULL);
@@ -209,12 +212,12 @@ static void one_reference_in_two_hands(void) {
     CHECK_EQ(tp__chunk_count(), 0);
 }
 
-/* A reader's error is seen by whoever would send the packet on at the same moment. */
+/* A reader's error is visible to a thread that sends the packet on at the same moment. */
 static void read_too_much(void *argument) {
     CHECK_EQ(tp_packet_get_u64(argument), 0);
 }
 
-static void read_while_it_is_sent(void) {
+static void a_packet_may_be_read_while_it_is_sent(void) {
     tp_thread thread;
     tp_packet *packet = tp_packet_copy_of("kept", 4);
     REQUIRE(packet != NULL);
@@ -228,5 +231,6 @@ static void read_while_it_is_sent(void) {
     tp_packet_release(packet);
 }
 
-CHECK_MAIN(CASE(one_packet_in_many_hands), CASE(one_chunk_in_many_hands),
-    CASE(sealed_on_another_thread), CASE(one_reference_in_two_hands), CASE(read_while_it_is_sent))
+CHECK_MAIN(CASE(one_packet_is_shared_by_many_threads), CASE(one_chunk_is_shared_by_many_threads),
+    CASE(a_packet_may_be_sealed_on_another_thread), CASE(two_threads_may_use_one_reference),
+    CASE(a_packet_may_be_read_while_it_is_sent))

@@ -1,5 +1,7 @@
-/* tp_pool on one thread at a time: blocks, limits, trimming, slots used again, memory running
- * out. */
+/*
+ * tp_pool on one thread at a time: blocks, limits, trimming, pools that are created and destroyed,
+ * ending threads, failing memory.
+ */
 #include "check.h"
 
 #include "core/memory/block.h"
@@ -28,8 +30,8 @@ static tp_pool_stats stats_of(const tp_pool *pool) {
     return stats;
 }
 
-/* How many of `count` blocks could be had; they are blocks[0..]. */
-static size_t take(tp_pool *pool, size_t count) {
+/* Allocates up to `count` blocks into blocks[0...] and returns how many there were. */
+static size_t allocate_blocks(tp_pool *pool, size_t count) {
     size_t taken = 0;
     while (taken < count && (blocks[taken] = tp_pool_allocate(pool)) != NULL) {
         taken++;
@@ -37,7 +39,7 @@ static size_t take(tp_pool *pool, size_t count) {
     return taken;
 }
 
-static void give(tp_pool *pool, size_t count) {
+static void free_blocks(tp_pool *pool, size_t count) {
     for (size_t i = 0; i < count; i++) {
         tp_pool_free(pool, blocks[i]);
     }
@@ -49,7 +51,7 @@ static void on_a_thread(void (*run)(void *), void *argument) {
     tp_thread_join(&thread);
 }
 
-static void refuses_wrong_options(void) {
+static void invalid_options_are_refused(void) {
     const tp_pool_options right = {
         .size = sizeof right, .name = "test", .block_size = 64, .reserve = 0, .limit = 0};
     tp_pool_options wrong[6] = {right, right, right, right, right, right};
@@ -67,12 +69,12 @@ static void refuses_wrong_options(void) {
     }
 }
 
-static void gives_blocks_that_are_apart_and_aligned(void) {
+static void blocks_are_apart_and_aligned(void) {
     static const size_t sizes[] = {1, 15, 16, 17, 64, 100, 1000, 5000, 70000, 1000000};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         size_t count = sizes[s] > 10000 ? 5 : 1000;
         tp_pool *pool = make(sizes[s], 0, 0);
-        REQUIRE(take(pool, count) == count);
+        REQUIRE(allocate_blocks(pool, count) == count);
         for (size_t i = 0; i < count; i++) {
             CHECK_EQ((uintptr_t)blocks[i] % 16, 0);
             memset(blocks[i], (int)(i % 251), sizes[s]);
@@ -82,66 +84,66 @@ static void gives_blocks_that_are_apart_and_aligned(void) {
             CHECK_EQ(bytes[0], i % 251);
             CHECK_EQ(bytes[sizes[s] - 1], i % 251);
         }
-        give(pool, count);
+        free_blocks(pool, count);
         tp_pool_free(pool, NULL);
         tp_pool_destroy(pool);
     }
     tp_pool_destroy(NULL);
 }
 
-static void keeps_the_limit(void) {
+static void the_limit_holds(void) {
     tp_pool *pool = make(64, 0, 300);
-    CHECK_EQ(take(pool, many), 300);
+    CHECK_EQ(allocate_blocks(pool, many), 300);
     CHECK_EQ(stats_of(pool).blocks, 300);
     CHECK_EQ(stats_of(pool).failures, 1);
     CHECK(tp_pool_allocate(pool) == NULL);
     CHECK_EQ(stats_of(pool).failures, 2);
-    give(pool, 300);
-    CHECK_EQ(take(pool, 300), 300);
-    give(pool, 300);
+    free_blocks(pool, 300);
+    CHECK_EQ(allocate_blocks(pool, 300), 300);
+    free_blocks(pool, 300);
     tp_pool_destroy(pool);
 }
 
-static void allocates_nothing_after_reserving(void) {
+static void reserved_blocks_need_no_allocation(void) {
     tp_pool *pool = make(200, 1000, 0);
     CHECK_GE(stats_of(pool).blocks, 1000);
-    tp_pool_free(pool, tp_pool_allocate(pool)); /* the thread's magazines */
+    tp_pool_free(pool, tp_pool_allocate(pool)); /* so that the thread has magazines */
     uint64_t asked = tp__memory_allocations();
     for (int round = 0; round < 20; round++) {
-        CHECK_EQ(take(pool, 1000), 1000);
-        give(pool, 1000);
+        CHECK_EQ(allocate_blocks(pool, 1000), 1000);
+        free_blocks(pool, 1000);
     }
     CHECK_EQ(tp__memory_allocations(), asked);
     tp_pool_destroy(pool);
 }
 
-static void visits_the_depot_once_per_magazine(void) {
+static void the_depot_is_visited_once_per_magazine(void) {
     tp_pool *pool = make(64, many, 0);
-    CHECK_EQ(take(pool, many), many);
-    give(pool, many);
-    /* Each slab that was reserved ended in a magazine that is not full. */
+    CHECK_EQ(allocate_blocks(pool, many), many);
+    free_blocks(pool, many);
+    /* The last magazine of each reserved slab is not full. */
     CHECK_LE(stats_of(pool).main_gets, many / pool->rounds + many / pool->slab_blocks + 2);
     CHECK_LE(stats_of(pool).main_puts, many / pool->rounds + 2);
-    /* To and fro around every fill of the magazines, the edges among them. */
+    /* Back and forth around every fill level of the magazines, the limits included. */
     enum { fills = 600 };
     void *held[fills];
     uint64_t gets = stats_of(pool).main_gets;
     uint64_t puts = stats_of(pool).main_puts;
     for (size_t fill = 0; fill < fills; fill++) {
         for (int i = 0; i < 20; i++) {
-            CHECK_EQ(take(pool, 3), 3);
-            give(pool, 3);
+            CHECK_EQ(allocate_blocks(pool, 3), 3);
+            free_blocks(pool, 3);
         }
         held[fill] = tp_pool_allocate(pool);
     }
     CHECK_LE(stats_of(pool).main_gets, gets + fills / pool->rounds + 2);
     CHECK_LE(stats_of(pool).main_puts, puts + 2);
     memcpy(blocks, held, sizeof held);
-    give(pool, fills);
+    free_blocks(pool, fills);
     tp_pool_destroy(pool);
 }
 
-static void stats_stop_at_the_size_asked_for(void) {
+static void older_callers_get_the_statistics_of_their_size(void) {
     tp_pool *pool = make(64, 10, 0);
     tp_pool_stats stats;
     memset(&stats, 0xEE, sizeof stats);
@@ -153,21 +155,21 @@ static void stats_stop_at_the_size_asked_for(void) {
     tp_pool_destroy(pool);
 }
 
-static void trims_what_is_whole(void) {
+static void trim_frees_wholly_free_slabs(void) {
     tp_pool *pool = make(64, 0, 0);
-    CHECK_EQ(take(pool, many), many);
+    CHECK_EQ(allocate_blocks(pool, many), many);
     CHECK_EQ(tp_pool_trim(pool), 0);
     void *kept = blocks[many / 2];
     memset(kept, 0x77, 64);
     blocks[many / 2] = NULL;
-    give(pool, many);
+    free_blocks(pool, many);
     uint64_t live = tp__memory_live();
     CHECK_GT(tp_pool_trim(pool), (many - pool->slab_blocks) * 64);
     CHECK_LT(tp__memory_live(), live);
-    CHECK_EQ(stats_of(pool).blocks, pool->slab_blocks); /* the slab of the block that is out */
+    CHECK_EQ(stats_of(pool).blocks, pool->slab_blocks); /* the slab of the block in use */
     CHECK_EQ(*(uint8_t *)kept, 0x77);
-    CHECK_EQ(take(pool, many), many); /* and it goes on */
-    give(pool, many);
+    CHECK_EQ(allocate_blocks(pool, many), many); /* and it still works */
+    free_blocks(pool, many);
     tp_pool_free(pool, kept);
     CHECK_GT(tp_pool_trim(pool), 0);
     CHECK_EQ(stats_of(pool).blocks, 0);
@@ -175,9 +177,9 @@ static void trims_what_is_whole(void) {
     tp_pool_destroy(pool);
 }
 
-static void trims_large_blocks_one_by_one(void) {
+static void trim_frees_large_blocks_one_by_one(void) {
     tp_pool *pool = make(100000, 0, 0);
-    CHECK_EQ(take(pool, 20), 20);
+    CHECK_EQ(allocate_blocks(pool, 20), 20);
     for (size_t i = 0; i < 20; i += 2) {
         tp_pool_free(pool, blocks[i]);
     }
@@ -189,7 +191,7 @@ static void trims_large_blocks_one_by_one(void) {
     tp_pool_destroy(pool);
 }
 
-static void exist_up_to_the_maximum(void) {
+static void the_number_of_pools_is_bounded(void) {
     static tp_pool *pools[TP_POOL_MAX];
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < TP_POOL_MAX; i++) {
@@ -207,25 +209,25 @@ static void exist_up_to_the_maximum(void) {
     }
 }
 
-static void a_slot_used_again_finds_no_old_blocks(void) {
+static void a_reused_pool_slot_has_no_old_blocks(void) {
     for (int round = 0; round < 10; round++) {
         tp_pool *small = make(32, 0, 0);
         uint32_t slot = small->slot;
-        CHECK_EQ(take(small, 100), 100);
-        give(small, 100);
-        tp_pool_destroy(small); /* this thread's magazines of it are stale now */
+        CHECK_EQ(allocate_blocks(small, 100), 100);
+        free_blocks(small, 100);
+        tp_pool_destroy(small); /* this thread's magazines of that pool are stale now */
         tp_pool *large = make(3200, 0, 0);
         CHECK_EQ(large->slot, slot);
-        CHECK_EQ(take(large, 100), 100);
+        CHECK_EQ(allocate_blocks(large, 100), 100);
         for (size_t i = 0; i < 100; i++) {
             memset(blocks[i], 0x5A, 3200);
         }
-        give(large, 100);
+        free_blocks(large, 100);
         tp_pool_destroy(large);
     }
 }
 
-/* A thread that lives through the ends of pools: told each pool through `current`. */
+/* A thread that outlives the pools; `current` is the pool to use. */
 static _Atomic(tp_pool *) current;
 static atomic_uint done;
 
@@ -264,27 +266,28 @@ static void other_threads_may_keep_stale_magazines(void) {
 
 static void take_and_give_all(void *argument) {
     tp_pool *pool = argument;
-    CHECK_EQ(take(pool, 500), 500);
-    give(pool, 500);
+    CHECK_EQ(allocate_blocks(pool, 500), 500);
+    free_blocks(pool, 500);
 }
 
 static void a_thread_that_ends_leaves_its_blocks_to_others(void) {
     tp_pool *pool = make(64, 0, 500);
     uint64_t live = tp__memory_live();
     on_a_thread(take_and_give_all, pool);
-    CHECK_EQ(take(pool, 500), 500);
-    give(pool, 500);
+    CHECK_EQ(allocate_blocks(pool, 500), 500);
+    free_blocks(pool, 500);
     for (int i = 0; i < 50; i++) {
-        CHECK_GT(tp_pool_trim(pool), 0); /* nothing of it is with a thread */
+        CHECK_GT(tp_pool_trim(pool), 0); /* none of it is in a thread's magazine */
         on_a_thread(take_and_give_all, pool);
     }
-    CHECK_LE(tp__memory_live(), live + 20); /* 50 threads did not leave records or magazines */
+    /* 50 threads left no thread caches or magazines behind. */
+    CHECK_LE(tp__memory_live(), live + 20);
     tp_pool_destroy(pool);
 }
 
 /* ---- memory running out ---------------------------------------------------------------------- */
 
-/* A life of a pool in which any allocation may fail: what could be had is written to and given
+/* A pool's life in which any allocation may fail: what was allocated is written to and given
  * back. */
 static void live_through_failures(void *argument) {
     tp_pool *pool;
@@ -298,11 +301,11 @@ static void live_through_failures(void *argument) {
         return;
     }
     for (int round = 0; round < 3; round++) {
-        size_t taken = take(pool, many);
+        size_t taken = allocate_blocks(pool, many);
         for (size_t i = 0; i < taken; i++) {
             memset(blocks[i], 0x33, 48);
         }
-        give(pool, taken);
+        free_blocks(pool, taken);
         if (round == 1) {
             (void)tp_pool_trim(pool);
         }
@@ -310,7 +313,7 @@ static void live_through_failures(void *argument) {
     tp_pool_destroy(pool); /* stops the process if a block was lost */
 }
 
-/* `arm`'s first, second, ... allocation fails, until a life asks for fewer than that. */
+/* The first, second, ... allocation fails, as `arm` arranges it, until a life needs fewer. */
 static void fail_at_each_allocation(void (*arm)(long)) {
     uint64_t live = tp__memory_live();
     for (long n = 1;; n++) {
@@ -327,40 +330,43 @@ static void fail_at_each_allocation(void (*arm)(long)) {
     }
 }
 
-static void outlives_one_failure(void) {
+static void one_failed_allocation_loses_no_block(void) {
     fail_at_each_allocation(tp__memory_fail_after);
 }
 
-static void outlives_memory_that_is_out_for_good(void) {
+static void exhausted_memory_loses_no_block(void) {
     fail_at_each_allocation(tp__memory_fail_from);
 }
 
-/* A thread without record or magazines can still free and allocate. */
+/* A thread that cannot have a thread cache still frees and allocates. */
 static void free_without_memory(void *argument) {
     tp_pool *pool = argument;
     tp__memory_fail_from(1);
-    give(pool, 200);
-    CHECK_EQ(take(pool, 200), 200);
-    give(pool, 200);
+    free_blocks(pool, 200);
+    CHECK_EQ(allocate_blocks(pool, 200), 200);
+    free_blocks(pool, 200);
     tp__memory_fail_from(-1);
 }
 
-static void frees_on_a_thread_that_can_have_no_record(void) {
+static void a_thread_without_a_cache_can_free(void) {
     tp_pool *pool = make(64, 0, 200);
-    CHECK_EQ(take(pool, 200), 200);
+    CHECK_EQ(allocate_blocks(pool, 200), 200);
     on_a_thread(free_without_memory, pool);
-    CHECK_EQ(take(pool, 200), 200); /* with memory again, the loose ones are stacked */
-    give(pool, 200);
+    /* With memory available again, the blocks that were freed without a magazine are used. */
+    CHECK_EQ(allocate_blocks(pool, 200), 200);
+    free_blocks(pool, 200);
     CHECK_EQ(tp__depot_count_free(pool), 200);
     (void)tp_pool_trim(pool);
     CHECK_EQ(stats_of(pool).blocks, 0);
     tp_pool_destroy(pool);
 }
 
-CHECK_MAIN(CASE(refuses_wrong_options), CASE(gives_blocks_that_are_apart_and_aligned),
-    CASE(keeps_the_limit), CASE(allocates_nothing_after_reserving),
-    CASE(visits_the_depot_once_per_magazine), CASE(stats_stop_at_the_size_asked_for),
-    CASE(trims_what_is_whole), CASE(trims_large_blocks_one_by_one), CASE(exist_up_to_the_maximum),
-    CASE(a_slot_used_again_finds_no_old_blocks), CASE(other_threads_may_keep_stale_magazines),
-    CASE(a_thread_that_ends_leaves_its_blocks_to_others), CASE(outlives_one_failure),
-    CASE(outlives_memory_that_is_out_for_good), CASE(frees_on_a_thread_that_can_have_no_record))
+CHECK_MAIN(CASE(invalid_options_are_refused), CASE(blocks_are_apart_and_aligned),
+    CASE(the_limit_holds), CASE(reserved_blocks_need_no_allocation),
+    CASE(the_depot_is_visited_once_per_magazine),
+    CASE(older_callers_get_the_statistics_of_their_size), CASE(trim_frees_wholly_free_slabs),
+    CASE(trim_frees_large_blocks_one_by_one), CASE(the_number_of_pools_is_bounded),
+    CASE(a_reused_pool_slot_has_no_old_blocks), CASE(other_threads_may_keep_stale_magazines),
+    CASE(a_thread_that_ends_leaves_its_blocks_to_others),
+    CASE(one_failed_allocation_loses_no_block), CASE(exhausted_memory_loses_no_block),
+    CASE(a_thread_without_a_cache_can_free))

@@ -1,5 +1,7 @@
-/* tp_pool under many threads: blocks go round between them, threads end and begin, somebody
- * trims. */
+/*
+ * tp_pool under many threads: blocks are passed between threads, threads end and start, and another
+ * thread trims meanwhile.
+ */
 #include "check.h"
 
 #include "core/memory/block.h"
@@ -11,7 +13,7 @@ enum { threads = 4, lives = 4, rounds = 100000, boxes = 512, words = 12 };
 static tp_pool *pool;
 static _Atomic(uint64_t *) box[boxes];
 static atomic_bool stop;
-static atomic_uint gathered; /* nobody begins before all of a life are there */
+static atomic_uint gathered; /* no thread begins before all threads of its round exist */
 
 static uint64_t random_next(uint64_t *state) {
     *state ^= *state << 13;
@@ -30,14 +32,15 @@ static void check_and_free(uint64_t *block) {
     uint64_t value = block[0];
     for (size_t i = 1; i < words; i++) {
         if (block[i] != value + i) {
-            CHECK_EQ(block[i], value + i); /* two owners wrote into one block */
+            CHECK_EQ(block[i], value + i); /* differs if the block had two owners */
         }
     }
     fill(block, 0);
     tp_pool_free(pool, block);
 }
 
-/* Puts a block of its own into a box and frees what it finds there: mostly another thread's. */
+/* Puts blocks of its own into random boxes and frees what it finds there: mostly blocks of other
+ * threads. */
 static void exchange(void *argument) {
     uint64_t state = *(uint64_t *)argument;
     atomic_fetch_add(&gathered, 1);
@@ -58,7 +61,7 @@ static void exchange(void *argument) {
     }
 }
 
-static void trim_again_and_again(void *argument) {
+static void trim_repeatedly(void *argument) {
     size_t *given = argument;
     while (!atomic_load(&stop)) {
         *given += tp_pool_trim(pool);
@@ -106,19 +109,19 @@ static void no_block_has_two_owners(void) {
     make();
     run_threads();
     empty_boxes();
-    /* Every thread keeps two magazines; beyond that nothing grows with the number of rounds. */
+    /* Each thread keeps two magazines; beyond that nothing grows with the number of rounds. */
     CHECK_LE(blocks_of(), boxes + (threads + 1) * 2 * pool->rounds + 4 * pool->slab_blocks);
     (void)tp_pool_trim(pool);
     CHECK_EQ(blocks_of(), 0);
     tp_pool_destroy(pool);
 }
 
-static void trimming_meanwhile_takes_nothing_in_use(void) {
+static void a_trim_takes_no_block_in_use(void) {
     tp_thread trimmer;
     size_t given = 0;
     make();
     atomic_store(&stop, false);
-    REQUIRE(tp_thread_start(&trimmer, "trim", trim_again_and_again, &given) == TP_OK);
+    REQUIRE(tp_thread_start(&trimmer, "trim", trim_repeatedly, &given) == TP_OK);
     run_threads();
     atomic_store(&stop, true);
     tp_thread_join(&trimmer);
@@ -128,8 +131,8 @@ static void trimming_meanwhile_takes_nothing_in_use(void) {
     tp_pool_destroy(pool);
 }
 
-/* One thread allocates, another frees: whole magazines come back, nothing is allocated after a
- * while. */
+/* One thread allocates and another one frees: whole magazines come back, and after a while nothing
+ * is allocated. */
 static void free_all(void *argument) {
     uint64_t left = *(uint64_t *)argument;
     for (size_t i = 0; left > 0; i = (i + 1) % boxes) {
@@ -143,7 +146,7 @@ static void free_all(void *argument) {
     }
 }
 
-static void one_way_traffic_comes_back_in_magazines(void) {
+static void blocks_freed_elsewhere_come_back_in_magazines(void) {
     enum { blocks = 200000 };
     tp_thread consumer;
     uint64_t count = blocks;
@@ -164,5 +167,5 @@ static void one_way_traffic_comes_back_in_magazines(void) {
     tp_pool_destroy(pool);
 }
 
-CHECK_MAIN(CASE(no_block_has_two_owners), CASE(trimming_meanwhile_takes_nothing_in_use),
-    CASE(one_way_traffic_comes_back_in_magazines))
+CHECK_MAIN(CASE(no_block_has_two_owners), CASE(a_trim_takes_no_block_in_use),
+    CASE(blocks_freed_elsewhere_come_back_in_magazines))

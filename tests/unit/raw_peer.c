@@ -1,6 +1,6 @@
 /*
- * A peer that says exactly the bytes it is told. See raw_peer.h. The calling thread sits at the one
- * seat of the peer's port and dispatches until what it waits for is there.
+ * The raw peer of raw_peer.h. The calling thread is the only worker of the peer's port and
+ * dispatches completions until the condition that it waits for holds.
  */
 #include "raw_peer.h"
 
@@ -14,7 +14,7 @@
 
 struct raw_peer {
     tp_port *port;
-    tp_worker *seat;
+    tp_worker *port_worker;
     tp_socket socket;
     tp_op connect_op;
     tp_op receive_op;
@@ -27,8 +27,8 @@ struct raw_peer {
     bool ended;
     tp_err end;
     bool closed;
-    uint8_t *have; /* received and not yet taken: have[from..to-1] */
-    size_t from, to, room;
+    uint8_t *received; /* received[from..to-1] is not yet read */
+    size_t from, to, capacity;
 };
 
 uint64_t raw_deadline(void) {
@@ -37,16 +37,16 @@ uint64_t raw_deadline(void) {
     return tp_clock_ms() + RAW_PATIENCE_MS * (times ? times : 1);
 }
 
-static void turn(raw_peer *peer) {
-    if (tp_port_wait(peer->seat, 50) == TP_OK) {
-        tp_port_dispatch(peer->seat);
+static void dispatch(raw_peer *peer) {
+    if (tp_port_wait(peer->port_worker, 50) == TP_OK) {
+        tp_port_dispatch(peer->port_worker);
     }
 }
 
-/* Dispatches until *flag has the value; false when patience is at its end. */
-static bool until(raw_peer *peer, const bool *flag, bool value, uint64_t deadline) {
+/* Dispatches until *flag has this value. False: the deadline has passed. */
+static bool dispatch_until(raw_peer *peer, const bool *flag, bool value, uint64_t deadline) {
     while (*flag != value && tp_clock_ms() < deadline) {
-        turn(peer);
+        dispatch(peer);
     }
     return *flag == value;
 }
@@ -69,22 +69,22 @@ static void on_closed(tp_op *op, const tp_completion *completion) {
     peer->closed = true;
 }
 
-static void keep(raw_peer *peer, const uint8_t *bytes, size_t count) {
-    if (peer->to + count > peer->room) {
-        peer->room = (peer->to + count) * 2;
-        peer->have = realloc(peer->have, peer->room);
-        if (!peer->have) {
+static void keep_received(raw_peer *peer, const uint8_t *bytes, size_t count) {
+    if (peer->to + count > peer->capacity) {
+        peer->capacity = (peer->to + count) * 2;
+        peer->received = realloc(peer->received, peer->capacity);
+        if (!peer->received) {
             abort();
         }
     }
-    memcpy(peer->have + peer->to, bytes, count);
+    memcpy(peer->received + peer->to, bytes, count);
     peer->to += count;
 }
 
 static void on_received(tp_op *op, const tp_completion *completion) {
     raw_peer *peer = TP_CONTAINER_OF(op, raw_peer, receive_op);
     if (completion->count > 0) {
-        keep(peer, completion->bytes, completion->count);
+        keep_received(peer, completion->bytes, completion->count);
     }
     if (completion->last) {
         peer->ended = true;
@@ -98,7 +98,7 @@ raw_peer *raw_connect(const tp_address *address) {
     if (!peer || tp_port_create(&options, &peer->port) != TP_OK) {
         abort();
     }
-    peer->seat = tp_port_worker(peer->port, 0);
+    peer->port_worker = tp_port_worker(peer->port, 0);
     peer->connect_op.done = on_connected;
     const tp_socket_options socket_options = {.nodelay = true};
     tp_err error =
@@ -108,7 +108,7 @@ raw_peer *raw_connect(const tp_address *address) {
         free(peer);
         return NULL;
     }
-    until(peer, &peer->connect_done, true, raw_deadline());
+    dispatch_until(peer, &peer->connect_done, true, raw_deadline());
     if (!peer->connected) {
         raw_close(peer, false);
         return NULL;
@@ -123,12 +123,13 @@ bool raw_send_for(raw_peer *peer, const void *bytes, size_t count, unsigned ms) 
     const tp_buffer buffer = {bytes, count};
     peer->send_op.done = on_sent;
     peer->sending = true;
-    tp_err error = tp_socket_send(peer->seat, &peer->socket, &peer->send_op, &buffer, 1);
+    tp_err error = tp_socket_send(peer->port_worker, &peer->socket, &peer->send_op, &buffer, 1);
     if (error) {
         peer->sending = false;
         return false;
     }
-    return until(peer, &peer->sending, false, tp_clock_ms() + ms) && peer->send_error == TP_OK;
+    return dispatch_until(peer, &peer->sending, false, tp_clock_ms() + ms) &&
+           peer->send_error == TP_OK;
 }
 
 bool raw_send(raw_peer *peer, const void *bytes, size_t count) {
@@ -153,7 +154,7 @@ static void start_receiving(raw_peer *peer) {
     if (!peer->receiving) {
         peer->receiving = true;
         peer->receive_op.done = on_received;
-        tp_err error = tp_socket_receive(peer->seat, &peer->socket, &peer->receive_op);
+        tp_err error = tp_socket_receive(peer->port_worker, &peer->socket, &peer->receive_op);
         if (error) {
             peer->ended = true;
             peer->end = error;
@@ -161,21 +162,21 @@ static void start_receiving(raw_peer *peer) {
     }
 }
 
-static bool have(raw_peer *peer, size_t count) {
+static bool has_received(raw_peer *peer, size_t count) {
     start_receiving(peer);
     uint64_t deadline = raw_deadline();
     while (peer->to - peer->from < count && !peer->ended && tp_clock_ms() < deadline) {
-        turn(peer);
+        dispatch(peer);
     }
     return peer->to - peer->from >= count;
 }
 
 bool raw_receive(raw_peer *peer, void *bytes, size_t count) {
-    if (!have(peer, count)) {
+    if (!has_received(peer, count)) {
         return false;
     }
     if (count > 0) {
-        memcpy(bytes, peer->have + peer->from, count);
+        memcpy(bytes, peer->received + peer->from, count);
     }
     peer->from += count;
     if (peer->from == peer->to) {
@@ -184,15 +185,16 @@ bool raw_receive(raw_peer *peer, void *bytes, size_t count) {
     return true;
 }
 
-long raw_receive_frame(raw_peer *peer, unsigned *type, void *payload, size_t room) {
+long raw_receive_frame(raw_peer *peer, unsigned *type, void *payload, size_t size) {
     uint8_t bytes[TP_FRAME_HEADER];
     if (!raw_receive(peer, bytes, sizeof bytes)) {
         return -1;
     }
     tp_frame_header header = tp_frame_read(bytes);
     *type = header.type;
-    if (header.length > room || !raw_receive(peer, payload, header.length)) {
-        printf("a frame of %u bytes, room for %zu\n", (unsigned)header.length, room);
+    if (header.length > size || !raw_receive(peer, payload, header.length)) {
+        printf(
+            "received a frame of %u bytes, for a buffer of %zu\n", (unsigned)header.length, size);
         return -1;
     }
     return (long)header.length;
@@ -203,23 +205,23 @@ tp_err raw_end(raw_peer *peer) {
     uint64_t deadline = raw_deadline();
     while (!peer->ended && tp_clock_ms() < deadline) {
         peer->from = peer->to = 0;
-        turn(peer);
+        dispatch(peer);
     }
     return peer->ended ? peer->end : TP_ERR_TIMED_OUT;
 }
 
 void raw_finish(raw_peer *peer) {
-    tp_socket_finish(peer->seat, &peer->socket);
+    tp_socket_finish(peer->port_worker, &peer->socket);
 }
 
 void raw_close(raw_peer *peer, bool reset) {
     peer->close_op.done = on_closed;
     tp_socket_close(&peer->socket, &peer->close_op, reset);
-    if (!until(peer, &peer->closed, true, raw_deadline())) {
-        printf("a raw peer's close did not come back\n");
+    if (!dispatch_until(peer, &peer->closed, true, raw_deadline())) {
+        printf("the close of a raw peer did not complete\n");
         abort();
     }
     tp_port_destroy(peer->port);
-    free(peer->have);
+    free(peer->received);
     free(peer);
 }

@@ -1,4 +1,7 @@
-/* The ring of the most recent entries: order, overwriting, and many threads at once. */
+/*
+ * The ring of the most recent entries: order, overwriting, and many writers and readers at the same
+ * time.
+ */
 #include "core/log/recent.h"
 #include "check.h"
 #include "core/memory/memory.h"
@@ -37,7 +40,7 @@ static void the_last_entries_are_kept(void) {
     tp__recent_destroy(recent);
 }
 
-static void without_memory_there_is_no_ring(void) {
+static void without_memory_the_ring_is_empty(void) {
     uint64_t live = tp__memory_live();
     tp__memory_fail_after(1);
     CHECK(tp__recent_create(8, 2) == NULL);
@@ -45,17 +48,17 @@ static void without_memory_there_is_no_ring(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-/* What a writer that was stopped inside a cell, and lapped there, leaves to the others. */
-static void a_cell_that_is_being_written_is_left_alone(void) {
+/* The state that a writer leaves when it stops inside a cell and another one laps it there. */
+static void a_cell_being_written_is_skipped(void) {
     tp__recent *recent = tp__recent_create(4, 1);
     REQUIRE(recent != NULL);
     uint64_t words[1] = {11};
     tp__recent_put(recent, words);
-    atomic_store(&recent->cells[0], 1); /* entry 0 is only half written */
+    atomic_store(&recent->cells[0], 1); /* entry 0 is half written */
     CHECK(!tp__recent_read(recent, 0, words));
     for (uint64_t i = 1; i <= 4; i++) {
         words[0] = 11 + i;
-        tp__recent_put(recent, words); /* the last of them is for the same cell */
+        tp__recent_put(recent, words); /* the last of them needs the same cell */
     }
     CHECK_EQ(tp__recent_lost(recent), 1);
     CHECK(!tp__recent_read(recent, 4, words));
@@ -66,7 +69,7 @@ static void a_cell_that_is_being_written_is_left_alone(void) {
     tp__recent_destroy(recent);
 }
 
-/* A writer that was stopped before it came to its cell, and lapped there. */
+/* A writer that stopped before it came to its cell, and was lapped there. */
 static void a_newer_entry_is_not_overwritten(void) {
     tp__recent *recent = tp__recent_create(4, 1);
     REQUIRE(recent != NULL);
@@ -75,7 +78,7 @@ static void a_newer_entry_is_not_overwritten(void) {
         words[0] = 11 + i;
         tp__recent_put(recent, words);
     }
-    atomic_store(&recent->next, 0); /* the writer of entry 0 comes only now */
+    atomic_store(&recent->next, 0); /* only now does the writer of entry 0 come */
     words[0] = 99;
     tp__recent_put(recent, words);
     CHECK_EQ(tp__recent_lost(recent), 1);
@@ -146,7 +149,7 @@ static void readers_never_see_half_an_entry(void) {
     for (unsigned i = 0; i < WRITERS + READERS; i++) {
         tp_thread_join(&threads[i]);
     }
-    /* Everything put is in the ring, was overwritten in turn, or is counted as lost. */
+    /* Everything put is in the ring, was overwritten, or is counted as lost. */
     CHECK_EQ(tp__recent_count(shared), WRITERS * PUTS);
     CHECK_LT(tp__recent_lost(shared), WRITERS * PUTS);
     CHECK_GT(atomic_load(&entries_read), 0);
@@ -156,5 +159,5 @@ static void readers_never_see_half_an_entry(void) {
 }
 
 CHECK_MAIN(CASE(an_empty_ring_has_nothing), CASE(the_last_entries_are_kept),
-    CASE(without_memory_there_is_no_ring), CASE(a_cell_that_is_being_written_is_left_alone),
+    CASE(without_memory_the_ring_is_empty), CASE(a_cell_being_written_is_skipped),
     CASE(a_newer_entry_is_not_overwritten), CASE(readers_never_see_half_an_entry))

@@ -1,6 +1,6 @@
 /*
- * Linux only: how a thread is scheduled, asked of the system itself; and a filter that has it
- * refuse to change that. Needs _GNU_SOURCE.
+ * Linux only: how the system schedules a thread, and a filter that makes the system refuse to
+ * change it. Needs _GNU_SOURCE.
  */
 #ifndef TWINPORT_TESTS_SCHEDULING_H
 #define TWINPORT_TESTS_SCHEDULING_H
@@ -26,18 +26,18 @@ typedef struct scheduling {
     uint64_t flags;
     int32_t nice;
     uint32_t priority;
-    uint64_t slice_ns; /* 0 on a kernel that does not tell */
+    uint64_t slice_ns; /* 0 where the kernel does not report it */
     uint64_t rest[2];
 } scheduling;
 
-/* Of the thread with this number of the system's; 0: the calling one. */
+/* Of the thread with this system id; 0: the calling thread. */
 static inline scheduling scheduling_of(long thread) {
     scheduling now = {.size = sizeof now};
     REQUIRE(syscall(SYS_sched_getattr, thread, &now, sizeof now, 0) == 0);
     return now;
 }
 
-/* Those of the process's threads whose name begins like this; returns how many. */
+/* The process's threads whose names begin with `name`. Returns how many there are. */
 static inline unsigned threads_named(const char *name, long *threads, unsigned room) {
     unsigned count = 0;
     DIR *folder = opendir("/proc/self/task");
@@ -48,7 +48,7 @@ static inline unsigned threads_named(const char *name, long *threads, unsigned r
         (void)snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
         FILE *file = fopen(path, "r");
         if (file == NULL) {
-            continue; /* . and .., or it has just ended */
+            continue; /* "." and "..", or a thread that has just ended */
         }
         bool read = fgets(said, sizeof said, file) != NULL;
         (void)fclose(file);
@@ -61,8 +61,8 @@ static inline unsigned threads_named(const char *name, long *threads, unsigned r
     return count;
 }
 
-/* From now on sched_setattr() of the calling thread, and of those that it starts, fails with
- * this. */
+/* From now on sched_setattr() fails with `error` in the calling thread and in those that it
+ * starts. */
 static inline void refuse_scheduling(int error) {
     struct sock_filter steps[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),

@@ -1,12 +1,12 @@
 /*
- * Searching this process's own memory for secrets: every writable page, as it is now.
+ * Searches this process's own memory for secrets: every writable page, as it is at the moment.
  *
- *     remember("S", secret);     while it is there
- *     REQUIRE(search());         needles[i].found says how often each was found
+ *     remember("S", secret);     while the secret exists
+ *     REQUIRE(search());         needles[i].found is how often each was found
  *
- * What is remembered is kept only inverted, and halves are looked for, so that a copy in a vector
- * register that was put on the stack is found too. Linux only, and not under an address sanitizer:
- * search() says so. One thread at a time, and nobody else at work meanwhile.
+ * A remembered secret is stored only inverted, and its halves are searched for, so that a copy in a
+ * vector register that was spilled to the stack is found, too. Linux only, and not with an address
+ * sanitizer: search() then returns false. One thread at a time, while no other thread runs.
  */
 #ifndef TWINPORT_TESTS_SECRET_SEARCH_H
 #define TWINPORT_TESTS_SECRET_SEARCH_H
@@ -17,7 +17,7 @@
 
 #define HALF (TP_KEY_SIZE / 2)
 
-/* ---- what is looked for ---------------------------------------------------------------------- */
+/* ---- the secrets ----------------------------------------------------------------------------- */
 
 typedef struct needle {
     const char *name;
@@ -27,9 +27,10 @@ typedef struct needle {
 
 static needle needles[24];
 static unsigned needle_count;
-static bool begins_one[256]; /* a byte with which a half begins: most bytes of memory do not */
+/* Set for each byte with which a half begins; most bytes of memory begin none. */
+static bool begins_one[256];
 
-/* Byte by byte, and no compiler sees a copy in it. */
+/* Copies byte by byte, so that the compiler makes no copy of the secret. */
 static inline void remember(const char *name, const volatile uint8_t *secret) {
     REQUIRE(needle_count < sizeof needles / sizeof needles[0]);
     needle *n = &needles[needle_count++];
@@ -53,9 +54,9 @@ static inline bool is_half(const uint8_t *at, const uint8_t *inverted) {
     return i == HALF;
 }
 
-static inline void look_at(const uint8_t *bytes, size_t size) {
+static inline void search_bytes(const uint8_t *bytes, size_t size) {
     if (memcmp(bytes, bytes + 1, size - 1) == 0) {
-        return; /* one byte over and over: memory that was never used */
+        return; /* one byte repeated: memory that was never used */
     }
     for (size_t at = 0; at + HALF <= size; at++) {
         for (unsigned n = 0; begins_one[bytes[at]] && n < needle_count; n++) {
@@ -65,15 +66,15 @@ static inline void look_at(const uint8_t *bytes, size_t size) {
     }
 }
 
-/* ---- where ----------------------------------------------------------------------------------- */
+/* ---- the memory ------------------------------------------------------------------------------ */
 
 #define PIECE     65536u
 #define TOO_LARGE (UINT64_C(1) << 32) /* a sanitizer's shadow, not a heap */
 
-/* The window on other memory, which is not searched itself and is empty between searches. */
+/* A buffer for the searched memory. It is not searched itself, and empty between searches. */
 static uint8_t window[PIECE + HALF];
 
-static inline void look_through(FILE *memory, uint64_t from, uint64_t to) {
+static inline void search_range(FILE *memory, uint64_t from, uint64_t to) {
     uint64_t own = (uintptr_t)window;
     while (from < to) {
         uint64_t size = to - from < sizeof window ? to - from : sizeof window;
@@ -86,19 +87,19 @@ static inline void look_through(FILE *memory, uint64_t from, uint64_t to) {
             size = step = own - from;
         }
         if (fseek(memory, (long)from, SEEK_SET) != 0 || fread(window, 1, size, memory) != size) {
-            clearerr(memory); /* a page that cannot be read */
+            clearerr(memory); /* an unreadable page */
         } else {
-            look_at(window, size);
+            search_bytes(window, size);
         }
         from += step;
     }
     tp_secure_wipe(window, sizeof window);
 }
 
-/* Searches all that is writable; false if that cannot be done here. */
+/* Searches all writable memory. False if that is not possible here. */
 static inline bool search(void) {
 #ifdef TP_ADDRESS_SANITIZER
-    return false; /* it keeps frames aside, out of everybody's reach */
+    return false; /* its stack frames are kept where they cannot be found */
 #endif
     static char line[512];
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -107,16 +108,16 @@ static inline bool search(void) {
         needles[n].found = 0;
     }
     if (maps == NULL || memory == NULL || sizeof(long) < sizeof(uint64_t)) {
-        return false; /* what was opened ends with the process. Wine lets its programs see both. */
+        return false; /* open files end with the process; under Wine both exist */
     }
-    setvbuf(memory, NULL, _IONBF, 0); /* or a buffer would hold what was looked at */
+    setvbuf(memory, NULL, _IONBF, 0); /* without a buffer, which would keep what was read */
     while (fgets(line, sizeof line, maps) != NULL) {
         uint64_t from;
         uint64_t to;
         char rights[5];
         if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, rights) == 3 &&
             rights[0] == 'r' && rights[1] == 'w' && to - from < TOO_LARGE) {
-            look_through(memory, from, to);
+            search_range(memory, from, to);
         }
     }
     fclose(memory);

@@ -1,16 +1,16 @@
 /*
- * Our side of the comparison with another implementation: a command a line on standard input, its
- * result a line on standard output. Bytes are in hexadecimal, "-" is none; what fails gives the
- * error's number behind an exclamation mark.
+ * Our side of the comparison with another implementation (secure_peer.mjs). It reads one command a
+ * line from standard input and writes the result to standard output. Bytes are in hexadecimal, "-"
+ * for none; an error is its number behind an exclamation mark.
  *
  *     interval N                                 of REKEY
  *     sealing SUITE KEY | opening SUITE KEY      a direction; there is one of each
  *     counter N                                  of both
  *     seal PLAIN | open RECORD
- *     mint RING_ID RING_KEY EXPIRY SERVER_PUBLIC ACCOUNT FLAGS USER_DATA      gives token and S
+ *     mint RING_ID RING_KEY EXPIRY SERVER_PUBLIC ACCOUNT FLAGS USER_DATA
+ *                                                gives token and S
  *     hello SUITE SERVER_PUBLIC TOKEN SECRET
- *     reply BYTES
- *                                                gives minor, heartbeat, payload, session, send,
+ *     reply BYTES                                gives minor, heartbeat, payload, session, send,
  *                                                receive
  *     serve MODE PRIVATE RING_ID RING_KEY NOW HELLO MINOR HEARTBEAT PAYLOAD SESSION
  *                                                gives REPLY, send, receive, account, flags, user
@@ -23,7 +23,7 @@
 
 #define WORDS 12
 
-static char *words[WORDS]; /* the command and what follows */
+static char *words[WORDS]; /* the command and its arguments */
 static unsigned word_count;
 
 static tp_record_direction sealing;
@@ -37,14 +37,14 @@ static uint64_t number(unsigned i) {
     return strtoull(words[i], NULL, 10);
 }
 
-/* Word `i` as bytes; their count. */
-static size_t bytes(unsigned i, uint8_t *into, size_t room) {
+/* Word `i` as bytes; returns their count. */
+static size_t bytes(unsigned i, uint8_t *into, size_t capacity) {
     REQUIRE(i < word_count);
     if (strcmp(words[i], "-") == 0) {
         return 0;
     }
     size_t size = strlen(words[i]) / 2;
-    REQUIRE(strlen(words[i]) % 2 == 0 && size <= room);
+    REQUIRE(strlen(words[i]) % 2 == 0 && size <= capacity);
     for (size_t at = 0; at < size; at++) {
         const char pair[3] = {words[i][2 * at], words[i][2 * at + 1], '\0'};
         into[at] = (uint8_t)strtoul(pair, NULL, 16);
@@ -56,7 +56,7 @@ static void exactly(unsigned i, uint8_t *into, size_t size) {
     REQUIRE(bytes(i, into, size) == size);
 }
 
-static void say_bytes(const void *from, size_t size) {
+static void print_bytes(const void *from, size_t size) {
     const uint8_t *at = from;
     for (size_t i = 0; i < size; i++) {
         printf("%02x", at[i]);
@@ -64,7 +64,7 @@ static void say_bytes(const void *from, size_t size) {
     printf(" ");
 }
 
-static bool say_error(tp_err error) {
+static bool print_error(tp_err error) {
     if (error) {
         printf("!%d", (int)error);
     }
@@ -82,7 +82,7 @@ static void make_direction(tp_record_direction *direction,
     uint8_t key[TP_KEY_SIZE];
     exactly(2, key, sizeof key);
     tp_record_destroy(direction);
-    say_error(create(direction, (tp_suite)number(1), key));
+    print_error(create(direction, (tp_suite)number(1), key));
 }
 
 static void make_sealing(void) {
@@ -100,8 +100,8 @@ static void set_counter(void) {
 static void seal(void) {
     static uint8_t record[TP_RECORD_HEADER + TP_RECORD_MAX];
     size_t size = bytes(1, record + TP_RECORD_HEADER, TP_RECORD_PLAIN_MAX);
-    if (!say_error(tp_record_seal(&sealing, record, size))) {
-        say_bytes(record, size + TP_RECORD_OVERHEAD);
+    if (!print_error(tp_record_seal(&sealing, record, size))) {
+        print_bytes(record, size + TP_RECORD_OVERHEAD);
     }
 }
 
@@ -110,8 +110,8 @@ static void open_record(void) {
     size_t size = bytes(1, record, sizeof record);
     size_t length = tp_record_length(record);
     REQUIRE(length + TP_RECORD_HEADER == size);
-    if (!say_error(tp_record_open(&opening, record + 2, length, record))) {
-        say_bytes(record, length - TP_SECRET_TAG);
+    if (!print_error(tp_record_open(&opening, record + 2, length, record))) {
+        print_bytes(record, length - TP_SECRET_TAG);
     }
 }
 
@@ -125,9 +125,9 @@ static void mint(void) {
     exactly(2, key.key, sizeof key.key);
     exactly(4, server_public, sizeof server_public);
     exactly(7, identity.user_data, sizeof identity.user_data);
-    if (!say_error(tp_token_mint(&key, number(3), server_public, &identity, token, secret))) {
-        say_bytes(token, sizeof token);
-        say_bytes(secret, sizeof secret);
+    if (!print_error(tp_token_mint(&key, number(3), server_public, &identity, token, secret))) {
+        print_bytes(token, sizeof token);
+        print_bytes(secret, sizeof secret);
     }
 }
 
@@ -144,20 +144,20 @@ static void write_hello(void) {
         .server_public = server_public,
         .token = with_token ? token : NULL,
         .secret = with_token ? secret : NULL};
-    if (!say_error(tp_hello_write(&options, &noise, hello, &written))) {
-        say_bytes(hello, written);
+    if (!print_error(tp_hello_write(&options, &noise, hello, &written))) {
+        print_bytes(hello, written);
     }
 }
 
 static void read_reply(void) {
     uint8_t given[TP_REPLY_WELCOME];
     tp_reply reply;
-    if (!say_error(tp_reply_read(&noise, given, bytes(1, given, sizeof given), &reply))) {
+    if (!print_error(tp_reply_read(&noise, given, bytes(1, given, sizeof given), &reply))) {
         const tp_reply_terms *terms = &reply.terms;
         printf("%u %u %" PRIu32 " %" PRIu64 " ", terms->minor_version, terms->heartbeat_seconds,
             terms->max_payload, terms->session);
-        say_bytes(reply.keys.send, TP_KEY_SIZE);
-        say_bytes(reply.keys.receive, TP_KEY_SIZE);
+        print_bytes(reply.keys.send, TP_KEY_SIZE);
+        print_bytes(reply.keys.receive, TP_KEY_SIZE);
     }
 }
 
@@ -177,13 +177,13 @@ static void serve(void) {
     exactly(6, given, tp_hello_size(mode));
     REQUIRE(tp_gateway_key_from_private(private_key, &key) == TP_OK);
     tp_err error = tp_hello_check(given, mode, &key, &ring, 1, number(5), &hello);
-    if (!say_error(error ? error : tp_hello_answer(&hello, &key, &terms, reply, &keys))) {
-        say_bytes(reply, sizeof reply);
-        say_bytes(keys.send, TP_KEY_SIZE);
-        say_bytes(keys.receive, TP_KEY_SIZE);
+    if (!print_error(error ? error : tp_hello_answer(&hello, &key, &terms, reply, &keys))) {
+        print_bytes(reply, sizeof reply);
+        print_bytes(keys.send, TP_KEY_SIZE);
+        print_bytes(keys.receive, TP_KEY_SIZE);
         printf(
             "%" PRIu64 " %" PRIu32 " ", hello.token.identity.account, hello.token.identity.flags);
-        say_bytes(hello.token.identity.user_data, TP_TOKEN_USER_DATA);
+        print_bytes(hello.token.identity.user_data, TP_TOKEN_USER_DATA);
     }
 }
 

@@ -1,6 +1,6 @@
-// The WAN's cryptography once more, written from docs/wan-protocol.md and the Noise specification on node's
-// crypto alone, and compared with ours (bin/unit.secure_peer, which it drives) byte for byte: records across
-// changes of key, tokens, and the whole handshake with either side ours.
+// A second implementation of the WAN's cryptography, written from docs/wan-protocol.md and the Noise
+// specification with node's crypto module alone. It drives our implementation (bin/unit.secure_peer) and compares
+// byte for byte: records across changes of key, tokens, and handshakes in which either side is ours.
 import {spawn} from "node:child_process";
 import crypto from "node:crypto";
 import path from "node:path";
@@ -193,7 +193,7 @@ function serve(hello, server, ring, payload) {
   return {reply, send, receive};
 }
 
-// One direction of records, either way.
+// One direction of a session, to seal or to open records.
 class Direction {
   constructor(suite, key, interval, counter = 0n) {
     Object.assign(this, {suite, key, interval, counter});
@@ -226,7 +226,7 @@ const lines = readline.createInterface({input: ours.stdout})[Symbol.asyncIterato
 async function ask(...words) {
   ours.stdin.write(words.map((word) => Buffer.isBuffer(word) ? word.toString("hex") || "-" : `${word}`).join(" ") + "\n");
   const {value, done} = await lines.next();
-  if (done) throw new Error(`it ended at: ${words[0]}`);
+  if (done) throw new Error(`unit.secure_peer ended at: ${words[0]}`);
   return value.trim().split(" ");
 }
 

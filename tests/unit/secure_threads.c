@@ -1,17 +1,17 @@
 /*
- * Many threads whose first call into the cryptography is at the same time, with one gateway's key
- * among them: all logins succeed, and the count of agreements is exact.
+ * The cryptography under many threads: their first calls are at the same time, and logins use one
+ * gateway's key. All logins succeed, and the count of Diffie-Hellman operations is exact.
  */
 #include "os/thread.h"
-#include "secure_stage.h"
+#include "secure_fixture.h"
 
 #define THREADS 6
 #define LOGINS  20
 
-static secure_stage stage;
+static secure_fixture fixture;
 static atomic_uint gathered;
 
-/* Nobody begins before all are there. */
+/* No thread begins before all exist. */
 static void gather(void) {
     atomic_fetch_add(&gathered, 1);
     while (atomic_load(&gathered) < THREADS) {
@@ -34,12 +34,12 @@ static void begin_the_library(void *argument) {
     tp_gateway_key gateway;
     (void)argument;
     gather();
-    stage_draw_gateway(&gateway); /* fetches the algorithms, as any call does */
+    fixture_draw_gateway(&gateway); /* loads the algorithms, as any first call does */
     CHECK_EQ(tp_secure_init(), TP_OK);
 }
 
-/* First of all cases: nobody has called anything before. */
-static void first_calls_at_once(void) {
+/* The first case, before any other call. */
+static void first_calls_may_be_at_the_same_time(void) {
     run_threads(begin_the_library);
 }
 
@@ -52,8 +52,8 @@ static void log_in(tp_suite suite, tp_mode mode) {
     uint8_t hello[TP_HELLO_MAX];
     uint8_t bytes[TP_REPLY_WELCOME];
     uint8_t record[TP_RECORD_OVERHEAD + 5] = {0, 0, 'R', 'E', 'A', 'D', 'Y'};
-    stage_hello(&stage, suite, mode, &noise, hello);
-    REQUIRE(stage_serve(&stage, mode, hello, bytes, &keys) == TP_OK);
+    fixture_hello(&fixture, suite, mode, &noise, hello);
+    REQUIRE(fixture_serve(&fixture, mode, hello, bytes, &keys) == TP_OK);
     REQUIRE(tp_reply_read(&noise, bytes, sizeof bytes, &reply) == TP_OK);
     REQUIRE(tp_record_create_sealing(&sealing, suite, reply.keys.send) == TP_OK);
     REQUIRE(tp_record_create_opening(&opening, suite, keys.receive) == TP_OK);
@@ -68,15 +68,16 @@ static void log_in_often(void *argument) {
     (void)argument;
     gather();
     for (unsigned i = 0; i < LOGINS; i++) {
-        log_in(stage_suites[i % STAGE_SUITES], stage_modes[i / STAGE_SUITES % STAGE_MODES]);
+        log_in(
+            fixture_suites[i % FIXTURE_SUITES], fixture_modes[i / FIXTURE_SUITES % FIXTURE_MODES]);
     }
 }
 
-static void logins_at_once(void) {
-    stage_draw(&stage);
+static void logins_may_be_at_the_same_time(void) {
+    fixture_draw(&fixture);
     uint64_t before = tp_noise_diffie_hellman_count();
     run_threads(log_in_often);
     CHECK_EQ(tp_noise_diffie_hellman_count() - before, 4 * THREADS * LOGINS);
 }
 
-CHECK_MAIN(CASE(first_calls_at_once), CASE(logins_at_once))
+CHECK_MAIN(CASE(first_calls_may_be_at_the_same_time), CASE(logins_may_be_at_the_same_time))

@@ -1,17 +1,16 @@
 /*
- * What is left of the secrets in this process's own memory: every writable page is searched for
- * them, first while they live (the search must find them), then after all was closed (it must not).
+ * Secrets in this process's own memory (secret_search.h): while they are in use they are found in
+ * it, and after the session is closed they are not.
  *
- * The test itself keeps them only inverted, and looks for halves, so that a copy in a vector
- * register that was put on the stack is found too.
+ * The first check shows that the search works.
  */
 #include "secret_search.h"
-#include "secure_stage.h"
+#include "secure_fixture.h"
 
 /* ---- two sides of a session ------------------------------------------------------------------ */
 
 typedef struct session {
-    secure_stage stage;
+    secure_fixture fixture;
     tp_noise client;
     tp_hello hello;
     tp_session_keys server;
@@ -21,7 +20,7 @@ typedef struct session {
 
 static session live;
 
-/* A key, and what HMAC makes of it before it hashes that. */
+/* A key, and the block that HMAC derives from it. */
 static void remember_hmac_key(const char *name, const uint8_t *key) {
     uint8_t masked[TP_KEY_SIZE];
     static const uint8_t masks[] = {0, 0x36, 0x5c};
@@ -36,9 +35,9 @@ static void remember_hmac_key(const char *name, const uint8_t *key) {
 
 static void remember_psk_and_mac_key(void) {
     uint8_t derived[TP_KEY_SIZE];
-    REQUIRE(tp_token_psk(live.stage.secret, derived) == TP_OK);
+    REQUIRE(tp_token_psk(live.fixture.secret, derived) == TP_OK);
     remember("psk", derived);
-    REQUIRE(tp_token_mac_key(live.stage.secret, derived) == TP_OK);
+    REQUIRE(tp_token_mac_key(live.fixture.secret, derived) == TP_OK);
     remember("mac1's key", derived);
     tp_secure_wipe(derived, sizeof derived);
 }
@@ -46,24 +45,24 @@ static void remember_psk_and_mac_key(void) {
 static void log_in(tp_suite suite) {
     uint8_t hello[TP_HELLO_MAX];
     uint8_t reply[TP_REPLY_WELCOME];
-    stage_draw(&live.stage);
-    remember("the gateway's private key", live.stage.gateway.pair.private_key);
-    remember_hmac_key("a key of the ring", live.stage.ring[1].key);
-    remember_hmac_key("S", live.stage.secret);
+    fixture_draw(&live.fixture);
+    remember("the gateway's private key", live.fixture.gateway.pair.private_key);
+    remember_hmac_key("a key of the ring", live.fixture.ring[1].key);
+    remember_hmac_key("S", live.fixture.secret);
     remember_psk_and_mac_key();
-    stage_hello(&live.stage, suite, TP_MODE_TOKEN, &live.client, hello);
+    fixture_hello(&live.fixture, suite, TP_MODE_TOKEN, &live.client, hello);
     remember("the client's ephemeral key", live.client.ephemeral_private);
     remember("the chaining key", live.client.chaining_key);
-    REQUIRE(stage_check(&live.stage, TP_MODE_TOKEN, hello, &live.hello) == TP_OK);
-    REQUIRE(tp_hello_answer(&live.hello, &live.stage.gateway, &stage_terms, reply, &live.server) ==
-            TP_OK);
+    REQUIRE(fixture_check(&live.fixture, TP_MODE_TOKEN, hello, &live.hello) == TP_OK);
+    REQUIRE(tp_hello_answer(
+                &live.hello, &live.fixture.gateway, &fixture_terms, reply, &live.server) == TP_OK);
     REQUIRE(tp_reply_read(&live.client, reply, sizeof reply, &live.reply) == TP_OK);
     remember("the key to the client", live.server.send);
     remember("the key to the server", live.server.receive);
 }
 
-/* Some records each way, with a change of key among them. */
-static void talk(tp_record_direction *sealing, tp_record_direction *opening) {
+/* Records in each direction, with a change of key among them. */
+static void exchange_records(tp_record_direction *sealing, tp_record_direction *opening) {
     uint8_t record[TP_RECORD_OVERHEAD + 64] = {0};
     for (unsigned i = 0; i < 6; i++) {
         REQUIRE(tp_record_seal(sealing, record, 64) == TP_OK);
@@ -79,7 +78,7 @@ static void open_directions(tp_suite suite) {
     REQUIRE(tp_record_create_opening(&d[3], suite, live.server.receive) == TP_OK);
 }
 
-/* As it is done when a session ends, and at last with the server. */
+/* As a server does when a session ends, and at last for itself. */
 static void close_session(void) {
     for (unsigned i = 0; i < 4; i++) {
         tp_record_destroy(&live.directions[i]);
@@ -87,7 +86,7 @@ static void close_session(void) {
     tp_secure_wipe(&live.hello, sizeof live.hello);
     tp_secure_wipe(&live.server, sizeof live.server);
     tp_secure_wipe(&live.reply, sizeof live.reply);
-    tp_secure_wipe(&live.stage, sizeof live.stage);
+    tp_secure_wipe(&live.fixture, sizeof live.fixture);
 }
 
 /* ---- the cases ------------------------------------------------------------------------------- */
@@ -95,8 +94,8 @@ static void close_session(void) {
 static const char *const short_lived[] = {
     "psk", "mac1's key", "a key in HMAC's block", "the client's ephemeral key", "the chaining key"};
 
-/* Has it served by the time the session is there? */
-static bool has_served(const char *name) {
+/* Whether a secret of this name is no longer needed when the session is established. */
+static bool is_short_lived(const char *name) {
     for (unsigned i = 0; i < sizeof short_lived / sizeof short_lived[0]; i++) {
         if (strcmp(name, short_lived[i]) == 0) {
             return true;
@@ -109,13 +108,13 @@ static void expect_found(const char *when, bool (*expected)(const char *name)) {
     for (unsigned n = 0; n < needle_count; n++) {
         if ((needles[n].found > 0) != expected(needles[n].name)) {
             printf("%s: %s: %u times\n", when, needles[n].name, needles[n].found);
-            FAIL("a secret is not where it should be");
+            FAIL("a secret is found, or missing, against the expectation");
         }
     }
 }
 
 static bool is_alive(const char *name) {
-    return !has_served(name);
+    return !is_short_lived(name);
 }
 
 static bool is_record_key(const char *name) {
@@ -130,25 +129,25 @@ static bool is_none(const char *name) {
 static void refuse_login(void) {
     uint8_t hello[TP_HELLO_MAX];
     uint8_t reply[TP_REPLY_WELCOME] = {0};
-    stage_draw(&live.stage);
-    remember_hmac_key("S", live.stage.secret);
+    fixture_draw(&live.fixture);
+    remember_hmac_key("S", live.fixture.secret);
     remember_psk_and_mac_key();
-    stage_hello(&live.stage, TP_SUITE_AES_256_GCM, TP_MODE_TOKEN, &live.client, hello);
+    fixture_hello(&live.fixture, TP_SUITE_AES_256_GCM, TP_MODE_TOKEN, &live.client, hello);
     remember("the client's ephemeral key", live.client.ephemeral_private);
     hello[TP_HELLO_TOKEN - 1] ^= 1;
-    CHECK_EQ(stage_check(&live.stage, TP_MODE_TOKEN, hello, &live.hello), TP_ERR_AUTH);
+    CHECK_EQ(fixture_check(&live.fixture, TP_MODE_TOKEN, hello, &live.hello), TP_ERR_AUTH);
     CHECK_EQ(tp_reply_read(&live.client, reply, sizeof reply, &live.reply), TP_ERR_AUTH);
-    tp_secure_wipe(&live.stage, sizeof live.stage);
+    tp_secure_wipe(&live.fixture, sizeof live.fixture);
 }
 
-/* Each function's first call goes through the dynamic linker, which saves all vector registers on
- * the stack with whatever was last copied through them. So everything is done once before it
- * counts. False: there is nothing to search here. */
+/* The first call of each function goes through the dynamic linker, which saves all vector registers
+ * to the stack, with whatever was last copied through them. So everything is called once before the
+ * searches. False: memory cannot be searched here. */
 static bool warm(void) {
     forget();
     log_in(TP_SUITE_CHACHA20_POLY1305);
     open_directions(TP_SUITE_CHACHA20_POLY1305);
-    talk(&live.directions[0], &live.directions[1]);
+    exchange_records(&live.directions[0], &live.directions[1]);
     close_session();
     forget();
     refuse_login();
@@ -158,7 +157,7 @@ static bool warm(void) {
 
 #define CANNOT "no /proc/self/mem, or an address sanitizer"
 
-static void nothing_stays(tp_suite suite) {
+static void check_nothing_stays(tp_suite suite) {
     if (!warm()) {
         SKIP(CANNOT);
     }
@@ -168,16 +167,16 @@ static void nothing_stays(tp_suite suite) {
     REQUIRE(search());
     expect_found("alive", is_alive);
 
-    /* The server's keys are only in the ciphers now. */
+    /* From here on the server's keys are in the ciphers only. */
     tp_secure_wipe(&live.hello, sizeof live.hello);
     tp_secure_wipe(&live.server, sizeof live.server);
     tp_secure_wipe(&live.reply, sizeof live.reply);
-    tp_secure_wipe(&live.stage, sizeof live.stage);
+    tp_secure_wipe(&live.fixture, sizeof live.fixture);
     REQUIRE(search());
     expect_found("in the ciphers", is_record_key);
 
-    talk(&live.directions[0], &live.directions[1]);
-    talk(&live.directions[2], &live.directions[3]);
+    exchange_records(&live.directions[0], &live.directions[1]);
+    exchange_records(&live.directions[2], &live.directions[3]);
     REQUIRE(search());
     expect_found("after a change of key", is_none);
 
@@ -188,21 +187,21 @@ static void nothing_stays(tp_suite suite) {
 }
 
 /* Closed without a change of key after the last record. */
-static void closing_is_enough(tp_suite suite) {
+static void check_closing_wipes(tp_suite suite) {
     if (!warm()) {
         SKIP(CANNOT);
     }
     log_in(suite);
     open_directions(suite);
-    talk(&live.directions[0], &live.directions[1]);
-    talk(&live.directions[2], &live.directions[3]);
+    exchange_records(&live.directions[0], &live.directions[1]);
+    exchange_records(&live.directions[2], &live.directions[3]);
     close_session();
     REQUIRE(search());
     expect_found("closed", is_none);
 }
 
-/* A session's keys are in the ciphers and nowhere else, also not on the stack between records. */
-static void records_leave_no_trace(tp_suite suite) {
+/* A session's keys are in its ciphers and nowhere else, not even on the stack between records. */
+static void check_records_leave_no_trace(tp_suite suite) {
     unsigned in_ciphers[sizeof needles / sizeof needles[0]];
     if (!warm()) {
         SKIP(CANNOT);
@@ -212,14 +211,14 @@ static void records_leave_no_trace(tp_suite suite) {
     tp_secure_wipe(&live.hello, sizeof live.hello);
     tp_secure_wipe(&live.server, sizeof live.server);
     tp_secure_wipe(&live.reply, sizeof live.reply);
-    tp_secure_wipe(&live.stage, sizeof live.stage);
+    tp_secure_wipe(&live.fixture, sizeof live.fixture);
     REQUIRE(search());
     expect_found("in the ciphers", is_record_key);
     for (unsigned n = 0; n < needle_count; n++) {
         in_ciphers[n] = needles[n].found;
     }
-    talk(&live.directions[0], &live.directions[1]);
-    talk(&live.directions[2], &live.directions[3]);
+    exchange_records(&live.directions[0], &live.directions[1]);
+    exchange_records(&live.directions[2], &live.directions[3]);
     REQUIRE(search());
     for (unsigned n = 0; n < needle_count; n++) {
         CHECK_EQ(needles[n].found, in_ciphers[n]);
@@ -227,23 +226,23 @@ static void records_leave_no_trace(tp_suite suite) {
     close_session();
 }
 
-/* What was drawn is only where it was asked for; not in the generator, which keeps a block. */
-static void drawing_leaves_no_trace(void) {
+/* A random key is only where it was asked for, not in the generator, which keeps a block. */
+static void a_random_key_leaves_no_copy(void) {
     if (!warm()) {
         SKIP(CANNOT);
     }
     forget();
-    stage_draw(&live.stage);
-    remember("S", live.stage.secret);
+    fixture_draw(&live.fixture);
+    remember("S", live.fixture.secret);
     REQUIRE(search());
     CHECK_GT(needles[0].found, 0);
-    tp_secure_wipe(&live.stage, sizeof live.stage);
+    tp_secure_wipe(&live.fixture, sizeof live.fixture);
     REQUIRE(search());
     expect_found("drawn", is_none);
 }
 
-/* A login that is refused leaves nothing either. */
-static void refused_login(void) {
+/* A refused login leaves no secret, either. */
+static void a_refused_login_leaves_no_secret(void) {
     if (!warm()) {
         SKIP(CANNOT);
     }
@@ -252,31 +251,31 @@ static void refused_login(void) {
     expect_found("refused", is_none);
 }
 
-static void nothing_stays_of_aes(void) {
-    nothing_stays(TP_SUITE_AES_256_GCM);
+static void no_secret_stays_of_an_aes_session(void) {
+    check_nothing_stays(TP_SUITE_AES_256_GCM);
 }
 
-static void nothing_stays_of_chacha(void) {
-    nothing_stays(TP_SUITE_CHACHA20_POLY1305);
+static void no_secret_stays_of_a_chacha_session(void) {
+    check_nothing_stays(TP_SUITE_CHACHA20_POLY1305);
 }
 
-static void records_leave_no_trace_with_aes(void) {
-    records_leave_no_trace(TP_SUITE_AES_256_GCM);
+static void aes_records_leave_no_key_on_the_stack(void) {
+    check_records_leave_no_trace(TP_SUITE_AES_256_GCM);
 }
 
-static void records_leave_no_trace_with_chacha(void) {
-    records_leave_no_trace(TP_SUITE_CHACHA20_POLY1305);
+static void chacha_records_leave_no_key_on_the_stack(void) {
+    check_records_leave_no_trace(TP_SUITE_CHACHA20_POLY1305);
 }
 
-static void closing_is_enough_for_aes(void) {
-    closing_is_enough(TP_SUITE_AES_256_GCM);
+static void closing_an_aes_session_wipes_its_keys(void) {
+    check_closing_wipes(TP_SUITE_AES_256_GCM);
 }
 
-static void closing_is_enough_for_chacha(void) {
-    closing_is_enough(TP_SUITE_CHACHA20_POLY1305);
+static void closing_a_chacha_session_wipes_its_keys(void) {
+    check_closing_wipes(TP_SUITE_CHACHA20_POLY1305);
 }
 
-CHECK_MAIN(CASE(nothing_stays_of_aes), CASE(nothing_stays_of_chacha),
-    CASE(closing_is_enough_for_aes), CASE(closing_is_enough_for_chacha),
-    CASE(records_leave_no_trace_with_aes), CASE(records_leave_no_trace_with_chacha),
-    CASE(drawing_leaves_no_trace), CASE(refused_login))
+CHECK_MAIN(CASE(no_secret_stays_of_an_aes_session), CASE(no_secret_stays_of_a_chacha_session),
+    CASE(closing_an_aes_session_wipes_its_keys), CASE(closing_a_chacha_session_wipes_its_keys),
+    CASE(aes_records_leave_no_key_on_the_stack), CASE(chacha_records_leave_no_key_on_the_stack),
+    CASE(a_random_key_leaves_no_copy), CASE(a_refused_login_leaves_no_secret))

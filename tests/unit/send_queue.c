@@ -1,10 +1,13 @@
-/* The send queue: ownership, order, and nothing left behind, alone and under threads. */
+/*
+ * The send queue: which thread becomes the flusher, order, and that no packet is left behind; on
+ * one thread and under several.
+ */
 #include "core/engine/send_queue.h"
 
 #include "check.h"
 #include "os/thread.h"
 
-static void the_first_push_makes_the_owner(void) {
+static void the_first_push_makes_the_flusher(void) {
     tp__send_queue queue;
     tp__send_queue_init(&queue);
     tp__send_node nodes[4];
@@ -14,7 +17,7 @@ static void the_first_push_makes_the_owner(void) {
     tp__send_node *taken = tp__send_queue_take(&queue, &last);
     CHECK(last == &nodes[1]);
     CHECK(taken == &nodes[0] && taken->next == &nodes[1] && nodes[1].next == NULL);
-    CHECK(!tp__send_queue_push(&queue, &nodes[2])); /* the owner has not retired */
+    CHECK(!tp__send_queue_push(&queue, &nodes[2])); /* the flusher has not retired */
     CHECK(!tp__send_queue_retire(&queue));
     CHECK(tp__send_queue_take(&queue, &last) == &nodes[2]);
     CHECK(tp__send_queue_take(&queue, &last) == NULL);
@@ -25,7 +28,8 @@ static void the_first_push_makes_the_owner(void) {
     CHECK(tp__send_queue_take(&queue, &last) == &nodes[3]);
     CHECK(tp__send_queue_retire(&queue));
     CHECK(tp__send_queue_seize(&queue));
-    CHECK(!tp__send_queue_push(&queue, &nodes[0])); /* the one who seized it is the owner */
+    /* Seizing the queue made the caller the flusher. */
+    CHECK(!tp__send_queue_push(&queue, &nodes[0]));
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -34,17 +38,18 @@ static void the_first_push_makes_the_owner(void) {
 #define EACH      50000u
 
 typedef struct item {
-    tp__send_node node; /* first: a taken node is its item */
+    tp__send_node node; /* first, so that a taken node is its item */
     unsigned producer;
     unsigned number;
 } item;
 
 static tp__send_queue shared;
 static item items[PRODUCERS][EACH];
-static unsigned expected[PRODUCERS]; /* plain: the owner's alone, handed on by retire and push */
-static unsigned sent;                /* likewise */
+/* Not atomic: only the flusher uses it, and retire and push hand it on. */
+static unsigned expected[PRODUCERS];
+static unsigned sent; /* likewise */
 
-/* The owner sends until it may retire, as a flush does. */
+/* Sends until the queue may be retired, as a flush does. */
 static void flush_until_idle(void) {
     do {
         tp__send_node *last;
@@ -74,7 +79,7 @@ static void produce(void *argument) {
     }
 }
 
-static void keeps_every_producers_order_under_threads(void) {
+static void every_producers_order_is_kept(void) {
     tp__send_queue_init(&shared);
     tp_thread threads[PRODUCERS];
     for (unsigned i = 0; i < PRODUCERS; i++) {
@@ -87,4 +92,4 @@ static void keeps_every_producers_order_under_threads(void) {
     CHECK_EQ(atomic_load(&shared.newest), TP__QUEUE_IDLE);
 }
 
-CHECK_MAIN(CASE(the_first_push_makes_the_owner), CASE(keeps_every_producers_order_under_threads))
+CHECK_MAIN(CASE(the_first_push_makes_the_flusher), CASE(every_producers_order_is_kept))

@@ -1,43 +1,44 @@
 /*
- * A quiet client among 20 that talk: how much of the others' input one worker works through before
- * the quiet one's message is looked at, and before its answer is out. In bytes, not in time.
+ * One quiet client among 20 that send without pause, on one worker: how many bytes of the others
+ * are processed before the quiet client's message is, and before its answer is sent. Bytes are
+ * counted, not time.
  */
-#include "server_stage.h"
+#include "server_fixture.h"
 
 enum {
     TALKERS = 20,
-    MESSAGE = 1020,         /* with its header 1 KiB */
-    TALK = 512 * 1024,      /* bytes that each talker has said; less, if the system buffers less */
-    TURN = 16 * 1024,       /* what each may have read before others have their turn */
-    BATCH = TALKERS * TURN, /* so much is read at once of all of them */
-    FLUSH = 64 * 1024,      /* bytes received after which answers go out */
+    MESSAGE = 1020,         /* 1 KiB with its header */
+    TALK = 512 * 1024,      /* bytes sent by each talker, or less if the system buffers less */
+    TURN = 16 * 1024,       /* what is read of one session before it is another's turn */
+    BATCH = TALKERS * TURN, /* what is read of all talkers in one batch */
+    FLUSH = 64 * 1024,      /* received bytes after which answers are sent */
 };
 
-static server_stage stage;
+static server_fixture fixture;
 static raw_peer *talkers[TALKERS];
 static raw_peer *quiet;
 static uint8_t talk[TALK];
 
-static atomic_ullong heard; /* bytes of the talkers, by the one worker */
-static atomic_ullong heard_at_ping;
+static atomic_ullong processed; /* bytes of the talkers, processed by the one worker */
+static atomic_ullong processed_at_ping;
 static atomic_bool pinged, answered;
 
-/* Once the ping has been answered and more than may be has been worked through since, the worker
- * waits for the answer to come out; if it does not, the test fails by its patience. */
-static void listen_to(server_stage *on, tp_session_id session, tp_packet *packet) {
+/* When the ping has been handled and more than the limit has been processed since, the worker waits
+ * for the answer to be received. If that never happens, the test fails by its time-out. */
+static void count_bytes(server_fixture *on, tp_session_id session, tp_packet *packet) {
     uint8_t kind = *tp_packet_bytes(packet);
     if (kind == 'b') {
-        stage_block(on);
+        fixture_block(on);
         return;
     }
     if (kind == 'p') {
-        atomic_store(&heard_at_ping, atomic_load(&heard));
+        atomic_store(&processed_at_ping, atomic_load(&processed));
         CHECK(tp_server_send(on->server, session, packet));
         atomic_store(&pinged, true);
         return;
     }
-    atomic_fetch_add(&heard, MESSAGE + TP_FRAME_HEADER);
-    uint64_t since = atomic_load(&heard) - atomic_load(&heard_at_ping);
+    atomic_fetch_add(&processed, MESSAGE + TP_FRAME_HEADER);
+    uint64_t since = atomic_load(&processed) - atomic_load(&processed_at_ping);
     if (atomic_load(&pinged) && since > FLUSH + TURN && !atomic_load(&answered)) {
         uint64_t deadline = raw_deadline();
         while (!atomic_load(&answered) && tp_clock_ms() < deadline) {
@@ -53,73 +54,75 @@ static void write_talk(void) {
     }
 }
 
-static void open_party(void) {
+static void open_clients(void) {
     write_talk();
-    atomic_store(&heard, 0);
-    atomic_store(&heard_at_ping, 0);
+    atomic_store(&processed, 0);
+    atomic_store(&processed_at_ping, 0);
     atomic_store(&pinged, false);
     atomic_store(&answered, false);
-    server_stage_init(&stage);
-    stage.on_message = listen_to;
-    server_stage_open(&stage);
+    server_fixture_init(&fixture);
+    fixture.on_message = count_bytes;
+    server_fixture_open(&fixture);
     for (unsigned i = 0; i < TALKERS; i++) {
-        talkers[i] = stage_connect_peer(&stage);
+        talkers[i] = fixture_connect_peer(&fixture);
     }
-    quiet = stage_connect_peer(&stage);
-    STAGE_WAIT(atomic_load(&stage.joins) == TALKERS + 1);
+    quiet = fixture_connect_peer(&fixture);
+    FIXTURE_WAIT(atomic_load(&fixture.joins) == TALKERS + 1);
 }
 
-/* By another session than the quiet one's. */
-static void hold_up_the_worker(void) {
+/* With a message of another session than the quiet one's. */
+static void block_worker(void) {
     CHECK(raw_send_frame(talkers[0], TP_FRAME_DATA, "b", 1));
-    STAGE_WAIT(atomic_load(&stage.blocked));
+    FIXTURE_WAIT(atomic_load(&fixture.blocked));
 }
 
-static void let_talkers_talk(void) {
+static void send_talk(void) {
     for (unsigned i = 0; i < TALKERS; i++) {
-        (void)raw_send_for(talkers[i], talk, sizeof talk, 1); /* as far as the system takes it */
+        (void)raw_send_for(talkers[i], talk, sizeof talk, 1); /* as much as the system takes */
     }
 }
 
-static void close_party(void) {
+static void close_clients(void) {
     for (unsigned i = 0; i < TALKERS; i++) {
         raw_close(talkers[i], true);
     }
     raw_close(quiet, false);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
 static void ping_and_check(void) {
     char answer[4];
     unsigned type;
-    atomic_store(&stage.let_go, true);
+    atomic_store(&fixture.unblock, true);
     CHECK_EQ(raw_receive_frame(quiet, &type, answer, sizeof answer), 1);
-    uint64_t until_answer = atomic_load(&heard) - atomic_load(&heard_at_ping);
+    uint64_t until_answer = atomic_load(&processed) - atomic_load(&processed_at_ping);
     atomic_store(&answered, true);
-    printf("    heard of the talkers: %llu KiB before the ping, %llu KiB until its answer\n",
-        atomic_load(&heard_at_ping) / 1024, (unsigned long long)until_answer / 1024);
-    /* It is in the first batch, or, if the system names the others first, in the second. */
-    CHECK_LE(atomic_load(&heard_at_ping), 2 * BATCH);
+    printf("    processed of the talkers: %llu KiB before the ping, %llu KiB until its answer\n",
+        atomic_load(&processed_at_ping) / 1024, (unsigned long long)until_answer / 1024);
+    /* In the first batch, or in the second one if the system reports the talkers first. */
+    CHECK_LE(atomic_load(&processed_at_ping), 2 * BATCH);
     CHECK_LE(until_answer, FLUSH + 2 * TURN);
-    STAGE_WAIT(atomic_load(&heard) > 3 * BATCH); /* there was more to hear than is allowed here */
+    /* So that there was more to process than the limits allow. */
+    FIXTURE_WAIT(atomic_load(&processed) > 3 * BATCH);
 }
 
-static void a_ping_behind_talkers_is_heard_soon(void) {
-    open_party();
-    hold_up_the_worker();
-    let_talkers_talk();
+static void a_ping_behind_talkers_is_handled_soon(void) {
+    open_clients();
+    block_worker();
+    send_talk();
     CHECK(raw_send_frame(quiet, TP_FRAME_DATA, "p", 1));
     ping_and_check();
-    close_party();
+    close_clients();
 }
 
 static void a_ping_before_talkers_is_answered_soon(void) {
-    open_party();
-    hold_up_the_worker();
+    open_clients();
+    block_worker();
     CHECK(raw_send_frame(quiet, TP_FRAME_DATA, "p", 1));
-    let_talkers_talk();
+    send_talk();
     ping_and_check();
-    close_party();
+    close_clients();
 }
 
-CHECK_MAIN(CASE(a_ping_behind_talkers_is_heard_soon), CASE(a_ping_before_talkers_is_answered_soon))
+CHECK_MAIN(
+    CASE(a_ping_behind_talkers_is_handled_soon), CASE(a_ping_before_talkers_is_answered_soon))

@@ -1,68 +1,66 @@
-/*
- * A server gives memory back by itself when it is not needed any more, and does not when it is.
- */
+/* A server gives memory back to the system when it no longer needs it, and keeps what is in use. */
 #include "core/memory/large.h"
-#include "memory_stage.h"
-#include "server_stage.h"
+#include "memory_fixture.h"
+#include "server_fixture.h"
 
-static server_stage stage;
+static server_fixture fixture;
 
-#define SPARE ((uint64_t)8 << 20) /* what may stay, of all */
+#define SPARE ((uint64_t)8 << 20) /* what may stay in all */
 #define BURST ((uint64_t)48 << 20)
 
-static void open_stage(void) {
-    forget_all_memory();
-    server_stage_init(&stage);
-    stage.options.workers = 2;
-    stage.options.queue_bytes = (size_t)256 << 20;
-    stage.options.queue_packets = 10000000;
-    atomic_store(&stage.echo, false);
-    server_stage_open(&stage);
+static void open_fixture(void) {
+    trim_all_memory();
+    server_fixture_init(&fixture);
+    fixture.options.workers = 2;
+    fixture.options.queue_bytes = (size_t)256 << 20;
+    fixture.options.queue_packets = 10000000;
+    atomic_store(&fixture.echo, false);
+    server_fixture_open(&fixture);
 }
 
-/* Until it holds no more than this; what it took is printed, and held against two seconds by the
- * system's tests, on the programs. */
+/* Waits until at most `most` bytes more than before are held, and prints how long it took. The
+ * limit of two seconds is checked by the system tests, on the programs. */
 static void wait_until_back(uint64_t before, uint64_t most) {
     uint64_t since = tp_clock_ms();
-    STAGE_WAIT(tp__memory_held() <= before + most);
+    FIXTURE_WAIT(tp__memory_held() <= before + most);
     printf("    back to %u KiB beyond the start after %u ms\n",
         (unsigned)((tp__memory_held() - before) / KIB), (unsigned)(tp_clock_ms() - since));
 }
 
-/* A reader that stands: its queue is 48 MiB, until it goes. */
-static void check_goes(size_t size) {
-    open_stage();
+/* The queue of a peer that does not read grows to 48 MiB, then the session is ended. */
+static void check_queue_memory_is_given_back(size_t size) {
+    open_fixture();
     uint64_t before = tp__memory_held();
     uint64_t resident_before = resident_bytes();
-    raw_peer *peer = stage_connect_peer(&stage);
-    STAGE_WAIT(atomic_load(&stage.joins) == 1);
-    tp_session_id id = atomic_load(&stage.last_joined);
-    while (queued_bytes(stage.server, id) < BURST) {
+    raw_peer *peer = fixture_connect_peer(&fixture);
+    FIXTURE_WAIT(atomic_load(&fixture.joins) == 1);
+    tp_session_id id = atomic_load(&fixture.last_joined);
+    while (queued_bytes(fixture.server, id) < BURST) {
         tp_packet *packet = tp_packet_new(size);
         REQUIRE(packet != NULL && tp_packet_put_space(packet, size) != NULL);
-        REQUIRE(tp_server_send(stage.server, id, packet));
+        REQUIRE(tp_server_send(fixture.server, id, packet));
         tp_packet_release(packet);
     }
     CHECK_GE(tp__memory_held() - before, BURST);
-    CHECK(tp_server_disconnect(stage.server, id));
-    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
+    CHECK(tp_server_disconnect(fixture.server, id));
+    FIXTURE_WAIT(atomic_load(&fixture.leaves) == 1);
     printf("  %u bytes each:\n", (unsigned)size);
     wait_until_back(before, SPARE);
     if (resident_before > 0) {
-        STAGE_WAIT(resident_bytes() <= resident_before + SPARE);
+        FIXTURE_WAIT(resident_bytes() <= resident_before + SPARE);
     }
     raw_close(peer, true);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
-static void after_a_reader_that_stood(void) {
-    check_goes(1000);
-    check_goes(16000);
-    check_goes(100000);
+static void memory_of_a_full_queue_is_given_back(void) {
+    check_queue_memory_is_given_back(1000);
+    check_queue_memory_is_given_back(16000);
+    check_queue_memory_is_given_back(100000);
 }
 
-/* Packets that many were alive of at once: chunks, on the thread of the worker. */
-static void make_many(server_stage *on, tp_session_id session, tp_packet *packet) {
+/* Allocates many packets before it frees the first: chunks, on the worker's thread. */
+static void make_many(server_fixture *on, tp_session_id session, tp_packet *packet) {
     enum { MANY = 3000 };
     static tp_packet *packets[MANY];
     (void)on, (void)session, (void)packet;
@@ -75,42 +73,43 @@ static void make_many(server_stage *on, tp_session_id session, tp_packet *packet
     }
 }
 
-static void after_a_handler_that_made_many_packets(void) {
-    open_stage();
-    stage.on_message = make_many;
+static void memory_of_many_packets_is_given_back(void) {
+    open_fixture();
+    fixture.on_message = make_many;
     uint64_t before = tp__memory_held();
-    raw_peer *peer = stage_connect_peer(&stage);
+    raw_peer *peer = fixture_connect_peer(&fixture);
     CHECK(raw_send_frame(peer, TP_FRAME_DATA, "m", 1));
-    STAGE_WAIT(atomic_load(&stage.messages) == 1);
+    FIXTURE_WAIT(atomic_load(&fixture.messages) == 1);
     wait_until_back(before, SPARE);
     raw_close(peer, false);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
-/* The same again and again, ten times in a look's time: nothing is allocated for it any more. */
-static void what_is_in_use_stays(void) {
-    open_stage();
-    stage.on_message = make_many;
-    raw_peer *peer = stage_connect_peer(&stage);
+/* The same again and again, ten times per trim interval: after the first round nothing is
+ * allocated. */
+static void memory_in_use_is_kept(void) {
+    open_fixture();
+    fixture.on_message = make_many;
+    raw_peer *peer = fixture_connect_peer(&fixture);
     uint64_t allocations = 0;
     unsigned rounds = 0;
     for (uint64_t since = tp_clock_ms(); tp_clock_ms() < since + 2500;) {
         CHECK(raw_send_frame(peer, TP_FRAME_DATA, "m", 1));
         rounds++;
-        STAGE_WAIT(atomic_load(&stage.messages) == rounds);
+        FIXTURE_WAIT(atomic_load(&fixture.messages) == rounds);
         if (rounds == 1) {
             allocations = tp__memory_allocations();
         }
         uint64_t next = tp_clock_ms() + 25;
-        STAGE_WAIT(tp_clock_ms() >= next);
+        FIXTURE_WAIT(tp_clock_ms() >= next);
     }
     printf("    %u rounds, %u allocations after the first\n", rounds,
         (unsigned)(tp__memory_allocations() - allocations));
-    /* A machine that stands still for half a second is idle for half a second. */
+    /* if the machine stalls for half a second, the server is idle for half a second */
     CHECK_LE(tp__memory_allocations() - allocations, rounds < 40 ? 3000 : 300);
     raw_close(peer, false);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
-CHECK_MAIN(CASE(after_a_reader_that_stood), CASE(after_a_handler_that_made_many_packets),
-    CASE(what_is_in_use_stays))
+CHECK_MAIN(CASE(memory_of_a_full_queue_is_given_back), CASE(memory_of_many_packets_is_given_back),
+    CASE(memory_in_use_is_kept))

@@ -1,21 +1,21 @@
 /*
- * Senders that come too late: their packets are queued behind the end of the session. They are not
- * sent, nothing waits for them, and what was queued before the end goes out to its last byte.
+ * Packets queued behind the end of their session (late_senders.h): they are not sent and delay
+ * nothing, and what was queued before the end is sent to the last byte.
  */
 #include "late_senders.h"
 
-static server_stage stage;
+static server_fixture fixture;
 
-static void run(bool here) {
-    server_stage_init(&stage);
-    stage.options.drain_timeout_ms = 600000; /* the sweep does not help with a lost end */
-    stage.on_message = here ? late_end_here : late_hold_up;
-    server_stage_open(&stage);
-    raw_peer *peer = stage_connect_peer(&stage);
+static void check_late_packets(bool here) {
+    server_fixture_init(&fixture);
+    fixture.options.drain_timeout_ms = 600000; /* long, so that the sweep cannot hide a lost end */
+    fixture.on_message = here ? late_end_here : late_hold_up;
+    server_fixture_open(&fixture);
+    raw_peer *peer = fixture_connect_peer(&fixture);
     CHECK(raw_send_frame(peer, TP_FRAME_DATA, "end", 3));
     if (!here) {
-        STAGE_WAIT(atomic_load(&stage.joins) == 1);
-        late_end_elsewhere(&stage, atomic_load(&stage.last_joined));
+        FIXTURE_WAIT(atomic_load(&fixture.joins) == 1);
+        late_end_elsewhere(&fixture, atomic_load(&fixture.last_joined));
     }
     static uint8_t payload[LATE_LARGE];
     unsigned type;
@@ -30,13 +30,13 @@ static void run(bool here) {
     CHECK_EQ(raw_receive_frame(peer, &type, payload, sizeof payload), -1);
     CHECK_EQ(raw_end(peer), TP_ERR_CLOSED);
     raw_close(peer, false);
-    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
-    late_check_ledger(stage.server);
-    server_stage_close(&stage);
+    FIXTURE_WAIT(atomic_load(&fixture.leaves) == 1);
+    late_check_ledger(fixture.server);
+    server_fixture_close(&fixture);
 }
 
 static void nothing_is_sent_behind_the_end(void) {
-    late_for_all(run);
+    late_for_all(check_late_packets);
 }
 
 CHECK_MAIN(CASE(nothing_is_sent_behind_the_end))

@@ -1,36 +1,36 @@
 /*
- * Handlers that block, and those who come meanwhile: whichever workers are held up, and in
- * whatever, newcomers get in and are answered, and tasks run.
+ * Blocked handlers and new connections: whichever workers are blocked, and in whatever handler or
+ * task, new connections join and are answered, and tasks run.
  */
-#include "server_stage.h"
+#include "server_fixture.h"
 
 #include "core/engine/server_state.h"
 
 enum { WORKERS = 4, NEWCOMERS = 8, PEERS_MAX = 64, TASKS = 5 };
 
-static server_stage stage;
+static server_fixture fixture;
 
-/* ---- holding up ------------------------------------------------------------------------------ */
+/* ---- blocking -------------------------------------------------------------------------------- */
 
-typedef enum place {
+typedef enum block_point {
     IN_RECV,
     IN_JOIN,
     IN_REQUEST,
     IN_LEAVE,
     IN_TASK,
     IN_DELAYED_TASK,
-    PLACES
-} place;
+    BLOCK_POINTS
+} block_point;
 
 static struct {
     tp_mutex mutex;
     tp_condition changed;
     bool open;              /* under the mutex */
-    atomic_uint inside;     /* workers that stand there */
-    atomic_int armed_place; /* a place: the next one to reach it stays */
+    atomic_uint inside;     /* workers that are blocked */
+    atomic_int armed_point; /* the next call that reaches this point blocks */
 } door;
 
-static void hold(void) {
+static void block(void) {
     tp_mutex_lock(&door.mutex);
     atomic_fetch_add(&door.inside, 1);
     while (!door.open) {
@@ -40,42 +40,41 @@ static void hold(void) {
     tp_mutex_unlock(&door.mutex);
 }
 
-static void reach(place at) {
+static void block_if_armed(block_point at) {
     int armed = (int)at;
-    if (atomic_compare_exchange_strong(&door.armed_place, &armed, PLACES)) {
-        hold();
+    if (atomic_compare_exchange_strong(&door.armed_point, &armed, BLOCK_POINTS)) {
+        block();
     }
 }
 
 static bool on_request(tp_server *server, const tp_address *peer) {
-    reach(IN_REQUEST);
-    return stage_on_request(server, peer);
+    block_if_armed(IN_REQUEST);
+    return fixture_on_request(server, peer);
 }
 
 static void on_join(tp_server *server, tp_session_id session) {
-    stage_on_join(server, session);
-    reach(IN_JOIN);
+    fixture_on_join(server, session);
+    block_if_armed(IN_JOIN);
 }
 
 static void on_leave(tp_server *server, tp_session_id session, tp_end_reason reason) {
-    reach(IN_LEAVE);
-    stage_on_leave(server, session, reason);
+    block_if_armed(IN_LEAVE);
+    fixture_on_leave(server, session, reason);
 }
 
-static void hold_at_b(server_stage *s, tp_session_id session, tp_packet *packet) {
+static void block_at_b(server_fixture *s, tp_session_id session, tp_packet *packet) {
     if (*tp_packet_bytes(packet) == 'b') {
-        hold();
+        block();
     }
     CHECK(tp_server_send(s->server, session, packet));
 }
 
-static void held_task(void *unused) {
+static void blocking_task(void *unused) {
     (void)unused;
-    hold();
+    block();
 }
 
-/* ---- peers
- * ------------------------------------------------------------------------------------- */
+/* ---- peers ----------------------------------------------------------------------------------- */
 
 typedef struct player {
     raw_peer *peer;
@@ -86,103 +85,104 @@ typedef struct player {
 static player players[PEERS_MAX];
 static unsigned player_count;
 
-static tp__worker *home_of(tp_session_id session) {
-    return atomic_load(&stage.server->sessions[tp_session_slot(session)].home);
+static tp__worker *owner_of(tp_session_id session) {
+    return atomic_load(&fixture.server->sessions[tp_session_slot(session)].owner);
 }
 
-static void come(void) {
-    unsigned joins = atomic_load(&stage.joins);
+static void connect_player(void) {
+    unsigned joins = atomic_load(&fixture.joins);
     REQUIRE(player_count < PEERS_MAX);
     player *p = &players[player_count++];
-    p->peer = stage_connect_peer(&stage);
-    STAGE_WAIT(atomic_load(&stage.joins) == joins + 1);
-    p->id = atomic_load(&stage.last_joined);
+    p->peer = fixture_connect_peer(&fixture);
+    FIXTURE_WAIT(atomic_load(&fixture.joins) == joins + 1);
+    p->id = atomic_load(&fixture.last_joined);
     p->used = false;
 }
 
-static bool is_at_home_somewhere(unsigned worker) {
+static bool is_owned(unsigned worker) {
     for (unsigned i = 0; i < player_count; i++) {
-        tp__worker *home = home_of(players[i].id);
-        if (!home || home->index == worker) {
+        tp__worker *owner = owner_of(players[i].id);
+        if (!owner || owner->index == worker) {
             return true;
         }
     }
     return false;
 }
 
-static void begin(void) {
+static void open_server(void) {
     memset(&door, 0, sizeof door);
     tp_mutex_init(&door.mutex);
     tp_condition_init(&door.changed);
-    atomic_store(&door.armed_place, PLACES);
+    atomic_store(&door.armed_point, BLOCK_POINTS);
     player_count = 0;
-    server_stage_init(&stage);
-    stage.options.workers = WORKERS;
-    stage.options.drain_timeout_ms = 100;
-    stage.on_message = hold_at_b;
-    stage.handlers.on_connection_request = on_request;
-    stage.handlers.on_join = on_join;
-    stage.handlers.on_leave = on_leave;
-    server_stage_open(&stage);
-    /* However late one of them has begun to work, each has somebody. */
+    server_fixture_init(&fixture);
+    fixture.options.workers = WORKERS;
+    fixture.options.drain_timeout_ms = 100;
+    fixture.on_message = block_at_b;
+    fixture.handlers.on_connection_request = on_request;
+    fixture.handlers.on_join = on_join;
+    fixture.handlers.on_leave = on_leave;
+    server_fixture_open(&fixture);
+    /* However late some workers began to work, each one gets a session. */
     for (unsigned served = 0; served < WORKERS && player_count < PEERS_MAX / 2;) {
-        come();
-        served += is_at_home_somewhere(served);
+        connect_player();
+        served += is_owned(served);
     }
 }
 
-static void let_go(void) {
+static void unblock_all(void) {
     tp_mutex_lock(&door.mutex);
     door.open = true;
     tp_mutex_unlock(&door.mutex);
     tp_condition_wake_all(&door.changed);
-    STAGE_WAIT(atomic_load(&door.inside) == 0);
+    FIXTURE_WAIT(atomic_load(&door.inside) == 0);
 }
 
-static void end(void) {
+static void close_server(void) {
     for (unsigned i = 0; i < player_count; i++) {
         if (players[i].peer) {
             raw_close(players[i].peer, true);
         }
     }
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
     tp_condition_destroy(&door.changed);
     tp_mutex_destroy(&door.mutex);
 }
 
-/* Some worker goes to the door; where sessions have homes, this one. */
-static void hold_up(unsigned worker) {
+/* Blocks a worker with a message of one of its sessions: this worker, or any where sessions have no
+ * owner. */
+static void block_worker(unsigned worker) {
     for (unsigned i = 0; i < player_count; i++) {
-        tp__worker *home = home_of(players[i].id);
-        if (!players[i].used && players[i].peer && (!home || home->index == worker)) {
+        tp__worker *owner = owner_of(players[i].id);
+        if (!players[i].used && players[i].peer && (!owner || owner->index == worker)) {
             players[i].used = true;
             CHECK(raw_send_frame(players[i].peer, TP_FRAME_DATA, "b", 1));
             return;
         }
     }
-    FAIL("no session is at home with that worker");
+    FAIL("no unused session has this owner worker");
 }
 
-static bool is_home_of_one_who_holds_up(const tp__worker *home) {
-    for (unsigned i = 0; home && i < player_count; i++) {
-        if (players[i].used && home_of(players[i].id) == home) {
+static bool is_blocked_owner(const tp__worker *owner) {
+    for (unsigned i = 0; owner && i < player_count; i++) {
+        if (players[i].used && owner_of(players[i].id) == owner) {
             return true;
         }
     }
     return false;
 }
 
-/* They join while the others are held up, and whoever has a worker that is free is answered. */
-static void newcomers_are_served(bool all_answered) {
-    unsigned before = atomic_load(&stage.joins);
+/* Newcomers join while workers are blocked, and those whose owner is free are answered. */
+static void check_newcomers_are_served(bool all_answered) {
+    unsigned before = atomic_load(&fixture.joins);
     raw_peer *newcomers[NEWCOMERS];
     for (unsigned i = 0; i < NEWCOMERS; i++) {
         unsigned type;
         char byte = 0;
-        newcomers[i] = stage_connect_peer(&stage);
-        STAGE_WAIT(atomic_load(&stage.joins) == before + i + 1);
-        tp__worker *home = home_of(atomic_load(&stage.last_joined));
-        if (all_answered || !is_home_of_one_who_holds_up(home)) {
+        newcomers[i] = fixture_connect_peer(&fixture);
+        FIXTURE_WAIT(atomic_load(&fixture.joins) == before + i + 1);
+        tp__worker *owner = owner_of(atomic_load(&fixture.last_joined));
+        if (all_answered || !is_blocked_owner(owner)) {
             CHECK(raw_send_frame(newcomers[i], TP_FRAME_DATA, "n", 1));
             CHECK_EQ(raw_receive_frame(newcomers[i], &type, &byte, 1), 1);
             CHECK_EQ(byte, 'n');
@@ -200,32 +200,31 @@ static void count_task(void *unused) {
     atomic_fetch_add(&tasks_run, 1);
 }
 
-static void tasks_are_run(bool delayed) {
+static void check_tasks_run(bool delayed) {
     unsigned before = atomic_load(&tasks_run);
     for (unsigned i = 0; i < TASKS; i++) {
-        CHECK_EQ(tp_server_post(stage.server, 0, count_task, NULL), TP_OK);
+        CHECK_EQ(tp_server_post(fixture.server, 0, count_task, NULL), TP_OK);
     }
-    STAGE_WAIT(atomic_load(&tasks_run) == before + TASKS);
+    FIXTURE_WAIT(atomic_load(&tasks_run) == before + TASKS);
     for (unsigned i = 0; delayed && i < TASKS; i++) {
-        CHECK_EQ(tp_server_post(stage.server, 1 + i, count_task, NULL), TP_OK);
+        CHECK_EQ(tp_server_post(fixture.server, 1 + i, count_task, NULL), TP_OK);
     }
-    STAGE_WAIT(atomic_load(&tasks_run) == before + TASKS + (delayed ? TASKS : 0));
+    FIXTURE_WAIT(atomic_load(&tasks_run) == before + TASKS + (delayed ? TASKS : 0));
 }
 
-/* ---- cases
- * --------------------------------------------------------------------------------------- */
+/* ---- cases ----------------------------------------------------------------------------------- */
 
-static void provoke(place at) {
-    atomic_store(&door.armed_place, (int)at);
+static void block_one_worker(block_point at) {
+    atomic_store(&door.armed_point, (int)at);
     switch (at) {
     case IN_RECV:
-        hold_up(0);
+        block_worker(0);
         break;
     case IN_JOIN:
     case IN_REQUEST:
         players[player_count].id = TP_NO_SESSION;
         players[player_count].used = true;
-        players[player_count++].peer = stage_connect_peer(&stage);
+        players[player_count++].peer = fixture_connect_peer(&fixture);
         break;
     case IN_LEAVE:
         raw_close(players[0].peer, true);
@@ -233,120 +232,120 @@ static void provoke(place at) {
         break;
     case IN_TASK:
     case IN_DELAYED_TASK:
-        CHECK_EQ(tp_server_post(stage.server, at == IN_DELAYED_TASK, held_task, NULL), TP_OK);
+        CHECK_EQ(tp_server_post(fixture.server, at == IN_DELAYED_TASK, blocking_task, NULL), TP_OK);
         break;
-    case PLACES:
+    case BLOCK_POINTS:
         break;
     }
-    STAGE_WAIT(atomic_load(&door.inside) == 1);
+    FIXTURE_WAIT(atomic_load(&door.inside) == 1);
 }
 
-static void whatever_holds_a_worker_up_holds_up_nobody_else(void) {
-    for (int at = 0; at < PLACES; at++) {
-        begin();
-        provoke((place)at);
-        newcomers_are_served(true);
-        tasks_are_run(at != IN_DELAYED_TASK); /* those come one after another */
+static void a_blocked_handler_or_task_delays_only_its_worker(void) {
+    for (int at = 0; at < BLOCK_POINTS; at++) {
+        open_server();
+        block_one_worker((block_point)at);
+        check_newcomers_are_served(true);
+        check_tasks_run(at != IN_DELAYED_TASK); /* delayed tasks run one after another */
         CHECK_EQ(atomic_load(&door.inside), 1);
-        let_go();
-        end();
+        unblock_all();
+        close_server();
     }
 }
 
-static void whichever_workers_are_held_up_the_others_serve(void) {
+static void the_other_workers_serve_whichever_are_blocked(void) {
     for (unsigned count = 1; count < WORKERS; count++) {
         for (unsigned first = 0; first < WORKERS; first++) {
-            begin();
+            open_server();
             for (unsigned i = 0; i < count; i++) {
-                hold_up((first + i) % WORKERS);
-                STAGE_WAIT(atomic_load(&door.inside) == i + 1);
+                block_worker((first + i) % WORKERS);
+                FIXTURE_WAIT(atomic_load(&door.inside) == i + 1);
             }
-            newcomers_are_served(true);
-            tasks_are_run(true);
+            check_newcomers_are_served(true);
+            check_tasks_run(true);
             CHECK_EQ(atomic_load(&door.inside), count);
-            let_go();
-            end();
+            unblock_all();
+            close_server();
         }
     }
 }
 
-/* They come and it blocks at the same moment. Whoever is just in before is at home there, and
- * waits. */
-static void a_worker_that_is_held_up_just_then_keeps_no_newcomers(void) {
+/* The newcomers connect while the workers block. A newcomer that joins just before is served by the
+ * blocked worker, and waits. */
+static void a_worker_that_blocks_meanwhile_keeps_no_newcomers(void) {
     for (unsigned round = 0; round < 5 * WORKERS; round++) {
-        begin();
-        if (!home_of(players[0].id)) {
-            end();
-            SKIP("sessions have no home here: nobody can tell which message is with which worker");
+        open_server();
+        if (!owner_of(players[0].id)) {
+            close_server();
+            SKIP("sessions have no owner here: any worker may take any message");
         }
         unsigned count = 1 + round % (WORKERS - 1);
         for (unsigned i = 0; i < count; i++) {
-            hold_up((round + i) % WORKERS);
+            block_worker((round + i) % WORKERS);
         }
-        newcomers_are_served(false);
-        tasks_are_run(true);
-        STAGE_WAIT(atomic_load(&door.inside) == count);
-        let_go();
-        end();
+        check_newcomers_are_served(false);
+        check_tasks_run(true);
+        FIXTURE_WAIT(atomic_load(&door.inside) == count);
+        unblock_all();
+        close_server();
     }
 }
 
-/* What a handler posts before it blocks is run; that with a delay too. */
-static void post_and_hold(server_stage *s, tp_session_id session, tp_packet *packet) {
+/* Tasks that a handler posts before it blocks are run, with or without a delay. */
+static void post_and_block(server_fixture *s, tp_session_id session, tp_packet *packet) {
     (void)session, (void)packet;
     CHECK_EQ(tp_server_post(s->server, 0, count_task, NULL), TP_OK);
     CHECK_EQ(tp_server_post(s->server, 5, count_task, NULL), TP_OK);
-    hold();
+    block();
 }
 
-static void what_a_handler_posts_before_it_blocks_is_run(void) {
+static void tasks_posted_before_a_handler_blocks_are_run(void) {
     for (unsigned worker = 0; worker < WORKERS; worker++) {
-        begin();
-        stage.on_message = post_and_hold;
+        open_server();
+        fixture.on_message = post_and_block;
         unsigned before = atomic_load(&tasks_run);
-        hold_up(worker);
-        STAGE_WAIT(atomic_load(&tasks_run) == before + 2);
+        block_worker(worker);
+        FIXTURE_WAIT(atomic_load(&tasks_run) == before + 2);
         CHECK_EQ(atomic_load(&door.inside), 1);
-        let_go();
-        end();
+        unblock_all();
+        close_server();
     }
 }
 
-/* One after another, or many at once: no worker gets more than half of them. */
+/* One after another, or all at the same time: no worker gets more than half of them. */
 static void sessions_are_spread_over_the_workers(void) {
-    for (unsigned at_once = 0; at_once < 2; at_once++) {
-        begin();
-        if (!home_of(players[0].id)) {
-            end();
-            SKIP("sessions have no home here");
+    for (unsigned together = 0; together < 2; together++) {
+        open_server();
+        if (!owner_of(players[0].id)) {
+            close_server();
+            SKIP("sessions have no owner here");
         }
-        if (at_once) {
-            unsigned joins = atomic_load(&stage.joins) + PEERS_MAX - player_count;
+        if (together) {
+            unsigned joins = atomic_load(&fixture.joins) + PEERS_MAX - player_count;
             for (; player_count < PEERS_MAX; player_count++) {
-                players[player_count].peer = stage_connect_peer(&stage);
+                players[player_count].peer = fixture_connect_peer(&fixture);
             }
-            STAGE_WAIT(atomic_load(&stage.joins) == joins);
+            FIXTURE_WAIT(atomic_load(&fixture.joins) == joins);
         }
         while (player_count < PEERS_MAX) {
-            come();
+            connect_player();
         }
-        unsigned at_home[WORKERS] = {0};
-        for (uint32_t i = 0; i < stage.server->slots.count; i++) {
-            tp__worker *home = atomic_load(&stage.server->sessions[i].home);
-            if (home) {
-                at_home[home->index]++;
+        unsigned owned[WORKERS] = {0};
+        for (uint32_t i = 0; i < fixture.server->slots.count; i++) {
+            tp__worker *owner = atomic_load(&fixture.server->sessions[i].owner);
+            if (owner) {
+                owned[owner->index]++;
             }
         }
         for (unsigned i = 0; i < WORKERS; i++) {
-            printf("    worker %u: %u sessions\n", i, at_home[i]);
-            CHECK_GE(at_home[i], 1);
-            CHECK_LE(at_home[i], PEERS_MAX / 2);
+            printf("    worker %u: %u sessions\n", i, owned[i]);
+            CHECK_GE(owned[i], 1);
+            CHECK_LE(owned[i], PEERS_MAX / 2);
         }
-        end();
+        close_server();
     }
 }
 
-CHECK_MAIN(CASE(whatever_holds_a_worker_up_holds_up_nobody_else),
-    CASE(whichever_workers_are_held_up_the_others_serve),
-    CASE(a_worker_that_is_held_up_just_then_keeps_no_newcomers),
-    CASE(what_a_handler_posts_before_it_blocks_is_run), CASE(sessions_are_spread_over_the_workers))
+CHECK_MAIN(CASE(a_blocked_handler_or_task_delays_only_its_worker),
+    CASE(the_other_workers_serve_whichever_are_blocked),
+    CASE(a_worker_that_blocks_meanwhile_keeps_no_newcomers),
+    CASE(tasks_posted_before_a_handler_blocks_are_run), CASE(sessions_are_spread_over_the_workers))

@@ -1,161 +1,164 @@
 /*
- * We stood still, and nobody pays for it: sessions that are being ended, outgoing connections, full
- * queues. And who is slow himself still does. By a clock that the test moves: stall_stage.h.
+ * Stalls of the server itself must not count against its peers: sessions that are being ended,
+ * outgoing connections, full queues. A peer that is slow itself is still ended. Time is the test's
+ * own (stall_fixture.h).
  */
-#include "stall_stage.h"
+#include "stall_fixture.h"
 
-#include "server_stage.h"
+#include "server_fixture.h"
 
 enum { DRAIN_MS = 1000, CONNECT_MS = 1000, STALL_MS = 5000, CATCH_UP_MS = 2000 };
 
-static server_stage stage;
+static server_fixture fixture;
 
-static void open_stage(unsigned workers) {
-    stage.options.workers = workers;
-    stage.options.drain_timeout_ms = DRAIN_MS;
-    stage.options.connect_timeout_ms = CONNECT_MS;
+static void open_fixture(unsigned workers) {
+    fixture.options.workers = workers;
+    fixture.options.drain_timeout_ms = DRAIN_MS;
+    fixture.options.connect_timeout_ms = CONNECT_MS;
     clock_stop();
-    server_stage_open(&stage);
+    server_fixture_open(&fixture);
 }
 
-static void close_stage(void) {
+static void close_fixture(void) {
     atomic_store(&stall_stopped_at_ms, 0);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
-static raw_peer *join(tp_session_id *session) {
-    unsigned before = atomic_load(&stage.joins);
-    raw_peer *peer = stage_connect_peer(&stage);
-    STAGE_WAIT(atomic_load(&stage.joins) == before + 1);
-    *session = atomic_load(&stage.last_joined);
+static raw_peer *join_peer(tp_session_id *session) {
+    unsigned before = atomic_load(&fixture.joins);
+    raw_peer *peer = fixture_connect_peer(&fixture);
+    FIXTURE_WAIT(atomic_load(&fixture.joins) == before + 1);
+    *session = atomic_load(&fixture.last_joined);
     return peer;
 }
 
-/* ---- who is being ended ---------------------------------------------------------------------- */
+/* ---- sessions that are being ended ----------------------------------------------------------- */
 
-static raw_peer *join_and_be_told(tp_session_id *session) {
+static raw_peer *join_and_receive_close(tp_session_id *session) {
     unsigned type;
     uint8_t reason[2];
-    raw_peer *peer = join(session);
-    CHECK(tp_server_disconnect_after_send(stage.server, *session, TP_CLOSE_KICKED));
+    raw_peer *peer = join_peer(session);
+    CHECK(tp_server_disconnect_after_send(fixture.server, *session, TP_CLOSE_KICKED));
     CHECK_EQ(raw_receive_frame(peer, &type, reason, sizeof reason), 2);
     CHECK_EQ(type, TP_FRAME_CLOSE);
     return peer;
 }
 
-/* He has not been cut: his end of the stream is what ends it. */
-static void check_may_hang_up(raw_peer *peer) {
-    CHECK_EQ(atomic_load(&stage.leaves), 0);
+/* The session has not been cut: the peer's end of stream ends it. */
+static void check_may_close(raw_peer *peer) {
+    CHECK_EQ(atomic_load(&fixture.leaves), 0);
     raw_finish(peer);
-    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
+    FIXTURE_WAIT(atomic_load(&fixture.leaves) == 1);
     CHECK_EQ(raw_end(peer), TP_ERR_CLOSED);
 }
 
-static void who_was_told_may_hang_up_after_a_handler_held_us_up(void) {
-    server_stage_init(&stage);
-    open_stage(1);
-    tp_session_id busy_id, told_id;
-    raw_peer *busy = join(&busy_id);
-    raw_peer *told = join_and_be_told(&told_id);
-    hold_worker_of(stage.server, busy_id);
-    worker_has_stood_still(stage.server, STALL_MS);
-    pass(stage.server, DRAIN_MS / 2);
-    check_may_hang_up(told);
-    raw_close(told, false);
+static void a_closed_peer_may_hang_up_after_a_stalled_handler(void) {
+    server_fixture_init(&fixture);
+    open_fixture(1);
+    tp_session_id busy_id, closed_id;
+    raw_peer *busy = join_peer(&busy_id);
+    raw_peer *closed = join_and_receive_close(&closed_id);
+    stall_worker_of(fixture.server, busy_id);
+    end_stall_after(fixture.server, STALL_MS);
+    pass_time(fixture.server, DRAIN_MS / 2);
+    check_may_close(closed);
+    raw_close(closed, false);
     raw_close(busy, false);
-    close_stage();
+    close_fixture();
 }
 
-/* The same for a whole process that was stopped: nobody is in a handler. */
-static void who_was_told_may_hang_up_after_the_process_was_stopped(void) {
-    server_stage_init(&stage);
-    open_stage(2);
-    tp_session_id told_id;
-    raw_peer *told = join_and_be_told(&told_id);
+/* The same after a stop of the whole process: no worker is in a handler. */
+static void a_closed_peer_may_hang_up_after_a_stalled_process(void) {
+    server_fixture_init(&fixture);
+    open_fixture(2);
+    tp_session_id closed_id;
+    raw_peer *closed = join_and_receive_close(&closed_id);
     clock_jump(STALL_MS);
-    let_sweep(stage.server);
-    pass(stage.server, DRAIN_MS / 2);
-    check_may_hang_up(told);
-    raw_close(told, false);
-    close_stage();
+    await_sweep(fixture.server);
+    pass_time(fixture.server, DRAIN_MS / 2);
+    check_may_close(closed);
+    raw_close(closed, false);
+    close_fixture();
 }
 
-static void who_does_not_hang_up_is_cut_all_the_same(void) {
-    server_stage_init(&stage);
-    open_stage(1);
-    tp_session_id told_id;
-    raw_peer *told = join_and_be_told(&told_id);
+static void a_closed_peer_that_does_not_hang_up_is_cut(void) {
+    server_fixture_init(&fixture);
+    open_fixture(1);
+    tp_session_id closed_id;
+    raw_peer *closed = join_and_receive_close(&closed_id);
     clock_jump(STALL_MS);
-    let_sweep(stage.server);
-    pass(stage.server, CATCH_UP_MS + DRAIN_MS / 2);
-    CHECK_EQ(atomic_load(&stage.leaves), 0);
-    PASS_UNTIL(stage.server, atomic_load(&stage.leaves) == 1);
-    raw_close(told, false);
-    close_stage();
+    await_sweep(fixture.server);
+    pass_time(fixture.server, CATCH_UP_MS + DRAIN_MS / 2);
+    CHECK_EQ(atomic_load(&fixture.leaves), 0);
+    PASS_UNTIL(fixture.server, atomic_load(&fixture.leaves) == 1);
+    raw_close(closed, false);
+    close_fixture();
 }
 
-/* ---- who is silent --------------------------------------------------------------------------- */
+/* ---- silence --------------------------------------------------------------------------------- */
 
-static void who_is_silent_is_ended_by_what_we_could_hear(void) {
-    server_stage_init(&stage);
-    stage.options.idle_timeout_ms = 1000;
-    open_stage(2);
+static void only_served_time_counts_as_silence(void) {
+    server_fixture_init(&fixture);
+    fixture.options.idle_timeout_ms = 1000;
+    open_fixture(2);
     tp_session_id silent_id;
-    raw_peer *silent = join(&silent_id);
+    raw_peer *silent = join_peer(&silent_id);
     clock_jump(STALL_MS);
-    let_sweep(stage.server);
-    pass(stage.server, CATCH_UP_MS + 500);
-    CHECK_EQ(atomic_load(&stage.leaves), 0);
+    await_sweep(fixture.server);
+    pass_time(fixture.server, CATCH_UP_MS + 500);
+    CHECK_EQ(atomic_load(&fixture.leaves), 0);
     tp_session_info info = {.size = sizeof info};
-    REQUIRE(tp_server_session_info(stage.server, silent_id, &info));
+    REQUIRE(tp_server_session_info(fixture.server, silent_id, &info));
     CHECK_LT(info.silent_ms, 1000);
-    PASS_UNTIL(stage.server, tp_server_session_count(stage.server) == 0);
+    PASS_UNTIL(fixture.server, tp_server_session_count(fixture.server) == 0);
     raw_close(silent, false);
-    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
-    CHECK_EQ(atomic_load(&stage.last_reason), TP_END_IDLE);
-    close_stage();
+    FIXTURE_WAIT(atomic_load(&fixture.leaves) == 1);
+    CHECK_EQ(atomic_load(&fixture.last_reason), TP_END_IDLE);
+    close_fixture();
 }
 
-/* ---- whom we call ---------------------------------------------------------------------------- */
+/* ---- outgoing connections -------------------------------------------------------------------- */
 
 enum { CALLS = 8 };
 
-/* Their connections are there, and the worker that would see it is held up. Another one sweeps. */
-static void whom_we_call_is_not_late_while_we_do_not_look(void) {
-    server_stage_init(&stage);
-    open_stage(2);
+/* The connections are established, but the worker that would see it is stalled. Another worker runs
+ * the sweep. */
+static void a_connect_is_not_late_while_its_worker_stalls(void) {
+    server_fixture_init(&fixture);
+    open_fixture(2);
     tp_session_id id = TP_NO_SESSION;
     raw_peer *peers[8] = {NULL};
     unsigned count = 0;
-    tp__worker *home = NULL;
-    while (count < 8 && (!home || home->index == 0)) { /* worker 0 accepts */
-        peers[count++] = join(&id);
-        home = home_of(stage.server, id);
-        if (!home) {
+    tp__worker *owner = NULL;
+    while (count < 8 && (!owner || owner->index == 0)) { /* worker 0 accepts */
+        peers[count++] = join_peer(&id);
+        owner = owner_of(fixture.server, id);
+        if (!owner) {
             raw_close(peers[0], true);
-            close_stage();
-            SKIP("any worker sees a connection here");
+            close_fixture();
+            SKIP("any worker may complete a connect here");
         }
     }
-    REQUIRE(home->index != 0);
-    hold_worker_of(stage.server, id);
-    unsigned joined = atomic_load(&stage.joins);
-    tp_address address = tp_server_address(stage.server);
+    REQUIRE(owner->index != 0);
+    stall_worker_of(fixture.server, id);
+    unsigned joined = atomic_load(&fixture.joins);
+    tp_address address = tp_server_address(fixture.server);
     for (unsigned i = 0; i < CALLS; i++) {
         tp_session_id call;
-        CHECK_EQ(tp_server_connect(stage.server, &address, &call), TP_OK);
+        CHECK_EQ(tp_server_connect(fixture.server, &address, &call), TP_OK);
     }
-    pass(stage.server, 2 * CONNECT_MS);
-    let_worker_go(stage.server);
-    STAGE_WAIT(atomic_load(&stage.joins) == joined + 2 * CALLS || atomic_load(&stage.leaves) > 0);
-    CHECK_EQ(atomic_load(&stage.leaves), 0);
+    pass_time(fixture.server, 2 * CONNECT_MS);
+    end_stall(fixture.server);
+    FIXTURE_WAIT(
+        atomic_load(&fixture.joins) == joined + 2 * CALLS || atomic_load(&fixture.leaves) > 0);
+    CHECK_EQ(atomic_load(&fixture.leaves), 0);
     for (unsigned i = 0; i < count; i++) {
         raw_close(peers[i], true);
     }
-    close_stage();
+    close_fixture();
 }
 
-/* ---- who is to read -------------------------------------------------------------------------- */
+/* ---- peers that read ------------------------------------------------------------------------- */
 
 enum { LIMIT = 65536, SIZE = 10000 };
 
@@ -163,7 +166,7 @@ static bool send_one(tp_session_id to) {
     static const uint8_t bytes[SIZE];
     tp_packet *packet = tp_packet_copy_of(bytes, sizeof bytes);
     REQUIRE(packet != NULL);
-    bool taken = tp_server_send(stage.server, to, packet);
+    bool taken = tp_server_send(fixture.server, to, packet);
     tp_packet_release(packet);
     return taken;
 }
@@ -178,25 +181,26 @@ static void take_all(raw_peer *peer, unsigned count) {
 
 static uint64_t queued_bytes(tp_session_id session) {
     tp_session_info info = {.size = sizeof info};
-    REQUIRE(tp_server_session_info(stage.server, session, &info));
+    REQUIRE(tp_server_session_info(fixture.server, session, &info));
     return info.queued_bytes;
 }
 
 static uint64_t refused(void) {
     tp_server_stats stats = {.size = sizeof stats};
-    tp_server_get_stats(stage.server, &stats);
+    tp_server_get_stats(fixture.server, &stats);
     return stats.refused;
 }
 
-/* The one worker is in another session's handler, and no time passes: then too it is we. */
-static void who_reads_is_not_ended_for_what_we_did_not_send(void) {
-    server_stage_init(&stage);
-    stage.options.queue_bytes = LIMIT;
-    open_stage(1);
+/* The only worker is in another session's handler and no time passes: the full queue is the
+ * server's own doing. */
+static void a_reader_is_not_ended_while_the_worker_stalls(void) {
+    server_fixture_init(&fixture);
+    fixture.options.queue_bytes = LIMIT;
+    open_fixture(1);
     tp_session_id busy_id, reader_id;
-    raw_peer *busy = join(&busy_id);
-    raw_peer *reader = join(&reader_id);
-    hold_worker_of(stage.server, busy_id);
+    raw_peer *busy = join_peer(&busy_id);
+    raw_peer *reader = join_peer(&reader_id);
+    stall_worker_of(fixture.server, busy_id);
     unsigned sent = 0;
     while (sent < 10000 && send_one(reader_id)) {
         sent++;
@@ -204,26 +208,27 @@ static void who_reads_is_not_ended_for_what_we_did_not_send(void) {
     CHECK_GT(sent, LIMIT / SIZE);
     CHECK_LE(queued_bytes(reader_id), TP_QUEUE_STALL_FACTOR * LIMIT);
     CHECK_GT(queued_bytes(reader_id), TP_QUEUE_STALL_FACTOR * LIMIT - 2 * SIZE);
-    CHECK(!send_one(reader_id)); /* refused and counted, no more */
+    CHECK(!send_one(reader_id)); /* refused and counted, nothing more */
     CHECK_EQ(refused(), 2);
-    let_worker_go(stage.server);
+    end_stall(fixture.server);
     take_all(reader, sent);
-    STAGE_WAIT(queued_bytes(reader_id) == 0);
+    FIXTURE_WAIT(queued_bytes(reader_id) == 0);
     CHECK(send_one(reader_id));
     take_all(reader, 1);
-    CHECK_EQ(atomic_load(&stage.leaves), 0);
+    CHECK_EQ(atomic_load(&fixture.leaves), 0);
     raw_close(reader, false);
     raw_close(busy, false);
-    close_stage();
+    close_fixture();
 }
 
 static bool is_sending(tp_session_id session) {
-    tp__session *slot = &stage.server->sessions[tp_session_slot(session)];
+    tp__session *slot = &fixture.server->sessions[tp_session_slot(session)];
     return atomic_load(&slot->sending_since_ms) > 0;
 }
 
-/* Until a send is in progress that the system does not take, and something is queued behind. */
-static unsigned send_until_it_waits(tp_session_id to) {
+/* Sends until a send is in progress that the system does not complete, and more is queued behind
+ * it. */
+static unsigned send_until_one_waits(tp_session_id to) {
     unsigned sent = 0;
     uint64_t deadline = raw_deadline();
     while (queued_bytes(to) < LIMIT / 2 && tp_clock_ms() < deadline) {
@@ -238,83 +243,84 @@ static unsigned send_until_it_waits(tp_session_id to) {
     return sent;
 }
 
-/* The system was full of what it had to read, and it has read that: the worker could not see it. */
-static void who_reads_while_we_stand_still_is_not_ended(void) {
-    server_stage_init(&stage);
-    stage.options.queue_bytes = LIMIT;
-    open_stage(1);
+/* The system's buffers were full, and the peer has emptied them, but the stalled worker could not
+ * see it. */
+static void a_reader_is_not_ended_after_a_stall(void) {
+    server_fixture_init(&fixture);
+    fixture.options.queue_bytes = LIMIT;
+    open_fixture(1);
     tp_session_id busy_id, reader_id;
-    raw_peer *busy = join(&busy_id);
-    raw_peer *reader = join(&reader_id);
-    unsigned sent = send_until_it_waits(reader_id);
-    hold_worker_of(stage.server, busy_id);
+    raw_peer *busy = join_peer(&busy_id);
+    raw_peer *reader = join_peer(&reader_id);
+    unsigned sent = send_until_one_waits(reader_id);
+    stall_worker_of(fixture.server, busy_id);
     clock_jump(STALL_MS);
     for (unsigned i = 0; i < 2 * LIMIT / SIZE; i++) {
         CHECK(send_one(reader_id));
         sent++;
     }
-    let_worker_go(stage.server);
-    pass(stage.server, STALL_STEP_MS);
-    for (unsigned i = 0; i < LIMIT / SIZE; i++) { /* it has had no time to catch up */
+    end_stall(fixture.server);
+    pass_time(fixture.server, STALL_STEP_MS);
+    for (unsigned i = 0; i < LIMIT / SIZE; i++) { /* the peer has had no time to catch up */
         CHECK(send_one(reader_id));
         sent++;
     }
     take_all(reader, sent);
-    CHECK_EQ(atomic_load(&stage.leaves), 0);
+    CHECK_EQ(atomic_load(&fixture.leaves), 0);
     raw_close(reader, false);
     raw_close(busy, false);
-    close_stage();
+    close_fixture();
 }
 
 static void check_is_ended(tp_session_id session) {
     for (unsigned i = 0; i < 10000 && send_one(session); i++) {
     }
-    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
-    CHECK_EQ(atomic_load(&stage.last_reason), TP_END_OVERLOAD);
+    FIXTURE_WAIT(atomic_load(&fixture.leaves) == 1);
+    CHECK_EQ(atomic_load(&fixture.last_reason), TP_END_OVERLOAD);
 }
 
-static raw_peer *join_and_not_read(tp_session_id *id) {
-    server_stage_init(&stage);
-    stage.options.queue_bytes = LIMIT;
-    open_stage(1);
-    raw_peer *reader = join(id);
-    (void)send_until_it_waits(*id);
+static raw_peer *join_without_reading(tp_session_id *id) {
+    server_fixture_init(&fixture);
+    fixture.options.queue_bytes = LIMIT;
+    open_fixture(1);
+    raw_peer *reader = join_peer(id);
+    (void)send_until_one_waits(*id);
     return reader;
 }
 
-static void who_does_not_read_is_ended(void) {
+static void a_peer_that_does_not_read_is_ended(void) {
     tp_session_id id;
-    raw_peer *reader = join_and_not_read(&id);
+    raw_peer *reader = join_without_reading(&id);
     check_is_ended(id);
     raw_close(reader, true);
-    close_stage();
+    close_fixture();
 }
 
-/* However often we stand still meanwhile: he has had two seconds in which we served. */
-static void who_does_not_read_is_ended_between_stalls_too(void) {
+/* However often the server stalls meanwhile, the peer has had two seconds of served time. */
+static void a_peer_that_does_not_read_is_ended_despite_stalls(void) {
     tp_session_id id;
-    raw_peer *reader = join_and_not_read(&id);
+    raw_peer *reader = join_without_reading(&id);
     clock_jump(STALL_MS);
-    let_sweep(stage.server);
+    await_sweep(fixture.server);
     while (send_one(id)) {
     }
-    CHECK_GT(queued_bytes(id), LIMIT); /* that it has not read may be our doing, for a while */
-    for (unsigned i = 0; i < 200 && atomic_load(&stage.leaves) == 0; i++) {
+    /* For a while the stall may be the reason that the peer has not read. */
+    CHECK_GT(queued_bytes(id), LIMIT);
+    for (unsigned i = 0; i < 200 && atomic_load(&fixture.leaves) == 0; i++) {
         clock_jump(400);
-        let_sweep(stage.server);
+        await_sweep(fixture.server);
         (void)send_one(id);
     }
-    STAGE_WAIT(atomic_load(&stage.leaves) == 1);
-    CHECK_EQ(atomic_load(&stage.last_reason), TP_END_OVERLOAD);
+    FIXTURE_WAIT(atomic_load(&fixture.leaves) == 1);
+    CHECK_EQ(atomic_load(&fixture.last_reason), TP_END_OVERLOAD);
     raw_close(reader, true);
-    close_stage();
+    close_fixture();
 }
 
-CHECK_MAIN(CASE(who_was_told_may_hang_up_after_a_handler_held_us_up),
-    CASE(who_was_told_may_hang_up_after_the_process_was_stopped),
-    CASE(who_does_not_hang_up_is_cut_all_the_same),
-    CASE(who_is_silent_is_ended_by_what_we_could_hear),
-    CASE(whom_we_call_is_not_late_while_we_do_not_look),
-    CASE(who_reads_is_not_ended_for_what_we_did_not_send),
-    CASE(who_reads_while_we_stand_still_is_not_ended), CASE(who_does_not_read_is_ended),
-    CASE(who_does_not_read_is_ended_between_stalls_too))
+CHECK_MAIN(CASE(a_closed_peer_may_hang_up_after_a_stalled_handler),
+    CASE(a_closed_peer_may_hang_up_after_a_stalled_process),
+    CASE(a_closed_peer_that_does_not_hang_up_is_cut), CASE(only_served_time_counts_as_silence),
+    CASE(a_connect_is_not_late_while_its_worker_stalls),
+    CASE(a_reader_is_not_ended_while_the_worker_stalls), CASE(a_reader_is_not_ended_after_a_stall),
+    CASE(a_peer_that_does_not_read_is_ended),
+    CASE(a_peer_that_does_not_read_is_ended_despite_stalls))

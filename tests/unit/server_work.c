@@ -1,13 +1,13 @@
 /*
- * The server at work: what it counts, several servers in one process, much data, many sessions, and
- * handlers that hold up their worker.
+ * The server at work: batch handlers and counters, several servers in one process, much data, many
+ * sessions, tasks, and handlers that block their worker.
  */
-#include "server_stage.h"
+#include "server_fixture.h"
 
 #include "core/engine/server_state.h"
 
-static server_stage stage;
-static server_stage other;
+static server_fixture fixture;
+static server_fixture other;
 
 static tp_packet *packet_of(const void *bytes, size_t size) {
     tp_packet *packet = tp_packet_copy_of(bytes, size);
@@ -15,16 +15,16 @@ static tp_packet *packet_of(const void *bytes, size_t size) {
     return packet;
 }
 
-static tp_server_stats stats_of(const server_stage *s) {
+static tp_server_stats stats_of(const server_fixture *s) {
     tp_server_stats stats = {.size = sizeof stats};
     tp_server_get_stats(s->server, &stats);
     return stats;
 }
 
-static void open_stage(server_stage *s, unsigned workers) {
-    server_stage_init(s);
+static void open_fixture(server_fixture *s, unsigned workers) {
+    server_fixture_init(s);
     s->options.workers = workers;
-    server_stage_open(s);
+    server_fixture_open(s);
 }
 
 /* ---- what is counted ------------------------------------------------------------------------- */
@@ -37,15 +37,15 @@ static atomic_uint calls_outside;
 static void begin_batch(tp_server *server, unsigned worker) {
     CHECK_LT(worker, WORKERS);
     CHECK_EQ(atomic_fetch_add(&inside[worker], 1), 0);
-    stage_on_begin(server, worker);
+    fixture_on_begin(server, worker);
 }
 
 static void end_batch(tp_server *server, unsigned worker) {
     CHECK_EQ(atomic_fetch_sub(&inside[worker], 1), 1);
-    stage_on_end(server, worker);
+    fixture_on_end(server, worker);
 }
 
-static bool anybody_inside(void) {
+static bool any_worker_inside(void) {
     unsigned sum = 0;
     for (unsigned i = 0; i < WORKERS; i++) {
         sum += atomic_load(&inside[i]);
@@ -53,21 +53,21 @@ static bool anybody_inside(void) {
     return sum > 0;
 }
 
-static void echo_inside(server_stage *s, tp_session_id session, tp_packet *packet) {
-    atomic_fetch_add(&calls_outside, !anybody_inside());
+static void echo_inside(server_fixture *s, tp_session_id session, tp_packet *packet) {
+    atomic_fetch_add(&calls_outside, !any_worker_inside());
     CHECK(tp_server_send(s->server, session, packet));
 }
 
 static void every_batch_begins_and_ends(void) {
-    server_stage_init(&stage);
-    stage.options.workers = WORKERS;
-    stage.handlers.on_worker_begin = begin_batch;
-    stage.handlers.on_worker_end = end_batch;
-    stage.on_message = echo_inside;
-    server_stage_open(&stage);
+    server_fixture_init(&fixture);
+    fixture.options.workers = WORKERS;
+    fixture.handlers.on_worker_begin = begin_batch;
+    fixture.handlers.on_worker_end = end_batch;
+    fixture.on_message = echo_inside;
+    server_fixture_open(&fixture);
     raw_peer *peers[8];
     for (unsigned i = 0; i < 8; i++) {
-        peers[i] = stage_connect_peer(&stage);
+        peers[i] = fixture_connect_peer(&fixture);
     }
     for (unsigned round = 0; round < 20; round++) {
         for (unsigned i = 0; i < 8; i++) {
@@ -82,32 +82,32 @@ static void every_batch_begins_and_ends(void) {
     for (unsigned i = 0; i < 8; i++) {
         raw_close(peers[i], false);
     }
-    CHECK_GT(atomic_load(&stage.begins), 0);
+    CHECK_GT(atomic_load(&fixture.begins), 0);
     CHECK_EQ(atomic_load(&calls_outside), 0);
-    server_stage_close(&stage); /* compares begins and ends */
+    server_fixture_close(&fixture); /* also compares begins and ends */
 }
 
 #define ENDS 1100u
 
-/* More ends than the ledger holds: the last 1,024, newest first; and every number adds up. */
+/* More ends than the ledger holds: it has the last 1,024, newest first, and the counters add up. */
 static void the_ledger_holds_the_last_ends(void) {
-    open_stage(&stage, 2);
+    open_fixture(&fixture, 2);
     static tp_session_id ids[ENDS];
     for (unsigned i = 0; i < ENDS; i++) {
-        raw_peer *peer = stage_connect_peer(&stage);
+        raw_peer *peer = fixture_connect_peer(&fixture);
         unsigned type;
         char answer[8];
         CHECK(raw_send_frame(peer, TP_FRAME_DATA, "1234", 4));
         CHECK_EQ(raw_receive_frame(peer, &type, answer, sizeof answer), 4);
-        ids[i] = atomic_load(&stage.last_joined);
+        ids[i] = atomic_load(&fixture.last_joined);
         raw_close(peer, false);
-        STAGE_WAIT(atomic_load(&stage.leaves) == i + 1);
+        FIXTURE_WAIT(atomic_load(&fixture.leaves) == i + 1);
     }
     static tp_session_end ends[ENDS];
     ends[0].size = sizeof ends[0] - 1;
-    CHECK_EQ(tp_server_read_ledger(stage.server, ends, ENDS), 0);
+    CHECK_EQ(tp_server_read_ledger(fixture.server, ends, ENDS), 0);
     ends[0].size = sizeof ends[0];
-    CHECK_EQ(tp_server_read_ledger(stage.server, ends, ENDS), TP_LEDGER_ENTRIES);
+    CHECK_EQ(tp_server_read_ledger(fixture.server, ends, ENDS), TP_LEDGER_ENTRIES);
     for (unsigned i = 0; i < TP_LEDGER_ENTRIES; i++) {
         CHECK_EQ(ends[i].session, ids[ENDS - 1 - i]);
         CHECK_EQ(ends[i].reason, TP_END_PEER_CLOSED);
@@ -117,10 +117,10 @@ static void the_ledger_holds_the_last_ends(void) {
         CHECK_EQ(ends[i].sent_bytes, 8);
         CHECK_EQ(ends[i].pending_packets, 0);
     }
-    CHECK_EQ(tp_server_read_ledger(stage.server, ends, 3), 3);
-    tp_server_stop(stage.server);
-    CHECK_EQ(tp_server_wait(stage.server, -1), TP_OK);
-    tp_server_stats stats = stats_of(&stage);
+    CHECK_EQ(tp_server_read_ledger(fixture.server, ends, 3), 3);
+    tp_server_stop(fixture.server);
+    CHECK_EQ(tp_server_wait(fixture.server, -1), TP_OK);
+    tp_server_stats stats = stats_of(&fixture);
     CHECK_EQ(stats.accepted, ENDS);
     CHECK_EQ(stats.joined, ENDS);
     CHECK_EQ(stats.left, ENDS);
@@ -133,38 +133,38 @@ static void the_ledger_holds_the_last_ends(void) {
     CHECK_EQ(stats.no_session + stats.dropped + stats.refused + stats.no_memory + stats.errors +
                  stats.denied + stats.full + stats.accept_failures,
         0);
-    tp_server_destroy(stage.server);
+    tp_server_destroy(fixture.server);
 }
 
 /* ---- two networks ---------------------------------------------------------------------------- */
 
 #define CROSSINGS 2000u
 
-static tp_session_id stage_session, other_session;
+static tp_session_id fixture_session, other_session;
 
-/* What comes in on one network goes out on the other, from the one's worker thread. */
-static void pass_on(server_stage *from, tp_session_id session, tp_packet *packet) {
+/* What is received on one network is sent on the other one, by the first one's worker. */
+static void pass_on(server_fixture *from, tp_session_id session, tp_packet *packet) {
     (void)session;
-    bool here = from == &stage;
+    bool here = from == &fixture;
     CHECK(tp_server_send(
-        here ? other.server : stage.server, here ? other_session : stage_session, packet));
-    /* and asks it something that only strangers' threads count */
-    CHECK(!tp_server_disconnect(here ? other.server : stage.server, TP_NO_SESSION));
-    CHECK_EQ(tp_server_wait(here ? other.server : stage.server, 0), TP_ERR_STATE);
+        here ? other.server : fixture.server, here ? other_session : fixture_session, packet));
+    /* and a query that is counted for foreign threads only */
+    CHECK(!tp_server_disconnect(here ? other.server : fixture.server, TP_NO_SESSION));
+    CHECK_EQ(tp_server_wait(here ? other.server : fixture.server, 0), TP_ERR_STATE);
 }
 
 static void two_networks_call_each_other(void) {
-    server_stage *both[] = {&stage, &other};
+    server_fixture *both[] = {&fixture, &other};
     raw_peer *peers[2];
     for (unsigned i = 0; i < 2; i++) {
-        server_stage_init(both[i]);
+        server_fixture_init(both[i]);
         both[i]->options.workers = 2;
         both[i]->on_message = pass_on;
-        server_stage_open(both[i]);
-        peers[i] = stage_connect_peer(both[i]);
-        STAGE_WAIT(atomic_load(&both[i]->joins) == 1);
+        server_fixture_open(both[i]);
+        peers[i] = fixture_connect_peer(both[i]);
+        FIXTURE_WAIT(atomic_load(&both[i]->joins) == 1);
     }
-    stage_session = atomic_load(&stage.last_joined);
+    fixture_session = atomic_load(&fixture.last_joined);
     other_session = atomic_load(&other.last_joined);
     for (uint32_t i = 0; i < CROSSINGS; i += 50) {
         for (uint32_t k = i; k < i + 50; k++) {
@@ -181,56 +181,55 @@ static void two_networks_call_each_other(void) {
         }
     }
     for (unsigned i = 0; i < 2; i++) {
-        STAGE_WAIT(atomic_load(&both[i]->messages) == CROSSINGS); /* the handlers have returned */
+        FIXTURE_WAIT(atomic_load(&both[i]->messages) == CROSSINGS); /* the handlers have returned */
     }
     for (unsigned i = 0; i < 2; i++) {
         raw_close(peers[i], false);
-        STAGE_WAIT(atomic_load(&both[i]->leaves) == 1);
+        FIXTURE_WAIT(atomic_load(&both[i]->leaves) == 1);
         tp_server_stats stats = stats_of(both[i]);
         CHECK_EQ(stats.received_messages, CROSSINGS);
         CHECK_EQ(stats.sent_messages, CROSSINGS);
         CHECK_EQ(stats.no_session, CROSSINGS);
-        server_stage_close(both[i]);
+        server_fixture_close(both[i]);
     }
 }
 
-/* ---- one thread after another ---------------------------------------------------------------- */
+/* ---- threads that send in turn --------------------------------------------------------------- */
 
 typedef struct word {
     tp_session_id session;
     char byte;
 } word;
 
-static void say_word(void *argument) {
+static void send_word(void *argument) {
     const word *said = argument;
     tp_packet *packet = packet_of(&said->byte, 1);
-    CHECK(tp_server_send(stage.server, said->session, packet));
+    CHECK(tp_server_send(fixture.server, said->session, packet));
     tp_packet_release(packet);
 }
 
-/* By turns by the session's own worker and by another thread, each knowing that the other has
- * spoken. */
-static void say_by_turns(server_stage *s, tp_session_id session, tp_packet *packet) {
+/* The session's own worker and another thread send in turn, each after the other has sent. */
+static void send_in_turn(server_fixture *s, tp_session_id session, tp_packet *packet) {
     (void)s;
     size_t size = tp_packet_size(packet);
     for (size_t i = 0; i < size; i++) {
         word next = {.session = session, .byte = (char)tp_packet_get_u8(packet)};
         if (i % 2 == 0) {
-            say_word(&next);
+            send_word(&next);
         } else {
             tp_thread thread;
-            REQUIRE(tp_thread_start(&thread, "speaker", say_word, &next) == TP_OK);
+            REQUIRE(tp_thread_start(&thread, "speaker", send_word, &next) == TP_OK);
             tp_thread_join(&thread);
         }
     }
 }
 
-static void what_was_sent_before_comes_before(void) {
+static void sends_of_two_threads_keep_their_order(void) {
     static const char words[] = "abcdefghij";
-    server_stage_init(&stage);
-    stage.on_message = say_by_turns;
-    server_stage_open(&stage);
-    raw_peer *peer = stage_connect_peer(&stage);
+    server_fixture_init(&fixture);
+    fixture.on_message = send_in_turn;
+    server_fixture_open(&fixture);
+    raw_peer *peer = fixture_connect_peer(&fixture);
     CHECK(raw_send_frame(peer, TP_FRAME_DATA, words, sizeof words - 1));
     for (size_t i = 0; i < sizeof words - 1; i++) {
         unsigned type;
@@ -239,7 +238,7 @@ static void what_was_sent_before_comes_before(void) {
         CHECK_EQ(byte, words[i]);
     }
     raw_close(peer, false);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
 /* ---- much data ------------------------------------------------------------------------------- */
@@ -257,7 +256,7 @@ static void fill_piece(uint8_t *bytes, uint32_t number) {
     }
 }
 
-static void take_piece(server_stage *s, tp_session_id session, tp_packet *packet) {
+static void take_piece(server_fixture *s, tp_session_id session, tp_packet *packet) {
     (void)s, (void)session;
     static uint8_t expected[PIECE_SIZE]; /* one worker */
     fill_piece(expected, atomic_fetch_add(&pieces_in, 1));
@@ -271,23 +270,23 @@ static void push_pieces(void *argument) {
     for (uint32_t i = 0; i < PIECES; i++) {
         fill_piece(out, i);
         tp_packet *packet = packet_of(out, PIECE_SIZE);
-        while (!tp_server_send(stage.server, *session, packet)) {
+        while (!tp_server_send(fixture.server, *session, packet)) {
             tp_thread_yield(); /* refused: the queue is full */
         }
         tp_packet_release(packet);
     }
 }
 
-/* 64 MiB each way through one session, at once, under a queue much smaller than that. */
-static void carries_64_mib_both_ways(void) {
-    server_stage_init(&stage);
-    stage.on_message = take_piece;
-    stage.options.queue_bytes = 256 << 10;
-    stage.options.queue_policy = TP_QUEUE_REFUSE;
-    server_stage_open(&stage);
-    raw_peer *peer = stage_connect_peer(&stage);
-    STAGE_WAIT(atomic_load(&stage.joins) == 1);
-    tp_session_id id = atomic_load(&stage.last_joined);
+/* 64 MiB in each direction of one session, with a queue limit much smaller than that. */
+static void a_session_carries_64_mib_both_ways(void) {
+    server_fixture_init(&fixture);
+    fixture.on_message = take_piece;
+    fixture.options.queue_bytes = 256 << 10;
+    fixture.options.queue_policy = TP_QUEUE_REFUSE;
+    server_fixture_open(&fixture);
+    raw_peer *peer = fixture_connect_peer(&fixture);
+    FIXTURE_WAIT(atomic_load(&fixture.joins) == 1);
+    tp_session_id id = atomic_load(&fixture.last_joined);
     tp_thread pusher;
     REQUIRE(tp_thread_start(&pusher, "pusher", push_pieces, &id) == TP_OK);
     for (uint32_t i = 0; i < PIECES; i++) {
@@ -298,58 +297,59 @@ static void carries_64_mib_both_ways(void) {
         CHECK_MEM(in, piece, PIECE_SIZE);
     }
     tp_thread_join(&pusher);
-    STAGE_WAIT(atomic_load(&pieces_in) == PIECES);
+    FIXTURE_WAIT(atomic_load(&pieces_in) == PIECES);
     CHECK_EQ(atomic_load(&pieces_wrong), 0);
-    /* Nothing that was queued is counted for ever. */
+    /* Nothing stays counted as queued. */
     tp_session_info info = {.size = sizeof info};
-    STAGE_WAIT(tp_server_session_info(stage.server, id, &info) && info.queued_packets == 0);
+    FIXTURE_WAIT(tp_server_session_info(fixture.server, id, &info) && info.queued_packets == 0);
     CHECK_EQ(info.queued_bytes, 0);
     CHECK_EQ(info.sent_messages, PIECES);
     CHECK_EQ(info.received_messages, PIECES);
     raw_close(peer, false);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
 /* ---- many sessions --------------------------------------------------------------------------- */
 
 #define MANY 2000u
 
-/* Outgoing sessions of one server are the other's incoming ones. */
-static void two_thousand_sessions_at_once(void) {
-    server_stage_init(&stage);
-    stage.options.workers = 2;
-    stage.options.max_sessions = MANY;
-    server_stage_open(&stage);
-    server_stage_init(&other);
+/* The outgoing sessions of one server are the incoming ones of the other. */
+static void two_thousand_sessions_are_served(void) {
+    server_fixture_init(&fixture);
+    fixture.options.workers = 2;
+    fixture.options.max_sessions = MANY;
+    server_fixture_open(&fixture);
+    server_fixture_init(&other);
     other.options.listen = false;
     other.options.workers = 2;
     other.options.max_sessions = MANY;
     other.options.connect_timeout_ms = 600000;
-    other.options.drain_timeout_ms =
-        600000; /* each hears that it is over, however long that takes */
+    other.options.drain_timeout_ms = 600000; /* each gets its CLOSE, however long that takes */
     atomic_store(&other.echo, false);
-    server_stage_open(&other);
-    tp_address address = tp_server_address(stage.server);
+    server_fixture_open(&other);
+    tp_address address = tp_server_address(fixture.server);
     static tp_session_id ids[MANY + 1];
     for (unsigned i = 0; i < MANY; i++) {
         REQUIRE(tp_server_connect(other.server, &address, &ids[i]) == TP_OK);
-        STAGE_WAIT(atomic_load(&stage.joins) + 100 > i); /* no more than the backlog holds */
+        /* No more at a time than the listener's backlog holds. */
+        FIXTURE_WAIT(atomic_load(&fixture.joins) + 100 > i);
     }
     CHECK_EQ(tp_server_connect(other.server, &address, &ids[MANY]), TP_ERR_FULL);
-    STAGE_WAIT(atomic_load(&stage.joins) == MANY && atomic_load(&other.joins) == MANY);
-    CHECK_EQ(tp_server_session_count(stage.server), MANY);
+    FIXTURE_WAIT(atomic_load(&fixture.joins) == MANY && atomic_load(&other.joins) == MANY);
+    CHECK_EQ(tp_server_session_count(fixture.server), MANY);
     CHECK_EQ(tp_server_session_count(other.server), MANY);
     tp_packet *packet = packet_of("all", 3);
-    CHECK_EQ(tp_server_broadcast(stage.server, packet, TP_NO_SESSION), MANY);
-    STAGE_WAIT(atomic_load(&other.messages) == MANY);
+    CHECK_EQ(tp_server_broadcast(fixture.server, packet, TP_NO_SESSION), MANY);
+    FIXTURE_WAIT(atomic_load(&other.messages) == MANY);
     CHECK_EQ(tp_server_send_many(other.server, ids, MANY, packet), MANY);
-    STAGE_WAIT(atomic_load(&stage.messages) == MANY);
-    STAGE_WAIT(atomic_load(&other.messages) == 2 * MANY); /* the echo */
+    FIXTURE_WAIT(atomic_load(&fixture.messages) == MANY);
+    FIXTURE_WAIT(atomic_load(&other.messages) == 2 * MANY); /* the echo */
     tp_packet_release(packet);
-    server_stage_close(&other);
-    STAGE_WAIT(atomic_load(&stage.leaves) == MANY);
-    CHECK_EQ(stats_of(&stage).ends[TP_END_REFUSED], MANY); /* the other said: shutdown */
-    server_stage_close(&stage);
+    server_fixture_close(&other);
+    FIXTURE_WAIT(atomic_load(&fixture.leaves) == MANY);
+    /* CLOSE shutdown from the other server. */
+    CHECK_EQ(stats_of(&fixture).ends[TP_END_REFUSED], MANY);
+    server_fixture_close(&fixture);
 }
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
@@ -359,7 +359,7 @@ static void two_thousand_sessions_at_once(void) {
 #define ALL_POSTS (POSTERS * POSTS)
 
 static atomic_uint tasks_run, tasks_posted, tasks_full;
-static atomic_uchar times_run[ALL_POSTS]; /* of each poster's tasks */
+static atomic_uchar times_run[ALL_POSTS]; /* by each poster's tasks */
 static atomic_uchar handlers_task;
 
 static void count_task(void *context) {
@@ -371,14 +371,14 @@ static void count_task(void *context) {
 static void post_many(void *argument) {
     unsigned from = (unsigned)(uintptr_t)argument;
     for (unsigned i = 0; i < POSTS; i++) {
-        tp_err error =
-            tp_server_post(stage.server, (from + i) % 3, count_task, &times_run[from * POSTS + i]);
+        tp_err error = tp_server_post(
+            fixture.server, (from + i) % 3, count_task, &times_run[from * POSTS + i]);
         CHECK(error == TP_OK || error == TP_ERR_FULL);
         atomic_fetch_add(error ? &tasks_full : &tasks_posted, 1);
     }
 }
 
-static void post_from_handler(server_stage *s, tp_session_id session, tp_packet *packet) {
+static void post_from_handler(server_fixture *s, tp_session_id session, tp_packet *packet) {
     CHECK_EQ(tp_server_post(s->server, 0, count_task, &handlers_task), TP_OK);
     CHECK_EQ(tp_server_post(s->server, 1, count_task, &handlers_task), TP_OK);
     atomic_fetch_add(&tasks_posted, 2);
@@ -386,15 +386,15 @@ static void post_from_handler(server_stage *s, tp_session_id session, tp_packet 
 }
 
 static void every_task_runs_once(void) {
-    server_stage_init(&stage);
-    stage.options.workers = 3;
-    stage.on_message = post_from_handler;
-    server_stage_open(&stage);
+    server_fixture_init(&fixture);
+    fixture.options.workers = 3;
+    fixture.on_message = post_from_handler;
+    server_fixture_open(&fixture);
     tp_thread threads[POSTERS];
     for (unsigned i = 0; i < POSTERS; i++) {
         REQUIRE(tp_thread_start(&threads[i], "poster", post_many, (void *)(uintptr_t)i) == TP_OK);
     }
-    raw_peer *peer = stage_connect_peer(&stage);
+    raw_peer *peer = fixture_connect_peer(&fixture);
     for (unsigned i = 0; i < 200; i++) {
         unsigned type;
         CHECK(raw_send_frame(peer, TP_FRAME_DATA, "p", 1));
@@ -403,10 +403,10 @@ static void every_task_runs_once(void) {
     for (unsigned i = 0; i < POSTERS; i++) {
         tp_thread_join(&threads[i]);
     }
-    STAGE_WAIT(atomic_load(&tasks_run) == atomic_load(&tasks_posted));
+    FIXTURE_WAIT(atomic_load(&tasks_run) == atomic_load(&tasks_posted));
     CHECK_EQ(atomic_load(&tasks_posted) + atomic_load(&tasks_full), ALL_POSTS + 400);
     raw_close(peer, false);
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
     CHECK_EQ(atomic_load(&tasks_run), atomic_load(&tasks_posted));
 }
 
@@ -415,7 +415,7 @@ static void every_task_runs_once(void) {
 static atomic_uint late_run;
 
 static void block(void *context) {
-    stage_block(context);
+    fixture_block(context);
 }
 
 static void run_late(void *context) {
@@ -425,86 +425,87 @@ static void run_late(void *context) {
 
 #define CLOCK_PEERS 16u
 
-static tp__worker *home_of(tp_session_id session) {
-    return atomic_load(&stage.server->sessions[tp_session_slot(session)].home);
+static tp__worker *owner_of(tp_session_id session) {
+    return atomic_load(&fixture.server->sessions[tp_session_slot(session)].owner);
 }
 
 /*
- * Whichever worker is held up, and by a task with or without delay: the clock goes on. Tasks run,
- * silence is noticed, and a stop cuts who does not go.
+ * Whichever worker is blocked, by a task with or without delay: other tasks run, silence is
+ * noticed, and a stop cuts peers that do not close.
  */
-static void the_clock_goes_on_without_one_worker(void) {
+static void time_outs_work_while_one_worker_is_blocked(void) {
     for (unsigned round = 0; round < 4; round++) {
         bool delayed = round == 3;
-        server_stage_init(&stage);
-        stage.options.workers = 2;
-        stage.options.ping_interval_ms = 100;
-        stage.options.drain_timeout_ms = 100;
-        server_stage_open(&stage);
+        server_fixture_init(&fixture);
+        fixture.options.workers = 2;
+        fixture.options.ping_interval_ms = 100;
+        fixture.options.drain_timeout_ms = 100;
+        server_fixture_open(&fixture);
         atomic_store(&late_run, 0);
-        /* So many sessions that each worker has one, if workers have sessions: two, unless this
-         * machine is so slow that the one for whom the second was came too late. */
+        /* So many sessions that each worker has one, where sessions have owners: two, unless the
+         * machine is so slow that the first worker accepted both. */
         raw_peer *peers[CLOCK_PEERS];
         unsigned count = 0;
         tp__worker *first = NULL, *last = NULL;
         while (count < 2 || (count < CLOCK_PEERS && first == last && first)) {
-            peers[count++] = stage_connect_peer(&stage);
-            STAGE_WAIT(atomic_load(&stage.joins) == count);
-            last = home_of(atomic_load(&stage.last_joined));
+            peers[count++] = fixture_connect_peer(&fixture);
+            FIXTURE_WAIT(atomic_load(&fixture.joins) == count);
+            last = owner_of(atomic_load(&fixture.last_joined));
             first = count == 1 ? last : first;
         }
-        CHECK_EQ(tp_server_post(stage.server, delayed, block, &stage), TP_OK);
-        STAGE_WAIT(atomic_load(&stage.blocked));
-        if (!delayed) { /* delayed ones come one after another */
+        CHECK_EQ(tp_server_post(fixture.server, delayed, block, &fixture), TP_OK);
+        FIXTURE_WAIT(atomic_load(&fixture.blocked));
+        if (!delayed) { /* delayed tasks run one after another */
             unsigned before = atomic_load(&late_run);
             for (unsigned i = 1; i <= 3; i++) {
-                CHECK_EQ(tp_server_post(stage.server, 10, run_late, NULL), TP_OK);
-                STAGE_WAIT(atomic_load(&late_run) == before + i);
+                CHECK_EQ(tp_server_post(fixture.server, 10, run_late, NULL), TP_OK);
+                FIXTURE_WAIT(atomic_load(&late_run) == before + i);
             }
         }
-        /* Of the sessions at least one has a worker that can say PING. */
-        STAGE_WAIT(stats_of(&stage).sent_messages > 0);
-        tp_server_stop(stage.server);
-        STAGE_WAIT(atomic_load(&stage.leaves) >= 1);
-        atomic_store(&stage.let_go, true);
-        CHECK_EQ(tp_server_wait(stage.server, -1), TP_OK);
+        /* At least one of the sessions has a worker that can send PING. */
+        FIXTURE_WAIT(stats_of(&fixture).sent_messages > 0);
+        tp_server_stop(fixture.server);
+        FIXTURE_WAIT(atomic_load(&fixture.leaves) >= 1);
+        atomic_store(&fixture.unblock, true);
+        CHECK_EQ(tp_server_wait(fixture.server, -1), TP_OK);
         for (unsigned i = 0; i < count; i++) {
             raw_close(peers[i], true);
         }
-        tp_server_destroy(stage.server);
+        tp_server_destroy(fixture.server);
     }
 }
 
-/* A handler that blocks holds up the sessions of its worker and no others. */
-static void a_handler_that_blocks_holds_up_one_worker(void) {
+/* A handler that blocks delays the sessions of its worker and no others. */
+static void a_handler_that_blocks_delays_one_worker(void) {
     enum { PEERS = 8 };
-    server_stage_init(&stage);
-    stage.options.workers = 4;
-    stage.on_message = stage_block_on_b;
-    server_stage_open(&stage);
+    server_fixture_init(&fixture);
+    fixture.options.workers = 4;
+    fixture.on_message = fixture_block_on_b;
+    server_fixture_open(&fixture);
     raw_peer *peers[PEERS];
     for (unsigned i = 0; i < PEERS; i++) {
-        peers[i] = stage_connect_peer(&stage);
-        STAGE_WAIT(atomic_load(&stage.joins) == i + 1);
+        peers[i] = fixture_connect_peer(&fixture);
+        FIXTURE_WAIT(atomic_load(&fixture.joins) == i + 1);
     }
     CHECK(raw_send_frame(peers[0], TP_FRAME_DATA, "b", 1));
-    STAGE_WAIT(atomic_load(&stage.blocked));
+    FIXTURE_WAIT(atomic_load(&fixture.blocked));
     for (unsigned i = 1; i < PEERS; i++) {
         CHECK(raw_send_frame(peers[i], TP_FRAME_DATA, "f", 1));
     }
-    /* With 8 sessions spread over 4 workers, no worker has more than 3. */
-    STAGE_WAIT(atomic_load(&stage.messages) >= PEERS - 3);
-    atomic_store(&stage.let_go, true);
+    /* With 8 sessions over 4 workers, no worker has more than 3. */
+    FIXTURE_WAIT(atomic_load(&fixture.messages) >= PEERS - 3);
+    atomic_store(&fixture.unblock, true);
     unsigned type;
     for (unsigned i = 0; i < PEERS; i++) {
         CHECK_EQ(raw_receive_frame(peers[i], &type, in, sizeof in), 1);
         CHECK_EQ(in[0], i == 0 ? 'b' : 'f');
         raw_close(peers[i], false);
     }
-    server_stage_close(&stage);
+    server_fixture_close(&fixture);
 }
 
 CHECK_MAIN(CASE(every_batch_begins_and_ends), CASE(the_ledger_holds_the_last_ends),
-    CASE(two_networks_call_each_other), CASE(what_was_sent_before_comes_before),
-    CASE(carries_64_mib_both_ways), CASE(two_thousand_sessions_at_once), CASE(every_task_runs_once),
-    CASE(the_clock_goes_on_without_one_worker), CASE(a_handler_that_blocks_holds_up_one_worker))
+    CASE(two_networks_call_each_other), CASE(sends_of_two_threads_keep_their_order),
+    CASE(a_session_carries_64_mib_both_ways), CASE(two_thousand_sessions_are_served),
+    CASE(every_task_runs_once), CASE(time_outs_work_while_one_worker_is_blocked),
+    CASE(a_handler_that_blocks_delays_one_worker))

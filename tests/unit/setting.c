@@ -1,4 +1,7 @@
-/* Values of settings: what is read, and what is said about what is not. */
+/*
+ * Values of settings: what is read for each kind of setting, and the error text for everything
+ * else.
+ */
 #include "core/config/setting.h"
 #include "check.h"
 #include "core/config/config_report.h"
@@ -43,11 +46,11 @@ static void start(void) {
     REQUIRE(tp__settings_reset(table, SETTINGS, &now) == TP_OK);
 }
 
-static bool reads(unsigned which, const char *value) {
+static bool is_read(unsigned which, const char *value) {
     return tp__setting_read(&table[which], value, &now) == TP_OK;
 }
 
-static void standard_values_are_put_in(void) {
+static void defaults_are_set(void) {
     start();
     CHECK_EQ(now.flag, true);
     CHECK_EQ(now.count, 7);
@@ -61,11 +64,11 @@ static void standard_values_are_put_in(void) {
     CHECK_EQ(now.behind, 0x5a);
 }
 
-static void a_wrong_table_is_refused(void) {
+static void an_invalid_table_is_refused(void) {
     tp__setting bad = table[COUNT];
-    bad.standard = "65";
+    bad.default_value = "65";
     CHECK_EQ(tp__settings_reset(&bad, 1, &now), TP_ERR_INVALID);
-    bad.standard = NULL;
+    bad.default_value = NULL;
     now.count = 99;
     CHECK_EQ(tp__settings_reset(&bad, 1, &now), TP_OK);
     CHECK_EQ(now.count, 99);
@@ -77,9 +80,9 @@ static void a_wrong_table_is_refused(void) {
     CHECK_EQ(tp__settings_reset(many, TP__SETTINGS_MAX + 1, &now), TP_ERR_INVALID);
 }
 
-static void a_list_may_be_empty_by_standard(void) {
+static void a_list_may_be_empty_by_default(void) {
     tp__setting list = table[NETWORKS];
-    list.standard = "";
+    list.default_value = "";
     start();
     CHECK_EQ(tp__settings_reset(&list, 1, &now), TP_OK);
     CHECK_EQ(now.networks.count, 0);
@@ -87,26 +90,26 @@ static void a_list_may_be_empty_by_standard(void) {
 
 static void bools_are_yes_or_no(void) {
     start();
-    CHECK(reads(FLAG, "no"));
+    CHECK(is_read(FLAG, "no"));
     CHECK_EQ(now.flag, false);
-    CHECK(reads(FLAG, "yes"));
+    CHECK(is_read(FLAG, "yes"));
     CHECK_EQ(now.flag, true);
     static const char *const bad[] = {"", "Yes", "true", "1", "on", "yes ", "y"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        CHECK(!reads(FLAG, bad[i]));
+        CHECK(!is_read(FLAG, bad[i]));
     }
 }
 
 static void counts_are_whole_numbers_in_their_range(void) {
     start();
-    CHECK(reads(COUNT, "1"));
+    CHECK(is_read(COUNT, "1"));
     CHECK_EQ(now.count, 1);
-    CHECK(reads(COUNT, "64"));
+    CHECK(is_read(COUNT, "64"));
     CHECK_EQ(now.count, 64);
     static const char *const bad[] = {"", "0", "65", "-1", "+1", " 1", "1 ", "01", "1k", "1.0",
         "0x1", "one", "18446744073709551615", "18446744073709551616", "99999999999999999999999"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        if (reads(COUNT, bad[i])) {
+        if (is_read(COUNT, bad[i])) {
             CHECK_STR("is read", bad[i]);
         }
     }
@@ -131,20 +134,20 @@ static void bytes_and_times_have_units(void) {
         {TIME, "2s", 2000}, {TIME, "5min", 300000}, {TIME, "24h", 86400000}};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         start();
-        CHECK(reads(good[i].which, good[i].text));
+        CHECK(is_read(good[i].which, good[i].text));
         CHECK_EQ(good[i].which == BYTES ? now.bytes : now.time, good[i].value);
     }
     static const char *const bad_bytes[] = {"", "4095", "65m", "1g", "4K", "4kb", "4 k", "k", "0",
         "4t", "4.5k", "17179869184g", "18014398509481992k"};
     for (size_t i = 0; i < sizeof bad_bytes / sizeof bad_bytes[0]; i++) {
-        if (reads(BYTES, bad_bytes[i])) {
+        if (is_read(BYTES, bad_bytes[i])) {
             CHECK_STR("is read", bad_bytes[i]);
         }
     }
     static const char *const bad_times[] = {
         "", "5", "30", "1m", "1 s", "s", "25h", "-1s", "1sec", "86400001ms", "18446744073709552s"};
     for (size_t i = 0; i < sizeof bad_times / sizeof bad_times[0]; i++) {
-        if (reads(TIME, bad_times[i])) {
+        if (is_read(TIME, bad_times[i])) {
             CHECK_STR("is read", bad_times[i]);
         }
     }
@@ -152,66 +155,66 @@ static void bytes_and_times_have_units(void) {
 
 static void addresses_choices_and_texts_are_read(void) {
     start();
-    CHECK(reads(ADDRESS, "[::1]:80"));
+    CHECK(is_read(ADDRESS, "[::1]:80"));
     CHECK_EQ(now.address.port, 80);
-    CHECK(!reads(ADDRESS, "localhost:80"));
-    CHECK(reads(CHOICE, "blue"));
+    CHECK(!is_read(ADDRESS, "localhost:80"));
+    CHECK(is_read(CHOICE, "blue"));
     CHECK_EQ(now.choice, 2);
-    CHECK(!reads(CHOICE, "Blue"));
-    CHECK(!reads(CHOICE, ""));
-    CHECK(reads(TEXT, "12345678"));
+    CHECK(!is_read(CHOICE, "Blue"));
+    CHECK(!is_read(CHOICE, ""));
+    CHECK(is_read(TEXT, "12345678"));
     CHECK_STR(now.text, "12345678");
-    CHECK(reads(TEXT, "ab"));
+    CHECK(is_read(TEXT, "ab"));
     CHECK_STR(now.text, "ab");
-    CHECK(!reads(TEXT, "123456789"));
-    CHECK(!reads(TEXT, "a"));
+    CHECK(!is_read(TEXT, "123456789"));
+    CHECK(!is_read(TEXT, "a"));
     CHECK_EQ(now.behind, 0x5a);
 }
 
-static void networks_are_added_up(void) {
+static void networks_are_collected(void) {
     start();
     tp__setting_clear(&table[NETWORKS], &now);
     CHECK_EQ(now.networks.count, 0);
-    CHECK(reads(NETWORKS, "10.0.0.0/8, 192.168.0.0/16\tfd00::/8,::1"));
+    CHECK(is_read(NETWORKS, "10.0.0.0/8, 192.168.0.0/16\tfd00::/8,::1"));
     CHECK_EQ(now.networks.count, 4);
     CHECK_EQ(now.networks.networks[0].bits, 104);
     CHECK_EQ(now.networks.networks[3].bits, 128);
-    CHECK(reads(NETWORKS, "any"));
+    CHECK(is_read(NETWORKS, "any"));
     CHECK_EQ(now.networks.count, 5);
     CHECK_EQ(now.networks.networks[4].bits, 0);
-    CHECK(reads(NETWORKS, "private"));
+    CHECK(is_read(NETWORKS, "private"));
     CHECK_EQ(now.networks.count, 13);
     static const char *const bad[] = {"", ",", " ", "10.0.0.1/8", "10.0.0.0/8; ::1", "Any", "lan",
         "::1 bad", "1111111111111111111111111111111111111111111111111111111111111111"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        if (reads(NETWORKS, bad[i])) {
+        if (is_read(NETWORKS, bad[i])) {
             CHECK_STR("is read", bad[i]);
         }
     }
 }
 
-static void a_list_has_an_end(void) {
+static void a_list_has_a_maximum_length(void) {
     start();
     tp__setting_clear(&table[NETWORKS], &now);
     for (unsigned i = 0; i < TP_ACCESS_MAX_NETWORKS; i++) {
-        CHECK(reads(NETWORKS, "::1"));
+        CHECK(is_read(NETWORKS, "::1"));
     }
-    CHECK(!reads(NETWORKS, "::1"));
-    CHECK(!reads(NETWORKS, "private"));
+    CHECK(!is_read(NETWORKS, "::1"));
+    CHECK(!is_read(NETWORKS, "private"));
     CHECK_EQ(now.networks.count, TP_ACCESS_MAX_NETWORKS);
-    CHECK_EQ(now.choice, 1); /* what stands behind the list */
+    CHECK_EQ(now.choice, 1); /* the member behind the list */
 }
 
-static void processors_are_numbers_and_ranges(void) {
+static void processors_are_read_as_numbers_and_ranges(void) {
     start();
-    CHECK(reads(PROCESSORS, "5"));
+    CHECK(is_read(PROCESSORS, "5"));
     CHECK_EQ(now.processors.bits[0], 1u << 5);
-    CHECK(reads(PROCESSORS, "1,3-4, 62-65 1023"));
+    CHECK(is_read(PROCESSORS, "1,3-4, 62-65 1023"));
     CHECK_EQ(now.processors.bits[0], UINT64_C(0xc00000000000001a));
     CHECK_EQ(now.processors.bits[1], 3);
     CHECK_EQ(now.processors.bits[15], UINT64_C(0x8000000000000000));
-    CHECK(reads(PROCESSORS, "0-1023"));
-    CHECK(reads(PROCESSORS, "all"));
+    CHECK(is_read(PROCESSORS, "0-1023"));
+    CHECK(is_read(PROCESSORS, "all"));
     for (unsigned i = 0; i < TP_PROCESSORS_MAX / 64; i++) {
         CHECK_EQ(now.processors.bits[i], 0);
     }
@@ -219,14 +222,14 @@ static void processors_are_numbers_and_ranges(void) {
         "all,1", "1;2", "0x1", "99999999999999999999",
         "1111111111111111111111111111111111111111111111111111111111111111"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        if (reads(PROCESSORS, bad[i])) {
+        if (is_read(PROCESSORS, bad[i])) {
             CHECK_STR("is read", bad[i]);
         }
     }
-    CHECK_EQ(now.address.port, 4000); /* what stands behind them */
+    CHECK_EQ(now.address.port, 4000); /* the member behind them */
 }
 
-static void clearing_touches_lists_only(void) {
+static void clearing_changes_lists_only(void) {
     start();
     for (unsigned i = 0; i < SETTINGS; i++) {
         tp__setting_clear(&table[i], &now);
@@ -245,16 +248,16 @@ static void expectations_name_the_range(void) {
     CHECK_STR(tp__setting_expectation(&table[TIME], text),
         "a time with its unit such as 500ms, 30s or 5min, from 0 to 24h");
     CHECK_STR(tp__setting_expectation(&table[PROCESSORS], text),
-        "processors' numbers such as 2 or 0-3,8, from 0 to 1023, or the word all");
+        "processor numbers such as 2 or 0-3,8, from 0 to 1023, or all");
     CHECK_STR(tp__setting_expectation(&table[CHOICE], text), "one of red, green, blue");
-    CHECK_STR(tp__setting_expectation(&table[TEXT], text), "a text of 2 to 8 bytes");
-    static const char *const many[] = {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                                       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-        "bbb",
-        "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
-        "ccc",
-        "ddddddddddddd", NULL};
+    CHECK_STR(tp__setting_expectation(&table[TEXT], text), "2 to 8 bytes of text");
+    static const char *const many[] = {"00000000000000000000000000000000000000000000000000000000000"
+                                       "0000000000000000000000000000000000",
+        "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
+        "111",
+        "222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222"
+        "222",
+        "3333333333333", NULL};
     tp__setting long_choice = {.kind = TP__SETTING_CHOICE, .choices = many};
     CHECK_LT(strlen(tp__setting_expectation(&long_choice, text)), TP__EXPECTATION_TEXT);
 }
@@ -264,7 +267,7 @@ static const char *nearest(const char *name) {
     return found == NULL ? "none" : found->name;
 }
 
-static void settings_are_found_by_name_and_by_likeness(void) {
+static void settings_are_found_by_name_and_by_similarity(void) {
     CHECK(tp__setting_find(table, SETTINGS, "time") == &table[TIME]);
     CHECK(tp__setting_find(table, SETTINGS, "Time") == NULL);
     CHECK(tp__setting_find(table, SETTINGS, "") == NULL);
@@ -277,7 +280,7 @@ static void settings_are_found_by_name_and_by_likeness(void) {
     CHECK_STR(nearest("a name that is far too long to be compared with anything"), "none");
 }
 
-static void quotes_are_fit_to_be_printed(void) {
+static void quoted_values_are_printable(void) {
     char text[TP__QUOTED_TEXT];
     char at_limit[TP__QUOTED_TEXT];
     char above[TP__QUOTED_TEXT + 1];
@@ -292,7 +295,7 @@ static void quotes_are_fit_to_be_printed(void) {
     CHECK_STR(text + TP__QUOTED_TEXT - 6, "xx...");
 }
 
-static void reports_stay_in_their_room(void) {
+static void reports_stay_in_their_buffer(void) {
     char text[100];
     memset(text, 'z', sizeof text);
     tp__report report = tp__report_begin(text, 20);
@@ -320,11 +323,11 @@ static void many_errors_are_counted(void) {
     CHECK_STR(text, "0\n1\n2\n3\n4\n5\n6\n7\nand 3 more errors");
 }
 
-CHECK_MAIN(CASE(standard_values_are_put_in), CASE(a_wrong_table_is_refused),
-    CASE(a_list_may_be_empty_by_standard), CASE(bools_are_yes_or_no),
+CHECK_MAIN(CASE(defaults_are_set), CASE(an_invalid_table_is_refused),
+    CASE(a_list_may_be_empty_by_default), CASE(bools_are_yes_or_no),
     CASE(counts_are_whole_numbers_in_their_range), CASE(bytes_and_times_have_units),
-    CASE(addresses_choices_and_texts_are_read), CASE(networks_are_added_up),
-    CASE(a_list_has_an_end), CASE(processors_are_numbers_and_ranges),
-    CASE(clearing_touches_lists_only), CASE(expectations_name_the_range),
-    CASE(settings_are_found_by_name_and_by_likeness), CASE(quotes_are_fit_to_be_printed),
-    CASE(reports_stay_in_their_room), CASE(many_errors_are_counted))
+    CASE(addresses_choices_and_texts_are_read), CASE(networks_are_collected),
+    CASE(a_list_has_a_maximum_length), CASE(processors_are_read_as_numbers_and_ranges),
+    CASE(clearing_changes_lists_only), CASE(expectations_name_the_range),
+    CASE(settings_are_found_by_name_and_by_similarity), CASE(quoted_values_are_printable),
+    CASE(reports_stay_in_their_buffer), CASE(many_errors_are_counted))

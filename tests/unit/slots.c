@@ -1,12 +1,14 @@
-/* The stack of free slots: every index once, the warm one first, and no index given twice by
- * threads. */
+/*
+ * The stack of free slots: each index once, the most recently used first, and no index given to two
+ * threads.
+ */
 #include "core/engine/slots.h"
 
 #include "check.h"
 #include "core/memory/memory.h"
 #include "os/thread.h"
 
-static void gives_every_index_once(void) {
+static void every_index_is_given_once(void) {
     tp__slots slots;
     REQUIRE(tp__slots_create(&slots, 3) == TP_OK);
     CHECK_EQ(tp__slots_take(&slots), 0);
@@ -21,7 +23,7 @@ static void gives_every_index_once(void) {
     tp__slots_destroy(&slots);
 }
 
-static void says_that_memory_is_out(void) {
+static void missing_memory_is_an_error(void) {
     tp__slots slots;
     tp__memory_fail_after(1);
     CHECK_EQ(tp__slots_create(&slots, 3), TP_ERR_NO_MEMORY);
@@ -33,7 +35,8 @@ static void says_that_memory_is_out(void) {
 
 static tp__slots shared;
 static atomic_uint holders[INDEXES];
-static unsigned touched[INDEXES]; /* plain: the holder's alone; tsan watches the hand-over */
+/* Not atomic: only the thread that has the index writes it; tsan checks the handover. */
+static unsigned touched[INDEXES];
 
 static void take_and_give(void *argument) {
     (void)argument;
@@ -43,7 +46,7 @@ static void take_and_give(void *argument) {
             continue;
         }
         if (atomic_fetch_add(&holders[index], 1) != 0) {
-            FAIL("two hold one slot");
+            FAIL("two threads have one slot");
         }
         touched[index]++;
         atomic_fetch_sub(&holders[index], 1);
@@ -51,7 +54,7 @@ static void take_and_give(void *argument) {
     }
 }
 
-static void no_two_hold_one_slot(void) {
+static void no_two_threads_have_one_slot(void) {
     REQUIRE(tp__slots_create(&shared, INDEXES) == TP_OK);
     tp_thread threads[THREADS];
     for (unsigned i = 0; i < THREADS; i++) {
@@ -67,4 +70,5 @@ static void no_two_hold_one_slot(void) {
     tp__slots_destroy(&shared);
 }
 
-CHECK_MAIN(CASE(gives_every_index_once), CASE(says_that_memory_is_out), CASE(no_two_hold_one_slot))
+CHECK_MAIN(CASE(every_index_is_given_once), CASE(missing_memory_is_an_error),
+    CASE(no_two_threads_have_one_slot))

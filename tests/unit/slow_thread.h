@@ -1,10 +1,11 @@
 /*
- * A thread that makes one call and is held up in it as soon as it lets go of a mutex, so that
- * others are quicker. The source under test is built with tp_mutex_unlock=moment_mutex_unlock.
+ * A thread that makes one call and is blocked in it after its first unlock of a mutex, so that
+ * other threads can act in between. The source under test is compiled with tp_mutex_unlock renamed
+ * to moment_mutex_unlock.
  *
- *     slow_begin(stop_it);   // returns when the thread is held up
+ *     slow_begin(stop_it);   // returns when the thread is blocked
  *     ...
- *     slow_end();            // lets it go on, and waits for its end
+ *     slow_end();            // unblocks it and waits for its end
  */
 #ifndef TWINPORT_TESTS_SLOW_THREAD_H
 #define TWINPORT_TESTS_SLOW_THREAD_H
@@ -16,7 +17,7 @@
 
 static tp_thread slow_thread;
 static void (*slow_call)(void);
-static _Atomic uint64_t slow_id; /* of the thread that is to be held up; 0: none */
+static _Atomic uint64_t slow_id; /* the id of the thread that is to be blocked; 0: none */
 static atomic_bool slow_is_held, slow_goes_on;
 
 void moment_mutex_unlock(tp_mutex *mutex);

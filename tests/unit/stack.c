@@ -1,4 +1,4 @@
-/* The lock-free stack of indexes: order, and many threads on few nodes. */
+/* The lock-free stack of indexes: order, ABA, and many threads on few nodes. */
 #include "check.h"
 
 #include "core/memory/stack.h"
@@ -13,7 +13,7 @@ static _Atomic uint32_t *next_of(void *context, uint32_t index) {
     return &next[index];
 }
 
-static void takes_the_last_first(void) {
+static void the_last_index_is_popped_first(void) {
     tp__stack stack = {0};
     CHECK_EQ(tp__stack_pop(&stack, next_of, NULL), 0);
     for (uint32_t i = 1; i <= nodes; i++) {
@@ -25,9 +25,9 @@ static void takes_the_last_first(void) {
     CHECK_EQ(tp__stack_pop(&stack, next_of, NULL), 0);
 }
 
-/* A pop that stalls between reading `next` and its exchange, while the node it read goes and comes
- * back with another below it: the same top, but not the same head. */
-static void a_top_that_came_back_is_told_from_one_that_stayed(void) {
+/* A pop stalls between reading `next` and its exchange, while the node that it has read is popped
+ * and pushed back with another one below it: the same top, but not the same head. */
+static void a_top_that_came_back_is_detected(void) {
     tp__stack stack = {0};
     for (uint32_t i = 1; i <= 3; i++) {
         tp__stack_push(&stack, next_of, NULL, i);
@@ -40,14 +40,14 @@ static void a_top_that_came_back_is_told_from_one_that_stayed(void) {
     CHECK_NE(atomic_load(&stack.head), stalled);
 }
 
-/* Two stacks, so that nodes come back in ever new orders: what an ABA fault feeds on. */
+/* Two stacks, so that nodes come back in ever new orders, which provokes ABA errors. */
 static tp__stack stacks[2];
 
-/* Not atomic: only who popped the node touches it, and the stack hands it over. The thread
- * sanitizer checks the order, the count that no two ever had the node at once. */
+/* Not atomic: only the thread that popped the node writes it, and the stack hands it over. The
+ * thread sanitizer checks the order; the count, that no two threads have a node at a time. */
 static unsigned touched[nodes + 1];
 
-static atomic_uint gathered; /* nobody begins before all are there */
+static atomic_uint gathered; /* no thread begins before all exist */
 
 static void carry(void *argument) {
     unsigned from = *(unsigned *)argument % 2;
@@ -72,7 +72,7 @@ static void carry(void *argument) {
     }
 }
 
-static void loses_and_doubles_nothing(void) {
+static void no_index_is_lost_or_duplicated(void) {
     tp_thread running[threads];
     unsigned number[threads];
     for (uint32_t i = 1; i <= nodes; i++) {
@@ -100,5 +100,5 @@ static void loses_and_doubles_nothing(void) {
     }
 }
 
-CHECK_MAIN(CASE(takes_the_last_first), CASE(a_top_that_came_back_is_told_from_one_that_stayed),
-    CASE(loses_and_doubles_nothing))
+CHECK_MAIN(CASE(the_last_index_is_popped_first), CASE(a_top_that_came_back_is_detected),
+    CASE(no_index_is_lost_or_duplicated))

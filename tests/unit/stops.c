@@ -1,6 +1,6 @@
 /*
- * Faults after which the process must not go on. Each case commits one; ctest expects the message
- * and never "still alive" (see twinport_stops() in CMakeLists.txt).
+ * Faults that must stop the process. Each case commits one. ctest expects the message and not
+ * "still alive" (twinport_stops() in CMakeLists.txt).
  */
 #include "check.h"
 
@@ -10,14 +10,14 @@
 #include "core/packet/packet_internal.h"
 #include "os/thread.h"
 
-/* ctest calls every end by a signal a failure: the abort becomes an exit. */
-static void leave(int signal_number) {
+/* ctest calls every end by a signal a failure, so the abort becomes an exit. */
+static void exit_on_abort(int signal_number) {
     (void)signal_number;
     _Exit(3);
 }
 
 static void await_stop(void) {
-    (void)signal(SIGABRT, leave);
+    (void)signal(SIGABRT, exit_on_abort);
 }
 
 static tp_pool *make(const char *name) {
@@ -58,8 +58,8 @@ static void double_free_on_two_threads(void) {
     still_alive();
 }
 
-/* What two frees at the same instant leave behind: one block in two magazines. */
-static void double_free_at_once(void) {
+/* The result of two frees at the same instant: one block in two magazines. */
+static void double_free_in_two_magazines(void) {
     await_stop();
     tp_pool *pool = make("first");
     void *block = tp_pool_allocate(pool);
@@ -113,7 +113,7 @@ static void destroy_in_use(void) {
     still_alive();
 }
 
-static void dead_packet(void) {
+static void release_of_a_dead_packet(void) {
     await_stop();
     tp_packet *keeps_the_chunk = tp_packet_new(64);
     tp_packet *packet = tp_packet_new(64);
@@ -124,7 +124,7 @@ static void dead_packet(void) {
     still_alive();
 }
 
-static void dead_large_packet(void) {
+static void release_of_a_dead_large_packet(void) {
     await_stop();
     tp_packet *packet = tp_packet_new(100000);
     REQUIRE(packet != NULL);
@@ -133,7 +133,7 @@ static void dead_large_packet(void) {
     still_alive();
 }
 
-/* Found where the address sanitizer watches; ctest runs it only there. */
+/* Detected by the address sanitizer, so ctest runs it only there. */
 static void read_after_release(void) {
     await_stop();
     tp_packet *packet = tp_packet_copy_of("secret", 6);
@@ -144,7 +144,7 @@ static void read_after_release(void) {
     still_alive();
 }
 
-CHECK_MAIN(CASE(double_free), CASE(double_free_on_two_threads), CASE(double_free_at_once),
+CHECK_MAIN(CASE(double_free), CASE(double_free_on_two_threads), CASE(double_free_in_two_magazines),
     CASE(free_to_another_pool), CASE(free_of_foreign_memory), CASE(free_of_the_middle),
-    CASE(overwritten_header), CASE(destroy_in_use), CASE(dead_packet), CASE(dead_large_packet),
-    CASE(read_after_release))
+    CASE(overwritten_header), CASE(destroy_in_use), CASE(release_of_a_dead_packet),
+    CASE(release_of_a_dead_large_packet), CASE(read_after_release))

@@ -1,56 +1,56 @@
-/* Connect tokens: what is minted opens, and nothing else does, for the right reason. */
+/* Connect tokens: a minted token opens and any other one is refused, with the right reason. */
 #include "proto/token.h"
-#include "secure_stage.h"
+#include "secure_fixture.h"
 
-static secure_stage stage;
+static secure_fixture fixture;
 
 static tp_err open_at(uint64_t now, const uint8_t *token, tp_token *opened) {
     memset(opened, 0x5a, sizeof *opened);
-    tp_err error = tp_token_open(stage.ring, 2, now, stage.gateway.public_hash, token, opened);
+    tp_err error = tp_token_open(fixture.ring, 2, now, fixture.gateway.public_hash, token, opened);
     if (error) {
-        CHECK(stage_all_zero(opened, sizeof *opened));
+        CHECK(fixture_all_zero(opened, sizeof *opened));
     }
     return error;
 }
 
-static void what_was_minted_opens(void) {
+static void a_minted_token_opens(void) {
     tp_token opened;
-    stage_draw(&stage);
-    CHECK_EQ(stage.token[0], stage.ring[1].id);
-    CHECK(stage_all_zero(stage.token + 1, 3));
-    CHECK_EQ(open_at(STAGE_NOW, stage.token, &opened), TP_OK);
-    CHECK_EQ(opened.key_id, stage.ring[1].id);
-    CHECK_EQ(opened.expiry, STAGE_EXPIRY);
-    CHECK_MEM(opened.id, stage.token + 12, TP_TOKEN_ID_SIZE);
-    CHECK_MEM(opened.secret, stage.secret, TP_KEY_SIZE);
+    fixture_draw(&fixture);
+    CHECK_EQ(fixture.token[0], fixture.ring[1].id);
+    CHECK(fixture_all_zero(fixture.token + 1, 3));
+    CHECK_EQ(open_at(FIXTURE_NOW, fixture.token, &opened), TP_OK);
+    CHECK_EQ(opened.key_id, fixture.ring[1].id);
+    CHECK_EQ(opened.expiry, FIXTURE_EXPIRY);
+    CHECK_MEM(opened.id, fixture.token + 12, TP_TOKEN_ID_SIZE);
+    CHECK_MEM(opened.secret, fixture.secret, TP_KEY_SIZE);
     CHECK_EQ(opened.identity.size, sizeof opened.identity);
-    CHECK_EQ(opened.identity.account, stage.identity.account);
-    CHECK_EQ(opened.identity.flags, stage.identity.flags);
+    CHECK_EQ(opened.identity.account, fixture.identity.account);
+    CHECK_EQ(opened.identity.flags, fixture.identity.flags);
     CHECK_EQ(opened.identity.reserved, 0);
-    CHECK_MEM(opened.identity.user_data, stage.identity.user_data, TP_TOKEN_USER_DATA);
+    CHECK_MEM(opened.identity.user_data, fixture.identity.user_data, TP_TOKEN_USER_DATA);
 }
 
-static void each_one_is_new(void) {
-    secure_stage first;
-    stage_draw(&stage);
-    first = stage;
-    stage_mint(&stage);
-    CHECK(memcmp(first.token + 12, stage.token + 12, TP_TOKEN_ID_SIZE) != 0);
-    CHECK(memcmp(first.secret, stage.secret, TP_KEY_SIZE) != 0);
-    /* The identity is the same, and is not to be seen. */
-    CHECK(memcmp(first.token + 28, stage.token + 28, 16) != 0);
+static void every_token_is_different(void) {
+    secure_fixture first;
+    fixture_draw(&fixture);
+    first = fixture;
+    fixture_mint(&fixture);
+    CHECK(memcmp(first.token + 12, fixture.token + 12, TP_TOKEN_ID_SIZE) != 0);
+    CHECK(memcmp(first.secret, fixture.secret, TP_KEY_SIZE) != 0);
+    /* The same identity, which must not be visible in the token. */
+    CHECK(memcmp(first.token + 28, fixture.token + 28, 16) != 0);
 }
 
-static void every_changed_bit_is_refused(void) {
+static void a_changed_bit_is_refused(void) {
     tp_token opened;
     unsigned reasons[TP_ERR_CRYPTO + 1] = {0};
-    stage_draw(&stage);
+    fixture_draw(&fixture);
     uint64_t before = tp_noise_diffie_hellman_count();
     for (size_t bit = 0; bit < 8 * TP_TOKEN_SIZE; bit++) {
         uint8_t changed[TP_TOKEN_SIZE];
-        memcpy(changed, stage.token, sizeof changed);
+        memcpy(changed, fixture.token, sizeof changed);
         changed[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        tp_err error = open_at(STAGE_NOW, changed, &opened);
+        tp_err error = open_at(FIXTURE_NOW, changed, &opened);
         CHECK_NE(error, TP_OK);
         reasons[error]++;
     }
@@ -62,72 +62,75 @@ static void every_changed_bit_is_refused(void) {
     CHECK_EQ(tp_noise_diffie_hellman_count(), before);
 }
 
-static void time_runs_out(void) {
+static void an_expired_token_is_refused(void) {
     tp_token opened;
-    stage_draw(&stage);
-    CHECK_EQ(open_at(0, stage.token, &opened), TP_OK);
-    CHECK_EQ(open_at(STAGE_EXPIRY - 1, stage.token, &opened), TP_OK);
-    CHECK_EQ(open_at(STAGE_EXPIRY, stage.token, &opened), TP_ERR_EXPIRED);
-    CHECK_EQ(open_at(UINT64_MAX, stage.token, &opened), TP_ERR_EXPIRED);
+    fixture_draw(&fixture);
+    CHECK_EQ(open_at(0, fixture.token, &opened), TP_OK);
+    CHECK_EQ(open_at(FIXTURE_EXPIRY - 1, fixture.token, &opened), TP_OK);
+    CHECK_EQ(open_at(FIXTURE_EXPIRY, fixture.token, &opened), TP_ERR_EXPIRED);
+    CHECK_EQ(open_at(UINT64_MAX, fixture.token, &opened), TP_ERR_EXPIRED);
 }
 
-static void only_for_its_gateway(void) {
+static void a_token_opens_at_its_gateway_only(void) {
     tp_token opened;
-    stage_draw(&stage);
-    stage_draw_gateway(&stage.gateway);
-    CHECK_EQ(open_at(STAGE_NOW, stage.token, &opened), TP_ERR_AUTH);
+    fixture_draw(&fixture);
+    fixture_draw_gateway(&fixture.gateway);
+    CHECK_EQ(open_at(FIXTURE_NOW, fixture.token, &opened), TP_ERR_AUTH);
 }
 
-static void only_with_its_key(void) {
+static void a_token_opens_with_its_key_only(void) {
     tp_token opened;
-    stage_draw(&stage);
-    stage.ring[1].id++;
-    CHECK_EQ(open_at(STAGE_NOW, stage.token, &opened), TP_ERR_NO_KEY);
-    CHECK_EQ(tp_token_open(NULL, 0, STAGE_NOW, stage.gateway.public_hash, stage.token, &opened),
+    fixture_draw(&fixture);
+    fixture.ring[1].id++;
+    CHECK_EQ(open_at(FIXTURE_NOW, fixture.token, &opened), TP_ERR_NO_KEY);
+    CHECK_EQ(
+        tp_token_open(NULL, 0, FIXTURE_NOW, fixture.gateway.public_hash, fixture.token, &opened),
         TP_ERR_NO_KEY);
-    stage.ring[1].id--;
-    stage_draw_key(stage.ring[1].key);
-    CHECK_EQ(open_at(STAGE_NOW, stage.token, &opened), TP_ERR_AUTH);
+    fixture.ring[1].id--;
+    fixture_draw_key(fixture.ring[1].key);
+    CHECK_EQ(open_at(FIXTURE_NOW, fixture.token, &opened), TP_ERR_AUTH);
 }
 
-/* Of several reasons the protocol's order decides which is given. */
-static void reasons_in_their_order(void) {
+/* Of several reasons the first in the protocol's order is given. */
+static void reasons_are_given_in_the_protocols_order(void) {
     tp_token opened;
-    stage_draw(&stage);
-    stage.token[139] ^= 1;
-    CHECK_EQ(open_at(STAGE_NOW, stage.token, &opened), TP_ERR_AUTH);
-    stage.token[0] ^= 0x80;
-    CHECK_EQ(open_at(STAGE_NOW, stage.token, &opened), TP_ERR_NO_KEY);
-    CHECK_EQ(open_at(STAGE_EXPIRY, stage.token, &opened), TP_ERR_EXPIRED);
-    stage.token[3] = 1;
-    CHECK_EQ(open_at(STAGE_EXPIRY, stage.token, &opened), TP_ERR_PROTOCOL);
+    fixture_draw(&fixture);
+    fixture.token[139] ^= 1;
+    CHECK_EQ(open_at(FIXTURE_NOW, fixture.token, &opened), TP_ERR_AUTH);
+    fixture.token[0] ^= 0x80;
+    CHECK_EQ(open_at(FIXTURE_NOW, fixture.token, &opened), TP_ERR_NO_KEY);
+    CHECK_EQ(open_at(FIXTURE_EXPIRY, fixture.token, &opened), TP_ERR_EXPIRED);
+    fixture.token[3] = 1;
+    CHECK_EQ(open_at(FIXTURE_EXPIRY, fixture.token, &opened), TP_ERR_PROTOCOL);
 }
 
-static void minting_wants_a_whole_identity(void) {
+static void minting_needs_a_whole_identity(void) {
     uint8_t token[TP_TOKEN_SIZE];
     uint8_t secret[TP_KEY_SIZE];
-    stage_draw(&stage);
-    stage.identity.size--;
-    CHECK_EQ(tp_token_mint(&stage.ring[0], STAGE_EXPIRY, stage.gateway.pair.public_key,
-                 &stage.identity, token, secret),
+    fixture_draw(&fixture);
+    fixture.identity.size--;
+    CHECK_EQ(tp_token_mint(&fixture.ring[0], FIXTURE_EXPIRY, fixture.gateway.pair.public_key,
+                 &fixture.identity, token, secret),
         TP_ERR_INVALID);
-    stage.identity.size++;
-    stage.identity.reserved = 1;
-    CHECK_EQ(tp_token_mint(&stage.ring[0], STAGE_EXPIRY, stage.gateway.pair.public_key,
-                 &stage.identity, token, secret),
+    fixture.identity.size++;
+    fixture.identity.reserved = 1;
+    CHECK_EQ(tp_token_mint(&fixture.ring[0], FIXTURE_EXPIRY, fixture.gateway.pair.public_key,
+                 &fixture.identity, token, secret),
         TP_ERR_INVALID);
 }
 
 static void derived_keys_differ(void) {
     uint8_t psk[TP_KEY_SIZE];
     uint8_t mac_key[TP_KEY_SIZE];
-    stage_draw(&stage);
-    CHECK_EQ(tp_token_psk(stage.secret, psk), TP_OK);
-    CHECK_EQ(tp_token_mac_key(stage.secret, mac_key), TP_OK);
+    fixture_draw(&fixture);
+    CHECK_EQ(tp_token_psk(fixture.secret, psk), TP_OK);
+    CHECK_EQ(tp_token_mac_key(fixture.secret, mac_key), TP_OK);
     CHECK(memcmp(psk, mac_key, TP_KEY_SIZE) != 0);
-    CHECK(memcmp(psk, stage.secret, TP_KEY_SIZE) != 0);
+    CHECK(memcmp(psk, fixture.secret, TP_KEY_SIZE) != 0);
 }
 
-CHECK_MAIN(CASE(what_was_minted_opens), CASE(each_one_is_new), CASE(every_changed_bit_is_refused),
-    CASE(time_runs_out), CASE(only_for_its_gateway), CASE(only_with_its_key),
-    CASE(reasons_in_their_order), CASE(minting_wants_a_whole_identity), CASE(derived_keys_differ))
+CHECK_MAIN(CASE(a_minted_token_opens), CASE(every_token_is_different),
+    CASE(a_changed_bit_is_refused), CASE(an_expired_token_is_refused),
+    CASE(a_token_opens_at_its_gateway_only), CASE(a_token_opens_with_its_key_only),
+    CASE(reasons_are_given_in_the_protocols_order), CASE(minting_needs_a_whole_identity),
+    CASE(derived_keys_differ))

@@ -1,4 +1,7 @@
-/* The trace ring of the process. */
+/*
+ * The process's trace: a ring of the most recent entries that can be switched on and off, and its
+ * dump as text.
+ */
 #include "check.h"
 #include "core/memory/memory.h"
 #include "os/process.h"
@@ -7,8 +10,8 @@
 
 static tp_trace_entry entries[TP_TRACE_ENTRIES];
 
-/* First of all cases: afterwards the ring exists for good. */
-static void off_it_takes_and_gives_nothing(void) {
+/* The first case: afterwards the ring exists for the rest of the process. */
+static void while_off_nothing_is_recorded(void) {
     tp_trace(1, 2, 3);
     CHECK_EQ(tp_trace_read(entries, TP_TRACE_ENTRIES), 0);
     tp__memory_fail_after(1);
@@ -39,7 +42,7 @@ static void entries_come_back_oldest_first(void) {
     CHECK_EQ(tp_trace_read(entries, 0), 0);
 }
 
-static void it_can_be_switched_off_and_on(void) {
+static void the_trace_can_be_switched_off_and_on(void) {
     REQUIRE(tp_trace_enable(true) == TP_OK);
     tp_trace(1, 0, 0);
     REQUIRE(tp_trace_enable(false) == TP_OK);
@@ -51,7 +54,7 @@ static void it_can_be_switched_off_and_on(void) {
     CHECK_EQ(entries[1].event, 3);
 }
 
-static void the_oldest_make_room(void) {
+static void the_oldest_entries_are_overwritten(void) {
     REQUIRE(tp_trace_enable(true) == TP_OK);
     for (uint64_t i = 0; i < TP_TRACE_ENTRIES + 100; i++) {
         tp_trace(7, i, ~i);
@@ -76,7 +79,7 @@ static void trace_numbers(void *argument) {
     atomic_fetch_sub(&threads_left, 1);
 }
 
-/* What every thread did is there whole and, for each thread, in its order. */
+/* Each thread's entries are whole and in their order. */
 static void check_entries(size_t count) {
     uint64_t next[THREADS] = {0};
     for (size_t i = 0; i < count; i++) {
@@ -111,7 +114,7 @@ static void threads_trace_while_another_reads(void) {
     check_entries(count);
 }
 
-static void the_dump_is_text(void) {
+static void the_dump_is_one_line_per_entry(void) {
     REQUIRE(tp_trace_enable(true) == TP_OK);
     for (unsigned i = 0; i < TP_TRACE_ENTRIES; i++) {
         tp_trace(42, 0xabc, i);
@@ -144,6 +147,6 @@ static void the_dump_is_text(void) {
     CHECK_EQ(tp_trace_dump("no-such-folder/trace.txt"), TP_ERR_NO_FILE);
 }
 
-CHECK_MAIN(CASE(off_it_takes_and_gives_nothing), CASE(entries_come_back_oldest_first),
-    CASE(it_can_be_switched_off_and_on), CASE(the_oldest_make_room),
-    CASE(threads_trace_while_another_reads), CASE(the_dump_is_text))
+CHECK_MAIN(CASE(while_off_nothing_is_recorded), CASE(entries_come_back_oldest_first),
+    CASE(the_trace_can_be_switched_off_and_on), CASE(the_oldest_entries_are_overwritten),
+    CASE(threads_trace_while_another_reads), CASE(the_dump_is_one_line_per_entry))

@@ -1,14 +1,14 @@
 /*
- * A list of bans costs one walk over the sessions, however long it is. The server's ban.c is built
- * again for this program, with a count of the sessions that it takes hold of.
+ * A list of bans costs one walk over the sessions, however long it is. ban.c is compiled for this
+ * test with a tp__session_enter that counts its calls.
  */
 #undef tp__session_enter
-#include "wan_stage.h"
+#include "wan_fixture.h"
 
 tp__session *counted_session_enter(tp_server *server, tp_session_id id, uint64_t barred);
 
 static atomic_uint holds;
-static wan_stage stage;
+static wan_fixture fixture;
 
 tp__session *counted_session_enter(tp_server *server, tp_session_id id, uint64_t barred) {
     atomic_fetch_add(&holds, 1);
@@ -20,17 +20,17 @@ enum { PLAYERS = 6, LISTED = 1000 };
 static wan_peer *players[PLAYERS];
 
 static void open_with_players(void) {
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    wan_stage_open(&stage);
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    wan_fixture_open(&fixture);
     for (unsigned i = 0; i < PLAYERS; i++) {
-        players[i] = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, i);
+        players[i] = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, i);
         wan_check_echo(players[i], "in");
     }
-    STAGE_WAIT(wan_stats(&stage).pending == 0);
+    FIXTURE_WAIT(wan_stats(&fixture).pending == 0);
     atomic_store(&holds, 0);
 }
 
-/* LISTED addresses elsewhere, and the network here behind them if it is wanted. */
+/* Sets LISTED bans of other networks, and with `here_too` one of this machine's behind them. */
 static void set_bans(bool here_too) {
     static tp_ban bans[LISTED + 1];
     for (unsigned i = 0; i < LISTED; i++) {
@@ -39,10 +39,10 @@ static void set_bans(bool here_too) {
         REQUIRE(tp_network_parse(text, &bans[i].network) == TP_OK);
     }
     REQUIRE(tp_network_parse("127.0.0.0/8", &bans[LISTED].network) == TP_OK);
-    CHECK_EQ(tp_wanserver_set_bans(stage.base.server, bans, LISTED + here_too), TP_OK);
+    CHECK_EQ(tp_wanserver_set_bans(fixture.base.server, bans, LISTED + here_too), TP_OK);
 }
 
-static void a_list_is_one_walk(void) {
+static void a_list_of_bans_costs_one_walk(void) {
     open_with_players();
     set_bans(false);
     CHECK_EQ(atomic_load(&holds), PLAYERS);
@@ -50,10 +50,10 @@ static void a_list_is_one_walk(void) {
     for (unsigned i = 0; i < PLAYERS; i++) {
         wan_leave(players[i]);
     }
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
 }
 
-static void all_that_are_on_it_are_ended(void) {
+static void every_session_on_the_list_is_ended(void) {
     open_with_players();
     set_bans(true);
     CHECK_EQ(atomic_load(&holds), PLAYERS);
@@ -61,7 +61,7 @@ static void all_that_are_on_it_are_ended(void) {
         CHECK_EQ(wan_receive_close(players[i]), TP_CLOSE_KICKED);
         wan_close(players[i], false);
     }
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
 }
 
-CHECK_MAIN(CASE(a_list_is_one_walk), CASE(all_that_are_on_it_are_ended))
+CHECK_MAIN(CASE(a_list_of_bans_costs_one_walk), CASE(every_session_on_the_list_is_ended))

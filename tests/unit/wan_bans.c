@@ -1,4 +1,7 @@
-/* Bans: which networks, until when, and how many. */
+/*
+ * The table of bans: networks, expiry, capacity, replacement as a whole, against a plain model, and
+ * under many threads.
+ */
 #include "check.h"
 
 #include "core/memory/memory.h"
@@ -60,7 +63,7 @@ static void networks_are_banned(void) {
     tp__bans_destroy(bans);
 }
 
-static void they_are_lifted(void) {
+static void bans_are_lifted(void) {
     tp__bans *bans = make();
     CHECK_EQ(add(bans, "10.0.0.0/8", 0, 0), TP_OK);
     CHECK(!lift(bans, "10.0.0.0/9", 0));
@@ -73,18 +76,18 @@ static void they_are_lifted(void) {
     tp__bans_destroy(bans);
 }
 
-static void they_expire(void) {
+static void bans_expire(void) {
     tp__bans *bans = make();
     CHECK_EQ(add(bans, "10.1.2.3", 2000, 1000), TP_OK);
     CHECK_EQ(add(bans, "10.1.0.0/16", 3000, 1000), TP_OK);
     CHECK_EQ(add(bans, "10.0.0.0/8", 1500, 1000), TP_OK);
     CHECK(!admits(bans, "10.2.0.1", 1499));
     CHECK(admits(bans, "10.2.0.1", 1500));
-    CHECK(!admits(bans, "10.1.2.3", 2000)); /* by the /16 */
+    CHECK(!admits(bans, "10.1.2.3", 2000)); /* the /16 is still banned */
     CHECK(!admits(bans, "10.1.2.3", 2999));
     CHECK(admits(bans, "10.1.2.3", 3000));
-    CHECK_EQ(tp__bans_count(bans), 0); /* they were met */
-    /* Again: the later word counts, be it for longer or for less. */
+    CHECK_EQ(tp__bans_count(bans), 0); /* expired bans were removed when they matched */
+    /* Banned again: the last ban's time counts, whether longer or shorter. */
     CHECK_EQ(add(bans, "10.1.2.3", 5000, 4000), TP_OK);
     CHECK_EQ(add(bans, "10.1.2.3", 6000, 4000), TP_OK);
     CHECK(!admits(bans, "10.1.2.3", 5999));
@@ -92,12 +95,12 @@ static void they_expire(void) {
     CHECK(!admits(bans, "10.1.2.3", UINT64_MAX));
     CHECK_EQ(add(bans, "10.1.2.3", 7000, 4000), TP_OK);
     CHECK_EQ(tp__bans_count(bans), 1);
-    CHECK(!lift(bans, "10.1.2.3", 7000)); /* it is over already */
+    CHECK(!lift(bans, "10.1.2.3", 7000)); /* it has expired already */
     CHECK_EQ(tp__bans_count(bans), 0);
     tp__bans_destroy(bans);
 }
 
-static void what_is_no_network_is_refused(void) {
+static void invalid_networks_are_refused(void) {
     tp__bans *bans = make();
     tp_network wrong = network("10.0.0.0/8");
     wrong.ip[15] = 1;
@@ -115,7 +118,7 @@ static tp_network nth(unsigned n) {
     return (tp_network){.ip = {0xfd, 0, 0, (uint8_t)(n >> 8), (uint8_t)n}, .bits = 40};
 }
 
-static void there_are_so_many_and_no_more(void) {
+static void the_number_of_bans_is_bounded(void) {
     tp__bans *bans = make();
     for (unsigned i = 0; i < TP__BANS_MAX; i++) {
         const tp_network whom = nth(i);
@@ -125,7 +128,7 @@ static void there_are_so_many_and_no_more(void) {
     CHECK_EQ(tp__bans_add(bans, &more, 0, 0), TP_ERR_FULL);
     CHECK_EQ(tp__bans_count(bans), TP__BANS_MAX);
     const tp_network last = nth(TP__BANS_MAX - 1);
-    CHECK_EQ(tp__bans_add(bans, &last, 1000, 0), TP_OK); /* is one of them */
+    CHECK_EQ(tp__bans_add(bans, &last, 1000, 0), TP_OK); /* it is one of them */
     for (unsigned i = 0; i <= TP__BANS_MAX; i++) {
         tp_address from = {.ip = {0}};
         const tp_network whom = nth(i);
@@ -137,13 +140,13 @@ static void there_are_so_many_and_no_more(void) {
     CHECK_EQ(tp__bans_count(bans), TP__BANS_MAX);
     const tp_network another = nth(TP__BANS_MAX + 1);
     CHECK_EQ(tp__bans_add(bans, &another, 0, 500), TP_ERR_FULL);
-    CHECK_EQ(tp__bans_add(bans, &another, 0, 1000), TP_OK); /* all others are over */
+    CHECK_EQ(tp__bans_add(bans, &another, 0, 1000), TP_OK); /* all others have expired */
     CHECK_EQ(tp__bans_count(bans), 1);
     tp__bans_destroy(bans);
 }
 
-/* Where its place in a chain was behind one of those that left for it. */
-static void they_make_room_wherever_they_are(void) {
+/* The new ban's chain had an entry that was removed for it. */
+static void expired_bans_are_replaced_in_any_chain(void) {
     tp__bans *bans = make();
     for (unsigned round = 1; round <= 30; round++) {
         const uint64_t now_ms = 1000 * round;
@@ -161,7 +164,7 @@ static void they_make_room_wherever_they_are(void) {
     tp__bans_destroy(bans);
 }
 
-static void they_are_replaced_as_a_whole(void) {
+static void bans_are_replaced_as_a_whole(void) {
     tp__bans *bans = make();
     CHECK_EQ(add(bans, "10.0.0.0/8", 0, 0), TP_OK);
     CHECK_EQ(add(bans, "11.0.0.0/16", 1000, 0), TP_OK);
@@ -180,7 +183,7 @@ static void they_are_replaced_as_a_whole(void) {
     CHECK(admits(bans, "10.0.0.1", 0));
     CHECK(!admits(bans, "11.0.0.1", 4999));
     CHECK(!admits(bans, "12.0.0.1", 6999));
-    CHECK(admits(bans, "12.0.0.1", 7000)); /* the last word counts */
+    CHECK(admits(bans, "12.0.0.1", 7000)); /* the last entry counts */
     CHECK(admits(bans, "11.0.0.1", 5000));
     CHECK_EQ(tp__bans_count(bans), 0);
 
@@ -205,10 +208,11 @@ static void they_are_replaced_as_a_whole(void) {
 
 enum { NETWORKS = 60, STEPS = 40000 };
 
-static void random_histories_fit_the_model(void) {
+static void random_histories_match_the_model(void) {
     tp__bans *bans = make();
-    static tp_network networks[NETWORKS]; /* prefixes of addresses of few bits, so that they nest */
-    static uint64_t until[NETWORKS];      /* 0: not banned */
+    /* Prefixes of addresses with few bits, so that they nest. */
+    static tp_network networks[NETWORKS];
+    static uint64_t until[NETWORKS]; /* 0: not banned */
     unsigned denied = 0;
     uint32_t random = 31337;
     for (unsigned i = 0; i < NETWORKS; i++) {
@@ -265,7 +269,7 @@ static void ban_and_lift(void *argument) {
     }
 }
 
-static void threads_share_them(void) {
+static void threads_share_the_bans(void) {
     tp__bans *bans = make();
     CHECK_EQ(add(bans, "10.0.0.0/8", 0, 0), TP_OK);
     tp_thread thread;
@@ -279,7 +283,7 @@ static void threads_share_them(void) {
     tp__bans_destroy(bans);
 }
 
-static void memory_is_taken_at_create_alone(void) {
+static void memory_is_allocated_at_create_only(void) {
     uint64_t live = tp__memory_live();
     tp__bans *bans = NULL;
     tp__memory_fail_after(1);
@@ -298,8 +302,8 @@ static void memory_is_taken_at_create_alone(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(networks_are_banned), CASE(they_are_lifted), CASE(they_expire),
-    CASE(what_is_no_network_is_refused), CASE(there_are_so_many_and_no_more),
-    CASE(they_make_room_wherever_they_are), CASE(they_are_replaced_as_a_whole),
-    CASE(random_histories_fit_the_model), CASE(threads_share_them),
-    CASE(memory_is_taken_at_create_alone))
+CHECK_MAIN(CASE(networks_are_banned), CASE(bans_are_lifted), CASE(bans_expire),
+    CASE(invalid_networks_are_refused), CASE(the_number_of_bans_is_bounded),
+    CASE(expired_bans_are_replaced_in_any_chain), CASE(bans_are_replaced_as_a_whole),
+    CASE(random_histories_match_the_model), CASE(threads_share_the_bans),
+    CASE(memory_is_allocated_at_create_only))

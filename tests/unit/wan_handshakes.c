@@ -1,9 +1,11 @@
-/* The handshake threads: every job is handed on exactly once, whatever starts and stops
- * meanwhile. */
+/*
+ * The handshake threads: each job is run and delivered, or dropped, exactly once, whatever starts
+ * and stops meanwhile.
+ */
 #include "core/memory/memory.h"
-#include "handshakes_stage.h"
+#include "handshakes_fixture.h"
 
-static void jobs_run_elsewhere_in_order(void) {
+static void jobs_run_on_other_threads_in_order(void) {
     enum { JOBS = 50 };
     static job jobs[JOBS];
     tp__handshakes *handshakes = make(1, JOBS);
@@ -23,16 +25,16 @@ static void jobs_run_elsewhere_in_order(void) {
     tp__handshakes_destroy(handshakes);
 }
 
-/* What has run is delivered when nothing waits, or when it is enough. */
-static void jobs_are_delivered_together(void) {
-    enum { ALL = TP__HANDSHAKES_TOGETHER + 3 };
+/* Finished jobs are delivered when none waits, or when there are enough for a batch. */
+static void finished_jobs_are_delivered_in_batches(void) {
+    enum { ALL = TP__HANDSHAKES_BATCH + 3 };
     static job jobs[ALL];
     static job alone;
     tp__handshakes *handshakes = make(1, ALL);
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     CHECK(tp__handshakes_offer(handshakes, &alone));
     wait_until(&ended, 1);
-    CHECK_EQ(alone.together, 1);
+    CHECK_EQ(alone.batch_size, 1);
     atomic_store(&blocked, true);
     for (unsigned i = 0; i < ALL; i++) {
         CHECK(tp__handshakes_offer(handshakes, &jobs[i]));
@@ -41,19 +43,19 @@ static void jobs_are_delivered_together(void) {
     atomic_store(&blocked, false);
     wait_until(&ended, 1 + ALL);
     for (unsigned i = 0; i < ALL; i++) {
-        bool first = i < TP__HANDSHAKES_TOGETHER;
-        CHECK_EQ(jobs[i].together, first ? TP__HANDSHAKES_TOGETHER : 3);
-        CHECK_EQ(jobs[i].place, first ? i + 1 : i + 1 - TP__HANDSHAKES_TOGETHER);
+        bool first = i < TP__HANDSHAKES_BATCH;
+        CHECK_EQ(jobs[i].batch_size, first ? TP__HANDSHAKES_BATCH : 3);
+        CHECK_EQ(jobs[i].position, first ? i + 1 : i + 1 - TP__HANDSHAKES_BATCH);
     }
     tp__handshakes_stop(handshakes);
     tp__handshakes_destroy(handshakes);
 }
 
-/* One that has taken long is not kept back for those behind it. */
-static void what_is_done_does_not_wait_for_long(void) {
+/* A job that took long is not held back for those behind it. */
+static void a_slow_job_is_delivered_without_delay(void) {
     static job jobs[2];
     tp__handshakes_options options = options_of(1, 2);
-    options.together_ms = 1;
+    options.batch_ms = 1;
     tp__handshakes *handshakes = make_of(&options);
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     atomic_store(&blocked, true);
@@ -66,8 +68,8 @@ static void what_is_done_does_not_wait_for_long(void) {
     }
     atomic_store(&blocked, false);
     wait_until(&ended, 2);
-    CHECK_EQ(jobs[0].together, 1);
-    CHECK_EQ(jobs[1].together, 1);
+    CHECK_EQ(jobs[0].batch_size, 1);
+    CHECK_EQ(jobs[1].batch_size, 1);
     tp__handshakes_stop(handshakes);
     tp__handshakes_destroy(handshakes);
 }
@@ -81,7 +83,7 @@ static void threads_work_at_the_same_time(void) {
     for (unsigned i = 0; i < THREADS; i++) {
         CHECK(tp__handshakes_offer(handshakes, &jobs[i]));
     }
-    wait_until(&begun, THREADS); /* none of which has ended */
+    wait_until(&begun, THREADS); /* while none of them has ended */
     CHECK_EQ(atomic_load(&ended), 0);
     atomic_store(&blocked, false);
     tp__handshakes_stop(handshakes);
@@ -96,7 +98,7 @@ static void the_queue_is_bounded(void) {
     enum { QUEUE = 4 };
     static job jobs[1 + QUEUE + 1];
     tp__handshakes *handshakes = make(1, QUEUE);
-    CHECK(!tp__handshakes_offer(handshakes, &jobs[0])); /* it is stopped */
+    CHECK(!tp__handshakes_offer(handshakes, &jobs[0])); /* the threads are stopped */
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     atomic_store(&blocked, true);
     CHECK(tp__handshakes_offer(handshakes, &jobs[0]));
@@ -121,7 +123,7 @@ static void the_queue_is_bounded(void) {
 
 static void release_later(void *argument) {
     tp__handshakes *handshakes = argument;
-    /* Stop has begun when what waited is gone; it must be waiting for the one that runs. */
+    /* The stop has begun when the waiting jobs are dropped; it must wait for the running one. */
     while (tp__handshakes_waiting(handshakes) > 0) {
         tp_thread_yield();
     }
@@ -129,11 +131,11 @@ static void release_later(void *argument) {
     atomic_store(&blocked, false);
 }
 
-static void a_stop_drops_what_waits_and_waits_for_what_runs(void) {
+static void a_stop_drops_waiting_jobs_and_waits_for_running_ones(void) {
     enum { QUEUE = 8 };
     static job jobs[1 + QUEUE];
     tp__handshakes *handshakes = make(1, QUEUE);
-    for (unsigned round = 1; round <= 5; round++) { /* it starts again after each stop */
+    for (unsigned round = 1; round <= 5; round++) { /* the threads start again after each stop */
         atomic_store(&begun, 0);
         atomic_store(&ended, 0);
         atomic_store(&blocked, true);
@@ -157,11 +159,11 @@ static void a_stop_drops_what_waits_and_waits_for_what_runs(void) {
             CHECK_EQ(atomic_load(&jobs[i].drops), round);
         }
     }
-    tp__handshakes_stop(handshakes); /* once more changes nothing */
+    tp__handshakes_stop(handshakes); /* another stop changes nothing */
     tp__handshakes_destroy(handshakes);
 }
 
-/* ---- many at once ---------------------------------------------------------------------------- */
+/* ---- many threads ---------------------------------------------------------------------------- */
 
 enum { OFFERERS = 3, EACH = 4000 };
 
@@ -176,7 +178,8 @@ static atomic_uint offering;
 static void offer_all(void *argument) {
     offerer *it = argument;
     for (unsigned i = 0; i < EACH; i++) {
-        /* Now and then it insists; else a job that is not taken stays the offerer's. */
+        /* Sometimes the job is offered until it is accepted; otherwise a refused job stays with the
+         * thread that offered it. */
         bool insist = i % 4 == 0;
         bool taken = tp__handshakes_offer(it->handshakes, &it->jobs[i]);
         while (insist && !taken) {
@@ -191,11 +194,11 @@ static void offer_all(void *argument) {
     atomic_fetch_sub(&offering, 1);
 }
 
-static void each_job_once_through_stops_and_starts(void) {
+static void each_job_ends_once_through_stops_and_starts(void) {
     static offerer offerers[OFFERERS];
     tp__handshakes_options options = options_of(2, 16);
     options.priority = TP_HANDSHAKE_IDLE;
-    options.overdue_ms = 1; /* the reserve thread takes its part */
+    options.overdue_ms = 1; /* so that the reserve thread takes its part */
     tp__handshakes *handshakes = make_of(&options);
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     tp_thread threads[OFFERERS];
@@ -206,7 +209,7 @@ static void each_job_once_through_stops_and_starts(void) {
     }
     while (atomic_load(&offering) > 0) {
         tp__handshakes_stop(handshakes);
-        CHECK_EQ(tp__handshakes_waiting(handshakes), 0); /* and nothing comes in behind it */
+        CHECK_EQ(tp__handshakes_waiting(handshakes), 0); /* and none is accepted after that */
         REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
         for (unsigned i = 0; i < 20; i++) {
             tp_thread_yield();
@@ -235,7 +238,7 @@ static void each_job_once_through_stops_and_starts(void) {
     tp__handshakes_destroy(handshakes);
 }
 
-static void memory_is_taken_at_create_alone(void) {
+static void memory_is_allocated_at_create_only(void) {
     uint64_t live = tp__memory_live();
     tp__handshakes_options options = options_of(1, 2);
     tp__handshakes *handshakes = NULL;
@@ -257,9 +260,9 @@ static void memory_is_taken_at_create_alone(void) {
     options.drop = NULL;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
     options.drop = drop;
-    options.together_ms = 0;
+    options.batch_ms = 0;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
-    options.together_ms = 1;
+    options.batch_ms = 1;
     options.overdue_ms = 60001;
     CHECK_EQ(tp__handshakes_create(&options, &handshakes), TP_ERR_INVALID);
     options.overdue_ms = 0;
@@ -273,7 +276,7 @@ static void memory_is_taken_at_create_alone(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(jobs_run_elsewhere_in_order), CASE(jobs_are_delivered_together),
-    CASE(what_is_done_does_not_wait_for_long), CASE(threads_work_at_the_same_time),
-    CASE(the_queue_is_bounded), CASE(a_stop_drops_what_waits_and_waits_for_what_runs),
-    CASE(each_job_once_through_stops_and_starts), CASE(memory_is_taken_at_create_alone))
+CHECK_MAIN(CASE(jobs_run_on_other_threads_in_order), CASE(finished_jobs_are_delivered_in_batches),
+    CASE(a_slow_job_is_delivered_without_delay), CASE(threads_work_at_the_same_time),
+    CASE(the_queue_is_bounded), CASE(a_stop_drops_waiting_jobs_and_waits_for_running_ones),
+    CASE(each_job_ends_once_through_stops_and_starts), CASE(memory_is_allocated_at_create_only))

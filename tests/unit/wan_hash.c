@@ -1,10 +1,10 @@
-/* SipHash-2-4 against its authors' vectors, and the size of tables. */
+/* SipHash-2-4 against its authors' vectors, and the size of hash tables. */
 #include "check.h"
 
 #include "wanserver/guard/siphash.h"
 
-/* Key and message are 00 01 02 ...; one result for each length. */
-static void it_is_siphash(void) {
+/* Key and message are 00 01 02 ...; one result for each message length. */
+static void the_hash_is_siphash_2_4(void) {
     static const struct {
         size_t size;
         uint64_t hash;
@@ -52,5 +52,5 @@ static void tables_have_a_power_of_two_of_chains(void) {
     CHECK_EQ(tp__hash_chains((uint32_t)1 << 31), (uint32_t)1 << 31);
 }
 
-CHECK_MAIN(CASE(it_is_siphash), CASE(every_bit_of_key_seed_and_size_counts),
+CHECK_MAIN(CASE(the_hash_is_siphash_2_4), CASE(every_bit_of_key_seed_and_size_counts),
     CASE(tables_have_a_power_of_two_of_chains))

@@ -1,7 +1,4 @@
-/*
- * The cell that says whose session it is: read at any moment, it says all of one identity, or
- * nothing.
- */
+/* The cell with a session's identity: a read at any moment gives all of one identity, or none. */
 #include "check.h"
 #include "os/thread.h"
 #include "wanserver/handshake/identity.h"
@@ -13,12 +10,13 @@ static tp_identity identity_of(uint64_t account) {
     return identity;
 }
 
-static void it_is_nobodys_until_it_is_published(void) {
+static void an_identity_can_be_read_once_published(void) {
     static tp__identity_cell cell;
     const tp_identity seven = identity_of(7);
     tp_identity read = {.size = sizeof read, .account = 99};
     CHECK(!tp__identity_read(&cell, 1, &read));
-    CHECK(!tp__identity_read(&cell, TP_NO_SESSION, &read)); /* which is what is in it */
+    /* Which is the value that the cell holds. */
+    CHECK(!tp__identity_read(&cell, TP_NO_SESSION, &read));
     tp__identity_fill(&cell, &seven);
     CHECK(!tp__identity_read(&cell, 1, &read));
     tp__identity_publish(&cell, 1);
@@ -33,7 +31,7 @@ static void it_is_nobodys_until_it_is_published(void) {
     }
 }
 
-/* ---- read while it changes hands ------------------------------------------------------------- */
+/* ---- reads while the identity changes -------------------------------------------------------- */
 
 #define LIVES   100000u
 #define READERS 2
@@ -57,8 +55,8 @@ static void read_on(void *argument) {
     }
 }
 
-/* Now and then a life is long enough for who has only one processor. */
-static void readers_never_see_two_of_them(void) {
+/* Sometimes an identity stays long enough for a reader on a machine with one processor. */
+static void readers_never_see_a_mixture_of_two(void) {
     tp_thread readers[READERS];
     for (unsigned i = 0; i < READERS; i++) {
         REQUIRE(tp_thread_start(&readers[i], "reader", read_on, NULL) == TP_OK);
@@ -82,4 +80,4 @@ static void readers_never_see_two_of_them(void) {
     CHECK_GT(atomic_load(&read_whole), 0);
 }
 
-CHECK_MAIN(CASE(it_is_nobodys_until_it_is_published), CASE(readers_never_see_two_of_them))
+CHECK_MAIN(CASE(an_identity_can_be_read_once_published), CASE(readers_never_see_a_mixture_of_two))

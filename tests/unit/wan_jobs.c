@@ -1,5 +1,7 @@
-/* The queue of the handshake threads: in order, bounded, each job once, and nobody is kept by one
- * who stands still with a job in his hands. */
+/*
+ * The queue of the handshake threads: in order, bounded, each job once; and a thread that is
+ * preempted in the middle of taking one delays no other.
+ */
 #include "check.h"
 
 #include "core/memory/memory.h"
@@ -12,7 +14,7 @@ static tp__jobs make(size_t size) {
     return jobs;
 }
 
-static void first_come_first_served_many_times_round(void) {
+static void jobs_come_out_in_order_many_times_around(void) {
     enum { SIZE = 3, ALL = 60 };
     static int things[ALL + SIZE];
     tp__jobs jobs = make(SIZE);
@@ -39,7 +41,7 @@ static void first_come_first_served_many_times_round(void) {
     tp__jobs_destroy(&jobs);
 }
 
-static void the_old_alone_are_taken_when_asked_for(void) {
+static void only_overdue_jobs_are_taken_on_request(void) {
     static int things[3];
     tp__jobs jobs = make(3);
     CHECK(tp__jobs_put(&jobs, &things[0], 10));
@@ -52,9 +54,9 @@ static void the_old_alone_are_taken_when_asked_for(void) {
     tp__jobs_destroy(&jobs);
 }
 
-/* What a taker leaves that has lost the processor right behind its compare-and-swap: head has not
- * gone on. The others move it. */
-static void nobody_waits_for_one_who_stands_still(void) {
+/* The state that a taking thread leaves when it is preempted right after its compare-and-swap: head
+ * is not yet advanced. The others advance it. */
+static void a_preempted_thread_delays_no_other(void) {
     static int things[5];
     tp__jobs jobs = make(2);
     CHECK(tp__jobs_put(&jobs, &things[0], 0));
@@ -70,7 +72,7 @@ static void nobody_waits_for_one_who_stands_still(void) {
     tp__jobs_destroy(&jobs);
 }
 
-/* ---- many at once ---------------------------------------------------------------------------- */
+/* ---- many threads ---------------------------------------------------------------------------- */
 
 enum { PUTTERS = 2, TAKERS = 3, EACH = 20000, PLACES = 5 };
 
@@ -84,10 +86,10 @@ static tp__jobs shared;
 static thing things[PUTTERS][EACH];
 static atomic_uint taken;
 static atomic_uint
-    disorder; /* a taker met a putter's things in another order than that of putting */
+    disorder; /* a thread took one producer's jobs in another order than that of putting */
 static atomic_uint spoilt;
 
-static void put_all(void *argument) {
+static void put_jobs(void *argument) {
     thing *own = argument;
     for (unsigned i = 0; i < EACH; i++) {
         while (!tp__jobs_put(&shared, &own[i], i)) {
@@ -96,7 +98,7 @@ static void put_all(void *argument) {
     }
 }
 
-static void take_all(void *argument) {
+static void take_jobs(void *argument) {
     (void)argument;
     unsigned next[PUTTERS] = {0};
     while (atomic_load(&taken) < PUTTERS * EACH) {
@@ -116,7 +118,7 @@ static void take_all(void *argument) {
     }
 }
 
-static void each_once_among_many(void) {
+static void threads_take_each_job_once(void) {
     tp_thread threads[PUTTERS + TAKERS];
     shared = make(PLACES);
     for (unsigned i = 0; i < PUTTERS; i++) {
@@ -126,10 +128,10 @@ static void each_once_among_many(void) {
         }
     }
     for (unsigned i = 0; i < TAKERS; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "take", take_all, NULL) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "take", take_jobs, NULL) == TP_OK);
     }
     for (unsigned i = 0; i < PUTTERS; i++) {
-        REQUIRE(tp_thread_start(&threads[TAKERS + i], "put", put_all, things[i]) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[TAKERS + i], "put", put_jobs, things[i]) == TP_OK);
     }
     for (unsigned i = 0; i < PUTTERS + TAKERS; i++) {
         tp_thread_join(&threads[i]);
@@ -141,7 +143,7 @@ static void each_once_among_many(void) {
     tp__jobs_destroy(&shared);
 }
 
-static void memory_is_taken_at_create_alone(void) {
+static void memory_is_allocated_at_create_only(void) {
     uint64_t live = tp__memory_live();
     tp__jobs jobs;
     tp__memory_fail_after(1);
@@ -151,6 +153,6 @@ static void memory_is_taken_at_create_alone(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(first_come_first_served_many_times_round),
-    CASE(the_old_alone_are_taken_when_asked_for), CASE(nobody_waits_for_one_who_stands_still),
-    CASE(each_once_among_many), CASE(memory_is_taken_at_create_alone))
+CHECK_MAIN(CASE(jobs_come_out_in_order_many_times_around),
+    CASE(only_overdue_jobs_are_taken_on_request), CASE(a_preempted_thread_delays_no_other),
+    CASE(threads_take_each_job_once), CASE(memory_is_allocated_at_create_only))

@@ -1,4 +1,7 @@
-/* The limits per address: rate, connections, and a table that is bounded. */
+/*
+ * The limits per address: connection rate, number of connections, what counts as one address, and a
+ * bounded table; against a plain model, and under many threads.
+ */
 #include "check.h"
 
 #include "core/memory/memory.h"
@@ -35,29 +38,29 @@ static unsigned connections(tp__limiter *limiter, const char *text) {
     return tp__limiter_connections(limiter, &from);
 }
 
-static void connections_per_second(void) {
+static void the_rate_of_connections_is_limited(void) {
     tp__limiter *limiter = make(20, 3, 0, 16);
     for (unsigned i = 0; i < 3; i++) {
         CHECK_EQ(admit(limiter, "10.0.0.1", 1000), TP__ADMITTED);
     }
-    CHECK_EQ(admit(limiter, "10.0.0.1:999", 1000), TP__TOO_FAST); /* the port is nothing */
+    CHECK_EQ(admit(limiter, "10.0.0.1:999", 1000), TP__TOO_FAST); /* the port does not matter */
     CHECK_EQ(admit(limiter, "10.0.0.2", 1000), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "10.0.0.1", 1049), TP__TOO_FAST);
     CHECK_EQ(admit(limiter, "10.0.0.1", 1050), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "10.0.0.1", 1050), TP__TOO_FAST);
-    /* Going does not give the rate back. */
+    /* Closing a connection does not return the rate. */
     leave(limiter, "10.0.0.1");
     CHECK_EQ(admit(limiter, "10.0.0.1", 1050), TP__TOO_FAST);
     CHECK_EQ(connections(limiter, "10.0.0.1"), 3);
     tp__limiter_destroy(limiter);
 }
 
-/* Who waited while nobody was accepted comes at once: new ones, and those seen before. */
-static void after_a_stall_those_who_waited(void) {
+/* After a stall those that waited are admitted together: new addresses and known ones. */
+static void connections_that_waited_in_a_stall_are_admitted(void) {
     tp__limiter *limiter = make(20, 3, 0, 16);
     const tp_address known = address("10.0.0.1"), other = address("10.0.0.2");
     CHECK_EQ(tp__limiter_admit(limiter, &known, 1000, 0), TP__ADMITTED);
-    for (unsigned i = 0; i < 3 + 20; i++) { /* the first has been there once */
+    for (unsigned i = 0; i < 3 + 20; i++) { /* the first one has connected once before */
         tp__admission expected = i < 22 ? TP__ADMITTED : TP__TOO_FAST;
         CHECK_EQ(tp__limiter_admit(limiter, &known, 2000, 1000), expected);
         CHECK_EQ(tp__limiter_admit(limiter, &other, 2000, 1000), TP__ADMITTED);
@@ -69,12 +72,13 @@ static void after_a_stall_those_who_waited(void) {
     tp__limiter_destroy(limiter);
 }
 
-static void connections_at_once(void) {
+static void the_number_of_connections_is_limited(void) {
     tp__limiter *limiter = make(1, 4, 2, 16);
     CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__ADMITTED);
     for (unsigned i = 0; i < 10; i++) {
-        CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__TOO_MANY); /* and this uses no rate up */
+        /* A refusal for the number uses no rate up. */
+        CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__TOO_MANY);
     }
     CHECK_EQ(admit(limiter, "10.0.0.2", 0), TP__ADMITTED);
     for (unsigned i = 0; i < 2; i++) {
@@ -86,13 +90,13 @@ static void connections_at_once(void) {
     CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__TOO_FAST); /* those were the four */
     CHECK_EQ(connections(limiter, "10.0.0.1"), 1);
     leave(limiter, "10.0.0.1");
-    leave(limiter, "10.0.0.1"); /* one too many: never below zero */
-    leave(limiter, "10.0.0.9"); /* never came */
+    leave(limiter, "10.0.0.1"); /* one too many: the count never goes below zero */
+    leave(limiter, "10.0.0.9"); /* never connected */
     CHECK_EQ(connections(limiter, "10.0.0.1"), 0);
     tp__limiter_destroy(limiter);
 }
 
-static void what_one_address_is(void) {
+static void an_ipv4_address_or_an_ipv6_64_counts_as_one(void) {
     tp__limiter *limiter = make(0, 1, 1, 16);
     CHECK_EQ(admit(limiter, "1.2.3.4", 0), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "[::ffff:1.2.3.4]:5", 0), TP__TOO_MANY);
@@ -100,7 +104,7 @@ static void what_one_address_is(void) {
     CHECK_EQ(admit(limiter, "2001:db8:1:2::1", 0), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "2001:db8:1:2:ffff:ffff:ffff:ffff", 0), TP__TOO_MANY);
     CHECK_EQ(admit(limiter, "2001:db8:1:3::1", 0), TP__ADMITTED);
-    /* An IPv4 address is none of the /64 that has the same bytes in front. */
+    /* An IPv4 address does not belong to the /64 that begins with the same bytes. */
     CHECK_EQ(admit(limiter, "102:304::1", 0), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "::1", 0), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "0.0.0.0", 0), TP__ADMITTED);
@@ -108,7 +112,7 @@ static void what_one_address_is(void) {
     tp__limiter_destroy(limiter);
 }
 
-static void without_limits_nothing_is_kept(void) {
+static void without_limits_no_entry_is_kept(void) {
     tp__limiter *limiter = make(0, 1, 0, 1);
     for (unsigned i = 0; i < 10; i++) {
         CHECK_EQ(admit(limiter, "1.2.3.4", 0), TP__ADMITTED);
@@ -119,22 +123,23 @@ static void without_limits_nothing_is_kept(void) {
     tp__limiter_destroy(limiter);
 }
 
-static void the_one_seen_longest_ago_is_forgotten(void) {
+static void the_least_recently_seen_address_is_forgotten(void) {
     tp__limiter *limiter = make(1, 1, 0, 3);
     CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "10.0.0.2", 0), TP__ADMITTED);
     CHECK_EQ(admit(limiter, "10.0.0.3", 0), TP__ADMITTED);
-    /* All have a connection: nobody makes room. */
+    /* All entries have a connection: none can be replaced. */
     CHECK_EQ(admit(limiter, "10.0.0.4", 0), TP__TOO_MANY_ADDRESSES);
     leave(limiter, "10.0.0.2");
     leave(limiter, "10.0.0.1");
     CHECK_EQ(admit(limiter, "10.0.0.2", 0), TP__TOO_FAST); /* seen again, so 1 is the oldest */
     CHECK_EQ(admit(limiter, "10.0.0.4", 0), TP__ADMITTED); /* in place of 1 */
-    CHECK_EQ(admit(limiter, "10.0.0.2", 0), TP__TOO_FAST); /* is still known */
-    CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__ADMITTED); /* is not; and takes the place of 2 */
+    CHECK_EQ(admit(limiter, "10.0.0.2", 0), TP__TOO_FAST); /* still known */
+    CHECK_EQ(admit(limiter, "10.0.0.1", 0), TP__ADMITTED); /* forgotten; and replaces 2 */
     CHECK_EQ(admit(limiter, "10.0.0.2", 0), TP__TOO_MANY_ADDRESSES);
     CHECK_EQ(tp__limiter_addresses(limiter), 3);
-    CHECK_EQ(connections(limiter, "10.0.0.3"), 1); /* connections are never forgotten */
+    /* Addresses with connections are never forgotten. */
+    CHECK_EQ(connections(limiter, "10.0.0.3"), 1);
     tp__limiter_destroy(limiter);
 }
 
@@ -145,7 +150,7 @@ enum { PLACES = 24, ROOM = 8, RATE = 3, BURST = 3, MOST = 2, STEPS = 60000 };
 typedef struct model {
     bool known;
     unsigned connections;
-    uint64_t seen; /* a number that grows with each thing that happens */
+    uint64_t seen; /* grows with each event */
     tp__bucket bucket;
 } model;
 
@@ -157,7 +162,7 @@ static unsigned known(const model *places) {
     return count;
 }
 
-/* Room for one more; false if there is none. */
+/* Removes an entry if the table is full. False if none can be removed. */
 static bool forget_one(model *places) {
     model *oldest = NULL;
     for (unsigned i = 0; i < PLACES; i++) {
@@ -192,7 +197,7 @@ static tp__admission model_admit(model *places, unsigned which, uint64_t order, 
     return TP__ADMITTED;
 }
 
-static void random_histories_fit_the_model(void) {
+static void random_histories_match_the_model(void) {
     tp__limiter *limiter = make(RATE, BURST, MOST, ROOM);
     static model places[PLACES];
     uint32_t random = 99;
@@ -220,7 +225,7 @@ static void random_histories_fit_the_model(void) {
             places[which].known ? places[which].connections : 0);
     }
     for (unsigned i = 0; i < 4; i++) {
-        CHECK_GT(seen[i], STEPS / 200); /* every outcome was tried */
+        CHECK_GT(seen[i], STEPS / 200); /* every outcome occurred */
     }
     tp__limiter_destroy(limiter);
 }
@@ -235,7 +240,7 @@ typedef struct crowd {
     atomic_uint admitted;
 } crowd;
 
-static void come_and_go(void *argument) {
+static void admit_and_leave(void *argument) {
     crowd *it = argument;
     const tp_address from = address("10.0.0.1");
     for (unsigned i = 0; i < ROUNDS; i++) {
@@ -251,11 +256,11 @@ static void come_and_go(void *argument) {
     }
 }
 
-static void threads_share_it(void) {
+static void threads_share_the_limiter(void) {
     crowd it = {.limiter = make(0, 1, LIMIT, 4)};
     tp_thread threads[THREADS];
     for (unsigned i = 0; i < THREADS; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "crowd", come_and_go, &it) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "crowd", admit_and_leave, &it) == TP_OK);
     }
     for (unsigned i = 0; i < THREADS; i++) {
         tp_thread_join(&threads[i]);
@@ -265,7 +270,7 @@ static void threads_share_it(void) {
     tp__limiter_destroy(it.limiter);
 }
 
-static void memory_is_taken_at_create_alone(void) {
+static void memory_is_allocated_at_create_only(void) {
     uint64_t live = tp__memory_live();
     const tp__limiter_options options = {.rate = 1, .burst = 1, .addresses = 100};
     tp__limiter *limiter = NULL;
@@ -291,7 +296,7 @@ static void memory_is_taken_at_create_alone(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-static void options_out_of_range(void) {
+static void options_out_of_range_are_refused(void) {
     tp__limiter *limiter = NULL;
     const tp__limiter_options no_burst = {.rate = 1, .addresses = 1};
     CHECK_EQ(tp__limiter_create(&no_burst, &limiter), TP_ERR_INVALID);
@@ -300,7 +305,9 @@ static void options_out_of_range(void) {
     CHECK(limiter == NULL);
 }
 
-CHECK_MAIN(CASE(connections_per_second), CASE(after_a_stall_those_who_waited),
-    CASE(connections_at_once), CASE(what_one_address_is), CASE(without_limits_nothing_is_kept),
-    CASE(the_one_seen_longest_ago_is_forgotten), CASE(random_histories_fit_the_model),
-    CASE(threads_share_it), CASE(memory_is_taken_at_create_alone), CASE(options_out_of_range))
+CHECK_MAIN(CASE(the_rate_of_connections_is_limited),
+    CASE(connections_that_waited_in_a_stall_are_admitted),
+    CASE(the_number_of_connections_is_limited), CASE(an_ipv4_address_or_an_ipv6_64_counts_as_one),
+    CASE(without_limits_no_entry_is_kept), CASE(the_least_recently_seen_address_is_forgotten),
+    CASE(random_histories_match_the_model), CASE(threads_share_the_limiter),
+    CASE(memory_is_allocated_at_create_only), CASE(options_out_of_range_are_refused))

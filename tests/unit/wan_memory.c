@@ -1,16 +1,16 @@
 /*
- * Memory that runs out, at every allocation from the first connection to the last message: what was
- * begun is undone, an error is told, and the server goes on.
+ * Memory that runs out at each allocation from the first connection to the last message: what was
+ * begun is undone, an error is reported, and the server goes on.
  */
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
-#include "wan_stage.h"
+#include "wan_fixture.h"
 
-static wan_stage stage;
+static wan_fixture fixture;
 static uint8_t in[70000];
 
-/* Each case lets the first allocation fail, then only the second, ... until the attempt needs
+/* Each case makes the first allocation fail, then only the second, ... until the attempt needs
  * fewer. */
 #define MOST_ALLOCATIONS 200
 
@@ -21,21 +21,21 @@ static void let_fail(long n) {
     tp__memory_fail_after(n);
 }
 
-/* Has the n-th allocation since been asked for, and so failed? */
+/* Whether the n-th allocation was asked for, and so failed. */
 static bool did_fail(long n) {
     tp__memory_fail_after(-1);
     return tp__memory_allocations() - armed_at >= (uint64_t)n;
 }
 
-static void create_and_start_survive_it(void) {
+static void create_and_start_survive_a_failed_allocation(void) {
     unsigned failures = 0;
     REQUIRE(tp__pools_open() == TP_OK); /* these stay */
     for (long n = 1; n < MOST_ALLOCATIONS; n++) {
-        wan_stage_init(&stage, TP_AUTH_TOKEN);
+        wan_fixture_init(&fixture, TP_AUTH_TOKEN);
         uint64_t before = tp__memory_live();
         let_fail(n);
         tp_server *server = NULL;
-        tp_err error = tp_wanserver_create(&stage.options, &stage.base.handlers, &server);
+        tp_err error = tp_wanserver_create(&fixture.options, &fixture.base.handlers, &server);
         CHECK_EQ(error == TP_OK, server != NULL);
         if (error) {
             CHECK_LE(tp__memory_live(), before);
@@ -60,28 +60,28 @@ static void create_and_start_survive_it(void) {
 
 static uint64_t received_bytes(void) {
     tp_server_stats stats = {.size = sizeof stats};
-    tp_server_get_stats(stage.base.server, &stats);
+    tp_server_get_stats(fixture.base.server, &stats);
     return stats.received_bytes;
 }
 
-/* In two pieces that come one after the other, if the player is not ended by the first. */
+/* In two pieces one after the other, unless the first one ends the player. */
 static bool send_in_pieces(raw_peer *raw, const uint8_t *bytes, size_t count, size_t first) {
     uint64_t before = received_bytes();
     if (!raw_send(raw, bytes, first)) {
         return false;
     }
-    STAGE_WAIT(
-        received_bytes() >= before + first || atomic_load(&stage.base.server->slots_used) == 0);
+    FIXTURE_WAIT(
+        received_bytes() >= before + first || atomic_load(&fixture.base.server->slots_used) == 0);
     return raw_send(raw, bytes + first, count - first);
 }
 
-/* A HELLO in pieces, a record in pieces, a large message there and back. True: all of it came
- * through. */
+/* A HELLO in pieces, a record in pieces, a large message there and back. True: everything
+ * arrived. */
 static bool play_once(uint64_t account) {
     static uint8_t frame[TP_FRAME_HEADER + 30000];
-    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, account);
-    wan_peer *peer = wan_stage_connect(&stage, &login);
-    STAGE_WAIT(atomic_load(&stage.base.server->slots_used) > 0);
+    const wan_login login = wan_login_as(&fixture, TP_SUITE_AES_256_GCM, account);
+    wan_peer *peer = wan_fixture_connect(&fixture, &login);
+    FIXTURE_WAIT(atomic_load(&fixture.base.server->slots_used) > 0);
     tp_frame_write(frame, TP_FRAME_DATA, 30000);
     unsigned type = 99;
     bool played = send_in_pieces(peer->raw, peer->hello, peer->hello_size, 20) &&
@@ -97,44 +97,44 @@ static bool play_once(uint64_t account) {
     return played;
 }
 
-/* So that the next session must allocate everything anew: what a new server's first one does. */
-static void forget_all_memory(void) {
+/* Gives all spare memory back, so that the next session allocates as a new server's first one
+ * does. */
+static void trim_all_memory(void) {
     REQUIRE(tp__pools_open() == TP_OK);
     tp__packets_trim();
     tp_pool_trim(tp__node_pool());
-    tp_pool_trim(tp__flight_pool());
+    tp_pool_trim(tp__send_batch_pool());
 }
 
-static void a_player_who_finds_none_ends_and_the_server_goes_on(void) {
+static void a_player_without_memory_ends_and_the_server_goes_on(void) {
     unsigned ended = 0;
     unsigned pending = 0;
     for (long n = 1; n < MOST_ALLOCATIONS; n++) {
-        wan_stage_init(&stage, TP_AUTH_TOKEN);
-        forget_all_memory();
-        wan_stage_open(&stage);
+        wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+        trim_all_memory();
+        wan_fixture_open(&fixture);
         let_fail(n);
         bool played = play_once(1);
         bool failed_once = did_fail(n);
         ended += !played;
-        CHECK(play_once(2)); /* the next one is served */
-        STAGE_WAIT(
-            atomic_load(&stage.base.server->slots_used) == 0 && wan_stats(&stage).pending == 0);
+        CHECK(play_once(2)); /* the next player is served */
+        FIXTURE_WAIT(
+            atomic_load(&fixture.base.server->slots_used) == 0 && wan_stats(&fixture).pending == 0);
         tp_server_stats stats = {.size = sizeof stats};
-        tp_server_get_stats(stage.base.server, &stats);
+        tp_server_get_stats(fixture.base.server, &stats);
         if (!played) {
             CHECK_GE(stats.no_memory, 1);
             CHECK_GE(stats.errors, 1);
             CHECK_LE(stats.ends[TP_END_NO_MEMORY], 1);
             pending += stats.ends[TP_END_NO_MEMORY] == 0;
         }
-        wan_stage_close(&stage);
+        wan_fixture_close(&fixture);
         if (!failed_once) {
             CHECK(played);
             CHECK_GE(ended, 2);
             CHECK_GE(pending, 1);
             printf("    %ld allocations failed one by one; %u players ended by that, %u of them "
-                   "before "
-                   "they had joined\n",
+                   "before they had joined\n",
                 n - 1, ended, pending);
             return;
         }
@@ -142,10 +142,11 @@ static void a_player_who_finds_none_ends_and_the_server_goes_on(void) {
     FAIL("no end of allocations");
 }
 
-/* Memory that is out for good while players come and talk: all of them end, none of it is fatal. */
-static void nothing_left_at_all(void) {
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    wan_stage_open(&stage);
+/* All allocations fail while players connect and send: all of them end, and none of that is
+ * fatal. */
+static void exhausted_memory_is_not_fatal(void) {
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    wan_fixture_open(&fixture);
     CHECK(play_once(1));
     tp__memory_fail_from(1);
     for (unsigned i = 0; i < 20; i++) {
@@ -153,7 +154,7 @@ static void nothing_left_at_all(void) {
     }
     tp__memory_fail_from(-1);
     CHECK(play_once(100));
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
 }
 
 /* A large message in a record that arrives in two pieces. */
@@ -165,23 +166,23 @@ static void check_echo_in_pieces(wan_peer *peer) {
     wan_seal(peer, frame, sizeof frame, record);
     uint64_t before = received_bytes();
     CHECK(raw_send(peer->raw, record, 5000));
-    STAGE_WAIT(received_bytes() == before + 5000);
+    FIXTURE_WAIT(received_bytes() == before + 5000);
     CHECK(raw_send(peer->raw, record + 5000, sizeof record - 5000));
     CHECK_EQ(wan_receive_frame(peer, &type, in, sizeof in), 15000);
 }
 
-/* A wave of players, and another: what the first ones needed serves the later. If a chunk
- * stayed of every wave, there would be LATER more. */
-static void waves_of_players_need_no_more(void) {
+/* Waves of players: the memory of the first ones serves the later ones. If each wave kept a chunk,
+ * there would be LATER more of them. */
+static void later_waves_of_players_take_no_more_memory(void) {
     enum { PLAYERS = 20, WAVES = 10, FIRST = 3, LATER = WAVES - FIRST };
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    wan_stage_open(&stage);
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    wan_fixture_open(&fixture);
     uint64_t live = 0;
     uint64_t chunks = 0;
     for (unsigned wave = 0; wave < WAVES; wave++) {
         wan_peer *peers[PLAYERS];
         for (unsigned i = 0; i < PLAYERS; i++) {
-            peers[i] = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, i);
+            peers[i] = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, i);
             wan_check_echo(peers[i], "x");
         }
         for (unsigned i = 0; i < PLAYERS; i++) {
@@ -190,7 +191,7 @@ static void waves_of_players_need_no_more(void) {
         for (unsigned i = 0; i < PLAYERS; i++) {
             wan_leave(peers[i]);
         }
-        STAGE_WAIT(atomic_load(&stage.base.leaves) == (wave + 1) * PLAYERS);
+        FIXTURE_WAIT(atomic_load(&fixture.base.leaves) == (wave + 1) * PLAYERS);
         if (wave + 1 == FIRST) {
             live = wan_live_but_chunks();
             chunks = tp__chunk_count();
@@ -198,9 +199,9 @@ static void waves_of_players_need_no_more(void) {
     }
     CHECK_LE(wan_live_but_chunks(), live);
     CHECK_LT(tp__chunk_count(), chunks + LATER);
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
 }
 
-CHECK_MAIN(CASE(create_and_start_survive_it),
-    CASE(a_player_who_finds_none_ends_and_the_server_goes_on), CASE(nothing_left_at_all),
-    CASE(waves_of_players_need_no_more))
+CHECK_MAIN(CASE(create_and_start_survive_a_failed_allocation),
+    CASE(a_player_without_memory_ends_and_the_server_goes_on), CASE(exhausted_memory_is_not_fatal),
+    CASE(later_waves_of_players_take_no_more_memory))

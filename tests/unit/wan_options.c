@@ -1,14 +1,14 @@
 /*
- * The WAN's profile and its options: each range is checked, and secrets are the server's own
- * copies.
+ * The WAN's defaults and options: the range of each, combinations that are refused, and that the
+ * server keeps copies of keys.
  */
-#include "wan_stage.h"
+#include "wan_fixture.h"
 
-static wan_stage stage;
+static wan_fixture fixture;
 
-static void the_profile_is_as_it_says(void) {
-    tp_wanserver_defaults(&stage.options);
-    const tp_wanserver_options profile = stage.options;
+static void the_defaults_are_as_documented(void) {
+    tp_wanserver_defaults(&fixture.options);
+    const tp_wanserver_options profile = fixture.options;
     CHECK_EQ(profile.size, sizeof profile);
     CHECK_EQ(profile.server.size, sizeof profile.server);
     CHECK_STR(profile.server.name, "wan");
@@ -44,16 +44,16 @@ static void the_profile_is_as_it_says(void) {
 }
 
 static tp_err create(void) {
-    tp_server *server = (tp_server *)&stage; /* must not stay */
-    tp_err error = tp_wanserver_create(&stage.options, &stage.base.handlers, &server);
+    tp_server *server = (tp_server *)&fixture; /* must be set to NULL */
+    tp_err error = tp_wanserver_create(&fixture.options, &fixture.base.handlers, &server);
     CHECK_EQ(error == TP_OK, server != NULL);
-    CHECK(server != (tp_server *)&stage);
+    CHECK(server != (tp_server *)&fixture);
     tp_server_destroy(server);
     return error;
 }
 
-/* Two values that are possible and two that are not: at the ends of the range, but for what would
- * only cost memory to try. */
+/* For each option two valid values and two invalid ones, at the ends of its range where that costs
+ * no memory to try. */
 static const struct option {
     const char *name;
     size_t offset;
@@ -62,7 +62,7 @@ static const struct option {
     uint64_t bad[2];
 } options[] = {
 #define OPTION(field, ...)                                                                         \
-    { #field, offsetof(tp_wanserver_options, field), sizeof stage.options.field, __VA_ARGS__ }
+    { #field, offsetof(tp_wanserver_options, field), sizeof fixture.options.field, __VA_ARGS__ }
     OPTION(auth, {TP_AUTH_TOKEN, TP_AUTH_OPEN}, {2, 99}),
     OPTION(replay_tokens, {1024, 2000}, {1023, 16777217}),
     OPTION(max_token_life_s, {1, 315360000}, {0, 315360001}),
@@ -84,7 +84,7 @@ static const struct option {
 };
 
 static void set(const struct option *option, uint64_t value) {
-    uint8_t *field = (uint8_t *)&stage.options + option->offset;
+    uint8_t *field = (uint8_t *)&fixture.options + option->offset;
     const uint32_t narrow = (uint32_t)value;
     if (option->size == sizeof narrow) {
         memcpy(field, &narrow, sizeof narrow);
@@ -95,20 +95,20 @@ static void set(const struct option *option, uint64_t value) {
 }
 
 static void check_option(const struct option *option, uint64_t value, tp_err expected) {
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.replay_tokens = stage.options.max_addresses = 1024;
-    stage.options.accept_rate = stage.options.message_rate = 1;
-    stage.options.byte_rate = 1;
-    stage.options.server.max_frame = 1000; /* for which the least byte_burst will do */
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.replay_tokens = fixture.options.max_addresses = 1024;
+    fixture.options.accept_rate = fixture.options.message_rate = 1;
+    fixture.options.byte_rate = 1;
+    fixture.options.server.max_frame = 1000; /* the smallest valid byte_burst is enough for that */
     set(option, value);
     if (create() != expected) {
         printf("%s = %" PRIu64 "\n", option->name, value);
-        FAIL("is not judged by its range");
+        FAIL("the value is not checked against its range");
     }
 }
 
 static void each_option_has_its_range(void) {
-    tp_log_set_level(TP_LOG_OFF); /* each refusal is said */
+    tp_log_set_level(TP_LOG_OFF); /* each refusal is logged */
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
         for (unsigned value = 0; value < 2; value++) {
             check_option(&options[i], options[i].good[value], TP_OK);
@@ -117,87 +117,89 @@ static void each_option_has_its_range(void) {
     }
 }
 
-/* A burst without its rate may be anything: it means nothing. */
-static void what_is_off_is_not_judged(void) {
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.accept_burst = stage.options.message_burst = 0;
-    stage.options.byte_burst = 0;
-    stage.options.token_keys = NULL;
-    stage.options.token_key_count = 0;
+/* A burst without its rate may be anything: it has no effect. */
+static void options_without_effect_are_not_checked(void) {
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.accept_burst = fixture.options.message_burst = 0;
+    fixture.options.byte_burst = 0;
+    fixture.options.token_keys = NULL;
+    fixture.options.token_key_count = 0;
     CHECK_EQ(create(), TP_OK);
 }
 
-/* Each in its range; with one less, or more, they fit. */
-static void what_contradicts_each_other_is_refused(void) {
+/* Each in its range; with one less or one more they are accepted. */
+static void contradictory_options_are_refused(void) {
     tp_log_set_level(TP_LOG_OFF);
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.byte_rate = 1000;
-    stage.options.byte_burst = 65630; /* 65,536, a header of 4, five records of 18 more each */
-    stage.options.server.max_frame = 65537;
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.byte_rate = 1000;
+    /* 65,536 bytes, a header of 4, five records of 18 more each. */
+    fixture.options.byte_burst = 65630;
+    fixture.options.server.max_frame = 65537;
     CHECK_EQ(create(), TP_ERR_INVALID);
-    stage.options.server.max_frame = 65536;
+    fixture.options.server.max_frame = 65536;
     CHECK_EQ(create(), TP_OK);
-    stage.options.byte_rate = 0;
-    stage.options.server.max_frame = 65537;
+    fixture.options.byte_rate = 0;
+    fixture.options.server.max_frame = 65537;
     CHECK_EQ(create(), TP_OK);
 
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.max_pending = 16;
-    stage.options.server.max_sessions = TP_MAX_SESSIONS - 19;
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.max_pending = 16;
+    fixture.options.server.max_sessions = TP_MAX_SESSIONS - 19;
     CHECK_EQ(create(), TP_ERR_INVALID);
 }
 
-static void what_must_be_there_is_asked_for(void) {
+static void missing_options_are_refused(void) {
     tp_log_set_level(TP_LOG_OFF);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.size--;
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.size--;
     CHECK_EQ(create(), TP_ERR_INVALID);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.private_key = NULL;
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.private_key = NULL;
     CHECK_EQ(create(), TP_ERR_INVALID);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.server.listen = false;
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.server.listen = false;
     CHECK_EQ(create(), TP_ERR_INVALID);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.token_keys = NULL;
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.token_keys = NULL;
     CHECK_EQ(create(), TP_ERR_INVALID);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.token_key_count = TP_TOKEN_KEYS_MAX + 1;
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.token_key_count = TP_TOKEN_KEYS_MAX + 1;
     CHECK_EQ(create(), TP_ERR_INVALID);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.ring[1].id = stage.ring[0].id;
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.ring[1].id = fixture.ring[0].id;
     CHECK_EQ(create(), TP_ERR_INVALID);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.server.max_sessions = 0; /* the core judges the rest */
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.server.max_sessions = 0; /* refused by the core */
     CHECK_EQ(create(), TP_ERR_INVALID);
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.base.handlers.size--;
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.base.handlers.size--;
     CHECK_EQ(create(), TP_ERR_INVALID);
 }
 
-/* A public address needs no permission here: players come from there. */
-static void it_may_listen_to_everybody(void) {
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    REQUIRE(tp_address_parse("0.0.0.0:0", &stage.options.server.address) == TP_OK);
+/* A public address needs no permission here: players connect from there. */
+static void a_public_address_needs_no_permission(void) {
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    REQUIRE(tp_address_parse("0.0.0.0:0", &fixture.options.server.address) == TP_OK);
     CHECK_EQ(create(), TP_OK);
 }
 
-/* What the caller gave may be gone by the time players come. */
+/* The caller's keys may be freed before players connect. */
 static void keys_are_copied(void) {
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    wan_stage_open(&stage);
-    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
-    tp_secure_wipe(&stage.key, sizeof stage.key);
-    tp_secure_wipe(stage.ring, sizeof stage.ring);
-    memset(&stage.options, 0xff, sizeof stage.options);
-    tp_address address = tp_server_address(stage.base.server);
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    wan_fixture_open(&fixture);
+    const wan_login login = wan_login_as(&fixture, TP_SUITE_AES_256_GCM, 1);
+    tp_secure_wipe(&fixture.key, sizeof fixture.key);
+    tp_secure_wipe(fixture.ring, sizeof fixture.ring);
+    memset(&fixture.options, 0xff, sizeof fixture.options);
+    tp_address address = tp_server_address(fixture.base.server);
     wan_peer *peer = wan_join(&address, &login);
     REQUIRE(peer != NULL);
     wan_check_echo(peer, "x");
     wan_leave(peer);
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
 }
 
-CHECK_MAIN(CASE(the_profile_is_as_it_says), CASE(each_option_has_its_range),
-    CASE(what_is_off_is_not_judged), CASE(what_contradicts_each_other_is_refused),
-    CASE(what_must_be_there_is_asked_for), CASE(it_may_listen_to_everybody), CASE(keys_are_copied))
+CHECK_MAIN(CASE(the_defaults_are_as_documented), CASE(each_option_has_its_range),
+    CASE(options_without_effect_are_not_checked), CASE(contradictory_options_are_refused),
+    CASE(missing_options_are_refused), CASE(a_public_address_needs_no_permission),
+    CASE(keys_are_copied))

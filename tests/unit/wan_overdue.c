@@ -1,9 +1,11 @@
-/* What becomes of handshakes while the idle threads get nothing done: the one that there is stands
- * still in a job, as it does while others use all processors. */
-#include "handshakes_stage.h"
+/*
+ * Overdue handshakes: the idle thread blocks in its first job, as if other processes used all
+ * processors, and another thread must run the jobs behind it.
+ */
+#include "handshakes_fixture.h"
 
-/* The idle thread is in this job, and stays there. */
-static tp__handshakes *start_held_up(const tp__handshakes_options *options, job *first) {
+/* Starts the threads; the idle one blocks in this job. */
+static tp__handshakes *start_blocked(const tp__handshakes_options *options, job *first) {
     tp__handshakes *handshakes = make_of(options);
     REQUIRE(tp__handshakes_start(handshakes) == TP_OK);
     atomic_store(&blocked, true);
@@ -13,15 +15,15 @@ static tp__handshakes *start_held_up(const tp__handshakes_options *options, job 
     return handshakes;
 }
 
-/* What waits behind it is run all the same, by another thread. */
-static void what_waits_too_long_is_run_by_another_thread(void) {
+/* The jobs behind it are run by another thread. */
+static void overdue_jobs_are_run_by_another_thread(void) {
     enum { BEHIND = 5 };
     static job first;
     static job behind[BEHIND];
     tp__handshakes_options options = options_of(1, 1 + BEHIND);
     options.priority = TP_HANDSHAKE_IDLE;
     options.overdue_ms = 20;
-    tp__handshakes *handshakes = start_held_up(&options, &first);
+    tp__handshakes *handshakes = start_blocked(&options, &first);
     for (unsigned i = 0; i < BEHIND; i++) {
         CHECK(tp__handshakes_offer(handshakes, &behind[i]));
     }
@@ -39,17 +41,17 @@ static void what_waits_too_long_is_run_by_another_thread(void) {
     tp__handshakes_destroy(handshakes);
 }
 
-/* While the idle thread gets nothing done, jobs need not grow old first: each of these is offered
- * when the one before it is done. Later the idle thread works again. */
-static void who_gets_nothing_done_is_passed_by_for_a_while(void) {
+/* While the idle thread makes no progress, jobs need not become overdue first: each of these is
+ * offered when the one before it is done. Later the idle thread runs jobs again. */
+static void a_thread_without_progress_is_bypassed_for_a_while(void) {
     enum { TRIES = 40, OVERDUE_MS = 200 };
     static job first;
     static job tries[TRIES];
     tp__handshakes_options options = options_of(1, 2);
     options.priority = TP_HANDSHAKE_IDLE;
     options.overdue_ms = OVERDUE_MS;
-    options.together_ms = 1;
-    tp__handshakes *handshakes = start_held_up(&options, &first);
+    options.batch_ms = 1;
+    tp__handshakes *handshakes = start_blocked(&options, &first);
     uint64_t took_ms = OVERDUE_MS;
     for (unsigned i = 0; i < TRIES && took_ms >= OVERDUE_MS; i++) {
         uint64_t since_ms = tp_clock_ms();
@@ -72,5 +74,5 @@ static void who_gets_nothing_done_is_passed_by_for_a_while(void) {
     tp__handshakes_destroy(handshakes);
 }
 
-CHECK_MAIN(CASE(what_waits_too_long_is_run_by_another_thread),
-    CASE(who_gets_nothing_done_is_passed_by_for_a_while))
+CHECK_MAIN(CASE(overdue_jobs_are_run_by_another_thread),
+    CASE(a_thread_without_progress_is_bypassed_for_a_while))

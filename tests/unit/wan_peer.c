@@ -1,4 +1,4 @@
-/* A player's client for the tests. Functions run on the test's thread. */
+/* The player's client of wan_peer.h. Its functions run on the test's thread. */
 #include "wan_peer.h"
 
 #include <stdio.h>
@@ -77,7 +77,7 @@ wan_peer *wan_join(const tp_address *address, const wan_login *login) {
 void wan_seal(wan_peer *peer, const void *plain, size_t size, uint8_t *record) {
     memcpy(record + TP_RECORD_HEADER, plain, size);
     if (tp_record_seal(&peer->sealing, record, size) != TP_OK) {
-        printf("the peer's record could not be sealed\n");
+        printf("cannot seal a record of the peer\n");
         abort();
     }
 }
@@ -112,13 +112,13 @@ bool wan_send_frame(wan_peer *peer, unsigned type, const void *payload, size_t s
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-static void make_room(wan_peer *peer, size_t count) {
+static void reserve_plain(wan_peer *peer, size_t count) {
     if (peer->from == peer->to) {
         peer->from = peer->to = 0;
     }
-    if (peer->to + count > peer->room) {
-        peer->room = (peer->to + count) * 2;
-        peer->plain = realloc(peer->plain, peer->room);
+    if (peer->to + count > peer->capacity) {
+        peer->capacity = (peer->to + count) * 2;
+        peer->plain = realloc(peer->plain, peer->capacity);
         if (!peer->plain) {
             abort();
         }
@@ -135,9 +135,9 @@ bool wan_take_record(wan_peer *peer) {
     if (length == 0 || !raw_receive(peer->raw, sealed, length)) {
         return false;
     }
-    make_room(peer, length);
+    reserve_plain(peer, length);
     if (tp_record_open(&peer->opening, sealed, length, peer->plain + peer->to) != TP_OK) {
-        printf("a record of the server's does not open\n");
+        printf("cannot open a record of the server\n");
         return false;
     }
     peer->to += length - TP_SECRET_TAG;
@@ -157,15 +157,16 @@ static bool take(wan_peer *peer, void *bytes, size_t count) {
     return true;
 }
 
-long wan_receive_frame(wan_peer *peer, unsigned *type, void *payload, size_t room) {
+long wan_receive_frame(wan_peer *peer, unsigned *type, void *payload, size_t capacity) {
     uint8_t bytes[TP_FRAME_HEADER];
     if (!take(peer, bytes, sizeof bytes)) {
         return -1;
     }
     tp_frame_header header = tp_frame_read(bytes);
     *type = header.type;
-    if (header.length > room || !take(peer, payload, header.length)) {
-        printf("a frame of %u bytes, room for %zu\n", (unsigned)header.length, room);
+    if (header.length > capacity || !take(peer, payload, header.length)) {
+        printf("received a frame of %u bytes, for a buffer of %zu\n", (unsigned)header.length,
+            capacity);
         return -1;
     }
     return (long)header.length;

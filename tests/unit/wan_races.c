@@ -1,16 +1,18 @@
 /*
- * Everything at once: players who come, talk and go on several threads, content that broadcasts,
- * looks, kicks and bans from others, handshakes under way, and stops and starts in the middle of
- * it. What must hold: each join has its leave, nobody sees another's identity, and a stop ends.
+ * Many threads at the same time: players connect, send and leave on several threads, the
+ * application broadcasts, queries, kicks and bans on others, handshakes run, and the server stops
+ * and starts in the middle.
+ *
+ * Each join must have its leave, no session may show another's identity, and a stop must end.
  */
-#include "wan_stage.h"
+#include "wan_fixture.h"
 
 #define PLAYER_THREADS 3
 #define ROUNDS         3
 #define WORKERS        2
-#define VISITS         120u /* of all players in a round */
+#define JOINS          120u /* of all players in a round */
 
-static wan_stage stage;
+static wan_fixture fixture;
 static tp_address address;
 static atomic_bool over;
 static atomic_uint visits;
@@ -18,12 +20,12 @@ static atomic_uint served;
 static atomic_uint wrong_identities;
 static atomic_ullong some_session;
 
-/* ---- content --------------------------------------------------------------------------------- */
+/* ---- the application ------------------------------------------------------------------------- */
 
-/* The account is in the flags as well: a mixture of two players would show. */
+/* The account is in the flags, too, so that a mixture of two identities is visible. */
 static void look_at(tp_session_id session) {
     tp_identity who = {.size = sizeof who};
-    if (tp_session_identity(stage.base.server, session, &who)) {
+    if (tp_session_identity(fixture.base.server, session, &who)) {
         bool whole = who.flags == (uint32_t)~who.account;
         for (unsigned i = 0; i < sizeof who.user_data; i++) {
             whole = whole && who.user_data[i] == (uint8_t)who.account;
@@ -32,20 +34,20 @@ static void look_at(tp_session_id session) {
     }
 }
 
-static void joined(server_stage *base, tp_session_id session) {
+static void joined(server_fixture *base, tp_session_id session) {
     tp_identity who = {.size = sizeof who};
     (void)base;
-    atomic_fetch_add(&wrong_identities, !tp_session_identity(stage.base.server, session, &who));
+    atomic_fetch_add(&wrong_identities, !tp_session_identity(fixture.base.server, session, &who));
     look_at(session);
     atomic_store(&some_session, session);
 }
 
-static void left(server_stage *base, tp_session_id session, tp_end_reason reason) {
+static void left(server_fixture *base, tp_session_id session, tp_end_reason reason) {
     (void)base, (void)reason;
     look_at(session);
 }
 
-static void meddle(void *argument) {
+static void act_on_sessions(void *argument) {
     (void)argument;
     tp_network elsewhere;
     (void)tp_network_parse("10.0.0.0/8", &elsewhere);
@@ -55,19 +57,19 @@ static void meddle(void *argument) {
         tp_packet *packet = tp_packet_copy_of("to all", 6);
         look_at(session);
         if (packet) {
-            tp_server_broadcast(stage.base.server, packet, session);
+            tp_server_broadcast(fixture.base.server, packet, session);
             tp_packet_release(packet);
         }
-        tp_wanserver_get_stats(stage.base.server, &stats);
-        (void)tp_wanserver_set_token_keys(stage.base.server, stage.ring, 2);
-        (void)tp_wanserver_ban(stage.base.server, &elsewhere, turn % 2);
-        (void)tp_wanserver_lift_ban(stage.base.server, &elsewhere);
+        tp_wanserver_get_stats(fixture.base.server, &stats);
+        (void)tp_wanserver_set_token_keys(fixture.base.server, fixture.ring, 2);
+        (void)tp_wanserver_ban(fixture.base.server, &elsewhere, turn % 2);
+        (void)tp_wanserver_lift_ban(fixture.base.server, &elsewhere);
         const tp_ban all = {.network = elsewhere, .seconds = turn % 2};
-        (void)tp_wanserver_set_bans(stage.base.server, &all, turn % 3 > 0);
+        (void)tp_wanserver_set_bans(fixture.base.server, &all, turn % 3 > 0);
         if (turn % 16 == 3) {
-            tp_server_disconnect(stage.base.server, session);
+            tp_server_disconnect(fixture.base.server, session);
         } else if (turn % 16 == 7) {
-            tp_server_disconnect_after_send(stage.base.server, session, TP_CLOSE_KICKED);
+            tp_server_disconnect_after_send(fixture.base.server, session, TP_CLOSE_KICKED);
         }
         tp_thread_yield();
     }
@@ -75,7 +77,7 @@ static void meddle(void *argument) {
 
 /* ---- players --------------------------------------------------------------------------------- */
 
-/* Until its own message is back, whatever comes before it. */
+/* Receives until the player's own message comes back. */
 static bool is_answered(wan_peer *peer) {
     uint8_t in[64];
     unsigned type;
@@ -88,7 +90,7 @@ static bool is_answered(wan_peer *peer) {
     return false;
 }
 
-static void visit(const wan_login *login, unsigned number) {
+static void join_and_leave(const wan_login *login, unsigned number) {
     wan_peer *peer = wan_connect(&address, login);
     if (!peer) {
         return; /* the server is stopping */
@@ -112,12 +114,12 @@ static void visit(const wan_login *login, unsigned number) {
     wan_close(peer, number % 2);
 }
 
-static void play(void *argument) {
+static void play_repeatedly(void *argument) {
     unsigned number = *(unsigned *)argument;
     while (!atomic_load(&over)) {
         tp_suite suite = number % 2 ? TP_SUITE_AES_256_GCM : TP_SUITE_CHACHA20_POLY1305;
-        const wan_login login = wan_login_as(&stage, suite, number);
-        visit(&login, number);
+        const wan_login login = wan_login_as(&fixture, suite, number);
+        join_and_leave(&login, number);
         atomic_fetch_add(&visits, 1);
         number += PLAYER_THREADS;
     }
@@ -132,47 +134,47 @@ static void play_until(unsigned wanted) {
     atomic_store(&visits, 0);
     for (unsigned i = 0; i < PLAYER_THREADS; i++) {
         numbers[i] = i;
-        REQUIRE(tp_thread_start(&threads[i], "player", play, &numbers[i]) == TP_OK);
+        REQUIRE(tp_thread_start(&threads[i], "player", play_repeatedly, &numbers[i]) == TP_OK);
     }
-    REQUIRE(tp_thread_start(&threads[PLAYER_THREADS], "content", meddle, NULL) == TP_OK);
-    STAGE_WAIT(atomic_load(&visits) >= wanted);
-    tp_server_stop(stage.base.server);
-    CHECK_EQ(tp_server_wait(stage.base.server, -1), TP_OK);
+    REQUIRE(tp_thread_start(&threads[PLAYER_THREADS], "content", act_on_sessions, NULL) == TP_OK);
+    FIXTURE_WAIT(atomic_load(&visits) >= wanted);
+    tp_server_stop(fixture.base.server);
+    CHECK_EQ(tp_server_wait(fixture.base.server, -1), TP_OK);
     atomic_store(&over, true);
     for (unsigned i = 0; i < PLAYER_THREADS + 1; i++) {
         tp_thread_join(&threads[i]);
     }
 }
 
-static void all_of_it_at_once(unsigned max_pending) {
-    wan_stage_init(&stage, TP_AUTH_TOKEN);
-    stage.options.server.workers = WORKERS;
-    stage.options.server.max_sessions = 2; /* some find it full */
-    stage.options.max_pending = max_pending;
-    stage.options.handshake_threads = 2;
-    stage.options.handshake_queue = 1; /* some are told to come again */
-    stage.options.server.drain_timeout_ms = 200;
-    stage.base.on_joined = joined;
-    stage.base.on_left = left;
-    wan_stage_open(&stage);
+static void run_everything(unsigned max_pending) {
+    wan_fixture_init(&fixture, TP_AUTH_TOKEN);
+    fixture.options.server.workers = WORKERS;
+    fixture.options.server.max_sessions = 2; /* some players find it full */
+    fixture.options.max_pending = max_pending;
+    fixture.options.handshake_threads = 2;
+    fixture.options.handshake_queue = 1; /* some players get BUSY */
+    fixture.options.server.drain_timeout_ms = 200;
+    fixture.base.on_joined = joined;
+    fixture.base.on_left = left;
+    wan_fixture_open(&fixture);
     for (unsigned round = 0; round < ROUNDS; round++) {
-        address = tp_server_address(stage.base.server);
-        play_until(VISITS);
-        CHECK_EQ(atomic_load(&stage.base.joins), atomic_load(&stage.base.leaves));
-        CHECK_EQ(wan_stats(&stage).pending, 0);
-        REQUIRE(tp_server_start(stage.base.server) == TP_OK);
+        address = tp_server_address(fixture.base.server);
+        play_until(JOINS);
+        CHECK_EQ(atomic_load(&fixture.base.joins), atomic_load(&fixture.base.leaves));
+        CHECK_EQ(wan_stats(&fixture).pending, 0);
+        REQUIRE(tp_server_start(fixture.base.server) == TP_OK);
     }
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
     CHECK_EQ(atomic_load(&wrong_identities), 0);
     CHECK_GT(atomic_load(&served), 0);
 }
 
-static void everything_at_once(void) {
-    all_of_it_at_once(1024);
+static void everything_runs_at_the_same_time(void) {
+    run_everything(1024);
 }
 
-static void everything_at_once_with_little_room(void) {
-    all_of_it_at_once(16);
+static void everything_runs_with_small_limits(void) {
+    run_everything(16);
 }
 
-CHECK_MAIN(CASE(everything_at_once), CASE(everything_at_once_with_little_room))
+CHECK_MAIN(CASE(everything_runs_at_the_same_time), CASE(everything_runs_with_small_limits))

@@ -1,4 +1,7 @@
-/* Used tokens: each once, until it expires, in memory that is bounded. */
+/*
+ * The table of used tokens: each token is accepted once until it expires, in bounded memory, also
+ * when the wall clock is set. Against plain models with random clocks.
+ */
 #include "check.h"
 
 #include "core/memory/memory.h"
@@ -14,7 +17,7 @@ static tp__replay *make(unsigned tokens) {
     return replay;
 }
 
-/* The token with this number, when the wall clock says `now` and the steady one `steady`. */
+/* Takes the token with this number when the wall clock is `now` and the steady clock `steady`. */
 static tp__freshness take_at(
     tp__replay *replay, uint32_t number, uint64_t expiry, uint64_t now, uint64_t steady) {
     uint8_t id[TP_TOKEN_ID_SIZE] = {0};
@@ -22,12 +25,12 @@ static tp__freshness take_at(
     return tp__replay_take(replay, id, expiry, now, steady);
 }
 
-/* While nobody sets the wall clock. */
+/* While the wall clock is not set. */
 static tp__freshness take(tp__replay *replay, uint32_t number, uint64_t expiry, uint64_t now) {
     return take_at(replay, number, expiry, now, now + 7);
 }
 
-static void a_token_serves_once(void) {
+static void a_token_is_accepted_once(void) {
     tp__replay *replay = make(4);
     CHECK_EQ(take(replay, 1, 200, 100), TP__FRESH);
     CHECK_EQ(take(replay, 1, 200, 100), TP__SEEN);
@@ -37,13 +40,13 @@ static void a_token_serves_once(void) {
     /* Nor when it has expired. */
     CHECK_EQ(take(replay, 1, 200, 200), TP__SEEN);
     CHECK_EQ(take(replay, 3, 200, 200), TP__SEEN);
-    CHECK_EQ(tp__replay_count(replay), 2); /* they stay while nobody needs their room */
+    CHECK_EQ(tp__replay_count(replay), 2); /* expired ones stay until their memory is needed */
     tp__replay_destroy(replay);
 }
 
 static void every_bit_of_the_id_counts(void) {
     tp__replay *replay =
-        make(1); /* so there is one chain, and one that differs is refused as such */
+        make(1); /* one chain only, so that a different token is refused for being one too many */
     uint8_t id[TP_TOKEN_ID_SIZE] = {0};
     CHECK_EQ(tp__replay_take(replay, id, 2, 1, 1), TP__FRESH);
     for (unsigned bit = 0; bit < TP_TOKEN_ID_SIZE * 8; bit++) {
@@ -55,14 +58,14 @@ static void every_bit_of_the_id_counts(void) {
     tp__replay_destroy(replay);
 }
 
-static void a_full_one_refuses_until_some_expire(void) {
+static void a_full_table_refuses_until_some_expire(void) {
     tp__replay *replay = make(3);
     CHECK_EQ(take(replay, 1, 130, 100), TP__FRESH);
     CHECK_EQ(take(replay, 2, 110, 100), TP__FRESH);
     CHECK_EQ(take(replay, 3, 120, 100), TP__FRESH);
     CHECK_EQ(take(replay, 4, 140, 100), TP__REPLAY_FULL);
     CHECK_EQ(take(replay, 4, 140, 109), TP__REPLAY_FULL);
-    CHECK_EQ(take(replay, 2, 110, 109), TP__SEEN); /* a full one still knows */
+    CHECK_EQ(take(replay, 2, 110, 109), TP__SEEN); /* a full table still finds it */
     CHECK_EQ(take(replay, 4, 140, 110), TP__FRESH);
     CHECK_EQ(take(replay, 5, 140, 110), TP__REPLAY_FULL);
     CHECK_EQ(take(replay, 5, 140, 125), TP__FRESH);
@@ -73,7 +76,8 @@ static void a_full_one_refuses_until_some_expire(void) {
 
 /* ---- the wall clock is set ------------------------------------------------------------------- */
 
-/* Two hours ahead for two minutes, and more tokens used than can be remembered. */
+/* The clock is two hours ahead for two minutes, in which more tokens are used than can be
+ * remembered. */
 static tp__replay *after_two_hours_ahead(void) {
     tp__replay *replay = make(4);
     for (uint32_t i = 0; i < 8; i++) {
@@ -83,11 +87,11 @@ static tp__replay *after_two_hours_ahead(void) {
     return replay;
 }
 
-static void a_clock_that_was_ahead_keeps_nobody_out(void) {
-    tp_log_set_level(TP_LOG_OFF); /* it says that some may be used again */
+static void a_clock_that_was_ahead_keeps_no_token_out(void) {
+    tp_log_set_level(TP_LOG_OFF); /* the table logs that some may be used again */
     tp__replay *replay = after_two_hours_ahead();
     unsigned fresh = 0, seen = 0;
-    for (uint32_t i = 0; i < 1000; i++) { /* and on, until long after the time that it had said */
+    for (uint32_t i = 0; i < 1000; i++) { /* until long after the time that the log named */
         uint64_t steady = 1200 + 20 * i;
         uint64_t now = steady + 9000;
         fresh += take_at(replay, 100 + i, now + 60, now, steady) == TP__FRESH;
@@ -98,12 +102,12 @@ static void a_clock_that_was_ahead_keeps_nobody_out(void) {
     tp__replay_destroy(replay);
 }
 
-/* Neither while their time is to come, nor when it does. */
-static void those_used_while_it_was_ahead_stay_used(void) {
+/* Neither before they become valid again, nor when they do. */
+static void tokens_used_while_the_clock_was_ahead_stay_used(void) {
     tp__replay *replay = make(8);
     CHECK_EQ(take_at(replay, 1, 17260, 17200, 1000), TP__FRESH);
     CHECK_EQ(take_at(replay, 2, 17400, 17340, 1140), TP__FRESH); /* 1 has expired */
-    CHECK_EQ(take_at(replay, 3, 10200, 10140, 1140), TP__FRESH); /* it is put right */
+    CHECK_EQ(take_at(replay, 3, 10200, 10140, 1140), TP__FRESH); /* the clock is corrected */
     CHECK_EQ(take_at(replay, 1, 17260, 10140, 1140), TP__LONG_LIVED);
     CHECK_EQ(take_at(replay, 1, 17260, 13660, 4660), TP__SEEN);
     CHECK_EQ(take_at(replay, 1, 17260, 17259, 8259), TP__SEEN);
@@ -111,21 +115,22 @@ static void those_used_while_it_was_ahead_stay_used(void) {
     tp__replay_destroy(replay);
 }
 
-/* A leap ahead and back: what was good before is good again, and used if it was. */
+/* The clock leaps ahead and back: what was valid is valid again, or used if it was. */
 static void a_leap_ahead_forgets_nothing(void) {
     tp__replay *replay = make(2);
     CHECK_EQ(take_at(replay, 1, 10600, 10000, 1000), TP__FRESH);
     CHECK_EQ(take_at(replay, 2, 10700, 10000, 1000), TP__FRESH);
     CHECK_EQ(take_at(replay, 3, 17260, 17200, 1001), TP__REPLAY_FULL);
     CHECK_EQ(take_at(replay, 1, 10600, 10002, 1002), TP__SEEN);
-    CHECK_EQ(take_at(replay, 3, 17860, 17800, 1600), TP__FRESH); /* in place of 1, by both clocks */
+    /* In place of 1, which has expired by both clocks. */
+    CHECK_EQ(take_at(replay, 3, 17860, 17800, 1600), TP__FRESH);
     CHECK_EQ(take_at(replay, 2, 10700, 10601, 1601), TP__SEEN);
     tp__replay_destroy(replay);
 }
 
-/* Set back for a while by less than a token's life: those that are good again keep their place, and
- * when the clock is put right nobody waits for it. */
-static void a_leap_back_costs_no_room(void) {
+/* The clock is set back for a while by less than a token's life. Used tokens that become valid
+ * again keep their entries, and when the clock is corrected no token is refused for that. */
+static void a_leap_back_fills_no_entries(void) {
     tp__replay *replay = make(2);
     CHECK_EQ(take_at(replay, 1, 10060, 10000, 1000), TP__FRESH);
     CHECK_EQ(take_at(replay, 2, 10060, 10000, 1000), TP__FRESH);
@@ -136,8 +141,8 @@ static void a_leap_back_costs_no_room(void) {
     tp__replay_destroy(replay);
 }
 
-/* An hour's life at most, however far the clock is from where it was. */
-static void no_clock_takes_the_room_for_good(void) {
+/* An entry stays for an hour at most, however wrong the clock was. */
+static void a_wrong_clock_fills_the_table_for_an_hour_at_most(void) {
     tp_log_set_level(TP_LOG_OFF);
     tp__replay *replay = make(2);
     CHECK_EQ(take_at(replay, 1, 2000003600, 2000000000, 1000), TP__FRESH);
@@ -155,12 +160,13 @@ static void a_step_back_revives_nothing(void) {
     CHECK_EQ(take_at(replay, 1, 10060, 10000, 1000), TP__FRESH);
     CHECK_EQ(take_at(replay, 2, 10120, 10060, 1060), TP__FRESH); /* in place of 1 */
     CHECK_EQ(take_at(replay, 1, 10060, 10059, 1061), TP__SEEN);
-    CHECK_EQ(take_at(replay, 3, 10060, 10050, 1061), TP__SEEN); /* may have been used, who knows */
+    /* It may have been used: its entry would have been removed. */
+    CHECK_EQ(take_at(replay, 3, 10060, 10050, 1061), TP__SEEN);
     CHECK_EQ(take_at(replay, 3, 10061, 10050, 1061), TP__REPLAY_FULL);
     tp__replay_destroy(replay);
 }
 
-static void what_would_live_too_long_is_refused(void) {
+static void tokens_that_live_too_long_are_refused(void) {
     tp__replay *replay = make(2);
     CHECK_EQ(take(replay, 1, 10001 + LIFE, 10000), TP__LONG_LIVED);
     CHECK_EQ(take(replay, 1, UINT64_MAX, 10000), TP__LONG_LIVED);
@@ -172,7 +178,7 @@ static void what_would_live_too_long_is_refused(void) {
     tp__replay_destroy(replay);
 }
 
-/* One leaves for one that comes: nobody has to wait for all of them. */
+/* One entry is freed for each new one: no call has to free them all. */
 static void many_that_expire_together_leave_one_by_one(void) {
     enum { MANY = 10000 };
     tp__replay *replay = make(MANY);
@@ -192,7 +198,7 @@ static void many_that_expire_together_leave_one_by_one(void) {
 
 enum { IDS = 300, ROOM = 100, STEPS = 40000 };
 
-static void random_histories_fit_the_model(void) {
+static void random_histories_match_the_model(void) {
     tp__replay *replay = make(ROOM);
     static uint64_t expiries[STEPS]; /* by token; 0: not used */
     unsigned seen[4] = {0};
@@ -229,10 +235,11 @@ static void random_histories_fit_the_model(void) {
     tp__replay_destroy(replay);
 }
 
-/* With room for all: whatever the wall clock is set to, each is taken once, when it is good. */
-static void random_clocks_fit_the_model(void) {
+/* With memory for all: whatever the wall clock is set to, each token is accepted once, while it is
+ * valid. */
+static void random_clocks_match_the_model(void) {
     tp__replay *replay = make(STEPS);
-    static uint64_t expires[STEPS]; /* by token; 0: not taken */
+    static uint64_t expires[STEPS]; /* by token; 0: not accepted */
     unsigned seen[4] = {0};
     uint32_t random = 815;
     uint64_t steady = 1000;
@@ -287,7 +294,7 @@ static void use_all(void *argument) {
     }
 }
 
-static void of_many_with_one_token_one_wins(void) {
+static void one_of_many_threads_with_one_token_wins(void) {
     static contest it;
     it.replay = make(TOKENS);
     tp_thread threads[THREADS];
@@ -305,7 +312,7 @@ static void of_many_with_one_token_one_wins(void) {
     tp__replay_destroy(it.replay);
 }
 
-static void memory_is_taken_at_create_alone(void) {
+static void memory_is_allocated_at_create_only(void) {
     uint64_t live = tp__memory_live();
     tp__replay *replay = NULL;
     for (long i = 1; i <= 4; i++) {
@@ -328,11 +335,11 @@ static void memory_is_taken_at_create_alone(void) {
     CHECK_EQ(tp__memory_live(), live);
 }
 
-CHECK_MAIN(CASE(a_token_serves_once), CASE(every_bit_of_the_id_counts),
-    CASE(a_full_one_refuses_until_some_expire), CASE(a_clock_that_was_ahead_keeps_nobody_out),
-    CASE(those_used_while_it_was_ahead_stay_used), CASE(a_leap_ahead_forgets_nothing),
-    CASE(a_leap_back_costs_no_room), CASE(no_clock_takes_the_room_for_good),
-    CASE(a_step_back_revives_nothing), CASE(what_would_live_too_long_is_refused),
-    CASE(many_that_expire_together_leave_one_by_one), CASE(random_histories_fit_the_model),
-    CASE(random_clocks_fit_the_model), CASE(of_many_with_one_token_one_wins),
-    CASE(memory_is_taken_at_create_alone))
+CHECK_MAIN(CASE(a_token_is_accepted_once), CASE(every_bit_of_the_id_counts),
+    CASE(a_full_table_refuses_until_some_expire), CASE(a_clock_that_was_ahead_keeps_no_token_out),
+    CASE(tokens_used_while_the_clock_was_ahead_stay_used), CASE(a_leap_ahead_forgets_nothing),
+    CASE(a_leap_back_fills_no_entries), CASE(a_wrong_clock_fills_the_table_for_an_hour_at_most),
+    CASE(a_step_back_revives_nothing), CASE(tokens_that_live_too_long_are_refused),
+    CASE(many_that_expire_together_leave_one_by_one), CASE(random_histories_match_the_model),
+    CASE(random_clocks_match_the_model), CASE(one_of_many_threads_with_one_token_wins),
+    CASE(memory_is_allocated_at_create_only))

@@ -1,9 +1,12 @@
-/* The program's settings: what each becomes, and that their standard values are the library's. */
+/*
+ * wanserver's settings: the option that each becomes, that the defaults are the library's, and the
+ * combinations that are refused.
+ */
 #include "wanserver/program/wan_settings.h"
 #include "core/config/config.h"
 #include "os/process.h"
 #include "proto/frame.h"
-#include "relations_stage.h"
+#include "relations_fixture.h"
 
 static tp__settings settings;
 static tp_wanserver_options wan;
@@ -31,8 +34,8 @@ static tp_err load(const char *lines) {
     return load_whole(text);
 }
 
-/* All lines of the example with their comment signs taken away: the standard values, said aloud. */
-static void the_example_says_what_is_so_anyway(void) {
+/* All lines of the example with their comment signs removed: the defaults, written out. */
+static void the_example_lists_the_defaults(void) {
     FILE *file = tmpfile();
     if (file == NULL) {
         SKIP("no temporary file can be made here");
@@ -64,7 +67,7 @@ static void the_example_says_what_is_so_anyway(void) {
     CHECK_MEM(&standard, &settings, sizeof settings);
 }
 
-static void standard_values_are_the_librarys(void) {
+static void the_defaults_are_the_librarys(void) {
     tp_wanserver_options library;
     tp__gate_options of_gate;
     tp_wanserver_defaults(&library);
@@ -110,7 +113,7 @@ static void standard_values_are_the_librarys(void) {
 #define SAME(member) CHECK_EQ(gate.member, of_gate.member)
     SAME(max_players);
     SAME(max_waiting);
-    SAME(tell_ms);
+    SAME(place_interval_ms);
     SAME(keep_players);
     SAME(keep_ms);
     SAME(lost_close);
@@ -123,7 +126,7 @@ static void standard_values_are_the_librarys(void) {
     CHECK_EQ(settings.server.priority, TP_PRIORITY_LOW);
 }
 
-static void every_value_arrives(void) {
+static void every_setting_reaches_its_option(void) {
     REQUIRE(load("listen = 1.2.3.4:5\nauth = open\ntoken_keys = r\nused_tokens = 2048\n"
                  "max_token_life = 90s\n"
                  "allow = 10.0.0.0/8\ndeny = 10.1.0.0/16, ::1\nbans = b\nbacklog = 9\n"
@@ -167,7 +170,7 @@ static void every_value_arrives(void) {
     CHECK_EQ(server->access.allow_count, 1);
     CHECK_EQ(server->access.deny_count, 2);
     CHECK_EQ(server->backlog, 9);
-    CHECK_EQ(server->max_sessions, 43); /* who plays and who waits */
+    CHECK_EQ(server->max_sessions, 43); /* players in the game and in the waiting room */
     CHECK_EQ(server->max_frame, 28u << 10);
     CHECK_EQ(server->queue_bytes, 29u << 10);
     CHECK_EQ(server->queue_packets, 30);
@@ -193,7 +196,7 @@ static void every_value_arrives(void) {
     CHECK(gate.identity == tp_session_identity);
     CHECK_EQ(gate.max_players, 21);
     CHECK_EQ(gate.max_waiting, 22);
-    CHECK_EQ(gate.tell_ms, 230);
+    CHECK_EQ(gate.place_interval_ms, 230);
     CHECK_EQ(gate.keep_players, 36);
     CHECK_EQ(gate.keep_ms, 37000);
     CHECK_EQ(gate.lost_close, TP_CLOSE_OVERLOAD);
@@ -207,25 +210,25 @@ static void every_value_arrives(void) {
     CHECK_STR(log.file, "l");
 }
 
-static void what_must_be_given_is_missed(void) {
+static void missing_settings_are_errors(void) {
     CHECK_EQ(tp__settings_load("", &settings, report, sizeof report), TP_ERR_CONFIG);
     CHECK(strstr(report, "key_file is missing") != NULL);
     CHECK(strstr(report, "service is missing") != NULL);
-    CHECK_EQ(load(""), TP_ERR_CONFIG); /* auth = token */
+    CHECK_EQ(load(""), TP_ERR_CONFIG); /* auth = token is the default */
     CHECK(strstr(report, "token_keys is missing") != NULL);
     CHECK_EQ(load("auth = open\n"), TP_OK);
 }
 
-/* What the two programs have in common is among lanserver's rows. */
+/* Combinations that both programs refuse are among the rows of lan_settings.c. */
 static const relation_row rows[] = {
     {"auth = open\nidle_timeout = 20s\n",
         "ping_interval is 30s and idle_timeout is 20s: expected ping_interval to be less",
         "auth = open\nidle_timeout = 20s\nping_interval = 10s\n", false},
     {"auth = open\nmax_frame = 64k\nqueue_bytes = 64k\n",
-        "max_frame is 64k and queue_bytes is 64k: expected max_frame, and 4 bytes of header",
+        "max_frame is 64k and queue_bytes is 64k: expected max_frame plus 4 bytes of header",
         "auth = open\nmax_frame = 64k\nqueue_bytes = 65540\n", false},
     {"auth = open\nmax_players = 1000000\nmax_waiting = 48577\nmax_addresses = 16777216\n",
-        "max_players is 1000000 and max_waiting is 48577: expected at most 1048576 of them",
+        "max_players is 1000000 and max_waiting is 48577: expected at most 1048576 together",
         "auth = open\nmax_players = 1000000\nmax_waiting = 48556\nmax_addresses = 16777216\n"
         "max_pending = 16\nhandshake_queue = 1\n",
         false},
@@ -234,7 +237,7 @@ static const relation_row rows[] = {
         "max_players is 1000000 and max_pending is 16: expected at most 1048576",
         "auth = open\nmax_players = 1000000\nmax_addresses = 16777216\n", false},
     {"auth = open\nmax_frame = 65536\nbyte_burst = 65629\n",
-        "byte_burst is 65629 and max_frame is 64k: expected room in byte_burst for the 65630 bytes",
+        "byte_burst is 65629 and max_frame is 64k: expected byte_burst to be at least 65630",
         "auth = open\nmax_frame = 65536\nbyte_burst = 65630\n", false},
     {"auth = open\nmax_frame = 1m\nqueue_bytes = 2m\n", "byte_burst is 512k and max_frame is 1m",
         "auth = open\nmax_frame = 1m\nqueue_bytes = 2m\nbyte_rate = 0\nbus_max_frame = 2m\n",
@@ -250,7 +253,7 @@ static const relation_row rows[] = {
         "bus is 127.0.0.1:7400 and listen is 127.0.0.1:7400: expected lanserver to have",
         "auth = open\nlisten = 127.0.0.1:7401\n", false},
     {"auth = open\nmax_frame = 1048549\nbyte_rate = 0\nqueue_bytes = 2m\n",
-        "max_frame is 1048549 and bus_max_frame is 1m: expected max_frame, and 28 bytes of headers",
+        "max_frame is 1048549 and bus_max_frame is 1m: expected max_frame plus 28 bytes of headers",
         "auth = open\nmax_frame = 1048548\nbyte_rate = 0\nqueue_bytes = 2m\n", false},
     {"auth = open\nlog_file = k\n", "log_file is k and key_file is k: expected the log to have",
         "auth = open\nlog_file = l\n", false},
@@ -258,7 +261,7 @@ static const relation_row rows[] = {
         "token_keys = r\nlog_file = l\n", false},
     {"auth = open\nbans = b\nlog_file = b\n", "log_file is b and bans is b: expected the log",
         "auth = open\nbans = b\nlog_file = l\n", false},
-    /* ... and these are only warned of. */
+    /* These give a warning only. */
     {"auth = open\nmax_pending = 512\n", "handshake_queue is 512 and max_pending is 512: expected",
         "auth = open\nmax_pending = 513\n", true},
     {"auth = open\nmax_players = 2000\nmax_waiting = 49\nmax_addresses = 2048\n",
@@ -278,14 +281,14 @@ static const relation_row rows[] = {
         "auth = open\nbyte_rate = 524288000\n", true},
 };
 
-static void what_they_ask_of_each_other(void) {
+static void settings_that_contradict_each_other_are_refused(void) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         relation_check(&rows[i], report, load);
     }
 }
 
-/* Each is a name that the bus takes, but for one. */
-static void the_service_is_not_the_gates(void) {
+/* Each is a valid service name, except the gate's own. */
+static void the_gates_own_name_is_no_service(void) {
     static const char file[] = "key_file = k\nauth = open\nservice = ";
     static const struct {
         const char *service;
@@ -301,6 +304,6 @@ static void the_service_is_not_the_gates(void) {
     CHECK_EQ(load_whole("key_file = k\nauth = open\nservice = gates\n"), TP_OK);
 }
 
-CHECK_MAIN(CASE(the_example_says_what_is_so_anyway), CASE(standard_values_are_the_librarys),
-    CASE(every_value_arrives), CASE(what_must_be_given_is_missed),
-    CASE(what_they_ask_of_each_other), CASE(the_service_is_not_the_gates))
+CHECK_MAIN(CASE(the_example_lists_the_defaults), CASE(the_defaults_are_the_librarys),
+    CASE(every_setting_reaches_its_option), CASE(missing_settings_are_errors),
+    CASE(settings_that_contradict_each_other_are_refused), CASE(the_gates_own_name_is_no_service))

@@ -1,40 +1,41 @@
 /*
- * We stood still, and no player pays for it: rates, handshakes, those who wait to be accepted. And
- * who says too much, or nothing, himself still does. By a clock that the test moves: stall_stage.h.
+ * Stalls of the WAN server must not count against players: rates, handshake deadlines, waiting
+ * connections. A player that sends too much, or nothing, is still ended. Time is the test's own
+ * (stall_fixture.h).
  */
-#include "stall_stage.h"
+#include "stall_fixture.h"
 
-#include "wan_stage.h"
+#include "wan_fixture.h"
 
 enum { STALL_MS = 5000, CATCH_UP_MS = 2000 };
 
-static wan_stage stage;
+static wan_fixture fixture;
 static wan_peer *busy;
 
-/* With one player, whose worker the tests hold up: the only one. */
-static void open_stage(void) {
+/* With one player, on the server's only worker, which the cases stall. */
+static void open_fixture(void) {
     clock_stop();
-    wan_stage_open(&stage);
-    busy = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
+    wan_fixture_open(&fixture);
+    busy = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 1);
     wan_check_echo(busy, "x");
 }
 
-static void close_stage(void) {
+static void close_fixture(void) {
     atomic_store(&stall_stopped_at_ms, 0);
     wan_leave(busy);
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
 }
 
-static void hold_the_worker(void) {
-    hold_worker_of(stage.base.server, busy->terms.session);
+static void stall_the_worker(void) {
+    stall_worker_of(fixture.base.server, busy->terms.session);
 }
 
-static void worker_stood_still(void) {
-    worker_has_stood_still(stage.base.server, STALL_MS);
+static void end_the_stall(void) {
+    end_stall_after(fixture.base.server, STALL_MS);
 }
 
-static void pass_here(unsigned ms) {
-    pass(stage.base.server, ms);
+static void pass_server_time(unsigned ms) {
+    pass_time(fixture.base.server, ms);
 }
 
 /* ---- rates ----------------------------------------------------------------------------------- */
@@ -42,21 +43,21 @@ static void pass_here(unsigned ms) {
 enum { RATE = 200, BURST = 50 };
 
 static wan_peer *join_limited(void) {
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.message_rate = RATE;
-    stage.options.message_burst = BURST;
-    open_stage();
-    return wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.message_rate = RATE;
+    fixture.options.message_burst = BURST;
+    open_fixture();
+    return wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
 }
 
-/* So many messages of one byte, each in a record. */
-static void say(wan_peer *peer, unsigned count) {
+/* Sends messages of one byte, each in a record. */
+static void send_messages(wan_peer *peer, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
         CHECK(wan_send_frame(peer, TP_FRAME_DATA, "m", 1));
     }
 }
 
-static void hear(wan_peer *peer, unsigned count) {
+static void receive_messages(wan_peer *peer, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
         char byte;
         unsigned type = 99;
@@ -65,30 +66,31 @@ static void hear(wan_peer *peer, unsigned count) {
     }
 }
 
-/* Half of what he may say, all of it at once when we are back; and at once again a while later. */
-static void who_says_half_of_what_he_may_is_not_limited(void) {
+/* Half of the allowed rate, all of which is processed right after the stall; and the same again
+ * later. */
+static void half_of_the_allowed_rate_is_not_limited_by_stalls(void) {
     wan_peer *peer = join_limited();
     for (unsigned round = 0; round < 3; round++) {
-        hold_the_worker();
-        say(peer, RATE / 2 * STALL_MS / 1000);
-        worker_stood_still();
-        hear(peer, RATE / 2 * STALL_MS / 1000);
-        pass_here(500);
+        stall_the_worker();
+        send_messages(peer, RATE / 2 * STALL_MS / 1000);
+        end_the_stall();
+        receive_messages(peer, RATE / 2 * STALL_MS / 1000);
+        pass_server_time(500);
     }
-    CHECK_EQ(wan_stats(&stage).rate_limited, 0);
+    CHECK_EQ(wan_stats(&fixture).rate_limited, 0);
     wan_leave(peer);
-    close_stage();
+    close_fixture();
 }
 
-/* It is his own handler that holds us up, and the rest is in the same bytes: no round of the worker
- * has begun since. */
-static void what_is_in_the_same_bytes_is_not_limited(void) {
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.base.on_message = stage_block_on_b;
-    stage.options.message_rate = RATE;
-    stage.options.message_burst = BURST;
-    open_stage();
-    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+/* The player's own handler blocks, and the other messages are in the same record: no round of the
+ * worker has begun since. */
+static void messages_of_one_record_are_not_limited_by_a_stall(void) {
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.base.on_message = fixture_block_on_b;
+    fixture.options.message_rate = RATE;
+    fixture.options.message_burst = BURST;
+    open_fixture();
+    wan_peer *peer = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
     enum { COUNT = 4 * BURST };
     uint8_t plain[COUNT * (TP_FRAME_HEADER + 1)];
     for (unsigned i = 0; i < COUNT; i++) {
@@ -97,144 +99,146 @@ static void what_is_in_the_same_bytes_is_not_limited(void) {
         frame[TP_FRAME_HEADER] = i == 0 ? 'b' : 'm';
     }
     CHECK(wan_send_record(peer, plain, sizeof plain));
-    STAGE_WAIT(atomic_load(&stage.base.blocked));
+    FIXTURE_WAIT(atomic_load(&fixture.base.blocked));
     clock_jump(STALL_MS);
-    atomic_store(&stage.base.let_go, true);
-    hear(peer, COUNT);
+    atomic_store(&fixture.base.unblock, true);
+    receive_messages(peer, COUNT);
     wan_leave(peer);
-    close_stage();
+    close_fixture();
 }
 
-static void who_says_more_than_he_may_is_limited(void) {
+static void more_than_the_allowed_rate_is_limited(void) {
     wan_peer *peer = join_limited();
-    hold_the_worker();
-    say(peer, RATE * STALL_MS / 1000 + 2 * BURST);
-    worker_stood_still();
+    stall_the_worker();
+    send_messages(peer, RATE * STALL_MS / 1000 + 2 * BURST);
+    end_the_stall();
     CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
     wan_close(peer, false);
-    STAGE_WAIT(wan_stats(&stage).rate_limited == 1);
-    close_stage();
+    FIXTURE_WAIT(wan_stats(&fixture).rate_limited == 1);
+    close_fixture();
 }
 
-/* Nobody saves it up. */
-static void what_a_stall_leaves_lapses(void) {
+/* Credit of a stall is not kept. */
+static void the_credit_of_a_stall_lapses(void) {
     wan_peer *peer = join_limited();
-    hold_the_worker();
-    worker_stood_still();
-    pass_here(STALL_MS);
-    say(peer, 2 * BURST);
+    stall_the_worker();
+    end_the_stall();
+    pass_server_time(STALL_MS);
+    send_messages(peer, 2 * BURST);
     CHECK_EQ(wan_receive_close(peer), TP_CLOSE_RATE);
     wan_close(peer, false);
-    STAGE_WAIT(wan_stats(&stage).rate_limited == 1);
-    close_stage();
+    FIXTURE_WAIT(wan_stats(&fixture).rate_limited == 1);
+    close_fixture();
 }
 
-static void bytes_are_counted_likewise(void) {
+static void bytes_are_not_limited_by_a_stall(void) {
     enum { BYTES = 65536, PIECE = 8192 };
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.server.max_frame = 32768;
-    stage.options.byte_rate = BYTES;
-    stage.options.byte_burst = BYTES;
-    stage.base.echo = false;
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.server.max_frame = 32768;
+    fixture.options.byte_rate = BYTES;
+    fixture.options.byte_burst = BYTES;
+    fixture.base.echo = false;
     clock_stop();
-    wan_stage_open(&stage);
-    busy = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 1);
-    wan_peer *peer = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 2);
+    wan_fixture_open(&fixture);
+    busy = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 1);
+    wan_peer *peer = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
     static const uint8_t piece[PIECE];
-    hold_the_worker();
-    for (unsigned i = 0; i < 2 * BYTES / PIECE; i++) { /* what a socket holds */
+    stall_the_worker();
+    for (unsigned i = 0; i < 2 * BYTES / PIECE; i++) { /* as much as a socket's buffer holds */
         CHECK(wan_send_frame(peer, TP_FRAME_DATA, piece, sizeof piece));
     }
-    worker_stood_still();
-    STAGE_WAIT(atomic_load(&stage.base.messages) == 2 * BYTES / PIECE);
-    CHECK_EQ(wan_stats(&stage).rate_limited, 0);
+    end_the_stall();
+    FIXTURE_WAIT(atomic_load(&fixture.base.messages) == 2 * BYTES / PIECE);
+    CHECK_EQ(wan_stats(&fixture).rate_limited, 0);
     wan_leave(peer);
-    close_stage();
+    close_fixture();
 }
 
-/* ---- who comes ------------------------------------------------------------------------------- */
+/* ---- new connections ------------------------------------------------------------------------- */
 
 enum { NEWCOMERS = 20, HANDSHAKE_MS = 1000 };
 
 static void open_for_newcomers(void) {
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.handshake_timeout_ms = HANDSHAKE_MS;
-    open_stage();
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.handshake_timeout_ms = HANDSHAKE_MS;
+    open_fixture();
 }
 
-static void a_hello_that_lies_in_the_socket_is_not_late(void) {
+static void a_hello_in_the_socket_of_a_stalled_worker_is_not_late(void) {
     open_for_newcomers();
-    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 2);
+    const wan_login login = wan_login_as(&fixture, TP_SUITE_AES_256_GCM, 2);
     wan_peer *peers[NEWCOMERS];
     for (unsigned i = 0; i < NEWCOMERS; i++) {
-        peers[i] = wan_stage_connect(&stage, &login);
+        peers[i] = wan_fixture_connect(&fixture, &login);
     }
-    STAGE_WAIT(wan_stats(&stage).pending == NEWCOMERS);
-    hold_the_worker();
+    FIXTURE_WAIT(wan_stats(&fixture).pending == NEWCOMERS);
+    stall_the_worker();
     for (unsigned i = 0; i < NEWCOMERS; i++) {
         CHECK(wan_send_hello(peers[i]));
     }
-    worker_stood_still();
+    end_the_stall();
     for (unsigned i = 0; i < NEWCOMERS; i++) {
         REQUIRE(wan_take_reply(peers[i]));
         CHECK(wan_send_ready(peers[i]));
         wan_check_echo(peers[i], "in");
     }
-    CHECK_EQ(wan_stats(&stage).late, 0);
+    CHECK_EQ(wan_stats(&fixture).late, 0);
     for (unsigned i = 0; i < NEWCOMERS; i++) {
         wan_leave(peers[i]);
     }
-    close_stage();
+    close_fixture();
 }
 
-static void who_says_no_hello_is_late(void) {
+static void a_connection_without_hello_is_late_by_served_time(void) {
     open_for_newcomers();
-    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 2);
-    wan_peer *peer = wan_stage_connect(&stage, &login);
-    STAGE_WAIT(wan_stats(&stage).pending == 1);
-    hold_the_worker();
-    worker_stood_still();
-    pass_here(CATCH_UP_MS + HANDSHAKE_MS / 2);
-    CHECK_EQ(wan_stats(&stage).late, 0);
-    PASS_UNTIL(stage.base.server, wan_stats(&stage).late == 1);
+    const wan_login login = wan_login_as(&fixture, TP_SUITE_AES_256_GCM, 2);
+    wan_peer *peer = wan_fixture_connect(&fixture, &login);
+    FIXTURE_WAIT(wan_stats(&fixture).pending == 1);
+    stall_the_worker();
+    end_the_stall();
+    pass_server_time(CATCH_UP_MS + HANDSHAKE_MS / 2);
+    CHECK_EQ(wan_stats(&fixture).late, 0);
+    PASS_UNTIL(fixture.base.server, wan_stats(&fixture).late == 1);
     wan_close(peer, false);
-    close_stage();
+    close_fixture();
 }
 
 enum { ACCEPT_RATE = 10, ACCEPT_BURST = 5, WAITING = ACCEPT_RATE * STALL_MS / 1000 - 10 };
 
-/* They came at less than the rate, and are all there when we are back. */
-static void who_waits_to_be_accepted_is_not_too_fast(void) {
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.accept_rate = ACCEPT_RATE;
-    stage.options.accept_burst = ACCEPT_BURST;
-    open_stage();
-    tp_address address = tp_server_address(stage.base.server);
+/* They connected at less than the allowed rate, and are all accepted right after the stall. */
+static void connections_that_waited_in_a_stall_are_not_limited(void) {
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.accept_rate = ACCEPT_RATE;
+    fixture.options.accept_burst = ACCEPT_BURST;
+    open_fixture();
+    tp_address address = tp_server_address(fixture.base.server);
     raw_peer *peers[2 * WAITING];
-    hold_the_worker();
+    stall_the_worker();
     for (unsigned i = 0; i < WAITING; i++) {
         peers[i] = raw_connect(&address);
         REQUIRE(peers[i] != NULL);
     }
-    worker_stood_still();
-    STAGE_WAIT(wan_stats(&stage).pending + wan_stats(&stage).limited == WAITING);
-    CHECK_EQ(wan_stats(&stage).limited, 0);
-    /* And who comes faster than he may is not let in. */
+    end_the_stall();
+    FIXTURE_WAIT(wan_stats(&fixture).pending + wan_stats(&fixture).limited == WAITING);
+    CHECK_EQ(wan_stats(&fixture).limited, 0);
+    /* A higher rate is refused all the same. */
     for (unsigned i = WAITING; i < 2 * WAITING; i++) {
-        peers[i] = raw_connect(&address); /* NULL: it was reset at once */
+        peers[i] = raw_connect(&address); /* NULL: reset immediately */
     }
-    STAGE_WAIT(wan_stats(&stage).pending + wan_stats(&stage).limited == 2 * WAITING);
-    CHECK_GE(wan_stats(&stage).limited, WAITING - ACCEPT_BURST - 10);
+    FIXTURE_WAIT(wan_stats(&fixture).pending + wan_stats(&fixture).limited == 2 * WAITING);
+    CHECK_GE(wan_stats(&fixture).limited, WAITING - ACCEPT_BURST - 10);
     for (unsigned i = 0; i < 2 * WAITING; i++) {
         if (peers[i] != NULL) {
             raw_close(peers[i], false);
         }
     }
-    close_stage();
+    close_fixture();
 }
 
-CHECK_MAIN(CASE(who_says_half_of_what_he_may_is_not_limited),
-    CASE(what_is_in_the_same_bytes_is_not_limited), CASE(who_says_more_than_he_may_is_limited),
-    CASE(what_a_stall_leaves_lapses), CASE(bytes_are_counted_likewise),
-    CASE(a_hello_that_lies_in_the_socket_is_not_late), CASE(who_says_no_hello_is_late),
-    CASE(who_waits_to_be_accepted_is_not_too_fast))
+CHECK_MAIN(CASE(half_of_the_allowed_rate_is_not_limited_by_stalls),
+    CASE(messages_of_one_record_are_not_limited_by_a_stall),
+    CASE(more_than_the_allowed_rate_is_limited), CASE(the_credit_of_a_stall_lapses),
+    CASE(bytes_are_not_limited_by_a_stall),
+    CASE(a_hello_in_the_socket_of_a_stalled_worker_is_not_late),
+    CASE(a_connection_without_hello_is_late_by_served_time),
+    CASE(connections_that_waited_in_a_stall_are_not_limited))

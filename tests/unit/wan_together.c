@@ -1,15 +1,19 @@
-/* Handshakes that are done together, for sessions that different workers serve. */
+/*
+ * Handshake jobs delivered in one batch, for sessions of different workers: a busy worker delays
+ * only its own. The file that offers handshake jobs is compiled for this test with kept_offer,
+ * which keeps them for the test.
+ */
 #undef tp__handshakes_offer
 #include "check.h"
-#include "wan_stage.h"
+#include "wan_fixture.h"
 #include "wanserver/handshake/handshakes.h"
 #include "wanserver/wan.h"
 
 #define PEERS 8
 
-static wan_stage stage;
+static wan_fixture fixture;
 
-/* The build has welcome.c leave its handshakes to this, which keeps them for the test. */
+/* In place of tp__handshakes_offer: keeps the job while `keeps` is set. */
 bool kept_offer(tp__handshakes *handshakes, void *job);
 
 static atomic_bool keeps;
@@ -23,86 +27,86 @@ bool kept_offer(tp__handshakes *handshakes, void *job) {
     return true;
 }
 
-/* The worker that serves the session which was opened last. */
-static tp__worker *home_of_newest(void) {
-    tp_server *server = stage.base.server;
+/* The worker that serves the session opened last. */
+static tp__worker *owner_of_newest(void) {
+    tp_server *server = fixture.base.server;
     uint64_t newest = 0;
-    tp__worker *home = NULL;
+    tp__worker *owner = NULL;
     for (uint32_t i = 0; i < server->slots.count; i++) {
         uint64_t number = tp__life_read(&server->sessions[i].life) & TP__LIFE_NUMBER;
         if (number > newest) {
             newest = number;
-            home = atomic_load(&server->sessions[i].home);
+            owner = atomic_load(&server->sessions[i].owner);
         }
     }
-    return home;
+    return owner;
 }
 
-typedef struct comer {
+typedef struct connection {
     wan_peer *peer;
-    void *job; /* its handshake, kept */
-    tp__worker *home;
-} comer;
+    void *job; /* its handshake job, kept */
+    tp__worker *owner;
+} connection;
 
-static comer come(const wan_login *login) {
-    comer made = {.peer = wan_stage_connect(&stage, login)};
+static connection connect_and_keep(const wan_login *login) {
+    connection made = {.peer = wan_fixture_connect(&fixture, login)};
     REQUIRE(wan_send_hello(made.peer));
-    STAGE_WAIT((made.job = atomic_exchange(&kept, NULL)) != NULL);
-    made.home = home_of_newest();
-    tp__welcome_run(made.job);
+    FIXTURE_WAIT((made.job = atomic_exchange(&kept, NULL)) != NULL);
+    made.owner = owner_of_newest();
+    tp__handshake_job_run(made.job);
     return made;
 }
 
-/* The index of one that this worker serves, or that another one does. */
-static unsigned find(const comer *comers, const tp__worker *home, bool same) {
+/* The index of a connection that this worker serves, or (`same` false) another one. */
+static unsigned find_connection(const connection *connections, const tp__worker *owner, bool same) {
     for (unsigned i = 0; i < PEERS; i++) {
-        if ((comers[i].home == home) == same) {
+        if ((connections[i].owner == owner) == same) {
             return i;
         }
     }
-    FAIL("all are served by the same worker");
+    FAIL("one worker serves all connections");
     return 0;
 }
 
-/* The one whose worker is in a handler is the first of the batch, which leads the others. */
-static void a_busy_worker_keeps_only_its_own(void) {
-    comer comers[PEERS];
+/* The session whose worker is in a handler comes first in the batch. */
+static void a_busy_worker_delays_only_its_own_sessions(void) {
+    connection connections[PEERS];
     void *jobs[PEERS];
-    wan_stage_init(&stage, TP_AUTH_OPEN);
-    stage.options.server.workers = 2;
-    stage.base.on_message = stage_block_on_b;
-    wan_stage_open(&stage);
-    wan_peer *blocking = wan_stage_join(&stage, TP_SUITE_AES_256_GCM, 0);
-    STAGE_WAIT(atomic_load(&stage.base.joins) == 1);
-    tp__worker *busy = home_of_newest();
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.server.workers = 2;
+    fixture.base.on_message = fixture_block_on_b;
+    wan_fixture_open(&fixture);
+    wan_peer *blocking = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 0);
+    FIXTURE_WAIT(atomic_load(&fixture.base.joins) == 1);
+    tp__worker *busy = owner_of_newest();
     if (busy == NULL) {
         wan_leave(blocking);
-        wan_stage_close(&stage);
-        SKIP("here any worker that is free serves any session");
+        wan_fixture_close(&fixture);
+        SKIP("sessions have no owner here");
     }
-    const wan_login login = wan_login_as(&stage, TP_SUITE_AES_256_GCM, 1);
+    const wan_login login = wan_login_as(&fixture, TP_SUITE_AES_256_GCM, 1);
     atomic_store(&keeps, true);
     for (unsigned i = 0; i < PEERS; i++) {
-        comers[i] = come(&login);
+        connections[i] = connect_and_keep(&login);
     }
     atomic_store(&keeps, false);
-    unsigned first = find(comers, busy, true);
+    unsigned first = find_connection(connections, busy, true);
     for (unsigned i = 0; i < PEERS; i++) {
-        jobs[i] = comers[(first + i) % PEERS].job;
+        jobs[i] = connections[(first + i) % PEERS].job;
     }
     CHECK(wan_send_frame(blocking, TP_FRAME_DATA, "b", 1));
-    STAGE_WAIT(atomic_load(&stage.base.blocked));
+    FIXTURE_WAIT(atomic_load(&fixture.base.blocked));
 
-    tp__welcome_deliver(jobs, PEERS);
-    unsigned other = find(comers, busy, false);
-    CHECK(wan_take_reply(comers[other].peer));
-    atomic_store(&stage.base.let_go, true);
+    tp__handshake_job_deliver(jobs, PEERS);
+    unsigned other = find_connection(connections, busy, false);
+    CHECK(wan_take_reply(connections[other].peer));
+    atomic_store(&fixture.base.unblock, true);
     for (unsigned i = 0; i < PEERS; i++) {
-        CHECK(i == other || wan_take_reply(comers[i].peer));
-        wan_close(comers[i].peer, true);
+        CHECK(i == other || wan_take_reply(connections[i].peer));
+        wan_close(connections[i].peer, true);
     }
     wan_leave(blocking);
-    wan_stage_close(&stage);
+    wan_fixture_close(&fixture);
 }
 
-CHECK_MAIN(CASE(a_busy_worker_keeps_only_its_own))
+CHECK_MAIN(CASE(a_busy_worker_delays_only_its_own_sessions))

@@ -1,5 +1,5 @@
 /*
- * The ban list's lines. One thread at a time; the list is the caller's.
+ * Reads the lines of the ban list. One thread at a time; the list belongs to the caller.
  */
 #include "wanserver/files/ban_list.h"
 
@@ -10,16 +10,16 @@
 #include "wanserver/files/text_file.h"
 #include "wanserver/files/words.h"
 
-#define WARNINGS_ROOM 4096u
+#define WARNINGS_SIZE 4096u
 
 typedef struct reader {
     const char *name;
-    tp__ban_list *list; /* in order at any time */
+    tp__ban_list *list; /* sorted at any time */
     tp__report errors;
     tp__report warnings;
 } reader;
 
-static bool read_ban(const tp__word *words, size_t count, tp__listed_ban *ban) {
+static bool ban_read(const tp__word *words, size_t count, tp__listed_ban *ban) {
     char text[TP_ADDRESS_TEXT];
     unsigned long long until = 0;
     bool right = count <= 2 && tp__word_copy(words[0], text, sizeof text) &&
@@ -34,8 +34,8 @@ int tp__ban_compare(const tp_network *a, const tp_network *b) {
     return order != 0 ? order : (int)a->bits - (int)b->bits;
 }
 
-/* Where the network is in the list, or would be. */
-static size_t find(const tp__ban_list *list, const tp_network *network) {
+/* The index of the network in the list, or the index at which it would be inserted. */
+static size_t ban_list_find(const tp__ban_list *list, const tp_network *network) {
     size_t from = 0;
     size_t to = list->count;
     while (from < to) {
@@ -49,27 +49,29 @@ static size_t find(const tp__ban_list *list, const tp_network *network) {
     return from;
 }
 
-/* The longer one counts: no ban ends earlier because a line was added. */
-static void take_again(reader *in, tp__listed_ban *had, const tp__listed_ban *ban) {
-    tp__report_error(&in->warnings, "%s:%u: is given again: line %u has it; the longer ban counts",
-        in->name, ban->line, had->line);
+/* Merges a ban of a network that has one. The longer ban counts, so no ban ends earlier because a
+ * line was added. */
+static void ban_list_merge(reader *in, tp__listed_ban *had, const tp__listed_ban *ban) {
+    tp__report_error(&in->warnings,
+        "%s:%u: network given again: line %u has it; the longer ban counts", in->name, ban->line,
+        had->line);
     if (had->until != 0 && (ban->until == 0 || ban->until > had->until)) {
         had->until = ban->until;
     }
 }
 
-/* False: there is no room, nor is any line behind it looked at. */
-static bool take_ban(reader *in, const tp__listed_ban *ban) {
+/* Adds a ban to the list. False: the list is full, and the remaining lines are not read. */
+static bool ban_list_add(reader *in, const tp__listed_ban *ban) {
     tp__ban_list *list = in->list;
-    size_t at = find(list, &ban->network);
+    size_t at = ban_list_find(list, &ban->network);
     tp__listed_ban *place = &list->bans[at];
     if (at < list->count && tp__ban_compare(&place->network, &ban->network) == 0) {
-        take_again(in, place, ban);
+        ban_list_merge(in, place, ban);
         return true;
     }
     if (list->count == TP__BAN_LIST_MAX) {
-        tp__report_error(&in->errors, "%s:%u: is one too many: expected at most %u networks",
-            in->name, ban->line, TP__BAN_LIST_MAX);
+        tp__report_error(&in->errors, "%s:%u: too many networks: expected at most %u", in->name,
+            ban->line, TP__BAN_LIST_MAX);
         return false;
     }
     memmove(place + 1, place, (list->count - at) * sizeof *place);
@@ -78,53 +80,53 @@ static bool take_ban(reader *in, const tp__listed_ban *ban) {
     return true;
 }
 
-static void take_lines(reader *in, const char *text, size_t size) {
+static void ban_list_read(reader *in, const char *text, size_t size) {
     tp__lines lines = tp__lines_of(text, size);
     tp__word words[2];
     size_t count;
-    bool room = true;
-    while (room && (count = tp__lines_next(&lines, words, 2)) > 0) {
+    bool more = true;
+    while (more && (count = tp__lines_next(&lines, words, 2)) > 0) {
         tp__listed_ban ban = {.line = lines.number};
         char quoted[TP__QUOTED_TEXT];
-        if (read_ban(words, count, &ban)) {
-            room = take_ban(in, &ban);
+        if (ban_read(words, count, &ban)) {
+            more = ban_list_add(in, &ban);
         } else {
             tp__report_error(&in->errors,
-                "%s:%u: '%s': expected a network such as 203.0.113.7 or 2001:db8::/32, and perhaps "
-                "the seconds since 1970 until when it is banned",
+                "%s:%u: '%s': expected a network such as 203.0.113.7 or 2001:db8::/32, and "
+                "optionally the end of its ban in seconds since 1970",
                 in->name, lines.number, tp__word_quoted(lines.line, quoted));
         }
     }
 }
 
-/* The report is that of the errors, or, if there are none, that of the warnings. */
+/* The report contains the errors or, if there are none, the warnings. */
 tp_err tp__ban_list_parse(const char *name, const char *text, size_t size, tp__ban_list *list,
-    char *report, size_t room) {
-    char warnings[WARNINGS_ROOM];
+    char *report, size_t report_size) {
+    char warnings[WARNINGS_SIZE];
     reader in = {.name = name,
         .list = list,
-        .errors = tp__report_begin(report, room),
+        .errors = tp__report_begin(report, report_size),
         .warnings = tp__report_begin(warnings, sizeof warnings)};
     list->count = 0;
-    take_lines(&in, text, size);
+    ban_list_read(&in, text, size);
     if (in.errors.errors > 0) {
         list->count = 0;
         return tp__report_end(&in.errors);
     }
     tp__report_end_warnings(&in.warnings);
-    (void)snprintf(report, room, "%s", warnings);
+    (void)snprintf(report, report_size, "%s", warnings);
     return TP_OK;
 }
 
-tp_err tp__ban_list_load(const char *path, tp__ban_list *list, char *report, size_t room) {
-    tp__report wrong = tp__report_begin(report, room);
+tp_err tp__ban_list_load(const char *path, tp__ban_list *list, char *report, size_t report_size) {
+    tp__report wrong = tp__report_begin(report, report_size);
     tp__text_file file;
     list->count = 0;
     tp_err error = tp__text_file_load(path, TP__BAN_LIST_MAX_FILE, &file, &wrong);
     if (error) {
         return error;
     }
-    error = tp__ban_list_parse(path, file.text, file.size, list, report, room);
+    error = tp__ban_list_parse(path, file.text, file.size, list, report, report_size);
     tp__text_file_free(&file);
     return error;
 }

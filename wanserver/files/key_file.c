@@ -1,5 +1,5 @@
 /*
- * The private key's file. One thread; what the key passes through is wiped.
+ * The file of the private key. One thread; every buffer that has contained the key is wiped.
  */
 #include "wanserver/files/key_file.h"
 
@@ -10,7 +10,7 @@
 #include "wanserver/files/text_file.h"
 #include "wanserver/files/words.h"
 
-#define MOST_BYTES 4096u
+#define KEY_FILE_MAX 4096u
 
 tp_err tp__key_file_create(const char *path, uint8_t public_key[TP_KEY_SIZE]) {
     tp_key_pair pair;
@@ -28,7 +28,7 @@ tp_err tp__key_file_create(const char *path, uint8_t public_key[TP_KEY_SIZE]) {
     return error;
 }
 
-static bool parse(const tp__text_file *file, uint8_t private_key[TP_KEY_SIZE]) {
+static bool key_file_parse(const tp__text_file *file, uint8_t private_key[TP_KEY_SIZE]) {
     tp__lines lines = tp__lines_of(file->text, file->size);
     tp__word word;
     tp__word more;
@@ -40,18 +40,17 @@ static bool parse(const tp__text_file *file, uint8_t private_key[TP_KEY_SIZE]) {
 }
 
 tp_err tp__key_file_load(
-    const char *path, uint8_t private_key[TP_KEY_SIZE], char *report, size_t room) {
-    tp__report wrong = tp__report_begin(report, room);
+    const char *path, uint8_t private_key[TP_KEY_SIZE], char *report, size_t report_size) {
+    tp__report wrong = tp__report_begin(report, report_size);
     tp__text_file file;
-    tp_err error = tp__text_file_load(path, MOST_BYTES, &file, &wrong);
+    tp_err error = tp__text_file_load(path, KEY_FILE_MAX, &file, &wrong);
     if (error) {
         return error;
     }
-    if (!parse(&file, private_key)) {
+    if (!key_file_parse(&file, private_key)) {
         tp__report_error(&wrong,
-            "%s: is no private key: expected one line of %u hexadecimal digits, as wanserver "
-            "--genkey "
-            "makes",
+            "%s: not a private key: expected one line of %u hexadecimal digits, as wanserver "
+            "--genkey writes it",
             path, 2 * TP_KEY_SIZE);
     }
     tp__text_file_free(&file);

@@ -1,6 +1,6 @@
 /*
- * The key ring's lines. One thread at a time; what is read is the caller's, and whatever else a key
- * has passed through is wiped here.
+ * Reads the lines of the key ring. One thread at a time. The keys belong to the caller; every other
+ * buffer that has contained a key is wiped here.
  */
 #include "wanserver/files/key_ring_file.h"
 
@@ -12,24 +12,24 @@
 #include "wanserver/files/text_file.h"
 #include "wanserver/files/words.h"
 
-#define WARNINGS_ROOM 4096u
+#define WARNINGS_SIZE 4096u
 
 typedef struct reader {
     const char *name;
     tp__key_ring *ring;
-    unsigned given[TP__KEY_RING_MAX]; /* the line that gave an id first, or 0 */
+    unsigned given[TP__KEY_RING_MAX]; /* the first line that gives this id, or 0 */
     tp__report report;
     tp__report warnings;
 } reader;
 
-static bool read_key(tp__word word, uint8_t key[TP_KEY_SIZE]) {
+static bool key_read(tp__word word, uint8_t key[TP_KEY_SIZE]) {
     char text[TP_KEY_TEXT];
     bool right = tp__word_copy(word, text, sizeof text) && tp_key_parse(text, key);
     tp_secure_wipe(text, sizeof text);
     return right;
 }
 
-static bool is_zero(const uint8_t key[TP_KEY_SIZE]) {
+static bool key_is_zero(const uint8_t key[TP_KEY_SIZE]) {
     uint8_t bits = 0;
     for (size_t i = 0; i < TP_KEY_SIZE; i++) {
         bits |= key[i];
@@ -37,8 +37,10 @@ static bool is_zero(const uint8_t key[TP_KEY_SIZE]) {
     return bits == 0;
 }
 
-/* The same line again does no harm; another key with the same id would be either. */
-static void take_again(reader *in, unsigned line, unsigned id, const uint8_t key[TP_KEY_SIZE]) {
+/* An id that is given again with the same key is a warning. With another key it is an error,
+ * because either key could be meant. */
+static void key_ring_repeat(
+    reader *in, unsigned line, unsigned id, const uint8_t key[TP_KEY_SIZE]) {
     if (memcmp(tp__key_ring_find(in->ring, id)->key, key, TP_KEY_SIZE) == 0) {
         tp__report_error(&in->warnings,
             "%s:%u: id %u is given again, with the same key: line %u has it", in->name, line, id,
@@ -50,19 +52,20 @@ static void take_again(reader *in, unsigned line, unsigned id, const uint8_t key
     }
 }
 
-static void take_line(reader *in, unsigned line, const tp__word *words, size_t count) {
+static void key_ring_add(reader *in, unsigned line, const tp__word *words, size_t count) {
     tp_token_key *one = &in->ring->keys[in->ring->count];
     unsigned long long id;
     if (count != 2 || !tp__word_number(words[0], TP__KEY_RING_MAX - 1, &id) ||
-        !read_key(words[1], one->key)) {
+        !key_read(words[1], one->key)) {
         tp__report_error(&in->report,
             "%s:%u: expected an id from 0 to %u and a key of %u hexadecimal digits", in->name, line,
             TP__KEY_RING_MAX - 1, 2 * TP_KEY_SIZE);
     } else if (in->given[id] != 0) {
-        take_again(in, line, (unsigned)id, one->key);
-    } else if (is_zero(one->key)) {
+        key_ring_repeat(in, line, (unsigned)id, one->key);
+    } else if (key_is_zero(one->key)) {
         tp__report_error(&in->report,
-            "%s:%u: the key of id %u is zero: expected a random one, as tp-token --new-key makes",
+            "%s:%u: the key of id %u is zero: expected a random one, as tp-token --new-key prints "
+            "it",
             in->name, line, (unsigned)id);
     } else {
         one->id = (uint8_t)id;
@@ -73,14 +76,14 @@ static void take_line(reader *in, unsigned line, const tp__word *words, size_t c
     tp_secure_wipe(one->key, sizeof one->key);
 }
 
-/* Every id is given at most once, so when the ring is full, every further line is an error before
- * its key is kept. */
-static void take_lines(reader *in, const char *text, size_t size) {
+/* An id enters the ring at most once. So when the ring is full, every further line is an error
+ * before its key is kept. */
+static void key_ring_read(reader *in, const char *text, size_t size) {
     tp__lines lines = tp__lines_of(text, size);
     tp__word words[2];
     size_t count;
     while ((count = tp__lines_next(&lines, words, 2)) > 0) {
-        take_line(in, lines.number, words, count);
+        key_ring_add(in, lines.number, words, count);
     }
     if (in->ring->count == 0 && in->report.errors == 0) {
         tp__report_error(&in->report, "%s:%u: no key is given: expected lines of an id and a key",
@@ -89,32 +92,32 @@ static void take_lines(reader *in, const char *text, size_t size) {
 }
 
 tp_err tp__key_ring_parse(const char *name, const char *text, size_t size, tp__key_ring *ring,
-    char *report, size_t room) {
-    char warnings[WARNINGS_ROOM];
+    char *report, size_t report_size) {
+    char warnings[WARNINGS_SIZE];
     reader in = {.name = name,
         .ring = ring,
-        .report = tp__report_begin(report, room),
+        .report = tp__report_begin(report, report_size),
         .warnings = tp__report_begin(warnings, sizeof warnings)};
     ring->count = 0;
-    take_lines(&in, text, size);
+    key_ring_read(&in, text, size);
     if (in.report.errors > 0) {
         tp__key_ring_wipe(ring);
         return tp__report_end(&in.report);
     }
     tp__report_end_warnings(&in.warnings);
-    (void)snprintf(report, room, "%s", warnings);
+    (void)snprintf(report, report_size, "%s", warnings);
     return TP_OK;
 }
 
-tp_err tp__key_ring_load(const char *path, tp__key_ring *ring, char *report, size_t room) {
-    tp__report wrong = tp__report_begin(report, room);
+tp_err tp__key_ring_load(const char *path, tp__key_ring *ring, char *report, size_t report_size) {
+    tp__report wrong = tp__report_begin(report, report_size);
     tp__text_file file;
     ring->count = 0;
     tp_err error = tp__text_file_load(path, TP__KEY_RING_MAX_FILE, &file, &wrong);
     if (error) {
         return error;
     }
-    error = tp__key_ring_parse(path, file.text, file.size, ring, report, room);
+    error = tp__key_ring_parse(path, file.text, file.size, ring, report, report_size);
     tp__text_file_free(&file);
     return error;
 }

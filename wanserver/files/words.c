@@ -1,5 +1,5 @@
 /*
- * Lines of words. One thread; the text is the caller's, and hostile until proven otherwise.
+ * Splits lines into words. One thread. The text belongs to the caller and may be hostile.
  */
 #include "wanserver/files/words.h"
 
@@ -12,12 +12,12 @@ static bool is_blank(char c) {
 }
 
 tp__lines tp__lines_of(const char *text, size_t size) {
-    /* Some editors begin a text with a byte order mark. */
+    /* some editors begin a text with a byte order mark */
     size_t mark = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     return (tp__lines){.at = text + mark, .end = text + size};
 }
 
-static size_t split(const char *at, const char *end, tp__word *words, size_t room) {
+static size_t line_split(const char *at, const char *end, tp__word *words, size_t capacity) {
     size_t count = 0;
     for (;;) {
         while (at < end && is_blank(*at)) {
@@ -30,14 +30,14 @@ static size_t split(const char *at, const char *end, tp__word *words, size_t roo
         while (at < end && !is_blank(*at) && *at != '#') {
             at++;
         }
-        if (count < room) {
+        if (count < capacity) {
             words[count] = (tp__word){.text = begin, .length = (size_t)(at - begin)};
         }
         count++;
     }
 }
 
-size_t tp__lines_next(tp__lines *lines, tp__word *words, size_t room) {
+size_t tp__lines_next(tp__lines *lines, tp__word *words, size_t capacity) {
     size_t count = 0;
     while (count == 0 && lines->at < lines->end) {
         const char *begin = lines->at;
@@ -46,7 +46,7 @@ size_t tp__lines_next(tp__lines *lines, tp__word *words, size_t room) {
         lines->number++;
         end = end == NULL ? lines->end : end;
         lines->line = (tp__word){.text = begin, .length = (size_t)(end - begin)};
-        count = split(begin, end, words, room);
+        count = line_split(begin, end, words, capacity);
     }
     return count;
 }
@@ -67,8 +67,8 @@ bool tp__word_number(tp__word word, unsigned long long most, unsigned long long 
     return word.length > 0;
 }
 
-bool tp__word_copy(tp__word word, char *text, size_t room) {
-    if (word.length >= room || memchr(word.text, '\0', word.length) != NULL) {
+bool tp__word_copy(tp__word word, char *text, size_t size) {
+    if (word.length >= size || memchr(word.text, '\0', word.length) != NULL) {
         return false;
     }
     memcpy(text, word.text, word.length);
@@ -77,7 +77,8 @@ bool tp__word_copy(tp__word word, char *text, size_t room) {
 }
 
 const char *tp__word_quoted(tp__word word, char *text) {
-    char copy[TP__QUOTED_TEXT + 1]; /* one more than is quoted: so it is seen that there is more */
+    char copy[TP__QUOTED_TEXT + 1]; /* one more than is quoted, so that a longer line is
+                                       recognised */
     while (word.length > 0 && is_blank(word.text[word.length - 1])) {
         word.length--;
     }

@@ -1,14 +1,14 @@
 /*
  * The gate: passes messages between the players of a server and the peers of services on the bus.
- * docs/gate-protocol.md is what it speaks to both.
+ * docs/gate-protocol.md describes the messages on both sides.
  *
- * Written on the public handlers of twinport/server.h and on lanclient; the engine knows nothing of
- * it. It runs on any tp_server: wanserver's, and in tests a LAN server.
+ * It uses only the public handlers of twinport/server.h and lanclient; the core does not depend on
+ * it. It runs on any tp_server: in wanserver on the WAN's, in most tests on a LAN server.
  *
  *     tp__gate_options options;
  *     tp__gate_defaults(&options);
  *     options.bus.address = ...;            // of lanserver
- *     options.service = "arena";            // whose players they are
+ *     options.service = "arena";            // the players' first service
  *     options.identity = tp_session_identity;
  *     tp__gate *gate = NULL;
  *     tp_err error = tp__gate_create(&options, &gate);
@@ -24,7 +24,7 @@
  *     ...
  *     tp__gate_stop(gate);
  *     tp__gate_wait(gate, -1);
- *     tp__gate_report(gate, text, sizeof text);
+ *     tp__gate_stats_text(gate, text, sizeof text);
  *     tp_server_destroy(server);
  *     tp__gate_destroy(gate);
  */
@@ -41,68 +41,74 @@
 
 typedef struct tp__gate tp__gate;
 
-/* tp_session_identity(), or a test's own. */
+/* tp_session_identity(), or a test's own. Called under the gate's mutex. */
 typedef bool tp__gate_identity(tp_server *server, tp_session_id session, tp_identity *identity);
 
 typedef struct tp__gate_options {
-    tp_lanclient_options bus;    /* its service is the gates' ("gate"); its context is not used */
-    const char *service;         /* where players go first: 1..63 bytes of a-z 0-9 . _ -, not the
-                                    gates' own; copied */
-    tp__gate_identity *identity; /* NULL: nobody has one */
+    tp_lanclient_options bus;    /* its service is that of the gates ("gate"); its context is not
+                                    used */
+    const char *service;         /* where players go first: 1..63 bytes of a-z 0-9 . _ -, other than
+                                    that of the gates; copied */
+    tp__gate_identity *identity; /* NULL: no player has an identity */
 
-    size_t largest_message; /* of a player: the server's max_frame; said in the log when the hub has
-                               no room for it. 0: it is not looked at */
-    unsigned max_players;   /* who play at once, 1..TP_MAX_SESSIONS */
-    unsigned max_waiting;   /* ... and wait for a place; 0: no waiting room. Both together are at
-                              most TP_MAX_SESSIONS */
-    unsigned tell_ms;       /* how often one who waits is told a new place at most, 10..3,600,000 */
-    unsigned keep_players;  /* kept while no peer of their service is there, 0..TP_MAX_SESSIONS */
-    unsigned keep_ms;       /* ... and for how long, 0..86,400,000 */
-    uint16_t lost_close;    /* the close code of those who are not, or no longer */
-    unsigned max_services;  /* that players may be moved to, the first one included, 1..1,024 */
-    unsigned drain_ms;      /* a stop: for services to confirm that players have left, 0..600,000 */
+    size_t largest_message;     /* of a player: the server's max_frame. A hub that does not accept
+                                   as much is logged. 0: not compared */
+    unsigned max_players;       /* that play at once, 1..TP_MAX_SESSIONS */
+    unsigned max_waiting;       /* players in the waiting room; 0: no waiting room. The sum of both
+                                   is at most TP_MAX_SESSIONS */
+    unsigned place_interval_ms; /* from one round of positions to the next, 10..3,600,000 */
+    unsigned keep_players;      /* players kept while their service has no peer,
+                                   0..TP_MAX_SESSIONS */
+    unsigned keep_ms;           /* how long a player is kept, 0..86,400,000 */
+    uint16_t lost_close;        /* close code of players beyond keep_players or keep_ms */
+    unsigned max_services;      /* that players may be at, the first one included, 1..1,024 */
+    unsigned drain_ms;          /* a stop: for services to confirm that players have left,
+                                   0..600,000 */
 } tp__gate_options;
 
-/* lanclient's defaults with the service "gate" and port 7400; 4,096 players, nobody waits, places
- * told once a second, all players kept for 30 s, then closed with `shutdown`; 64 services; 5 s to
- * drain. `service` is the caller's to set. */
+/* lanclient's defaults with the service "gate" and port 7400; 4,096 players, no waiting room, a
+ * round of positions each second, all players kept for 30 s, then closed with `shutdown`; 64
+ * services; 5 s to drain. `service` is to be set by the caller. */
 void tp__gate_defaults(tp__gate_options *options);
 
-/* Options and names are copied. TP_ERR_INVALID (the log says which option), TP_ERR_NO_MEMORY. On
+/* Options and names are copied. TP_ERR_INVALID (the log names the option), TP_ERR_NO_MEMORY. On
  * error *gate is NULL. */
 tp_err tp__gate_create(const tp__gate_options *options, tp__gate **gate);
 
-/* The handlers for the server, whose context must be the gate. on_connection_request, on_send,
- * on_worker_... and on_error are the caller's to fill in. */
+/* Fills in the handlers for the server, whose context must be the gate. on_connection_request,
+ * on_send, on_worker_... and on_error stay NULL; the caller may set them. */
 void tp__gate_handlers(tp_handlers *handlers);
 
-/* Starts lanclient, then the server. Their errors; then neither runs. Not from a handler. */
+/* Starts lanclient, then the server. TP_ERR_STATE if the gate runs; else the errors of both starts,
+ * after which neither runs. Not from a handler. */
 tp_err tp__gate_start(tp__gate *gate, tp_server *server);
 
-/* Begins to stop, any thread, any handler: the server closes its players with `shutdown`. */
+/* Begins to stop, and returns at once: the server closes its players with `shutdown`. Any thread,
+ * any handler. */
 void tp__gate_stop(tp__gate *gate);
 
-/* Waits until the server has stopped, the services have confirmed that its players left (at most
- * drain_ms), and lanclient has stopped, which takes drain_ms + TP__STOP_REST_MS
- * (core/base/deadline.h) from the stop, or TP__STOP_REST_MS from the server's end if that is later.
- * At most timeout_ms (-1: for ever). Then it may be started again. TP_OK, TP_ERR_TIMED_OUT,
- * TP_ERR_STATE (it was not asked to stop), TP_ERR_WRONG_THREAD (from a handler). One thread at a
- * time. */
+/* Waits until the server has stopped, the services have confirmed that its players have left (at
+ * most drain_ms), and lanclient has stopped; at most timeout_ms (-1: for ever). All of it takes at
+ * most drain_ms + TP__STOP_REST_MS (core/base/deadline.h) from the stop, or TP__STOP_REST_MS from
+ * the server's end if that is later. After TP_OK the gate may be started again. TP_ERR_TIMED_OUT,
+ * TP_ERR_STATE (tp__gate_stop() has not been called), TP_ERR_WRONG_THREAD (from a handler). One
+ * thread at a time. */
 tp_err tp__gate_wait(tp__gate *gate, int timeout_ms);
 
-/* Stops if needed, and frees; the server must have been destroyed, or have stopped. NULL is
- * ignored. A server that is destroyed before tp__gate_wait() has returned TP_OK must have no
- * players whom a service is just talking to: messages find their way to it without a lock. */
+/* Stops lanclient if it runs, and frees the gate; the server must have been destroyed, or have
+ * stopped. NULL is ignored. If the server is destroyed before tp__gate_wait() has returned TP_OK,
+ * no service may be sending to its players at that time: the gate passes messages to the server
+ * without a lock. */
 void tp__gate_destroy(tp__gate *gate);
 
 tp_lanclient *tp__gate_client(tp__gate *gate);
 
-/* ---- what happened --------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
-/* Why a player's message did not get to a service. X(code name, word). */
+/* Why a player's message was not passed to a service. X(code name, word). */
 #define TP__GATE_DROPS(X)                                                                          \
-    X(TP__GATE_DROP_WAITING, "waiting") /* he is still waiting for a place: protocol error */      \
-    X(TP__GATE_DROP_NO_SERVICE, "no-service") /* no peer of his service has him (yet) */           \
+    X(TP__GATE_DROP_WAITING, "waiting")       /* in the waiting room: a protocol error */          \
+    X(TP__GATE_DROP_NO_SERVICE, "no-service") /* the player is not at a peer */                    \
     X(TP__GATE_DROP_BUS_FULL, "bus-full")                                                          \
     X(TP__GATE_DROP_TOO_LARGE, "too-large")                                                        \
     X(TP__GATE_DROP_NO_MEMORY, "no-memory")
@@ -114,10 +120,10 @@ typedef enum tp__gate_drop {
         TP__GATE_DROP_COUNT
 } tp__gate_drop;
 
-/* Why a service's message did not get to a player. */
+/* Why a copy of a service's message was not passed to a player. */
 #define TP__GATE_REFUSALS(X)                                                                       \
-    X(TP__GATE_REFUSED_NO_PLAYER, "no-player") /* he is gone, or not that peer's */                \
-    X(TP__GATE_REFUSED_NOT_TAKEN, "not-taken") /* his queue is full, or he is being closed */
+    X(TP__GATE_REFUSED_NO_PLAYER, "no-player") /* has left, or is not at that peer */              \
+    X(TP__GATE_REFUSED_NOT_TAKEN, "not-taken") /* send queue full, or session being ended */
 
 typedef enum tp__gate_refusal {
 #define TP__GATE_REFUSAL_ENUM(name, word) name,
@@ -127,55 +133,60 @@ typedef enum tp__gate_refusal {
 } tp__gate_refusal;
 
 /*
- * When nothing moves:
- *     from_players = forwarded + the sum of dropped       to_players = sent + the sum of refused
+ * `now`: the state at the moment of the call; the others: counts since creation. When nothing is
+ * under way:
+ *
+ *     from_players = forwarded + the sum of dropped
+ *     to_players = sent + the sum of refused
  *     joined = confirmed_leaves + lost_visits + visits
- *     arrived = left + players + waiting + those who are being ended and have not hung up
+ *     waited = admitted + gave_up + waiting
+ *     arrived = left + players + waiting + sessions that are being ended
  */
-typedef struct tp__gate_account {
-    unsigned players;          /* who play, now; the kept ones included, not who is being ended */
-    unsigned kept;             /* ... of whom no peer has */
-    unsigned waiting;          /* for a place, now */
-    unsigned services;         /* known, now */
-    unsigned peers;            /* of them, now */
-    unsigned visits;           /* players at peers, now, until their leaving is confirmed */
-    uint64_t arrived;          /* sessions that came */
-    uint64_t left;             /* ... and went */
-    uint64_t waited;           /* who had to wait for a place */
-    uint64_t admitted;         /* ... and got one */
-    uint64_t gave_up;          /* ... and left without */
-    uint64_t turned_away;      /* came when both were full, or memory was out */
-    uint64_t joined;           /* visits begun: JOINs handed to the bus for the first time */
-    uint64_t returns;          /* ... flagged as a return */
-    uint64_t confirmed_leaves; /* visits ended by the peer's word, or before it had heard of them */
-    uint64_t lost_visits;      /* ... because the peer, or the bus, was lost */
-    uint64_t retries;       /* JOINs and LEAVEs said again: the bus was full, or no answer came */
-    uint64_t refused_joins; /* by the service */
-    uint64_t kept_total;    /* players that came to be kept */
-    uint64_t lost_closed;   /* ... and were closed: too many, or too long */
+typedef struct tp__gate_stats {
+    unsigned players;          /* now: that play, kept ones included; not those being ended */
+    unsigned kept;             /* now: ... that are kept */
+    unsigned waiting;          /* now: in the waiting room */
+    unsigned services;         /* now: that have a slot */
+    unsigned peers;            /* now: of these services */
+    unsigned visits;           /* now: assignments, until the player's leaving is confirmed */
+    uint64_t arrived;          /* sessions that joined the server */
+    uint64_t left;             /* sessions that left it */
+    uint64_t waited;           /* players that came into the waiting room */
+    uint64_t admitted;         /* ... and were admitted from it */
+    uint64_t gave_up;          /* ... and left it otherwise */
+    uint64_t turned_away;      /* players that found gate and waiting room full, or no memory */
+    uint64_t joined;           /* assignments begun: first JOINs handed to the bus */
+    uint64_t returns;          /* ... flagged RETURN */
+    uint64_t confirmed_leaves; /* assignments ended by an answer of the peer, or without need of one
+                                  because no JOIN had arrived */
+    uint64_t lost_visits;      /* ... ended without: peer or bus lost, or incompatible peer */
+    uint64_t retries;          /* failed attempts of JOIN or LEAVE: bus full, or no answer */
+    uint64_t refused_joins;    /* by the service; or the JOIN was too large */
+    uint64_t kept_total;       /* players without a peer: kept, or closed at once */
+    uint64_t lost_closed;      /* ... and closed: beyond keep_players or keep_ms */
     uint64_t kicked;
     uint64_t moved;
     uint64_t not_moved; /* moves that could not be done */
     uint64_t from_players;
     uint64_t forwarded;
-    uint64_t returned; /* part of forwarded: the bus gave it back */
+    uint64_t returned; /* of those forwarded: the bus has returned them */
     uint64_t dropped[TP__GATE_DROP_COUNT];
     uint64_t to_players; /* copies */
     uint64_t sent;
     uint64_t refused[TP__GATE_REFUSAL_COUNT];
-    uint64_t malformed; /* messages of peers that are none of a service's: returned */
-} tp__gate_account;
+    uint64_t malformed; /* messages of peers that are none of the protocol: returned */
+} tp__gate_stats;
 
-/* Any thread. Each number is right; their sums fit when nothing moves. */
-void tp__gate_get_account(tp__gate *gate, tp__gate_account *account);
+/* Any thread. Each number is right; the equations hold when nothing is under way. */
+void tp__gate_get_stats(tp__gate *gate, tp__gate_stats *stats);
 
-/* The account as `name=value` lines into `text`, cut at `room`; returns how many bytes. Any
- * thread. */
-#define TP__GATE_REPORT_ROOM 2048
-size_t tp__gate_report(tp__gate *gate, char *text, size_t room);
+/* Writes the statistics into `text` as `name=value` lines and a zero byte; a line that does not fit
+ * into `capacity` is left out. Returns the number of bytes before the zero byte. Any thread. */
+#define TP__GATE_STATS_TEXT_SIZE 2048 /* enough for all lines */
+size_t tp__gate_stats_text(tp__gate *gate, char *text, size_t capacity);
 
-/* Calls `visit` for each player that a peer has, under the gate's lock: for tests. */
-void tp__gate_each_visit(tp__gate *gate,
-    void (*visit)(void *context, tp_peer_id peer, tp_session_id session), void *context);
+/* Calls `call` for each assignment that a peer has, under the gate's mutex: for tests. */
+void tp__gate_each_assignment(tp__gate *gate,
+    void (*call)(void *context, tp_peer_id peer, tp_session_id session), void *context);
 
 #endif

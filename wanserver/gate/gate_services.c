@@ -1,8 +1,11 @@
 /*
- * The services that players are at, their peers on the bus, and the players who are kept while no
- * peer of their service is there.
+ * The services of the gate, their peers on the bus, and kept players, whose service has no peer at
+ * the moment.
  *
- * lanclient's handlers run on its workers; everything else under the gate's mutex, whoever calls.
+ * lanclient's handlers run on its workers and take the gate's mutex; everything else runs under it,
+ * on any thread. The gate owns service slots and peers.
+ *
+ *     gate->kept = the sum of the services' kept.count, at most keep_players
  */
 #include <stdio.h>
 #include <string.h>
@@ -26,9 +29,9 @@ tp__gate_service *tp__gate_find_service(tp__gate *gate, const char *name, size_t
     return NULL;
 }
 
-/* One of which no peer is there and for which nobody is kept, so that nothing leads to it; never
- * the players' first. NULL: there is none. */
-static tp__gate_service *unused_service(tp__gate *gate) {
+/* A service slot that can be reused: no peers and no kept players, so nothing points to it. Slot 0,
+ * the players' first service, is never reused. NULL: none. */
+static tp__gate_service *service_find_unused(tp__gate *gate) {
     for (unsigned i = 1; i < gate->service_count; i++) {
         if (!gate->services[i].peers && gate->services[i].kept.count == 0) {
             return &gate->services[i];
@@ -43,7 +46,7 @@ tp__gate_service *tp__gate_open_service(tp__gate *gate, const char *name, size_t
         return service;
     }
     bool room = gate->service_count < gate->options.max_services;
-    service = room ? &gate->services[gate->service_count++] : unused_service(gate);
+    service = room ? &gate->services[gate->service_count++] : service_find_unused(gate);
     if (service) {
         memset(service, 0, sizeof *service);
         memcpy(service->name, name, size);
@@ -64,13 +67,14 @@ tp__gate_peer *tp__gate_find_peer(const tp__gate *gate, tp_peer_id id) {
     return NULL;
 }
 
-static void add_peer(tp__gate *gate, tp__gate_service *service, tp_peer_id id) {
+static void peer_add(tp__gate *gate, tp__gate_service *service, tp_peer_id id) {
     if (tp__gate_find_peer(gate, id)) {
         return;
     }
     tp__gate_peer *peer = tp__allocate_zeroed(1, sizeof *peer);
     if (!peer) {
-        TP_LOG(TP_LOG_ERROR, "gate: no memory for a peer of %s: it gets no players", service->name);
+        TP_LOG(
+            TP_LOG_ERROR, "gate: no memory for a peer of %s, which gets no players", service->name);
         return;
     }
     peer->id = id;
@@ -79,17 +83,18 @@ static void add_peer(tp__gate *gate, tp__gate_service *service, tp_peer_id id) {
     service->peers = peer;
 }
 
-/* All at once: were they learnt one by one, the first one would get all the players. */
-void tp__gate_gather_peers(tp__gate *gate, tp__gate_service *service) {
+/* All peers are added before any player is assigned; if they were added one by one, the first would
+ * get all kept players. */
+void tp__gate_add_peers(tp__gate *gate, tp__gate_service *service) {
     size_t count = tp_lanclient_peers(gate->client, service->name, NULL, 0);
     tp_peer *peers = count > 0 ? tp__allocate_zeroed(count, sizeof *peers) : NULL;
     if (!peers) {
-        return; /* without memory: on_peer_up tells of them, one by one */
+        return; /* no memory: on_peer_up adds them one by one */
     }
     peers[0].size = sizeof *peers;
     size_t there = tp_lanclient_peers(gate->client, service->name, peers, count);
     for (size_t i = 0; i < there && i < count; i++) {
-        add_peer(gate, service, peers[i].id);
+        peer_add(gate, service, peers[i].id);
     }
     tp__free(peers);
 }
@@ -97,7 +102,7 @@ void tp__gate_gather_peers(tp__gate *gate, tp__gate_service *service) {
 tp__gate_peer *tp__gate_choose_peer(const tp__gate_service *service, const tp__gate_peer *except) {
     tp__gate_peer *best = NULL;
     for (tp__gate_peer *peer = service->peers; peer; peer = peer->next) {
-        bool fit = peer != except && !peer->deaf;
+        bool fit = peer != except && !peer->incompatible;
         if (fit && (!best || peer->players < best->players)) {
             best = peer;
         }
@@ -105,98 +110,100 @@ tp__gate_peer *tp__gate_choose_peer(const tp__gate_service *service, const tp__g
     return best;
 }
 
-/* ---- the kept ones --------------------------------------------------------------------------- */
+/* ---- kept players ---------------------------------------------------------------------------- */
 
 static void close_lost(tp__gate *gate, tp__gate_player *player) {
-    gate->account.lost_closed++;
-    TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "kept too long, or too many are kept");
+    gate->stats.lost_closed++;
+    TP__REFUSED(TP_LOG_INFO, "gate", &player->address,
+        "no peer of its service within keep_time, or keep_players reached");
     tp__gate_close_player(gate, player, gate->options.lost_close);
 }
 
-static void keep(tp__gate *gate, tp__gate_player *player) {
-    gate->account.kept_total++;
+static void player_keep(tp__gate *gate, tp__gate_player *player) {
+    gate->stats.kept_total++;
     if (gate->kept >= gate->options.keep_players) {
         close_lost(gate, player);
         return;
     }
     tp__gate_set_state(player, TP__GATE_KEPT);
-    player->since_ms = tp__lanclient_now_ms(gate->client);
+    player->kept_since_ms = tp__lanclient_now_ms(gate->client);
     tp__gate_list_append(&player->service->kept, player);
     gate->kept++;
-    tp__gate_arm(gate);
+    tp__gate_schedule_tick(gate);
 }
 
-void tp__gate_unkeep(tp__gate *gate, tp__gate_player *player) {
+void tp__gate_remove_kept(tp__gate *gate, tp__gate_player *player) {
     tp__gate_list_remove(&player->service->kept, player);
     gate->kept--;
 }
 
-/* While the bus is away its peers are on their way out. Whoever is being ended needs no other
- * peer. */
-void tp__gate_seek(tp__gate *gate, tp__gate_player *player) {
-    if (!player->playing) {
+/* While the gate is off the bus its peers are being removed, and none is chosen. A session that is
+ * being ended gets no other peer. */
+void tp__gate_assign(tp__gate *gate, tp__gate_player *player) {
+    if (!player->has_quota) {
         tp__gate_set_state(player, TP__GATE_CLOSING);
         return;
     }
     bool on_bus = tp_lanclient_self(gate->client) != TP_NO_PEER;
     tp__gate_peer *peer = on_bus ? tp__gate_choose_peer(player->service, NULL) : NULL;
-    if (!peer || !tp__gate_begin_visit(gate, player, peer)) {
-        keep(gate, player);
+    if (!peer || !tp__gate_begin_assignment(gate, player, peer)) {
+        player_keep(gate, player);
     }
 }
 
-/* Those who have been kept longest come first. */
-static void bind_kept(tp__gate *gate, tp__gate_service *service) {
+/* Players kept longest come first. */
+static void assign_kept(tp__gate *gate, tp__gate_service *service) {
     bool on_bus = tp_lanclient_self(gate->client) != TP_NO_PEER;
-    while (on_bus && service->kept.first && gate->free_visit) {
+    while (on_bus && service->kept.first && gate->free_assignment) {
         tp__gate_peer *peer = tp__gate_choose_peer(service, NULL);
         if (!peer) {
             return;
         }
         tp__gate_player *player = service->kept.first;
-        tp__gate_unkeep(gate, player);
-        (void)tp__gate_begin_visit(gate, player, peer); /* a visit is free */
+        tp__gate_remove_kept(gate, player);
+        (void)tp__gate_begin_assignment(gate, player, peer); /* one is free */
     }
 }
 
-/* Somebody may be kept since after the tick read the clock: it did that before it had the mutex. */
-static void close_overdue(tp__gate *gate, tp__gate_service *service, uint64_t link_now_ms) {
+/* kept_since_ms may be later than link_now_ms, which the tick has read before it took the mutex. */
+static void close_overdue_kept(tp__gate *gate, tp__gate_service *service, uint64_t link_now_ms) {
     tp__gate_player *player = service->kept.first;
-    while (player && link_now_ms >= player->since_ms + gate->options.keep_ms) {
-        tp__gate_unkeep(gate, player);
+    while (player && link_now_ms >= player->kept_since_ms + gate->options.keep_ms) {
+        tp__gate_remove_kept(gate, player);
         close_lost(gate, player);
         player = service->kept.first;
     }
 }
 
-bool tp__gate_look_after_kept(tp__gate *gate, uint64_t link_now_ms) {
+bool tp__gate_check_kept(tp__gate *gate, uint64_t link_now_ms) {
     for (unsigned i = 0; i < gate->service_count && gate->kept > 0; i++) {
-        bind_kept(gate, &gate->services[i]);
-        close_overdue(gate, &gate->services[i], link_now_ms);
+        assign_kept(gate, &gate->services[i]);
+        close_overdue_kept(gate, &gate->services[i], link_now_ms);
     }
     return gate->kept > 0;
 }
 
-void tp__gate_abandon(tp__gate *gate, tp__gate_peer *peer) {
-    while (peer->visits) {
-        tp__gate_player *player = tp__gate_lose_visit(gate, peer->visits);
+void tp__gate_reassign_players(tp__gate *gate, tp__gate_peer *peer) {
+    while (peer->assignments) {
+        tp__gate_player *player = tp__gate_lose_assignment(gate, peer->assignments);
         if (player) {
-            tp__gate_seek(gate, player);
+            tp__gate_assign(gate, player);
         }
     }
 }
 
 /* ---- lanclient's handlers -------------------------------------------------------------------- */
 
-/* What players may say and the bus has no room for is dropped, one by one: this says why, once. */
-static void compare_with_hub(const tp__gate *gate) {
+/* Logs once, when the gate comes on the bus, that the hub does not accept the largest messages that
+ * players may send. Otherwise they are only dropped and counted, one by one. */
+static void warn_if_hub_takes_less(const tp__gate *gate) {
     size_t most = tp_lanclient_max_message(gate->client);
     size_t largest = gate->options.largest_message + TP_GATE_DATA_SIZE;
     if (gate->options.largest_message > 0 && most > 0 && largest > most) {
         TP_LOG(TP_LOG_ERROR,
-            "gate: max_frame is %zu and the hub takes messages of %zu: with a header of %u bytes "
-            "the largest messages of players are dropped; expected a max_frame of at most %zu "
-            "here, or of at least %zu there",
+            "gate: max_frame is %zu and the hub accepts messages of %zu bytes: with a header of %u "
+            "bytes the largest messages of players are dropped; expected a max_frame of at most "
+            "%zu here, or of at least %zu at the hub",
             gate->options.largest_message, most, TP_GATE_DATA_SIZE,
             most > TP_GATE_DATA_SIZE ? most - TP_GATE_DATA_SIZE : 0, largest + TP_BUS_HEADER);
     }
@@ -206,17 +213,17 @@ void tp__gate_on_up(tp_lanclient *client, tp_peer_id self) {
     tp__gate *gate = tp_lanclient_context(client);
     (void)self;
     TP_LOG(TP_LOG_INFO, "gate: on the bus");
-    compare_with_hub(gate);
+    warn_if_hub_takes_less(gate);
     tp_mutex_lock(&gate->mutex);
     for (unsigned i = 0; i < gate->service_count; i++) {
-        tp__gate_gather_peers(gate, &gate->services[i]);
-        bind_kept(gate, &gate->services[i]);
+        tp__gate_add_peers(gate, &gate->services[i]);
+        assign_kept(gate, &gate->services[i]);
     }
     tp_mutex_unlock(&gate->mutex);
 }
 
 void tp__gate_on_down(tp_lanclient *client, tp_err why) {
-    (void)client; /* all peers have gone already */
+    (void)client; /* on_peer_down has been called for all peers */
     if (why) {
         TP_LOG(TP_LOG_WARNING, "gate: off the bus: %s", tp_err_text(why));
     } else {
@@ -229,13 +236,13 @@ void tp__gate_on_peer_up(tp_lanclient *client, const tp_peer *peer) {
     tp_mutex_lock(&gate->mutex);
     tp__gate_service *service = tp__gate_find_service(gate, peer->service, strlen(peer->service));
     if (service) {
-        add_peer(gate, service, peer->id);
-        bind_kept(gate, service);
+        peer_add(gate, service, peer->id);
+        assign_kept(gate, service);
     }
     tp_mutex_unlock(&gate->mutex);
 }
 
-static void remove_peer(tp__gate_peer *peer) {
+static void peer_remove(tp__gate_peer *peer) {
     tp__gate_peer **place = &peer->service->peers;
     while (*place != peer) {
         place = &(*place)->next;
@@ -250,15 +257,15 @@ void tp__gate_on_peer_down(tp_lanclient *client, const tp_peer *gone) {
     unsigned players = 0;
     if (peer) {
         players = peer->players;
-        remove_peer(peer);
-        tp__gate_abandon(gate, peer);
+        peer_remove(peer);
+        tp__gate_reassign_players(gate, peer);
         tp__free(peer);
     }
     unsigned kept = gate->kept;
     tp_mutex_unlock(&gate->mutex);
     if (peer) {
         TP_LOG(players > 0 ? TP_LOG_WARNING : TP_LOG_INFO,
-            "gate: %s %s is gone; it had %u players; %u are kept now", gone->service,
-            gone->instance, players, kept);
+            "gate: %s/%s left; it had %u players, %u are kept now", gone->service, gone->instance,
+            players, kept);
     }
 }

@@ -1,55 +1,56 @@
 /*
- * What became of the players and of what they said and were told. Any thread.
+ * The gate's statistics, as numbers and as text. Any thread. What joining and leaving change is
+ * counted under the mutex, messages by relaxed atomic additions.
  */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "wanserver/gate/gate_internal.h"
 
-static uint64_t read(const _Atomic uint64_t *counter) {
+static uint64_t gate_stats_read(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-static void count_peers(const tp__gate *gate, tp__gate_account *account) {
-    account->services = gate->service_count;
-    account->peers = 0;
+static void gate_stats_count_peers(const tp__gate *gate, tp__gate_stats *stats) {
+    stats->services = gate->service_count;
+    stats->peers = 0;
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
-            account->peers++;
+            stats->peers++;
         }
     }
 }
 
-void tp__gate_get_account(tp__gate *gate, tp__gate_account *account) {
+void tp__gate_get_stats(tp__gate *gate, tp__gate_stats *stats) {
     tp_mutex_lock(&gate->mutex);
-    *account = gate->account;
-    account->players = gate->players;
-    account->kept = gate->kept;
-    account->waiting = gate->room.list.count;
-    account->visits = gate->visit_count;
-    count_peers(gate, account);
+    *stats = gate->stats;
+    stats->players = gate->players;
+    stats->kept = gate->kept;
+    stats->waiting = gate->waiting_room.list.count;
+    stats->visits = gate->assignments_announced;
+    gate_stats_count_peers(gate, stats);
     tp_mutex_unlock(&gate->mutex);
-    account->from_players = read(&gate->from_players);
-    account->forwarded = read(&gate->forwarded);
-    account->returned = read(&gate->returned);
-    account->to_players = read(&gate->to_players);
-    account->sent = read(&gate->sent);
-    account->malformed = read(&gate->malformed);
+    stats->from_players = gate_stats_read(&gate->from_players);
+    stats->forwarded = gate_stats_read(&gate->forwarded);
+    stats->returned = gate_stats_read(&gate->returned);
+    stats->to_players = gate_stats_read(&gate->to_players);
+    stats->sent = gate_stats_read(&gate->sent);
+    stats->malformed = gate_stats_read(&gate->malformed);
     for (unsigned i = 0; i < TP__GATE_DROP_COUNT; i++) {
-        account->dropped[i] = read(&gate->dropped[i]);
+        stats->dropped[i] = gate_stats_read(&gate->dropped[i]);
     }
     for (unsigned i = 0; i < TP__GATE_REFUSAL_COUNT; i++) {
-        account->refused[i] = read(&gate->refused[i]);
+        stats->refused[i] = gate_stats_read(&gate->refused[i]);
     }
 }
 
-void tp__gate_each_visit(tp__gate *gate,
-    void (*visit)(void *context, tp_peer_id peer, tp_session_id session), void *context) {
+void tp__gate_each_assignment(tp__gate *gate,
+    void (*call)(void *context, tp_peer_id peer, tp_session_id session), void *context) {
     tp_mutex_lock(&gate->mutex);
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
-            for (tp__gate_visit *at = peer->visits; at; at = at->later) {
-                visit(context, peer->id, at->session);
+            for (tp__gate_assignment *one = peer->assignments; one; one = one->later) {
+                call(context, peer->id, one->session);
             }
         }
     }
@@ -58,33 +59,34 @@ void tp__gate_each_visit(tp__gate *gate,
 
 /* ---- as text --------------------------------------------------------------------------------- */
 
-typedef struct page {
+typedef struct gate_stats_writer {
     char *text;
-    size_t room;
+    size_t capacity;
     size_t size;
-} page;
+} gate_stats_writer;
 
-static void write_line(page *to, const char *name, const char *part, uint64_t value) {
-    int size = snprintf(to->text + to->size, to->room - to->size, "%s%s%s=%" PRIu64 "\n", name,
+static void gate_stats_write_line(
+    gate_stats_writer *to, const char *name, const char *part, uint64_t value) {
+    int size = snprintf(to->text + to->size, to->capacity - to->size, "%s%s%s=%" PRIu64 "\n", name,
         part ? "." : "", part ? part : "", value);
-    bool fits = size > 0 && (size_t)size < to->room - to->size;
-    to->size += fits ? (size_t)size : 0; /* a line that does not fit is left out */
+    bool fits = size > 0 && (size_t)size < to->capacity - to->size;
+    to->size += fits ? (size_t)size : 0; /* else the line is left out */
     to->text[to->size] = '\0';
 }
 
-size_t tp__gate_report(tp__gate *gate, char *text, size_t room) {
+size_t tp__gate_stats_text(tp__gate *gate, char *text, size_t capacity) {
     static const char *const drops[] = {
 #define WORD(name, word) word,
         TP__GATE_DROPS(WORD)};
     static const char *const refusals[] = {TP__GATE_REFUSALS(WORD)};
 #undef WORD
-    tp__gate_account now;
-    page to = {.text = text, .room = room};
-    if (room == 0) {
+    tp__gate_stats now;
+    gate_stats_writer to = {.text = text, .capacity = capacity};
+    if (capacity == 0) {
         return 0;
     }
-    tp__gate_get_account(gate, &now);
-#define LINE(member) write_line(&to, #member, NULL, now.member);
+    tp__gate_get_stats(gate, &now);
+#define LINE(member) gate_stats_write_line(&to, #member, NULL, now.member);
     LINE(players)
     LINE(kept)
     LINE(waiting)
@@ -112,12 +114,12 @@ size_t tp__gate_report(tp__gate *gate, char *text, size_t room) {
     LINE(forwarded)
     LINE(returned)
     for (unsigned i = 0; i < TP__GATE_DROP_COUNT; i++) {
-        write_line(&to, "dropped", drops[i], now.dropped[i]);
+        gate_stats_write_line(&to, "dropped", drops[i], now.dropped[i]);
     }
     LINE(to_players)
     LINE(sent)
     for (unsigned i = 0; i < TP__GATE_REFUSAL_COUNT; i++) {
-        write_line(&to, "refused", refusals[i], now.refused[i]);
+        gate_stats_write_line(&to, "refused", refusals[i], now.refused[i]);
     }
     LINE(malformed)
 #undef LINE

@@ -1,20 +1,22 @@
 /*
- * What players say, and what they are told. No lock is taken on the usual way; lanclient's own is,
- * for each message that goes to it.
+ * Messages from players to services and back. No lock is taken, except lanclient's own for each
+ * message that it sends, and the gate's mutex in route_under_mutex().
  *
- * From players: on_recv, on the server's workers. The bus's header takes all the head room there
- * is, so a player's message is copied behind the gate's header. To players: on lanclient's worker,
- * one message after another. The gate's header is taken off the front and the packet that came goes
- * into the queues, however many they are.
+ * From players: on_recv, on the server's workers. The bus's header takes all the head room of a
+ * packet, so the payload is copied behind the gate's header. To players: on_message, on lanclient's
+ * workers. The gate's header is removed from the front, and the packet itself goes into the send
+ * queues of all its receivers.
+ *
+ *     from_players = forwarded + the sum of dropped       to_players = sent + the sum of refused
  */
 #include "wanserver/gate/gate_internal.h"
 
-/* Sessions that are looked up and told at a time. */
-#define CHUNK 256u
+/* Sessions that are looked up and sent to in one call. */
+#define SESSIONS_AT_ONCE 256u
 
 /* ---- from players ---------------------------------------------------------------------------- */
 
-static tp__gate_drop drop_of(tp_err error) {
+static tp__gate_drop drop_reason(tp_err error) {
     switch (error) {
     case TP_ERR_FULL:
         return TP__GATE_DROP_BUS_FULL;
@@ -22,12 +24,13 @@ static tp__gate_drop drop_of(tp_err error) {
         return TP__GATE_DROP_TOO_LARGE;
     case TP_ERR_NO_MEMORY:
         return TP__GATE_DROP_NO_MEMORY;
-    default: /* the bus has just been lost */
+    default: /* the bus is being lost */
         return TP__GATE_DROP_NO_SERVICE;
     }
 }
 
-static tp_err forward(
+/* Sends a copy of the player's message to the peer. */
+static tp_err message_forward(
     tp__gate *gate, tp_session_id session, tp_peer_id peer, const tp_packet *packet) {
     size_t size = tp_packet_size(packet);
     if (size > TP_PACKET_MAX - TP_GATE_DATA_SIZE) {
@@ -44,8 +47,9 @@ static tp_err forward(
     return error;
 }
 
-/* Nobody is there for him to talk to; or he should not talk. */
-static void drop(tp__gate *gate, tp_session_id session, const tp__gate_player *player) {
+/* Counts a message that has no receiver. A player who sends from the waiting room breaks the
+ * protocol and is closed. */
+static void message_drop(tp__gate *gate, tp_session_id session, const tp__gate_player *player) {
     bool waiting = player && tp__gate_state_of(player) == TP__GATE_WAITING;
     tp__gate_count(&gate->dropped[waiting ? TP__GATE_DROP_WAITING : TP__GATE_DROP_NO_SERVICE], 1);
     if (waiting) {
@@ -53,9 +57,9 @@ static void drop(tp__gate *gate, tp_session_id session, const tp__gate_player *p
     }
 }
 
-/* One who is let in, or moved, has no route for a moment, in which he may speak: it is over when
+/* A player who is being admitted or moved may send and has no route for a moment. It is over when
  * the mutex is free. */
-static tp_peer_id route_after_all(tp__gate *gate, const tp__gate_player *player) {
+static tp_peer_id route_under_mutex(tp__gate *gate, const tp__gate_player *player) {
     tp__gate_state state = player ? tp__gate_state_of(player) : TP__GATE_ABSENT;
     if (state != TP__GATE_ENTERING && state != TP__GATE_AT_PEER) {
         return TP_NO_PEER;
@@ -73,55 +77,57 @@ void tp__gate_on_recv(tp_server *server, tp_session_id session, tp_packet *packe
         player ? atomic_load_explicit(&player->route, memory_order_acquire) : TP_NO_PEER;
     tp__gate_count(&gate->from_players, 1);
     if (TP_UNLIKELY(peer == TP_NO_PEER)) {
-        peer = route_after_all(gate, player);
+        peer = route_under_mutex(gate, player);
     }
     if (TP_UNLIKELY(peer == TP_NO_PEER)) {
-        drop(gate, session, player);
+        message_drop(gate, session, player);
         return;
     }
-    tp_err error = forward(gate, session, peer, packet);
-    tp__gate_count(TP_LIKELY(!error) ? &gate->forwarded : &gate->dropped[drop_of(error)], 1);
+    tp_err error = message_forward(gate, session, peer, packet);
+    tp__gate_count(TP_LIKELY(!error) ? &gate->forwarded : &gate->dropped[drop_reason(error)], 1);
 }
 
 void tp__gate_on_returned(tp_lanclient *client, const tp_returned *returned) {
     tp__gate *gate = tp_lanclient_context(client);
-    if (returned->kind == TP_MESSAGE_SEND) { /* the other kinds are answers */
+    if (returned->kind == TP_MESSAGE_SEND) { /* the other kinds are answers to services */
         tp__gate_count(&gate->returned, 1);
     }
 }
 
 /* ---- to players ------------------------------------------------------------------------------ */
 
-static bool is_with(tp__gate *gate, tp_session_id session, tp_peer_id peer) {
+/* Whether the peer's messages reach this session. */
+static bool may_send_to(tp__gate *gate, tp_session_id session, tp_peer_id peer) {
     const tp__gate_player *player = tp__gate_find(gate, session);
-    return player && atomic_load_explicit(&player->owner, memory_order_acquire) == peer;
+    return player && atomic_load_explicit(&player->source, memory_order_acquire) == peer;
 }
 
-/* Those of the message's sessions number from..from+count-1 that this peer may talk to. */
-static size_t pick(tp__gate *gate, tp_peer_id peer, const uint8_t *message, size_t from,
+/* Copies into `sessions` those of the message's sessions from..from+count-1 that this peer may send
+ * to. Returns how many. */
+static size_t pick_players(tp__gate *gate, tp_peer_id peer, const uint8_t *message, size_t from,
     size_t count, tp_session_id *sessions) {
     size_t picked = 0;
     for (size_t i = from; i < from + count; i++) {
         tp_session_id session = tp_gate_get_session(message, i);
-        if (TP_LIKELY(is_with(gate, session, peer))) {
+        if (TP_LIKELY(may_send_to(gate, session, peer))) {
             sessions[picked++] = session;
         }
     }
     return picked;
 }
 
-/* From the last session to the first: with the first send the frame's header is written in front of
- * the payload, over the list's end. */
-static void tell(tp__gate *gate, tp_peer_id peer, tp_packet *packet, size_t count) {
-    tp_session_id sessions[CHUNK];
+/* Sends the message to the `count` sessions in its header. From the last session to the first: the
+ * first send writes the frame's header in front of the payload, over the end of the list. */
+static void message_send(tp__gate *gate, tp_peer_id peer, tp_packet *packet, size_t count) {
+    tp_session_id sessions[SESSIONS_AT_ONCE];
     const uint8_t *message = tp_packet_bytes(packet);
     size_t picked = 0;
     size_t sent = 0;
     tp_packet_pull_head(packet, tp_gate_send_size(count));
     for (size_t left = count; left > 0;) {
-        size_t some = left < CHUNK ? left : CHUNK;
+        size_t some = left < SESSIONS_AT_ONCE ? left : SESSIONS_AT_ONCE;
         left -= some;
-        size_t fit = pick(gate, peer, message, left, some, sessions);
+        size_t fit = pick_players(gate, peer, message, left, some, sessions);
         picked += fit;
         sent += fit > 0 ? tp_server_send_many(gate->server, sessions, fit, packet) : 0;
     }
@@ -142,7 +148,7 @@ void tp__gate_on_message(tp_lanclient *client, const tp_delivery *from, tp_packe
     tp__gate *gate = tp_lanclient_context(client);
     size_t count;
     if (TP_LIKELY(tp_gate_read_send(tp_packet_bytes(packet), tp_packet_size(packet), &count))) {
-        tell(gate, from->peer, packet, count);
+        message_send(gate, from->peer, packet, count);
     } else {
         tp__gate_on_malformed(gate, from);
     }

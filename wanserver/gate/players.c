@@ -1,7 +1,10 @@
 /*
- * Players come and go: the server's on_join and on_leave, on any worker. An entry belongs to the
- * session that has the slot, and the server uses a slot again only after on_leave, so it has one
- * user at a time.
+ * The entries of players, and the server's on_join and on_leave, which run on any worker.
+ *
+ * An entry belongs to the session that has the slot. The server uses a slot again only after
+ * on_leave, so an entry has one user at a time.
+ *
+ *     gate->players = entries with has_quota, at most max_players
  */
 #include <string.h>
 
@@ -31,9 +34,9 @@ void tp__gate_list_remove(tp__gate_list *list, tp__gate_player *player) {
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-/* Made if its page is not there; who comes second to make one uses the first one's. NULL: no
- * memory. */
-static tp__gate_player *entry_of(tp__gate *gate, tp_session_id session) {
+/* The entry of the session's slot. Makes its page if there is none; of two threads that do so at
+ * the same time, the second uses the page of the first. NULL: no memory. */
+static tp__gate_player *player_entry(tp__gate *gate, tp_session_id session) {
     uint32_t slot = tp_session_slot(session);
     _Atomic(tp__gate_player *) *place = &gate->pages[slot / TP__GATE_PAGE];
     tp__gate_player *page = atomic_load_explicit(place, memory_order_acquire);
@@ -52,177 +55,185 @@ static tp__gate_player *entry_of(tp__gate *gate, tp_session_id session) {
     return &page[slot % TP__GATE_PAGE];
 }
 
-/* Under the mutex; the entry is nobody's. */
-static void settle(tp__gate *gate, tp__gate_player *player, tp_session_id session) {
+/* Prepares the entry, which belongs to no session, for this one. Under the mutex. */
+static void player_init(tp__gate *gate, tp__gate_player *player, tp_session_id session) {
     tp_session_info info = {.size = sizeof info};
     tp_address nowhere = {0};
     bool there = tp_server_session_info(gate->server, session, &info);
     player->address = there ? info.peer : nowhere;
-    player->playing = false;
+    player->has_quota = false;
     player->flags = 0;
-    player->told = 0;
-    player->visit = NULL;
+    player->position_sent = 0;
+    player->assignment = NULL;
     player->service = NULL;
     player->earlier = NULL;
     player->later = NULL;
     player->blob = NULL;
     player->blob_size = 0;
-    atomic_store_explicit(&player->owner, TP_NO_PEER, memory_order_relaxed);
+    atomic_store_explicit(&player->source, TP_NO_PEER, memory_order_relaxed);
     atomic_store_explicit(&player->route, TP_NO_PEER, memory_order_relaxed);
     tp__gate_set_state(player, TP__GATE_CLOSING);
     atomic_store_explicit(&player->session, session, memory_order_release);
 }
 
-/* ---- places ---------------------------------------------------------------------------------- */
+/* ---- quota ----------------------------------------------------------------------------------- */
 
-void tp__gate_give_place(tp__gate *gate, tp__gate_player *player) {
-    if (player->playing) {
-        player->playing = false;
+void tp__gate_return_quota(tp__gate *gate, tp__gate_player *player) {
+    if (player->has_quota) {
+        player->has_quota = false;
         gate->players--;
-        if (gate->room.list.count > 0) {
-            tp__gate_arm(gate); /* not here: who is let in may be the next to be closed */
+        if (gate->waiting_room.list.count > 0) {
+            /* The tick admits them. If it were done here, a player that is admitted and closed at
+             * once would call this function again. */
+            tp__gate_schedule_tick(gate);
         }
     }
 }
 
-static bool holds_place(const tp__gate_player *player) {
-    return player->playing || tp__gate_state_of(player) == TP__GATE_WAITING;
+/* As playing or as waiting. */
+static bool player_is_counted(const tp__gate_player *player) {
+    return player->has_quota || tp__gate_state_of(player) == TP__GATE_WAITING;
 }
 
-static bool is_ending(tp__gate *gate, const tp__gate_player *player) {
+static bool player_is_ending(tp__gate *gate, const tp__gate_player *player) {
     tp_session_info info = {.size = sizeof info};
     return !tp_server_session_info(gate->server, tp__gate_session_of(player), &info) || info.ending;
 }
 
-/* If a peer has him it hears of his end when he has hung up, and why. */
-static void give_up_place(tp__gate *gate, tp__gate_player *player) {
+/* Returns what a player holds whose session is being ended. A player at a peer stays there: the
+ * peer gets its LEAVE, with the reason, after on_leave. */
+static void player_retire(tp__gate *gate, tp__gate_player *player) {
     if (tp__gate_state_of(player) == TP__GATE_WAITING) {
-        tp__gate_leave_room(gate, player);
+        tp__gate_waiting_room_remove(gate, player);
         tp__gate_set_state(player, TP__GATE_CLOSING);
-        gate->account.gave_up++;
+        gate->stats.gave_up++;
     } else if (tp__gate_state_of(player) == TP__GATE_KEPT) {
-        tp__gate_unkeep(gate, player);
+        tp__gate_remove_kept(gate, player);
         tp__gate_set_state(player, TP__GATE_CLOSING);
     }
-    tp__gate_give_place(gate, player);
+    tp__gate_return_quota(gate, player);
 }
 
-static void look_at_all(tp__gate *gate) {
+/* Goes through all entries. */
+static void retire_ending_players(tp__gate *gate) {
     for (uint32_t i = 0; i < TP__GATE_PAGES; i++) {
         tp__gate_player *page = atomic_load_explicit(&gate->pages[i], memory_order_acquire);
         for (uint32_t j = 0; page && j < TP__GATE_PAGE; j++) {
-            if (holds_place(&page[j]) && is_ending(gate, &page[j])) {
-                give_up_place(gate, &page[j]);
+            if (player_is_counted(&page[j]) && player_is_ending(gate, &page[j])) {
+                player_retire(gate, &page[j]);
             }
         }
     }
 }
 
 /*
- * The server counts those who are not being ended, the gate those who hold a place: if it counts
- * fewer, somebody is being ended. Others who are about to come may hide him, one for each worker at
- * most; then it is looked now and then. So who knocks at a full gate costs a comparison.
+ * The server counts the sessions that are not being ended, the gate the players with quota and
+ * those who wait. If the server's count is lower, some of the gate's players are being ended.
+ * Sessions that the server has and whose on_join has not come yet can hide that, at most one for
+ * each worker; within that difference the entries are searched only each TP__GATE_SEARCH_MS. So a
+ * connection to a full gate costs a comparison.
  */
 void tp__gate_find_ending(tp__gate *gate, unsigned coming) {
     unsigned there = tp_server_session_count(gate->server);
-    unsigned holding = gate->players + gate->room.list.count + coming;
+    unsigned holding = gate->players + gate->waiting_room.list.count + coming;
     uint64_t now = tp_clock_ms();
     bool sure = there < holding;
-    bool perhaps = there < holding + TP__GATE_WORKERS_MAX && now >= gate->look_again_ms;
+    bool perhaps = there < holding + TP__GATE_WORKERS_MAX && now >= gate->next_search_ms;
     if (sure || perhaps) {
-        gate->look_again_ms = now + TP__GATE_LOOK_MS;
-        look_at_all(gate);
+        gate->next_search_ms = now + TP__GATE_SEARCH_MS;
+        retire_ending_players(gate);
     }
 }
 
-/* ---- coming ---------------------------------------------------------------------------------- */
+/* ---- join ------------------------------------------------------------------------------------ */
 
 void tp__gate_close_player(tp__gate *gate, tp__gate_player *player, uint16_t close_code) {
     tp__gate_set_state(player, TP__GATE_CLOSING);
-    tp__gate_give_place(gate, player);
+    tp__gate_return_quota(gate, player);
     tp_server_turn_away(gate->server, tp__gate_session_of(player), close_code);
 }
 
-void tp__gate_play(tp__gate *gate, tp__gate_player *player) {
-    player->playing = true;
+void tp__gate_admit_player(tp__gate *gate, tp__gate_player *player) {
+    player->has_quota = true;
     gate->players++;
-    tp__gate_set_state(
-        player, TP__GATE_ENTERING); /* before he is told: what he says then is no waiting one's */
-    if (gate->options.max_waiting > 0 && !tp__gate_tell_place(gate, player, 0)) {
-        tp__gate_close_player(
-            gate, player, TP_CLOSE_OVERLOAD); /* or his session is ending already */
+    /* Before the position is sent: from then on the player may send. */
+    tp__gate_set_state(player, TP__GATE_ENTERING);
+    if (gate->options.max_waiting > 0 && !tp__gate_send_position(gate, player, 0)) {
+        /* The session is overloaded; or it is being ended, and the code has no effect. */
+        tp__gate_close_player(gate, player, TP_CLOSE_OVERLOAD);
         return;
     }
     player->service = &gate->services[0];
-    tp__gate_seek(gate, player);
+    tp__gate_assign(gate, player);
 }
 
-/* There is no place, nor one in the waiting room. */
-static void turn_away(tp__gate *gate, tp__gate_player *player) {
-    gate->account.turned_away++;
+/* Closes a player for whom neither gate nor waiting room has space. */
+static void player_turn_away(tp__gate *gate, tp__gate_player *player) {
+    gate->stats.turned_away++;
     if (gate->options.max_waiting > 0) {
         TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "the waiting room is full");
     } else {
-        TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "full: max_players are here");
+        TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "full: max_players reached");
     }
     tp__gate_close_player(gate, player, TP_CLOSE_FULL);
 }
 
-/* A place, a place in the waiting room, or neither. Nobody overtakes those who wait. */
-static void receive(tp__gate *gate, tp__gate_player *player) {
+/* Admits the player, or appends the player to the waiting room, or closes the session. No player
+ * overtakes one who waits. */
+static void player_enter(tp__gate *gate, tp__gate_player *player) {
     const tp__gate_options *options = &gate->options;
     if (gate->players >= options->max_players) {
         tp__gate_find_ending(gate, 1);
     }
-    if (gate->players < options->max_players && gate->room.list.count == 0) {
-        tp__gate_play(gate, player);
-    } else if (gate->room.list.count < options->max_waiting) {
-        tp__gate_wait_in_room(gate, player);
+    if (gate->players < options->max_players && gate->waiting_room.list.count == 0) {
+        tp__gate_admit_player(gate, player);
+    } else if (gate->waiting_room.list.count < options->max_waiting) {
+        tp__gate_waiting_room_add(gate, player);
     } else {
-        turn_away(gate, player);
+        player_turn_away(gate, player);
     }
 }
 
 void tp__gate_on_join(tp_server *server, tp_session_id session) {
     tp__gate *gate = tp_server_context(server);
-    tp__gate_player *player = entry_of(gate, session);
+    tp__gate_player *player = player_entry(gate, session);
     tp_mutex_lock(&gate->mutex);
-    gate->account.arrived++;
+    gate->stats.arrived++;
     if (player) {
-        settle(gate, player, session);
-        receive(gate, player);
+        player_init(gate, player, session);
+        player_enter(gate, player);
     } else {
-        gate->account.turned_away++;
+        gate->stats.turned_away++;
     }
     tp_mutex_unlock(&gate->mutex);
     if (!player) {
-        TP_LOG(TP_LOG_ERROR, "gate: no memory for another player");
+        TP_LOG(TP_LOG_ERROR, "gate: no memory for a player");
         tp_server_disconnect(server, session);
     }
 }
 
-/* ---- going ----------------------------------------------------------------------------------- */
+/* ---- leave ----------------------------------------------------------------------------------- */
 
-/* Under the mutex. From here on his entry is nobody's. */
-static void forget(tp__gate *gate, tp__gate_player *player, tp_end_reason reason) {
+/* Ends what the player holds; from then on the entry belongs to no session. Under the mutex. */
+static void player_remove(tp__gate *gate, tp__gate_player *player, tp_end_reason reason) {
     switch (tp__gate_state_of(player)) {
     case TP__GATE_WAITING:
-        tp__gate_leave_room(gate, player);
-        gate->account.gave_up++;
+        tp__gate_waiting_room_remove(gate, player);
+        gate->stats.gave_up++;
         break;
     case TP__GATE_KEPT:
-        tp__gate_unkeep(gate, player);
+        tp__gate_remove_kept(gate, player);
         break;
     case TP__GATE_AT_PEER:
-        tp__gate_end_visit(gate, player, TP_GATE_LEAVE_ENDED, (uint16_t)reason);
+        tp__gate_end_assignment(gate, player, TP_GATE_LEAVE_ENDED, (uint16_t)reason);
         break;
     case TP__GATE_ABSENT:
     case TP__GATE_ENTERING:
     case TP__GATE_CLOSING:
         break;
     }
-    gate->players -= player->playing;
-    player->playing = false;
+    gate->players -= player->has_quota;
+    player->has_quota = false;
     tp__free(player->blob);
     player->blob = NULL;
     tp__gate_set_state(player, TP__GATE_ABSENT);
@@ -233,10 +244,10 @@ void tp__gate_on_leave(tp_server *server, tp_session_id session, tp_end_reason r
     tp__gate *gate = tp_server_context(server);
     tp__gate_player *player = tp__gate_find(gate, session);
     tp_mutex_lock(&gate->mutex);
-    gate->account.left++;
+    gate->stats.left++;
     if (player) {
-        forget(gate, player, reason);
-        tp__gate_admit(gate);
+        player_remove(gate, player, reason);
+        tp__gate_admit_waiting(gate);
     }
     tp_mutex_unlock(&gate->mutex);
 }

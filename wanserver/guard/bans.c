@@ -1,9 +1,10 @@
 /*
- * Bans. Any thread, under the mutex; the accept path asks, whoever bans and lifts writes.
+ * Bans. Any thread, under the mutex of tp__bans: the accept path reads; the calls that ban and lift
+ * write.
  *
- * A ban is found by its network, prefix and length, in a chain; so an address is looked up once for
- * each length of which there is a ban, with its bits behind that length cut off. A ban that has
- * expired leaves when it is met, or when its place is needed.
+ * A ban is found by its network (prefix and length) in a hash chain. So an address is looked up
+ * once for each prefix length that has a ban, with its bits behind that length cut off. A ban that
+ * has expired is removed when a look-up meets it, or when its slot is needed.
  */
 #include "wanserver/guard/bans.h"
 
@@ -18,8 +19,8 @@
 #define BITS_OF_IP 128u
 
 typedef struct ban {
-    tp_network network; /* without bits behind its length */
-    uint16_t next;      /* of its chain, or of the free ones */
+    tp_network network; /* its bits behind the length are 0 */
+    uint16_t next;      /* next ban in its chain, or in the free list */
     uint64_t until_ms;  /* 0: until it is lifted */
 } ban;
 
@@ -30,10 +31,10 @@ struct tp__bans {
     tp_mutex mutex;
     tp__hash_seed seed;
     unsigned count;
-    uint16_t free;                      /* the first free ban */
-    uint16_t of_length[BITS_OF_IP + 1]; /* bans by length; their sum is `count` */
+    uint16_t free;                      /* first in the free list */
+    uint16_t of_length[BITS_OF_IP + 1]; /* bans of each prefix length; the sum is `count` */
     uint16_t chains[CHAINS];
-    ban bans[TP__BANS_MAX + 1]; /* from 1; 0 ends a chain */
+    ban bans[TP__BANS_MAX + 1]; /* numbered from 1; 0 ends a chain */
 };
 
 /* ---- the table ------------------------------------------------------------------------------- */
@@ -51,23 +52,24 @@ static bool same_network(const tp_network *a, const tp_network *b) {
     return a->bits == b->bits && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
 }
 
-static uint16_t *chain_of(tp__bans *bans, const tp_network *network) {
+static uint16_t *bans_chain(tp__bans *bans, const tp_network *network) {
     uint8_t key[17];
     memcpy(key, network->ip, 16);
     key[16] = network->bits;
     return &bans->chains[tp__hash(&bans->seed, key, sizeof key) & (CHAINS - 1)];
 }
 
-/* What points to it in its chain; to 0 if it is not there. */
-static uint16_t *find(tp__bans *bans, const tp_network *network) {
-    uint16_t *link = chain_of(bans, network);
+/* The link in the chain that points to the ban of this network; it is 0 if there is none. Under the
+ * mutex, like the functions below. */
+static uint16_t *bans_find(tp__bans *bans, const tp_network *network) {
+    uint16_t *link = bans_chain(bans, network);
     while (*link != 0 && !same_network(&bans->bans[*link].network, network)) {
         link = &bans->bans[*link].next;
     }
     return link;
 }
 
-static void leave(tp__bans *bans, uint16_t *link) {
+static void bans_remove(tp__bans *bans, uint16_t *link) {
     uint16_t gone = *link;
     ban *it = &bans->bans[gone];
     *link = it->next;
@@ -77,29 +79,29 @@ static void leave(tp__bans *bans, uint16_t *link) {
     bans->count--;
 }
 
-static bool is_over(const ban *it, uint64_t now_ms) {
+static bool ban_expired(const ban *it, uint64_t now_ms) {
     return it->until_ms != 0 && it->until_ms <= now_ms;
 }
 
-/* Whether it is banned; if it was, its ban leaves. */
-static bool is_banned(tp__bans *bans, const tp_network *network, uint64_t now_ms) {
-    uint16_t *link = find(bans, network);
+/* Whether exactly this network is banned. Removes its ban if it has expired. */
+static bool bans_check_network(tp__bans *bans, const tp_network *network, uint64_t now_ms) {
+    uint16_t *link = bans_find(bans, network);
     if (*link == 0) {
         return false;
     }
-    if (is_over(&bans->bans[*link], now_ms)) {
-        leave(bans, link);
+    if (ban_expired(&bans->bans[*link], now_ms)) {
+        bans_remove(bans, link);
         return false;
     }
     return true;
 }
 
-static void clear_out(tp__bans *bans, uint64_t now_ms) {
+static void bans_remove_expired(tp__bans *bans, uint64_t now_ms) {
     for (unsigned i = 0; i < CHAINS; i++) {
         uint16_t *link = &bans->chains[i];
         while (*link != 0) {
-            if (is_over(&bans->bans[*link], now_ms)) {
-                leave(bans, link);
+            if (ban_expired(&bans->bans[*link], now_ms)) {
+                bans_remove(bans, link);
             } else {
                 link = &bans->bans[*link].next;
             }
@@ -107,7 +109,7 @@ static void clear_out(tp__bans *bans, uint64_t now_ms) {
     }
 }
 
-static void clear(tp__bans *bans) {
+static void bans_clear(tp__bans *bans) {
     memset(bans->chains, 0, sizeof bans->chains);
     memset(bans->of_length, 0, sizeof bans->of_length);
     bans->count = 0;
@@ -120,12 +122,13 @@ static void clear(tp__bans *bans) {
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-static tp_err add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
-    uint16_t *link = find(bans, network);
+static tp_err bans_insert(
+    tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
+    uint16_t *link = bans_find(bans, network);
     if (*link == 0) {
         if (bans->free == 0) {
-            clear_out(bans, now_ms);
-            link = find(bans, network);
+            bans_remove_expired(bans, now_ms);
+            link = bans_find(bans, network);
         }
         if (bans->free == 0) {
             return TP_ERR_FULL;
@@ -141,7 +144,7 @@ static tp_err add(tp__bans *bans, const tp_network *network, uint64_t until_ms, 
     return TP_OK;
 }
 
-static bool is_network(const tp_network *network) {
+static bool network_valid(const tp_network *network) {
     if (network->bits > BITS_OF_IP) {
         return false;
     }
@@ -150,11 +153,11 @@ static bool is_network(const tp_network *network) {
 }
 
 tp_err tp__bans_add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
-    if (!is_network(network)) {
+    if (!network_valid(network)) {
         return TP_ERR_INVALID;
     }
     tp_mutex_lock(&bans->mutex);
-    tp_err error = add(bans, network, until_ms, now_ms);
+    tp_err error = bans_insert(bans, network, until_ms, now_ms);
     tp_mutex_unlock(&bans->mutex);
     return error;
 }
@@ -173,15 +176,17 @@ tp_err tp__bans_replace(tp__bans *bans, const tp_ban *list, size_t count, uint64
         return TP_ERR_FULL;
     }
     for (size_t i = 0; i < count; i++) {
-        if (!is_network(&list[i].network) || !tp__ban_until(list[i].seconds, now_ms, &until_ms)) {
+        if (!network_valid(&list[i].network) ||
+            !tp__ban_until(list[i].seconds, now_ms, &until_ms)) {
             return TP_ERR_INVALID;
         }
     }
     tp_mutex_lock(&bans->mutex);
-    clear(bans);
-    for (size_t i = 0; i < count; i++) { /* nothing fails: it has been looked at, and has room */
+    bans_clear(bans);
+    for (size_t i = 0; i < count; i++) { /* cannot fail: the bans are valid and there is a slot for
+                                            each */
         (void)tp__ban_until(list[i].seconds, now_ms, &until_ms);
-        (void)add(bans, &list[i].network, until_ms, now_ms);
+        (void)bans_insert(bans, &list[i].network, until_ms, now_ms);
     }
     tp_mutex_unlock(&bans->mutex);
     return TP_OK;
@@ -189,19 +194,19 @@ tp_err tp__bans_replace(tp__bans *bans, const tp_ban *list, size_t count, uint64
 
 bool tp__bans_lift(tp__bans *bans, const tp_network *network, uint64_t now_ms) {
     tp_mutex_lock(&bans->mutex);
-    bool banned = network->bits <= BITS_OF_IP && is_banned(bans, network, now_ms);
+    bool banned = network->bits <= BITS_OF_IP && bans_check_network(bans, network, now_ms);
     if (banned) {
-        leave(bans, find(bans, network));
+        bans_remove(bans, bans_find(bans, network));
     }
     tp_mutex_unlock(&bans->mutex);
     return banned;
 }
 
-static bool any_contains(tp__bans *bans, const tp_address *address, uint64_t now_ms) {
+static bool bans_contain(tp__bans *bans, const tp_address *address, uint64_t now_ms) {
     for (unsigned bits = 0; bits <= BITS_OF_IP; bits++) {
         if (bans->of_length[bits] > 0) {
             const tp_network network = network_of(address->ip, bits);
-            if (is_banned(bans, &network, now_ms)) {
+            if (bans_check_network(bans, &network, now_ms)) {
                 return true;
             }
         }
@@ -211,7 +216,7 @@ static bool any_contains(tp__bans *bans, const tp_address *address, uint64_t now
 
 bool tp__bans_admit(tp__bans *bans, const tp_address *address, uint64_t now_ms) {
     tp_mutex_lock(&bans->mutex);
-    bool admitted = bans->count == 0 || !any_contains(bans, address, now_ms);
+    bool admitted = bans->count == 0 || !bans_contain(bans, address, now_ms);
     tp_mutex_unlock(&bans->mutex);
     return admitted;
 }
@@ -231,7 +236,7 @@ tp_err tp__bans_create(tp__bans **bans) {
     if (made == NULL) {
         return TP_ERR_NO_MEMORY;
     }
-    clear(made);
+    bans_clear(made);
     tp_random_bytes(&made->seed, sizeof made->seed);
     tp_mutex_init(&made->mutex);
     return TP_OK;

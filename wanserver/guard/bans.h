@@ -1,9 +1,9 @@
 /*
- * Networks that are turned away at accept, until a time or until they are lifted.
+ * Networks that are refused at accept, until a time or until the ban is lifted.
  *
- * All memory is allocated at create. An address is looked up once for each length of prefix in use
- * (mostly one or two), so a full list costs an accept no more than a short one. Any thread: a mutex
- * inside, taken when a connection comes, never for a message.
+ * All memory is allocated at create. An address is looked up once for each prefix length that has a
+ * ban (usually one or two), so a full list costs an accept no more than a short one. Any thread:
+ * the mutex inside is taken when a connection is accepted, never for a message.
  */
 #ifndef TWINPORT_WANSERVER_GUARD_BANS_H
 #define TWINPORT_WANSERVER_GUARD_BANS_H
@@ -23,22 +23,23 @@ tp_err tp__bans_create(tp__bans **bans);
 /* No thread may use it any more. NULL is ignored. */
 void tp__bans_destroy(tp__bans *bans);
 
-/* Bans a network until `until_ms` on the clock that `now_ms` is of (0: until it is lifted). For one
- * that is banned already the new time counts. TP_ERR_INVALID (more than 128 bits, or bits set
- * behind them), TP_ERR_FULL (TP__BANS_MAX that have not expired). */
+/* Bans a network until `until_ms` on the clock of `now_ms` (0: until it is lifted). A network that
+ * is banned already gets the new time. TP_ERR_INVALID (more than 128 bits, or bits set behind the
+ * length), TP_ERR_FULL (TP__BANS_MAX bans that have not expired). */
 tp_err tp__bans_add(tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms);
-/* Bans these networks and no others, in one go: nobody meets a part of them. Of one that is given
- * twice the last counts. TP_ERR_INVALID (as above, or more seconds than there are), TP_ERR_FULL
- * (more than TP__BANS_MAX); then nothing has changed. */
+/* Bans these networks and no others, in one step: no thread sees a part of them. Of a network given
+ * twice the last counts. TP_ERR_INVALID (as above, or a time that does not fit into 64 bits of
+ * milliseconds), TP_ERR_FULL (more than TP__BANS_MAX); then nothing has changed. */
 tp_err tp__bans_replace(tp__bans *bans, const tp_ban *list, size_t count, uint64_t now_ms);
-/* When so many seconds are over; 0 for none, which is never. False: there are not so many. */
+/* The end of a ban of `seconds` from now; 0 (never) for 0 seconds. False: it does not fit into 64
+ * bits of milliseconds. */
 bool tp__ban_until(uint64_t seconds, uint64_t now_ms, uint64_t *until_ms);
-/* False if exactly this network is not banned. */
+/* Lifts the ban of exactly this network; false: there is none. */
 bool tp__bans_lift(tp__bans *bans, const tp_network *network, uint64_t now_ms);
-/* True if no network that is banned contains the address. */
+/* True if no banned network contains the address. */
 bool tp__bans_admit(tp__bans *bans, const tp_address *address, uint64_t now_ms);
 
-/* Bans kept, those included that have expired and have not been met since. */
+/* The number of bans, including expired ones that no look-up has met since. */
 unsigned tp__bans_count(tp__bans *bans);
 
 #endif

@@ -1,13 +1,13 @@
 /*
- * The limits per address. Any thread, under the limiter's mutex: connections come and end on
- * whatever worker it happens.
+ * The limits per address. Any thread, under the mutex of tp__limiter: connections begin and end on
+ * any worker.
  *
- * An entry, once taken, belongs to an address until it is taken for another one: so there is no
- * list of free ones. Entries are numbered from 1; 0 ends a chain, and entry 0 is the ring of those
- * without connections, from the one seen longest ago (its `newer`) to the one seen last (its
- * `older`):
+ * An entry that has been given to an address stays with it until it is given to another one, so
+ * there is no free list. Entries are numbered from 1; 0 ends a chain. The entries without
+ * connections are in a circular list whose head is entry 0, from the one seen longest ago (`newer`
+ * of entry 0) to the one seen last (`older` of entry 0):
  *
- *     an entry is in the ring  <=>  its connections == 0
+ *     an entry is in the list of idle entries  <=>  its connections == 0
  */
 #include "wanserver/guard/limiter.h"
 
@@ -20,13 +20,13 @@
 #include "wanserver/guard/token_bucket.h"
 
 typedef struct origin {
-    uint8_t network[8]; /* IPv6: its first 64 bits; IPv4: the address and zeros */
+    uint8_t network[8]; /* IPv6: the first 64 bits; IPv4: the address and zeros */
     bool ipv4;
 } origin;
 
 typedef struct entry {
     origin origin;
-    uint32_t next; /* of its chain */
+    uint32_t next; /* next entry in its chain */
     uint32_t older;
     uint32_t newer;
     uint32_t connections;
@@ -37,29 +37,27 @@ struct tp__limiter {
     tp_mutex mutex;
     tp__limiter_options options;
     tp__hash_seed seed;
-    uint32_t mask; /* of `chains` */
+    uint32_t mask; /* number of `chains` - 1 */
     uint32_t used; /* entries 1..used belong to an address */
     uint32_t *chains;
     entry *entries;
 };
 
-/* ---- the ring
- * --------------------------------------------------------------------------------- */
+/* ---- idle entries ---------------------------------------------------------------------------- */
 
-static void leave_ring(entry *entries, uint32_t at) {
+static void idle_list_remove(entry *entries, uint32_t at) {
     entries[entries[at].older].newer = entries[at].newer;
     entries[entries[at].newer].older = entries[at].older;
 }
 
-static void enter_ring(entry *entries, uint32_t at) {
+static void idle_list_append(entry *entries, uint32_t at) {
     entries[at].older = entries[0].older;
     entries[at].newer = 0;
     entries[entries[0].older].newer = at;
     entries[0].older = at;
 }
 
-/* ---- the table
- * -------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static origin origin_of(const tp_address *address) {
     origin from = {.ipv4 = tp_address_is_ipv4(address)};
@@ -75,64 +73,64 @@ static bool same_origin(const origin *a, const origin *b) {
     return a->ipv4 == b->ipv4 && memcmp(a->network, b->network, sizeof a->network) == 0;
 }
 
-static uint32_t *chain_of(tp__limiter *limiter, const origin *from) {
+static uint32_t *limiter_chain(tp__limiter *limiter, const origin *from) {
     uint8_t key[9];
     memcpy(key, from->network, 8);
     key[8] = from->ipv4;
     return &limiter->chains[tp__hash(&limiter->seed, key, sizeof key) & limiter->mask];
 }
 
-/* 0 if it has none. */
-static uint32_t find(tp__limiter *limiter, const origin *from) {
-    uint32_t at = *chain_of(limiter, from);
+/* The entry of this origin; 0: it has none. Under the mutex, like the functions below. */
+static uint32_t limiter_find(tp__limiter *limiter, const origin *from) {
+    uint32_t at = *limiter_chain(limiter, from);
     while (at != 0 && !same_origin(&limiter->entries[at].origin, from)) {
         at = limiter->entries[at].next;
     }
     return at;
 }
 
-static void leave_chain(tp__limiter *limiter, uint32_t gone) {
-    uint32_t *link = chain_of(limiter, &limiter->entries[gone].origin);
+static void limiter_unchain(tp__limiter *limiter, uint32_t gone) {
+    uint32_t *link = limiter_chain(limiter, &limiter->entries[gone].origin);
     while (*link != gone) {
         link = &limiter->entries[*link].next;
     }
     *link = limiter->entries[gone].next;
 }
 
-/* An entry in no chain and not in the ring: one never used, or the one seen longest ago that has no
- * connection. 0 if all have one. */
-static uint32_t take_entry(tp__limiter *limiter) {
+/* Returns an entry that is in no chain and no list: one that was never used, or the one without
+ * connections that was seen longest ago. 0: all entries have connections. */
+static uint32_t limiter_allocate(tp__limiter *limiter) {
     if (limiter->used < limiter->options.addresses) {
         return ++limiter->used;
     }
     uint32_t oldest = limiter->entries[0].newer;
     if (oldest != 0) {
-        leave_ring(limiter->entries, oldest);
-        leave_chain(limiter, oldest);
+        idle_list_remove(limiter->entries, oldest);
+        limiter_unchain(limiter, oldest);
     }
     return oldest;
 }
 
-static uint32_t add(tp__limiter *limiter, const origin *from, uint32_t burst, uint64_t now_ms) {
-    uint32_t at = take_entry(limiter);
+static uint32_t limiter_add(
+    tp__limiter *limiter, const origin *from, uint32_t burst, uint64_t now_ms) {
+    uint32_t at = limiter_allocate(limiter);
     if (at != 0) {
-        uint32_t *chain = chain_of(limiter, from);
+        uint32_t *chain = limiter_chain(limiter, from);
         limiter->entries[at] =
             (entry){.origin = *from, .next = *chain, .bucket = tp__bucket_full(burst, now_ms)};
         *chain = at;
-        enter_ring(limiter->entries, at);
+        idle_list_append(limiter->entries, at);
     }
     return at;
 }
 
-/* ---- calls
- * ------------------------------------------------------------------------------------ */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
-static bool is_limited(const tp__limiter *limiter) {
+static bool limiter_is_on(const tp__limiter *limiter) {
     return limiter->options.rate > 0 || limiter->options.connections > 0;
 }
 
-static tp__admission judge(
+static tp__admission limiter_judge(
     const tp__limiter *limiter, entry *one, uint32_t burst, uint64_t now_ms) {
     const tp__limiter_options *options = &limiter->options;
     if (options->connections > 0 && one->connections >= options->connections) {
@@ -144,24 +142,25 @@ static tp__admission judge(
     return TP__ADMITTED;
 }
 
-static tp__admission admit(
+static tp__admission limiter_admit(
     tp__limiter *limiter, const origin *from, uint64_t now_ms, uint64_t stall_ms) {
     const tp__limiter_options *options = &limiter->options;
-    uint32_t burst = options->rate > 0 ? tp__bucket_room(options->rate, options->burst, stall_ms)
-                                       : options->burst;
-    uint32_t at = find(limiter, from);
+    uint32_t burst = options->rate > 0
+                         ? tp__bucket_capacity(options->rate, options->burst, stall_ms)
+                         : options->burst;
+    uint32_t at = limiter_find(limiter, from);
     if (at == 0) {
-        at = add(limiter, from, burst, now_ms);
+        at = limiter_add(limiter, from, burst, now_ms);
     }
     if (at == 0) {
         return TP__TOO_MANY_ADDRESSES;
     }
     entry *one = &limiter->entries[at];
-    tp__admission admission = judge(limiter, one, burst, now_ms);
+    tp__admission admission = limiter_judge(limiter, one, burst, now_ms);
     if (one->connections == 0) {
-        leave_ring(limiter->entries, at);
+        idle_list_remove(limiter->entries, at);
         if (admission != TP__ADMITTED) {
-            enter_ring(limiter->entries, at); /* seen just now */
+            idle_list_append(limiter->entries, at); /* it is now the one seen last */
         }
     }
     one->connections += admission == TP__ADMITTED;
@@ -170,26 +169,26 @@ static tp__admission admit(
 
 tp__admission tp__limiter_admit(
     tp__limiter *limiter, const tp_address *address, uint64_t now_ms, uint64_t stall_ms) {
-    if (!is_limited(limiter)) {
+    if (!limiter_is_on(limiter)) {
         return TP__ADMITTED;
     }
     const origin from = origin_of(address);
     tp_mutex_lock(&limiter->mutex);
-    tp__admission admission = admit(limiter, &from, now_ms, stall_ms);
+    tp__admission admission = limiter_admit(limiter, &from, now_ms, stall_ms);
     tp_mutex_unlock(&limiter->mutex);
     return admission;
 }
 
 void tp__limiter_leave(tp__limiter *limiter, const tp_address *address) {
-    if (!is_limited(limiter)) {
+    if (!limiter_is_on(limiter)) {
         return;
     }
     const origin from = origin_of(address);
     tp_mutex_lock(&limiter->mutex);
-    uint32_t at = find(limiter, &from);
+    uint32_t at = limiter_find(limiter, &from);
     if (at != 0 && limiter->entries[at].connections > 0 &&
         --limiter->entries[at].connections == 0) {
-        enter_ring(limiter->entries, at);
+        idle_list_append(limiter->entries, at);
     }
     tp_mutex_unlock(&limiter->mutex);
 }
@@ -197,7 +196,7 @@ void tp__limiter_leave(tp__limiter *limiter, const tp_address *address) {
 unsigned tp__limiter_connections(tp__limiter *limiter, const tp_address *address) {
     const origin from = origin_of(address);
     tp_mutex_lock(&limiter->mutex);
-    uint32_t at = find(limiter, &from);
+    uint32_t at = limiter_find(limiter, &from);
     unsigned connections = at == 0 ? 0 : limiter->entries[at].connections;
     tp_mutex_unlock(&limiter->mutex);
     return connections;
@@ -210,8 +209,7 @@ unsigned tp__limiter_addresses(tp__limiter *limiter) {
     return addresses;
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limiter) {
     *limiter = NULL;

@@ -1,20 +1,21 @@
 /*
- * Used tokens. Any thread, under the mutex; called by the workers that check HELLOs.
+ * Used tokens. Any thread, under the mutex of tp__replay; called by the workers that check HELLOs.
  *
- * Entries are found by id, in chains. One leaves only when its room is needed and its token is
- * refused without it: by the wall clock, because it has expired or would live too long, and by the
- * steady clock, because as long as it had to live when it was used has passed. A heap of their
- * numbers keeps them in the order of the second. So, however the wall clock was set meanwhile:
+ * Entries are found by token id, in hash chains. An entry is removed only when its slot is needed
+ * and its token would be refused without it: by the wall clock, because the token has expired or
+ * would live too long, and by the steady clock, because the lifetime that the token had when it was
+ * used has passed. A heap of entry numbers orders them by the latter time. So, however the wall
+ * clock was set meanwhile:
  *
- *     a token that was used and is good by the clock at its use, or by the clock now, is in the
- *     table
+ *     a token that was used and is valid, by the clock at its use or by the clock now,
+ *     is in the table
  *
- * but for one whose entry had to make room while the clock was ahead, or afterwards while its token
- * would have lived too long, and which is good again later. `forgotten` is the latest expiry of
- * those that have left: as long as it is in the past there are none. A clock that is set back a
- * little revives none either: what expires no later than `forgotten` is refused then. After more
- * than that it would be every new token, for as long as the clock was ahead: they are taken, and
- * the log says so.
+ * There is one exception: a token whose entry was removed while the clock was ahead, or later while
+ * the token would have lived too long, and that becomes valid again. `forgotten` is the latest
+ * expiry of all removed entries; while it is in the past, no such token exists. When the clock is
+ * set back a little, these tokens are still refused: a token that expires no later than `forgotten`
+ * is refused. When it is set back further, that rule would refuse every new token for as long as
+ * the clock was ahead; so they are accepted, and a warning is logged.
  */
 #include "wanserver/guard/replay.h"
 
@@ -27,65 +28,65 @@
 #include "twinport/log.h"
 #include "wanserver/guard/siphash.h"
 
-/* How many a call looks at for one that may leave. Those that must stay, because the clock was set
- * back, are put behind others; few at a time, so that no HELLO waits for a great many. */
-#define LOOKS_AT_ONCE 16
+/* How many entries one call examines for one to remove. An entry that must stay, because the clock
+ * was set back, moves down the heap; few are examined, so that no HELLO waits for long. */
+#define EVICT_TRIES 16
 
-/* Seconds. Corrections up to this are a matter of course, and a token with so little left of its
- * life is no loss. */
-#define SMALL_STEP 10
+/* Seconds. Clock corrections of this size are normal, and a token with so little of its life left
+ * is no loss. */
+#define SMALL_STEP_S 10
 
-/* Seconds until one that had to stay is looked at again: the clock may have been put right then. */
-#define LOOK_AGAIN 10
+/* Seconds until an entry that had to stay is examined again: the clock may be right by then. */
+#define RECHECK_S 10
 
 typedef struct entry {
     uint8_t id[TP_TOKEN_ID_SIZE];
-    uint64_t expiry; /* on the wall clock */
-    uint64_t leaves; /* on the steady clock: not before */
-    uint32_t next;   /* of its chain, or of the free ones */
+    uint64_t expiry;     /* by the wall clock */
+    uint64_t keep_until; /* by the steady clock: the entry is not removed before */
+    uint32_t next;       /* next entry in its chain, or in the free list */
 } entry;
 
 struct tp__replay {
     tp_mutex mutex;
     tp__hash_seed seed;
-    uint64_t life; /* seconds; no token is taken that expires later */
+    uint64_t life; /* seconds; a token with more time to its expiry is not accepted */
     uint64_t forgotten;
-    uint32_t room;
+    uint32_t capacity;
     uint32_t count;
-    uint32_t mask; /* of `chains` */
-    uint32_t free; /* the first free entry */
+    uint32_t mask; /* number of `chains` - 1 */
+    uint32_t free; /* first in the free list */
     uint32_t *chains;
-    uint32_t *heap; /* heap[0..count-1]: entries; none leaves before heap[0] */
-    entry *entries; /* 1..room; 0 ends a chain */
+    uint32_t *heap; /* heap[0..count-1]: entry numbers; heap[0] has the least keep_until */
+    entry *entries; /* numbered 1..capacity; 0 ends a chain */
 };
 
 /* ---- the heap -------------------------------------------------------------------------------- */
 
-static uint64_t leaves_at(const tp__replay *replay, uint32_t at) {
-    return replay->entries[replay->heap[at]].leaves;
+static uint64_t heap_key(const tp__replay *replay, uint32_t at) {
+    return replay->entries[replay->heap[at]].keep_until;
 }
 
-static void push(tp__replay *replay, uint32_t number) {
+static void heap_push(tp__replay *replay, uint32_t number) {
     uint32_t at = replay->count++;
-    while (at > 0 && replay->entries[number].leaves < leaves_at(replay, (at - 1) / 2)) {
+    while (at > 0 && replay->entries[number].keep_until < heap_key(replay, (at - 1) / 2)) {
         replay->heap[at] = replay->heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
     replay->heap[at] = number;
 }
 
-/* Puts an entry where heap[0] is free, or wherever it belongs below. */
-static void settle_from_top(tp__replay *replay, uint32_t number) {
+/* Puts an entry at heap[0], which is free or its own, or below it where the order requires. */
+static void heap_sift_down(tp__replay *replay, uint32_t number) {
     uint32_t at = 0;
     for (;;) {
         uint32_t child = 2 * at + 1;
         if (child >= replay->count) {
             break;
         }
-        if (child + 1 < replay->count && leaves_at(replay, child + 1) < leaves_at(replay, child)) {
+        if (child + 1 < replay->count && heap_key(replay, child + 1) < heap_key(replay, child)) {
             child++;
         }
-        if (leaves_at(replay, child) >= replay->entries[number].leaves) {
+        if (heap_key(replay, child) >= replay->entries[number].keep_until) {
             break;
         }
         replay->heap[at] = replay->heap[child];
@@ -94,31 +95,31 @@ static void settle_from_top(tp__replay *replay, uint32_t number) {
     replay->heap[at] = number;
 }
 
-static uint32_t pop(tp__replay *replay) {
+static uint32_t heap_pop(tp__replay *replay) {
     uint32_t first = replay->heap[0];
     uint32_t last = replay->heap[--replay->count];
-    settle_from_top(replay, last);
+    heap_sift_down(replay, last);
     return first;
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-static uint32_t *chain_of(tp__replay *replay, const uint8_t *id) {
+static uint32_t *replay_chain(tp__replay *replay, const uint8_t *id) {
     return &replay->chains[tp__hash(&replay->seed, id, TP_TOKEN_ID_SIZE) & replay->mask];
 }
 
-static bool contains(tp__replay *replay, const uint8_t *id) {
-    uint32_t at = *chain_of(replay, id);
+static bool replay_contains(tp__replay *replay, const uint8_t *id) {
+    uint32_t at = *replay_chain(replay, id);
     while (at != 0 && memcmp(replay->entries[at].id, id, TP_TOKEN_ID_SIZE) != 0) {
         at = replay->entries[at].next;
     }
     return at != 0;
 }
 
-static void forget_first(tp__replay *replay) {
-    uint32_t gone = pop(replay);
+static void replay_remove_first(tp__replay *replay) {
+    uint32_t gone = heap_pop(replay);
     entry *it = &replay->entries[gone];
-    uint32_t *link = chain_of(replay, it->id);
+    uint32_t *link = replay_chain(replay, it->id);
     while (*link != gone) {
         link = &replay->entries[*link].next;
     }
@@ -130,50 +131,50 @@ static void forget_first(tp__replay *replay) {
     }
 }
 
-static void remember(
+static void replay_insert(
     tp__replay *replay, const uint8_t *id, uint64_t expiry, uint64_t now, uint64_t steady) {
     uint32_t number = replay->free;
     entry *it = &replay->entries[number];
-    uint32_t *chain = chain_of(replay, id);
+    uint32_t *chain = replay_chain(replay, id);
     replay->free = it->next;
     memcpy(it->id, id, TP_TOKEN_ID_SIZE);
     it->expiry = expiry;
-    it->leaves = steady + (expiry - now);
+    it->keep_until = steady + (expiry - now);
     it->next = *chain;
     *chain = number;
-    push(replay, number);
+    heap_push(replay, number);
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-/* False: none that was looked at may leave. */
-static bool make_room(tp__replay *replay, uint64_t now, uint64_t steady) {
-    for (unsigned i = 0; i < LOOKS_AT_ONCE && leaves_at(replay, 0) <= steady; i++) {
+/* Removes one entry. False: none of those examined may be removed. */
+static bool replay_evict(tp__replay *replay, uint64_t now, uint64_t steady) {
+    for (unsigned i = 0; i < EVICT_TRIES && heap_key(replay, 0) <= steady; i++) {
         uint32_t number = replay->heap[0];
         entry *first = &replay->entries[number];
         if (first->expiry <= now || first->expiry - now > replay->life) {
-            forget_first(replay);
+            replay_remove_first(replay);
             return true;
         }
-        /* The clock was set back: it is good again. */
+        /* the clock was set back, and the token is valid again */
         uint64_t left = first->expiry - now;
-        first->leaves = steady + (left < LOOK_AGAIN ? left : LOOK_AGAIN);
-        settle_from_top(replay, number);
+        first->keep_until = steady + (left < RECHECK_S ? left : RECHECK_S);
+        heap_sift_down(replay, number);
     }
     return false;
 }
 
-static void look_at_clock(tp__replay *replay, uint64_t now) {
-    if (replay->forgotten > now && replay->forgotten - now > SMALL_STEP) {
+static void replay_check_clock(tp__replay *replay, uint64_t now) {
+    if (replay->forgotten > now && replay->forgotten - now > SMALL_STEP_S) {
         TP_LOG(TP_LOG_WARNING,
-            "used tokens: the clock was set back: some that were used while it was ahead are no "
-            "longer remembered and may be used again, the last of them for %llu s from now",
+            "used tokens: clock set back: some tokens used while it was ahead are forgotten and "
+            "can be used again, for up to %llu s from now",
             (unsigned long long)(replay->forgotten - now));
         replay->forgotten = 0;
     }
 }
 
-static tp__freshness take(
+static tp__freshness replay_take(
     tp__replay *replay, const uint8_t *id, uint64_t expiry, uint64_t now, uint64_t steady) {
     if (expiry <= now) {
         return TP__SEEN;
@@ -181,21 +182,21 @@ static tp__freshness take(
     if (expiry - now > replay->life) {
         return TP__LONG_LIVED;
     }
-    look_at_clock(replay, now);
-    if (expiry <= replay->forgotten || contains(replay, id)) {
+    replay_check_clock(replay, now);
+    if (expiry <= replay->forgotten || replay_contains(replay, id)) {
         return TP__SEEN;
     }
-    if (replay->count == replay->room && !make_room(replay, now, steady)) {
+    if (replay->count == replay->capacity && !replay_evict(replay, now, steady)) {
         return TP__REPLAY_FULL;
     }
-    remember(replay, id, expiry, now, steady);
+    replay_insert(replay, id, expiry, now, steady);
     return TP__FRESH;
 }
 
 tp__freshness tp__replay_take(tp__replay *replay, const uint8_t id[TP_TOKEN_ID_SIZE],
     uint64_t expiry, uint64_t now, uint64_t steady) {
     tp_mutex_lock(&replay->mutex);
-    tp__freshness freshness = take(replay, id, expiry, now, steady);
+    tp__freshness freshness = replay_take(replay, id, expiry, now, steady);
     tp_mutex_unlock(&replay->mutex);
     return freshness;
 }
@@ -220,7 +221,7 @@ tp_err tp__replay_create(unsigned tokens, unsigned life, tp__replay **replay) {
     }
     uint32_t chains = tp__hash_chains(tokens);
     made->life = life;
-    made->room = tokens;
+    made->capacity = tokens;
     made->mask = chains - 1;
     made->chains = tp__allocate_zeroed(chains, sizeof *made->chains);
     made->heap = tp__allocate_zeroed(tokens, sizeof *made->heap);

@@ -1,7 +1,7 @@
 /*
- * SipHash-2-4: the hash of every table here whose keys come from strangers. Without the seed, which
- * each table draws for itself, nobody can choose keys that fall into one chain. Any thread; nothing
- * is kept.
+ * SipHash-2-4: the hash of every table here whose keys come from strangers. Each table draws a seed
+ * of its own; without knowing it, an attacker cannot choose keys that fall into one chain. Any
+ * thread; no state.
  */
 #ifndef TWINPORT_WANSERVER_GUARD_SIPHASH_H
 #define TWINPORT_WANSERVER_GUARD_SIPHASH_H
@@ -64,8 +64,8 @@ static inline uint64_t tp__hash(const tp__hash_seed *seed, const void *data, siz
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-/* How many chains a table of `entries` (1..2^31) has: a power of two, and about as many as
- * entries. */
+/* The number of chains for a table of `entries` (1..2^31): the least power of two that is not below
+ * it. */
 static inline uint32_t tp__hash_chains(uint32_t entries) {
     uint32_t chains = 1;
     while (chains < entries) {

@@ -1,6 +1,6 @@
 /*
- * Whose session it is. The writers are a session's workers, one after another; readers are any
- * thread.
+ * The identity of a session's player. The writers are the workers of a session, one after another;
+ * any thread reads.
  */
 #include "wanserver/handshake/identity.h"
 
@@ -54,6 +54,6 @@ bool tp_session_identity(tp_server *server, tp_session_id session, tp_identity *
     if (!wan || identity->size != sizeof *identity || slot >= server->slots.count) {
         return false;
     }
-    const tp__player *players = (const tp__player *)(const void *)server->layer_states;
-    return tp__identity_read(&players[slot].identity, session, identity);
+    const tp__connection *connections = (const tp__connection *)(const void *)server->layer_states;
+    return tp__identity_read(&connections[slot].identity, session, identity);
 }

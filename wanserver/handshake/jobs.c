@@ -1,5 +1,6 @@
 /*
- * See jobs.h, which has the argument. Any thread; holds the places alone.
+ * The queue of the handshake threads; jobs.h has the argument for its correctness. Any thread. Owns
+ * the slots and not the jobs.
  */
 #include "wanserver/handshake/jobs.h"
 
@@ -7,23 +8,23 @@
 
 tp_err tp__jobs_create(tp__jobs *jobs, size_t size) {
     *jobs = (tp__jobs){.size = size};
-    jobs->places = tp__allocate_zeroed(size, sizeof *jobs->places);
-    if (jobs->places == NULL) {
+    jobs->slots = tp__allocate_zeroed(size, sizeof *jobs->slots);
+    if (jobs->slots == NULL) {
         return TP_ERR_NO_MEMORY;
     }
     for (size_t i = 0; i < size; i++) {
-        atomic_store(&jobs->places[i].turn, 2 * (uint64_t)i);
+        atomic_store(&jobs->slots[i].turn, 2 * (uint64_t)i);
     }
     return TP_OK;
 }
 
 void tp__jobs_destroy(tp__jobs *jobs) {
-    tp__free(jobs->places);
-    jobs->places = NULL;
+    tp__free(jobs->slots);
+    jobs->slots = NULL;
 }
 
-static tp__job_place *place_of(tp__jobs *jobs, uint64_t turn) {
-    return &jobs->places[turn % jobs->size];
+static tp__job_slot *slot_of(tp__jobs *jobs, uint64_t ticket) {
+    return &jobs->slots[ticket % jobs->size];
 }
 
 bool tp__jobs_put(tp__jobs *jobs, void *job, uint64_t now_ms) {
@@ -31,24 +32,25 @@ bool tp__jobs_put(tp__jobs *jobs, void *job, uint64_t now_ms) {
         atomic_fetch_sub(&jobs->waiting, 1);
         return false;
     }
-    uint64_t turn = atomic_fetch_add(&jobs->tail, 1);
-    tp__job_place *place = place_of(jobs, turn);
-    atomic_store(&place->job, job);
-    atomic_store(&place->since_ms, now_ms);
-    atomic_store(&place->turn, 2 * turn + 1);
+    uint64_t ticket = atomic_fetch_add(&jobs->tail, 1);
+    tp__job_slot *slot = slot_of(jobs, ticket);
+    atomic_store(&slot->job, job);
+    atomic_store(&slot->since_ms, now_ms);
+    atomic_store(&slot->turn, 2 * ticket + 1);
     return true;
 }
 
-/* Moves head over turns that have been taken. True: the job of turn *head is there. */
-static bool find_first(tp__jobs *jobs, uint64_t *head) {
+/* Moves head over tickets whose jobs have been taken. True: the job of ticket *head is in its
+ * slot. */
+static bool jobs_find_first(tp__jobs *jobs, uint64_t *head) {
     for (;;) {
         *head = atomic_load(&jobs->head);
-        uint64_t turn = atomic_load(&place_of(jobs, *head)->turn);
+        uint64_t turn = atomic_load(&slot_of(jobs, *head)->turn);
         if (turn == 2 * *head + 1) {
             return true;
         }
         if (turn == 2 * *head) {
-            return false; /* it has not come, or is on its way in */
+            return false; /* the ticket has not been given, or its job is being put in */
         }
         uint64_t taken = *head;
         (void)atomic_compare_exchange_strong(&jobs->head, &taken, taken + 1);
@@ -57,15 +59,15 @@ static bool find_first(tp__jobs *jobs, uint64_t *head) {
 
 void *tp__jobs_take_old(tp__jobs *jobs, uint64_t until_ms) {
     uint64_t head;
-    while (find_first(jobs, &head)) {
-        tp__job_place *place = place_of(jobs, head);
-        uint64_t since_ms = atomic_load(&place->since_ms);
-        void *job = atomic_load(&place->job);
+    while (jobs_find_first(jobs, &head)) {
+        tp__job_slot *slot = slot_of(jobs, head);
+        uint64_t since_ms = atomic_load(&slot->since_ms);
+        void *job = atomic_load(&slot->job);
         uint64_t full = 2 * head + 1;
         if (since_ms > until_ms) {
-            return NULL; /* or this is of a later turn, and later still */
+            return NULL; /* if this is the time of a later ticket, it is later still */
         }
-        if (atomic_compare_exchange_strong(&place->turn, &full, 2 * (head + jobs->size))) {
+        if (atomic_compare_exchange_strong(&slot->turn, &full, 2 * (head + jobs->size))) {
             (void)atomic_compare_exchange_strong(&jobs->head, &head, head + 1);
             atomic_fetch_sub(&jobs->waiting, 1);
             return job;
@@ -80,7 +82,7 @@ void *tp__jobs_take(tp__jobs *jobs) {
 
 bool tp__jobs_any(tp__jobs *jobs) {
     uint64_t head;
-    return find_first(jobs, &head);
+    return jobs_find_first(jobs, &head);
 }
 
 size_t tp__jobs_waiting(tp__jobs *jobs) {

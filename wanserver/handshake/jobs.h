@@ -1,29 +1,35 @@
 /*
- * A bounded queue of jobs, first come first served, for threads that may lose the processor
- * anywhere: nobody ever waits for anybody in it. No lock, any number of threads at both ends.
+ * A bounded FIFO queue of jobs, for threads that may lose their processor at any instruction: no
+ * thread ever waits for another one in it. There is no lock; any number of threads may use either
+ * end.
  *
- * PLACES AND TURNS. The job of turn t, counted from 0, is in place t % size. A place's word `turn`
- * is
- *     2t      it is free for the job of turn t;
- *     2t + 1  the job of turn t is in it.
- * Words only grow, so none is ever met again: no ABA. To put a job in is to write it, then 2t + 1;
- * to take it is the one compare-and-swap of 2t + 1 to 2(t + size), which gives the place back in
- * the same step. A thread that stands still after that holds its job and nothing else.
+ * SLOTS AND TICKETS. Each job gets a ticket, counted from 0. The job of ticket t is in slot t %
+ * size. A slot's word `turn` is
  *
- * `head` is the first turn that is perhaps not taken. It goes on by one only over a turn that has
- * been taken, and whoever finds it behind moves it, so nothing depends on the one who took. Turns
- * are taken in order: turn t + 1 only by one who has read head > t.
+ *     2t      the slot is free for the job of ticket t;
+ *     2t + 1  the job of ticket t is in the slot.
  *
- * A PLACE IS FREE WHEN ITS TURN COMES. `waiting` counts a job from before it has its turn until
- * after it is taken, and is never above size for jobs that were let in. Were the place of turn t
- * still full with turn t - size, then, by the order of taking, all turns from there to t would be
- * in: size + 1 of them.
+ * The word of a slot only grows, so no value appears twice: there is no ABA problem. To put a job
+ * in is to write the job and then 2t + 1. To take it is one compare-and-swap of 2t + 1 to 2(t +
+ * size), which frees the slot in the same step. A thread that stops after that holds its job and
+ * nothing else.
  *
- * MEMORY ORDER. All is sequentially consistent: it is a few operations in a handshake's hundred
- * microseconds, and the sleepers' argument (handshakes.c) needs it for `turn`. `job` and `since_ms`
- * are atomic because one who comes too late may read them while the place is written anew; its
- * compare-and-swap fails then. A thread that stands still between getting its turn and writing 2t +
- * 1 hides those behind it from takers: putters are the workers, which do not run at idle priority.
+ * `head` is the first ticket whose job may not have been taken. It advances by one, and only over a
+ * ticket whose job has been taken. Every thread that finds it behind moves it, so no thread depends
+ * on the one that took the job. Jobs are taken in the order of their tickets: that of ticket t + 1
+ * only by a thread that has read head > t.
+ *
+ * A SLOT IS FREE WHEN ITS TICKET IS GIVEN. `waiting` counts a job from before it has its ticket
+ * until after it has been taken, and is never above `size` for jobs that were accepted. If the slot
+ * of ticket t were still full with the job of ticket t - size, then, because jobs are taken in
+ * order, the jobs of all tickets from t - size to t would be in the queue: size + 1 of them.
+ *
+ * MEMORY ORDER. All operations are sequentially consistent: they are few beside a handshake's
+ * hundred microseconds, and the argument about sleepers (handshakes.c) needs it for `turn`. `job`
+ * and `since_ms` are atomic because a late taker may read them while the slot is written for a
+ * later ticket; its compare-and-swap fails then. A thread that stops between getting its ticket and
+ * writing 2t + 1 hides the jobs behind it from takers; this is acceptable because workers put jobs
+ * in, and workers do not run at idle priority.
  */
 #ifndef TWINPORT_WANSERVER_HANDSHAKE_JOBS_H
 #define TWINPORT_WANSERVER_HANDSHAKE_JOBS_H
@@ -35,38 +41,39 @@
 
 #include "twinport/error.h"
 
-typedef struct tp__job_place {
+typedef struct tp__job_slot {
     _Atomic uint64_t turn;
     _Atomic uint64_t since_ms;
     void *_Atomic job;
-} tp__job_place;
+} tp__job_slot;
 
 typedef struct tp__jobs {
     size_t size;
-    tp__job_place *places;
+    tp__job_slot *slots;
     _Atomic uint64_t head;
-    _Atomic uint64_t tail; /* the next turn to be given */
+    _Atomic uint64_t tail; /* the next ticket */
     _Atomic size_t waiting;
 } tp__jobs;
 
-/* `size` places, from 1. TP_ERR_NO_MEMORY. */
+/* Creates a queue of `size` slots, 1 or more. TP_ERR_NO_MEMORY. */
 tp_err tp__jobs_create(tp__jobs *jobs, size_t size);
-/* What is still in it is nobody's any more. Once; all zero is ignored. */
+/* Frees the slots; jobs that are still in the queue are not touched. Once; a queue that is all zero
+ * is ignored. */
 void tp__jobs_destroy(tp__jobs *jobs);
 
-/* Puts a job in, not NULL, noting the time. False: it is full. */
+/* Puts in a job, which is not NULL, and notes the time. False: the queue is full. */
 bool tp__jobs_put(tp__jobs *jobs, void *job, uint64_t now_ms);
 
-/* Takes the first, or NULL: there is none. */
+/* Takes the first job; NULL: there is none. */
 void *tp__jobs_take(tp__jobs *jobs);
 
-/* Takes the first if it came at `until_ms` or before, or NULL. */
+/* Takes the first job if it was put in at `until_ms` or before; else NULL. */
 void *tp__jobs_take_old(tp__jobs *jobs, uint64_t until_ms);
 
-/* Whether there is one to be taken. */
+/* Whether there is a job to take. */
 bool tp__jobs_any(tp__jobs *jobs);
 
-/* Jobs in it now. */
+/* The number of jobs in the queue. */
 size_t tp__jobs_waiting(tp__jobs *jobs);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The connections that have not joined. Workers call this; the lock guards the list, the count and
- * the players' fields that belong to them.
+ * The list of pending connections. Called by workers. The mutex guards the list, the count, and the
+ * fields `counted`, `evictable`, `older` and `newer` of the connections.
  */
 #include "wanserver/handshake/pending.h"
 
@@ -15,47 +15,49 @@ void tp__pending_destroy(tp__pending *pending) {
     tp_mutex_destroy(&pending->mutex);
 }
 
-static tp__player *player_at(const tp_server *server, uint32_t link) {
-    return tp__player_of(&server->sessions[link - 1]);
+static tp__connection *connection_at(const tp_server *server, uint32_t link) {
+    return tp__connection_of(&server->sessions[link - 1]);
 }
 
-static void put_last(tp__pending *pending, tp__session *session) {
-    tp__player *player = tp__player_of(session);
-    player->waiting = true;
-    player->older = pending->newest;
-    player->newer = 0;
+static void pending_append(tp__pending *pending, tp__session *session) {
+    tp__connection *connection = tp__connection_of(session);
+    connection->evictable = true;
+    connection->older = pending->newest;
+    connection->newer = 0;
     if (pending->newest) {
-        player_at(session->server, pending->newest)->newer = session->index + 1;
+        connection_at(session->server, pending->newest)->newer = session->index + 1;
     } else {
         pending->oldest = session->index + 1;
     }
     pending->newest = session->index + 1;
 }
 
-static void take_out(tp__pending *pending, const tp_server *server, tp__player *player) {
-    if (!player->waiting) {
+static void pending_unlink(
+    tp__pending *pending, const tp_server *server, tp__connection *connection) {
+    if (!connection->evictable) {
         return;
     }
-    player->waiting = false;
-    if (player->older) {
-        player_at(server, player->older)->newer = player->newer;
+    connection->evictable = false;
+    if (connection->older) {
+        connection_at(server, connection->older)->newer = connection->newer;
     } else {
-        pending->oldest = player->newer;
+        pending->oldest = connection->newer;
     }
-    if (player->newer) {
-        player_at(server, player->newer)->older = player->older;
+    if (connection->newer) {
+        connection_at(server, connection->newer)->older = connection->older;
     } else {
-        pending->newest = player->older;
+        pending->newest = connection->older;
     }
 }
 
-/* The oldest that waits is not counted any more: its place is given away before it is closed. Its
- * session cannot have been released, for that takes it out first: so the id is its own. */
-static tp_session_id evict_oldest(tp__pending *pending, tp_server *server) {
+/* Takes the oldest connection without HELLO off the list and the count; it is closed afterwards.
+ * Its session cannot have been released, because release takes it off the list first, so the id is
+ * its own. */
+static tp_session_id pending_evict_oldest(tp__pending *pending, tp_server *server) {
     tp__session *session = &server->sessions[pending->oldest - 1];
-    tp__player *player = tp__player_of(session);
-    take_out(pending, server, player);
-    player->counted = false;
+    tp__connection *connection = tp__connection_of(session);
+    pending_unlink(pending, server, connection);
+    connection->counted = false;
     pending->count--;
     return tp__session_id(session);
 }
@@ -64,33 +66,33 @@ bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *
     *evicted = TP_NO_SESSION;
     tp_mutex_lock(&pending->mutex);
     if (pending->count >= pending->limit && pending->oldest) {
-        *evicted = evict_oldest(pending, session->server);
+        *evicted = pending_evict_oldest(pending, session->server);
     }
-    bool room = pending->count < pending->limit;
-    if (room) {
+    bool added = pending->count < pending->limit;
+    if (added) {
         pending->count++;
-        tp__player_of(session)->counted = true;
-        put_last(pending, session);
+        tp__connection_of(session)->counted = true;
+        pending_append(pending, session);
     }
     tp_mutex_unlock(&pending->mutex);
-    return room;
+    return added;
 }
 
-bool tp__pending_heard(tp__pending *pending, tp__session *session) {
-    tp__player *player = tp__player_of(session);
+bool tp__pending_keep(tp__pending *pending, tp__session *session) {
+    tp__connection *connection = tp__connection_of(session);
     tp_mutex_lock(&pending->mutex);
-    take_out(pending, session->server, player);
-    bool counted = player->counted;
+    pending_unlink(pending, session->server, connection);
+    bool counted = connection->counted;
     tp_mutex_unlock(&pending->mutex);
     return counted;
 }
 
 void tp__pending_remove(tp__pending *pending, tp__session *session) {
-    tp__player *player = tp__player_of(session);
+    tp__connection *connection = tp__connection_of(session);
     tp_mutex_lock(&pending->mutex);
-    take_out(pending, session->server, player);
-    pending->count -= player->counted;
-    player->counted = false;
+    pending_unlink(pending, session->server, connection);
+    pending->count -= connection->counted;
+    connection->counted = false;
     tp_mutex_unlock(&pending->mutex);
 }
 

@@ -1,13 +1,14 @@
 /*
- * The connections that have not joined: how many there are, and which of them have not said HELLO,
- * oldest first.
+ * The pending connections, which have not joined yet: how many there are, and which of them have
+ * not sent HELLO, oldest first.
  *
- * Honest clients say HELLO at once. So when there are too many, the oldest that has not makes room:
- * a flood of silent sockets pushes out only itself. When all have said it, a new one is turned
- * away.
+ * Honest clients send HELLO at once. So at the limit the oldest connection that has not sent it is
+ * evicted: a flood of silent connections evicts only itself. When all have sent HELLO, a new
+ * connection is refused.
  *
- * Any worker. The lock is held for a few instructions, four times in a connection's life at most,
- * never for a message. The list is linked through the players, by slot number + 1 (0: none).
+ * Called by any worker. The mutex is held for a few instructions, at most four times in the life of
+ * a connection, never for a message. The list is linked through the connections, by slot number + 1
+ * (0: end of the list).
  */
 #ifndef TWINPORT_WANSERVER_HANDSHAKE_PENDING_H
 #define TWINPORT_WANSERVER_HANDSHAKE_PENDING_H
@@ -19,12 +20,12 @@ typedef struct tp__pending {
     tp_mutex mutex;
     uint32_t oldest;
     uint32_t newest;
-    unsigned count; /* of pending connections, waiting or not */
+    unsigned count; /* pending connections, with HELLO or without */
     unsigned limit;
 } tp__pending;
 
-/* Slots for so many pending connections: those that were evicted have theirs until they are
- * released. */
+/* The slots that this many pending connections need: a connection that was evicted keeps its slot
+ * until it is released. */
 static inline unsigned tp__pending_slots(unsigned limit) {
     return limit + limit / 4;
 }
@@ -32,16 +33,17 @@ static inline unsigned tp__pending_slots(unsigned limit) {
 void tp__pending_init(tp__pending *pending, unsigned limit);
 void tp__pending_destroy(tp__pending *pending);
 
-/* Counts the session's connection, which waits from here on. *evicted: the id of one that must be
- * closed to make room for it, or TP_NO_SESSION. False: nobody can make room. */
+/* Counts the connection of a session and appends it to the list. *evicted: the id of a session that
+ * the caller must close in exchange, or TP_NO_SESSION. False: the limit is reached and every
+ * pending connection has sent HELLO. */
 bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *evicted);
 
-/* It has said HELLO: it waits no more, and cannot be evicted. False: it has been evicted, and the
- * worker that did so is about to close it. */
-bool tp__pending_heard(tp__pending *pending, tp__session *session);
+/* Takes a connection that has sent HELLO off the list: it cannot be evicted any more. False: it has
+ * been evicted already, and the worker that evicted it is about to close it. */
+bool tp__pending_keep(tp__pending *pending, tp__session *session);
 
-/* It has joined, is told that it cannot, or is gone. Again, or for one that never was in:
- * nothing. */
+/* Uncounts a connection that has joined, gets its last REPLY, or has ended. No effect if it is not
+ * counted. */
 void tp__pending_remove(tp__pending *pending, tp__session *session);
 
 unsigned tp__pending_count(tp__pending *pending);

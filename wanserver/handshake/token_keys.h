@@ -1,6 +1,7 @@
 /*
- * The token keys in use. Replaced as a whole while workers read: who reads has a reference, and the
- * last one wipes and frees. The lock is held to take or give back a reference, once per HELLO.
+ * The token keys in use. They are replaced as a whole while workers read: every reader has a
+ * reference to the set it reads, and releasing the last one wipes and frees the set. The mutex is
+ * held to acquire or release a reference, once each per HELLO.
  */
 #ifndef TWINPORT_WANSERVER_HANDSHAKE_TOKEN_KEYS_H
 #define TWINPORT_WANSERVER_HANDSHAKE_TOKEN_KEYS_H
@@ -10,27 +11,27 @@
 #include "os/thread.h"
 #include "proto/token.h"
 
-typedef struct tp__ring_keys {
-    unsigned references; /* under the ring's lock */
+typedef struct tp__token_key_set {
+    unsigned references; /* under the mutex of tp__token_keys */
     size_t count;
     tp_token_key keys[]; /* secret */
-} tp__ring_keys;
+} tp__token_key_set;
 
-typedef struct tp__ring {
+typedef struct tp__token_keys {
     tp_mutex mutex;
-    tp__ring_keys *current; /* NULL: none */
-} tp__ring;
+    tp__token_key_set *current; /* NULL if there is none */
+} tp__token_keys;
 
-void tp__ring_init(tp__ring *ring);
-/* Nobody has a reference any more. */
-void tp__ring_destroy(tp__ring *ring);
+void tp__token_keys_init(tp__token_keys *holder);
+/* Only the holder's own reference may be left. */
+void tp__token_keys_destroy(tp__token_keys *holder);
 
 /* Replaces the keys by copies of these. TP_ERR_INVALID (none, more than TP_TOKEN_KEYS_MAX, or an id
- * twice: logged), TP_ERR_NO_MEMORY. Any thread. */
-tp_err tp__ring_set(tp__ring *ring, const tp_token_key *keys, size_t count);
+ * twice; the log says which), TP_ERR_NO_MEMORY. Any thread. */
+tp_err tp__token_keys_set(tp__token_keys *holder, const tp_token_key *keys, size_t count);
 
-/* The keys, until they are given back; NULL if there are none. Any thread. */
-tp__ring_keys *tp__ring_take(tp__ring *ring);
-void tp__ring_give(tp__ring *ring, tp__ring_keys *keys);
+/* The current set, with a reference that the caller releases; NULL if there is none. Any thread. */
+tp__token_key_set *tp__token_keys_acquire(tp__token_keys *holder);
+void tp__token_keys_release(tp__token_keys *holder, tp__token_key_set *set);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * Key, ring and bans. The main thread's; the lists of bans are large and few, so they are static.
+ * Reads and reloads private key, key ring and ban list. Main thread only. The buffers for ban lists
+ * are large, so they are static.
  */
 #include "wanserver/program/program_files.h"
 
@@ -13,12 +14,12 @@
 static void warn_if_shared(const char *path) {
     if (tp_file_is_shared(path)) {
         TP_LOG(TP_LOG_WARNING,
-            "%s: others than its owner may read it: it should be secret (chmod 600)", path);
+            "%s: readable by others than its owner: it should be secret (chmod 600)", path);
     }
 }
 
-/* A line of the log for each of the report's. */
-static void say_lines(tp_log_level level, const char *report) {
+/* Logs each line of a report as a line of its own. */
+static void log_lines(tp_log_level level, const char *report) {
     while (*report != '\0') {
         size_t length = strcspn(report, "\n");
         TP_LOG(level, "%.*s", (int)length, report);
@@ -26,38 +27,39 @@ static void say_lines(tp_log_level level, const char *report) {
     }
 }
 
-static tp_err load_ring(
-    const tp__settings *settings, tp__key_ring *ring, char *report, size_t room) {
+static tp_err files_load_ring(
+    const tp__settings *settings, tp__key_ring *ring, char *report, size_t report_size) {
     ring->count = 0;
     if (settings->auth == TP_AUTH_OPEN) {
         return TP_OK;
     }
     warn_if_shared(settings->token_keys);
-    tp_err error = tp__key_ring_load(settings->token_keys, ring, report, room);
+    tp_err error = tp__key_ring_load(settings->token_keys, ring, report, report_size);
     if (!error) {
-        say_lines(TP_LOG_WARNING, report);
+        log_lines(TP_LOG_WARNING, report);
     }
     return error;
 }
 
-static tp_err load_bans(
-    const tp__settings *settings, tp__ban_list *bans, char *report, size_t room) {
+static tp_err files_load_bans(
+    const tp__settings *settings, tp__ban_list *bans, char *report, size_t report_size) {
     bans->count = 0;
     if (settings->bans[0] == '\0') {
         return TP_OK;
     }
-    tp_err error = tp__ban_list_load(settings->bans, bans, report, room);
+    tp_err error = tp__ban_list_load(settings->bans, bans, report, report_size);
     if (!error) {
-        say_lines(TP_LOG_WARNING, report);
+        log_lines(TP_LOG_WARNING, report);
     }
     return error;
 }
 
-tp_err tp__files_load(const tp__settings *settings, tp__files *files, char *report, size_t room) {
+tp_err tp__files_load(
+    const tp__settings *settings, tp__files *files, char *report, size_t report_size) {
     warn_if_shared(settings->key_file);
-    tp_err error = tp__key_file_load(settings->key_file, files->private_key, report, room);
-    error = error ? error : load_ring(settings, &files->ring, report, room);
-    error = error ? error : load_bans(settings, &files->bans, report, room);
+    tp_err error = tp__key_file_load(settings->key_file, files->private_key, report, report_size);
+    error = error ? error : files_load_ring(settings, &files->ring, report, report_size);
+    error = error ? error : files_load_bans(settings, &files->bans, report, report_size);
     if (error) {
         tp__files_wipe_secrets(files);
     }
@@ -79,18 +81,19 @@ void tp__files_wipe_secrets(tp__files *files) {
 
 /* ---- bans ------------------------------------------------------------------------------------ */
 
-/* A time so far away that the server does not count to it is for ever. */
+/* A longer time is passed to the server as "for ever", so that it always fits into the server's
+ * milliseconds. */
 #define SECONDS_MAX (UINT64_MAX / 4000)
 
-/* What a clock may be off before it counts as set; less is made good by whoever keeps the time. */
+/* A step of the clock by less than this is ignored: time synchronisation corrects it gradually. */
 #define CLOCK_STEP_MS 2000
 
 static int64_t clock_ahead_ms(void) {
     return (int64_t)(tp_clock_wall_ms() - tp_clock_ms());
 }
 
-/* Those of the list that are not over, as the server takes them; returns how many. */
-static size_t count_down(const tp__ban_list *list, tp_ban *bans) {
+/* Stores the bans of the list that have not expired in the server's form; returns their number. */
+static size_t bans_active(const tp__ban_list *list, tp_ban *bans) {
     uint64_t now = tp_clock_wall_ms() / 1000;
     size_t count = 0;
     for (size_t i = 0; i < list->count; i++) {
@@ -105,12 +108,12 @@ static size_t count_down(const tp__ban_list *list, tp_ban *bans) {
     return count;
 }
 
-/* All of them, whatever the server has: bans run out by the steady clock there, so since the wall
- * clock was set the same list may mean another end of each. */
-static tp_err put_in_force(tp__files *files, const tp__ban_list *list, tp_server *server) {
+/* Applies the whole list, whatever the server has: the server's bans expire by the steady clock, so
+ * after the wall clock was set the same list may mean another end for each ban. */
+static tp_err bans_apply(tp__files *files, const tp__ban_list *list, tp_server *server) {
     static tp_ban bans[TP__BAN_LIST_MAX];
     int64_t ahead_ms = clock_ahead_ms();
-    size_t count = count_down(list, bans);
+    size_t count = bans_active(list, bans);
     tp_err error = tp_wanserver_set_bans(server, bans, count);
     if (error) {
         return error;
@@ -120,7 +123,7 @@ static tp_err put_in_force(tp__files *files, const tp__ban_list *list, tp_server
     files->clock_ahead_ms = ahead_ms;
     if (count == 0 && before > 0) {
         TP_LOG(TP_LOG_WARNING, "bans: NOBODY IS BANNED ANY MORE (before: %zu): %s", before,
-            list->count > 0 ? "all that are listed are over" : "the list is empty");
+            list->count > 0 ? "all listed bans have expired" : "the list is empty");
     }
     if (list->count > 0 || before > 0) {
         TP_LOG(
@@ -130,9 +133,9 @@ static tp_err put_in_force(tp__files *files, const tp__ban_list *list, tp_server
 }
 
 void tp__files_ban(tp__files *files, tp_server *server) {
-    tp_err error = put_in_force(files, &files->bans, server);
+    tp_err error = bans_apply(files, &files->bans, server);
     if (error) {
-        TP_LOG(TP_LOG_ERROR, "bans: cannot be put in force: %s", tp_err_text(error));
+        TP_LOG(TP_LOG_ERROR, "bans: cannot apply the list: %s", tp_err_text(error));
     }
 }
 
@@ -141,20 +144,20 @@ void tp__files_follow_clock(tp__files *files, tp_server *server) {
     if (step_ms > -CLOCK_STEP_MS && step_ms < CLOCK_STEP_MS) {
         return;
     }
-    TP_LOG(TP_LOG_WARNING, "the clock went %s by %.1f s: bans are counted anew",
+    TP_LOG(TP_LOG_WARNING, "clock set %s by %.1f s: bans are applied again",
         step_ms < 0 ? "back" : "ahead", (double)(step_ms < 0 ? -step_ms : step_ms) / 1000);
     tp__files_ban(files, server);
 }
 
-/* ---- again ----------------------------------------------------------------------------------- */
+/* ---- reload ---------------------------------------------------------------------------------- */
 
-static tp_err reload_ring(
-    const tp__settings *settings, tp__files *files, tp_server *server, char *report, size_t room) {
-    tp_err error = load_ring(settings, &files->ring, report, room);
+static tp_err files_reload_ring(const tp__settings *settings, tp__files *files, tp_server *server,
+    char *report, size_t report_size) {
+    tp_err error = files_load_ring(settings, &files->ring, report, report_size);
     size_t count = files->ring.count;
     if (!error) {
         error = tp_wanserver_set_token_keys(server, files->ring.keys, count);
-        (void)snprintf(report, room, "%s: %s", settings->token_keys, tp_err_text(error));
+        (void)snprintf(report, report_size, "%s: %s", settings->token_keys, tp_err_text(error));
     }
     tp__key_ring_wipe(&files->ring);
     if (!error) {
@@ -164,37 +167,39 @@ static tp_err reload_ring(
     return error;
 }
 
-static tp_err reload_bans(
-    const tp__settings *settings, tp__files *files, tp_server *server, char *report, size_t room) {
+static tp_err files_reload_bans(const tp__settings *settings, tp__files *files, tp_server *server,
+    char *report, size_t report_size) {
     static tp__ban_list fresh;
-    tp_err error = load_bans(settings, &fresh, report, room);
+    tp_err error = files_load_bans(settings, &fresh, report, report_size);
     if (error) {
         return error;
     }
-    error = put_in_force(files, &fresh, server);
+    error = bans_apply(files, &fresh, server);
     if (error) {
-        (void)snprintf(report, room, "%s: %s", settings->bans, tp_err_text(error));
+        (void)snprintf(report, report_size, "%s: %s", settings->bans, tp_err_text(error));
         return error;
     }
     files->bans = fresh;
     return TP_OK;
 }
 
-static void say(const char *what, tp_err error, const char *report) {
+static void files_log_reload(const char *what, tp_err error, const char *report) {
     if (error) {
-        TP_LOG(TP_LOG_ERROR, "%s: not read again, the old ones stay:", what);
-        say_lines(TP_LOG_ERROR, report);
+        TP_LOG(TP_LOG_ERROR, "%s: reload failed, keeping the previous entries:", what);
+        log_lines(TP_LOG_ERROR, report);
     } else {
-        TP_LOG(TP_LOG_INFO, "%s: read again", what);
+        TP_LOG(TP_LOG_INFO, "%s: reloaded", what);
     }
 }
 
 void tp__files_reload(const tp__settings *settings, tp__files *files, tp_server *server) {
     char report[TP__CONFIG_REPORT];
     if (settings->auth == TP_AUTH_TOKEN) {
-        say("token_keys", reload_ring(settings, files, server, report, sizeof report), report);
+        files_log_reload("token_keys",
+            files_reload_ring(settings, files, server, report, sizeof report), report);
     }
     if (settings->bans[0]) {
-        say("bans", reload_bans(settings, files, server, report, sizeof report), report);
+        files_log_reload(
+            "bans", files_reload_bans(settings, files, server, report, sizeof report), report);
     }
 }

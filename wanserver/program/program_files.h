@@ -1,6 +1,7 @@
 /*
- * The files that the settings name: the private key, the key ring, the bans. Read at start; ring
- * and bans again while it runs, when the process is asked to. The main thread's.
+ * The files that the settings name: the private key, the key ring, the ban list. All are read at
+ * start; key ring and ban list are read again while the program runs, when a reload is requested.
+ * Used by the main thread.
  */
 #ifndef TWINPORT_WANSERVER_PROGRAM_PROGRAM_FILES_H
 #define TWINPORT_WANSERVER_PROGRAM_PROGRAM_FILES_H
@@ -10,34 +11,38 @@
 #include "wanserver/program/wan_settings.h"
 
 typedef struct tp__files {
-    uint8_t private_key[TP_KEY_SIZE]; /* secret, like the ring */
-    tp__key_ring ring;                /* empty with auth = open */
-    size_t keys;                      /* in use */
-    tp__ban_list bans;                /* as they were read last */
-    size_t bans_in_force;             /* those of them that were not over */
-    int64_t clock_ahead_ms;           /* then: the wall clock less the steady one */
+    uint8_t private_key[TP_KEY_SIZE]; /* secret, like the key ring */
+    tp__key_ring ring;                /* empty if auth = open */
+    size_t keys;                      /* number of token keys in use */
+    tp__ban_list bans;                /* as it was read last */
+    size_t bans_in_force;             /* how many of its bans had not expired when they were
+                                         applied */
+    int64_t clock_ahead_ms;           /* at that time: the wall clock minus the steady clock */
 } tp__files;
 
-/* Reads them; warns if others can read the secret ones, and of what is in them twice. Their errors,
- * each with a report; then nothing secret is left. */
-tp_err tp__files_load(const tp__settings *settings, tp__files *files, char *report, size_t room);
+/* Reads the files. Logs a warning if users other than the owner can read a secret one, and for what
+ * is given twice in them. Errors are those of the files, each with a report; then no secret is left
+ * in `files`. */
+tp_err tp__files_load(
+    const tp__settings *settings, tp__files *files, char *report, size_t report_size);
 
-/* The secrets into the options, which point there. */
+/* Sets the secrets in the options, which point into `files`. */
 void tp__files_apply(const tp__files *files, tp_wanserver_options *options);
 
-/* Once the options have been copied. */
+/* Wipes the secrets; call it when the server has copied the options. */
 void tp__files_wipe_secrets(tp__files *files);
 
-/* Has the server ban what is listed and not over, and nobody else. */
+/* Makes the bans of the list that have not expired the server's only bans. Logs the result. */
 void tp__files_ban(tp__files *files, tp_server *server);
 
-/* The same if the wall clock was set since: for the server, bans run out by a clock that nobody
- * sets. To be called now and then. */
+/* Does the same if the wall clock has been set since: the server's bans expire by a clock that is
+ * never set. To be called every TP__FILES_CLOCK_MS. */
 #define TP__FILES_CLOCK_MS 1000
 void tp__files_follow_clock(tp__files *files, tp_server *server);
 
-/* Reads ring and bans again and gives them to the server. What cannot be read, or has a line that
- * is wrong, stays as it was; the log says so, and how many there are and were. */
+/* Reads key ring and ban list again and passes them to the server. If a file cannot be read, or one
+ * of its lines is wrong, the previous contents stay in use. The log has the result, with the number
+ * of entries before and now. */
 void tp__files_reload(const tp__settings *settings, tp__files *files, tp_server *server);
 
 #endif

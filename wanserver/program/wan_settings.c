@@ -1,5 +1,6 @@
 /*
- * The tables behind wan_settings.h. One thread, at start.
+ * The tables of the settings in wan_settings.h, their conditions, and the options that they become.
+ * One thread, at start.
  */
 #include "wanserver/program/wan_settings.h"
 
@@ -14,7 +15,7 @@
 #include "proto/record.h"
 #include "wanserver/handshake/pending.h"
 
-/* By tp_auth, tp_handshake_priority, tp_queue_policy, tp_close_reason. */
+/* In the order of tp_auth, tp_handshake_priority, tp_queue_policy and tp_close_reason. */
 static const char *const auth_names[] = {"token", "open", NULL};
 static const char *const handshake_names[] = {"idle", "low", "normal", NULL};
 static const char *const policy_names[] = {"disconnect", "drop", "refuse", NULL};
@@ -24,183 +25,192 @@ static const char *const close_names[] = {TP_CLOSE_REASONS(CLOSE_NAME) NULL};
 
 #define DAY_MS 86400000u
 
-/* One entry of the table. */
 #define AT(field) offsetof(tp__settings, field)
 
 /* clang-format off */
 static const tp__setting settings_table[] = {
     {"listen", TP__SETTING_ADDRESS, AT(server.listen), 0, 0, NULL, "127.0.0.1:7777", NULL,
-        "Where players connect: 0.0.0.0:7777 on every IPv4 address of this machine, [::]:7777 on the\n"
-        "IPv6 ones too. Port 0 asks the system for a free one; without a port it is refused."},
-    {"key_file", TP__SETTING_TEXT, AT(key_file), 1, TP__PATH_MAX, NULL, NULL, "/etc/twinport/gate.key",
-        "The file of this gateway's private key; wanserver --genkey makes one."},
+        "Address and port that players connect to: 0.0.0.0:7777 for all IPv4 addresses of this\n"
+        "machine, [::]:7777 for the IPv6 addresses too. The port is required; 0 lets the system\n"
+        "choose one."},
+    {"key_file", TP__SETTING_TEXT, AT(key_file), 1, TP__PATH_MAX, NULL, NULL,
+        "/etc/twinport/gate.key",
+        "The file with this gate's private key; wanserver --genkey makes one."},
     {"auth", TP__SETTING_CHOICE, AT(auth), 0, 0, auth_names, "token", NULL,
-        "token: who has a token of the login service's may play, once, as the account in it.\n"
-        "open: anybody may, and nobody is known: no accounts, no bans of players. For tests."},
+        "token: a player needs a token of the login service, valid once, for the account in it.\n"
+        "open: no tokens; players have no account and cannot be banned. For tests."},
     {"token_keys", TP__SETTING_TEXT, AT(token_keys), 0, TP__PATH_MAX, NULL, "", NULL,
-        "With auth = token: the key ring that the login service mints tokens with, a line of an id and\n"
-        "64 hexadecimal digits for each key; tp-token --new-key makes one. Read again at SIGHUP (on\n"
-        "Windows at the start only)."},
+        "For auth = token: the key ring with which the login service makes tokens, a line of an\n"
+        "id and 64 hexadecimal digits for each key; tp-token --new-key makes one. Read again at\n"
+        "SIGHUP (Linux only)."},
     {"used_tokens", TP__SETTING_COUNT, AT(used_tokens), 1024, 16777216, NULL, "262144", NULL,
-        "Used tokens that are remembered until they expire. At the limit no further one is taken,\n"
-        "so there should be as many as max_players and max_waiting."},
+        "Used tokens that are remembered until they expire. At this limit further tokens are\n"
+        "refused: so it should be at least `max_players` plus `max_waiting`."},
     {"max_token_life", TP__SETTING_TIME, AT(max_token_life), 1000,
         TP_TOKEN_LIFE_MAX * UINT64_C(1000), NULL, "1h", NULL,
-        "The longest time, in whole seconds, from now until a token expires. One that would live\n"
-        "longer is refused: its expiry is in another unit than seconds, say, or a clock is wrong."},
+        "The longest time until a token may expire, in whole seconds. A token that is valid for\n"
+        "longer is refused: its expiry may not be in seconds, or a clock may be wrong."},
 
     {"allow", TP__SETTING_NETWORKS, AT(server.allow), 0, 0, NULL, "any", NULL,
-        "Who may connect."},
+        "Networks that may connect."},
     {"deny", TP__SETTING_NETWORKS, AT(server.deny), 0, 0, NULL, "", NULL,
-        "Who may not, even if allowed above. Empty: nobody."},
+        "Networks that are refused even if `allow` lists them. Empty: none."},
     {"bans", TP__SETTING_TEXT, AT(bans), 0, TP__PATH_MAX, NULL, "", NULL,
-        "A file of more of them, up to 4,096: a line for each network, perhaps with the time until\n"
-        "when, in seconds since 1970. Read again at SIGHUP, too; who is banned then is sent away.\n"
-        "A network given twice is warned of; a line that is wrong leaves everything as it was."},
+        "A file with up to 4,096 banned networks: a network in each line, and optionally the time\n"
+        "until which it is banned, in seconds since 1970. Read again at SIGHUP (Linux only);\n"
+        "players who are banned then are disconnected. A network that is listed twice gives a\n"
+        "warning; if a line is wrong, the old bans stay. Empty: no bans."},
     {"backlog", TP__SETTING_COUNT, AT(server.backlog), 1, 65535, NULL, "1024", NULL,
-        "Connections that may wait to be accepted."},
+        "New connections that may wait until the program accepts them."},
     {"accept_rate", TP__SETTING_COUNT, AT(accept_rate), 0, 1000000, NULL, "20", NULL,
-        "Connections per second that one address may make; IPv6: one /64. 0: any number."},
+        "Connections per second from one address; IPv6: from one /64. 0: no limit."},
     {"accept_burst", TP__SETTING_COUNT, AT(accept_burst), 1, 1000000, NULL, "50", NULL,
-        "... and at once."},
-    {"connections_per_address", TP__SETTING_COUNT, AT(connections_per_address), 0, 1048576, NULL, "64",
-        NULL,
-        "Connections that one address may have at the same time. 0: any number. Mind that the players\n"
-        "of a school or of a mobile network may all come from one."},
+        "Connections that one address may open at once; after them `accept_rate` applies."},
+    {"connections_per_address", TP__SETTING_COUNT, AT(connections_per_address), 0, 1048576, NULL,
+        "64", NULL,
+        "Connections from one address at the same time. 0: no limit. All players of a school or\n"
+        "of a mobile network may come from one address."},
     {"max_addresses", TP__SETTING_COUNT, AT(max_addresses), 1024, 16777216, NULL, "65536", NULL,
-        "Addresses that are counted. Beyond it the one seen longest ago without a connection is\n"
-        "forgotten; if all have one, others are turned away, so there should be as many as\n"
-        "max_players and max_waiting."},
+        "Addresses whose connections are counted. Beyond it the address that was seen longest ago\n"
+        "and has no connection is forgotten. If all have one, new addresses are refused: so it\n"
+        "should be at least `max_players` plus `max_waiting`."},
 
     {"handshake_timeout", TP__SETTING_TIME, AT(handshake_timeout), 100, 600000, NULL, "10s", NULL,
-        "From the connection to the end of its handshake, whatever it sends meanwhile."},
+        "The time from the connection to the end of its handshake, whatever it sends meanwhile."},
     {"max_pending", TP__SETTING_COUNT, AT(max_pending), 16, 65536, NULL, "1024", NULL,
-        "Connections in their handshake. At the limit the oldest that has said nothing makes room."},
+        "Connections in their handshake. At the limit the oldest one without HELLO is closed."},
     {"handshake_threads", TP__SETTING_COUNT, AT(handshake_threads), 1, 64, NULL, "1", NULL,
         "Threads for handshakes."},
     {"handshake_priority", TP__SETTING_CHOICE, AT(handshake_priority), 0, 0, handshake_names,
-        "idle",
-        NULL,
-        "idle: they get what no other thread wants of the processors, and one thread more, at\n"
-        "low, takes what has waited for 0.2s. low: below the threads that serve the players.\n"
-        "normal: as those."},
+        "idle", NULL,
+        "Priority of the handshake threads.\n"
+        "idle: only processor time that no other thread wants; one more thread, at low, takes\n"
+        "handshakes that have waited for 0.2s.\n"
+        "low: below the threads that serve the players.\n"
+        "normal: the same as those."},
     {"handshake_queue", TP__SETTING_COUNT, AT(handshake_queue), 1, 65536, NULL, "512", NULL,
-        "Handshakes that may wait for them. Beyond it clients are told to come again, if\n"
-        "max_pending has room for so many and for handshake_threads ..."},
+        "Handshakes that may wait for a handshake thread. Further clients are told to try again\n"
+        "later, if `max_pending` is at least `handshake_queue` plus `handshake_threads`."},
     {"busy_time", TP__SETTING_TIME, AT(busy_time), 0, 65535000, NULL, "5s", NULL,
-        "... after this time, in whole seconds."},
+        "Time after which clients should try again when `handshake_queue` is full; whole seconds."},
 
     {"max_players", TP__SETTING_COUNT, AT(max_players), 1, TP_MAX_SESSIONS, NULL, "4096", NULL,
-        "Players at once."},
+        "Players at the same time."},
     {"max_waiting", TP__SETTING_COUNT, AT(max_waiting), 0, TP_MAX_SESSIONS, NULL, "0", NULL,
-        "Players beyond them that may wait for a place, and are told which they have. Who comes when\n"
-        "both are full is turned away. Both, and 5/4 of max_pending, are at most 1048576 in all."},
+        "Players beyond `max_players` that may wait, and are told their position. When both are\n"
+        "full, further players are refused. Both plus 5/4 of `max_pending` are at most 1048576."},
     {"place_interval", TP__SETTING_TIME, AT(place_interval), 10, 60000, NULL, "1s", NULL,
-        "Who waits is told a new place at most so often."},
+        "The shortest time between two messages to a waiting player about its position."},
     {"message_rate", TP__SETTING_COUNT, AT(message_rate), 0, 10000000, NULL, "200", NULL,
-        "Messages per second that a player may send; who sends more is ended. 0: any number."},
+        "Messages per second from one player; a player who sends more is disconnected.\n"
+        "0: no limit."},
     {"message_burst", TP__SETTING_COUNT, AT(message_burst), 1, 10000000, NULL, "400", NULL,
-        "... and at once."},
+        "Messages that a player may send at once; after them `message_rate` applies."},
     {"byte_rate", TP__SETTING_BYTES, AT(byte_rate), 0, UINT32_MAX, NULL, "256k", NULL,
-        "Bytes per second that a player may send, as they come from the network. A record in\n"
-        "which no message ends counts as at least 256. 0: any number."},
+        "Bytes per second from one player, as received from the network. A record in which no\n"
+        "message ends counts as at least 256. 0: no limit."},
     {"byte_burst", TP__SETTING_BYTES, AT(byte_burst), 65536, UINT32_MAX, NULL, "512k", NULL,
-        "... and at once; at least what one message of max_frame is on the network: 4 bytes more,\n"
-        "and 18 for each 16384."},
+        "Bytes that a player may send at once; after them `byte_rate` applies. At least the size\n"
+        "of a message of `max_frame` on the network: 4 bytes more, and 18 for each 16384."},
     {"max_frame", TP__SETTING_BYTES, AT(server.max_frame), 16, TP_PACKET_MAX, NULL, "64k", NULL,
-        "The largest message of a player; at most bus_max_frame less 28. What lanserver has no\n"
-        "room for is dropped, and counted."},
+        "The largest message of a player; at most `bus_max_frame` less 28. A message that is too\n"
+        "large for lanserver is dropped and counted."},
     {"queue_bytes", TP__SETTING_BYTES, AT(server.queue_bytes), 1024, UINT32_MAX, NULL, "1m", NULL,
-        "What may wait to be sent to one player, in bytes; at least max_frame and 4 ..."},
+        "Bytes that may wait to be sent to one player; at least `max_frame` plus 4."},
     {"queue_packets", TP__SETTING_COUNT, AT(server.queue_packets), 1, 0xFFFFFF, NULL, "4096", NULL,
-        "... and in packets."},
+        "Packets that may wait to be sent to one player."},
     {"queue_policy", TP__SETTING_CHOICE, AT(queue_policy), 0, 0, policy_names, "disconnect", NULL,
-        "At that limit the player is ended; or (drop and refuse are the same for a gate) the newest\n"
-        "messages are lost to him, and counted."},
+        "What happens at `queue_bytes` or `queue_packets`. disconnect: the player is\n"
+        "disconnected. drop and refuse (the same for a gate): further messages to the player are\n"
+        "lost, and counted."},
     {"idle_timeout", TP__SETTING_TIME, AT(server.idle_timeout), 0, DAY_MS, NULL, "60s", NULL,
-        "A player who says nothing for so long, not even in answer to PING, is ended.\n"
-        "0: never; else at least 100ms."},
+        "A player who sends nothing for this time, not even an answer to PING, is disconnected.\n"
+        "0: never; otherwise at least 100ms."},
     {"ping_interval", TP__SETTING_TIME, AT(server.ping_interval), 0, DAY_MS, NULL, "30s", NULL,
-        "Silence after which a player is sent PING. 0: never; else at least 100ms, and less than\n"
-        "idle_timeout."},
+        "A player who sends nothing for this time is sent PING. 0: never; otherwise at least\n"
+        "100ms, and less than `idle_timeout`."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
-        "At the end: time for queues to empty, and for services to hear that their players left;\n"
-        "all together take 2s more at most."},
+        "At a stop: the time for queues to be sent, and again for services to learn that their\n"
+        "players have left. All together they take at most 2s more than this value."},
 
     {"bus", TP__SETTING_ADDRESS, AT(bus), 0, 0, NULL, "127.0.0.1:7400", NULL,
-        "Where lanserver listens, with its port."},
+        "Address and port of lanserver."},
     {"bus_max_frame", TP__SETTING_BYTES, AT(bus_max_frame), 1024, TP_PACKET_MAX, NULL, "1m", NULL,
-        "The largest message on the bus, headers included: the same as lanserver's max_frame.\n"
-        "Players' messages get 28 bytes of header."},
+        "The largest message on the bus, including headers: the same as lanserver's `max_frame`.\n"
+        "A player's message gets 28 bytes of header."},
     {"service", TP__SETTING_TEXT, AT(service), 1, TP_NAME_MAX, NULL, NULL, "arena",
-        "The service whose players they are: a name of a-z 0-9 . _ - on the bus, other than gate,\n"
-        "which the gates have."},
+        "The service that players are assigned to at first: a name of a-z 0-9 . _ - on the bus,\n"
+        "but not gate, the name of the gates."},
     {"max_services", TP__SETTING_COUNT, AT(max_services), 1, 1024, NULL, "64", NULL,
-        "Services that players may be moved to, that one included."},
+        "Services that players may be moved to, including `service`."},
     {"keep_players", TP__SETTING_COUNT, AT(keep_players), 0, TP_MAX_SESSIONS, NULL, "1048576", NULL,
-        "Players that are kept when their service or the bus is lost, until it is back ..."},
+        "Players that are kept when their service or the bus is lost, until it is back or\n"
+        "`keep_time` is over. Further players are disconnected."},
     {"keep_time", TP__SETTING_TIME, AT(keep_time), 0, DAY_MS, NULL, "30s", NULL,
-        "... or this time is over. Then, or if there are more of them, they are ended ..."},
+        "Time for which players are kept when their service or the bus is lost. After it they are\n"
+        "disconnected."},
     {"lost_close", TP__SETTING_CHOICE, AT(lost_close), 0, 0, close_names, "shutdown", NULL,
-        "... with this word to them."},
+        "Reason sent to players who are disconnected after the loss of their service or the bus."},
 
     {"priority", TP__SETTING_CHOICE, AT(server.priority), 0, 0, tp__priority_names, "low", NULL,
-        "How it stands to other programs of this machine; low, so that players do not hold up what goes\n"
-        "over the bus. normal and high also ask to be run soon; high needs a permission of the\n"
-        "system's. idle: only what others leave over.\n"
-        "On Linux it counts within a scheduling group only: see docs/operations.md."},
+        "Priority of this program among the programs of the machine. low: players do not delay\n"
+        "the bus. normal and high also ask for low latency; high needs a permission of the\n"
+        "system. idle: only processor time that no other program wants.\n"
+        "On Linux this counts only within a scheduling group: see docs/tuning.md."},
     {"processors", TP__SETTING_PROCESSORS, AT(server.processors), 0, 0, NULL, "all", NULL,
-        "The processors it may use: the rest is left to others, to lanserver say."},
+        "The processors that this program may use; the others are left to lanserver, for example."},
     {"io", TP__SETTING_CHOICE, AT(server.io), 0, 0, tp__io_names, "auto", NULL,
-        "How the system's completions are waited for; auto takes the best there is."},
+        "The system's interface for network events; auto selects the best one available."},
     {"workers", TP__SETTING_COUNT, AT(server.workers), 0, 64, NULL, "0", NULL,
-        "Threads that serve the players; 0: one per processor."},
+        "Threads that serve the players. 0: one per processor."},
     {"running", TP__SETTING_COUNT, AT(server.running), 0, 64, NULL, "0", NULL,
-        "iocp: how many of them run at once, not more than workers; 0: all."},
+        "iocp only: how many workers run at the same time, at most `workers`. 0: all of them."},
     {"nagle", TP__SETTING_BOOL, AT(server.nagle), 0, 0, NULL, "no", NULL,
-        "TCP may hold small packets back to gather them."},
+        "TCP may delay small packets to combine them (Nagle's algorithm)."},
     {"send_buffer_zero", TP__SETTING_BOOL, AT(server.send_buffer_zero), 0, 0, NULL, "no", NULL,
-        "iocp: send from the program's memory, without the system's buffer."},
-    {"post_receive_buffers", TP__SETTING_BOOL, AT(server.post_receive_buffers), 0, 0, NULL, "no", NULL,
-        "iocp: every player waits with a buffer of its own."},
-    {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k", NULL,
-        "Bytes that a thread reads at once."},
+        "iocp only: send from the program's memory, without the system's send buffer."},
+    {"post_receive_buffers", TP__SETTING_BOOL, AT(server.post_receive_buffers), 0, 0, NULL, "no",
+        NULL,
+        "iocp only: each player has a receive buffer of its own while it waits for data."},
+    {"receive_buffer", TP__SETTING_BYTES, AT(server.receive_buffer), 4096, 1048576, NULL, "64k",
+        NULL,
+        "Bytes that a thread reads with one call."},
     {"reserve_descriptors", TP__SETTING_COUNT, AT(server.reserve_descriptors), 0, 65536, NULL, "16",
         NULL,
-        "Linux: descriptors, but at most a quarter of those that the system allows, not meant for\n"
-        "players: for the bus, the log and the files that are read again.\n"
-        "Who comes when no others are left waits until somebody goes."},
+        "Linux only: file descriptors that connections of players never use, for the bus, the log\n"
+        "and the files that are read again; at most a quarter of those that the system allows.\n"
+        "When no others are left, new connections wait until one is closed."},
     {"reserve", TP__SETTING_BYTES, AT(server.reserve), 0, (uint64_t)1 << 30, NULL, "4m", NULL,
-        "Memory for messages that is made ready at start."},
+        "Memory for messages that is allocated at start."},
     {"memory_limit", TP__SETTING_BYTES, AT(server.memory_limit), 0, (uint64_t)1 << 40, NULL, "0",
         NULL,
-        "Memory that messages may take in all. Beyond it the player with the largest queue is\n"
-        "ended first. 0: no limit; else at least 1m, reserve and queue_bytes."},
+        "Memory that messages may use in total. Beyond it the player with the largest queue is\n"
+        "disconnected first. 0: no limit; otherwise at least 1m, `reserve` and `queue_bytes`."},
 
     {"log_level", TP__SETTING_CHOICE, AT(server.log_level), 0, 0, tp__log_level_names, "info", NULL,
-        "What is worth a line in the log."},
+        "The lowest level of lines that are logged; off: none."},
     {"log_file", TP__SETTING_TEXT, AT(server.log_file), 0, TP__LOG_FILE_MAX, NULL, "", NULL,
-        "The log's file, appended to; opened again at SIGHUP (on Linux). Empty: standard error."},
+        "The log file, appended to; opened again at SIGHUP (Linux only). Empty: standard error."},
 };
 
 #define ARGUMENT(field) offsetof(tp__arguments, field)
 
 static const tp__setting arguments_table[] = {
-    {"config", TP__SETTING_TEXT, ARGUMENT(config), 0, TP__PATH_MAX, NULL, "", NULL,
+    {"config", TP__SETTING_TEXT, ARGUMENT(config), 0, TP__PATH_MAX, NULL, "", "FILE",
         "The configuration file."},
     {"check-config", TP__SETTING_BOOL, ARGUMENT(check_config), 0, 0, NULL, "no", NULL,
-        "Read it and the files that it names, say what is wrong with them, and end."},
+        "Check the configuration and the files that it names, print their errors and exit."},
     {"print-config", TP__SETTING_BOOL, ARGUMENT(print_config), 0, 0, NULL, "no", NULL,
-        "Write an example of a configuration file to standard output, and end."},
-    {"genkey", TP__SETTING_TEXT, ARGUMENT(genkey), 0, TP__PATH_MAX, NULL, "", NULL,
-        "Write a new private key to this file, which must not exist yet, print its public key, which\n"
-        "clients need, and end."},
-    {"show-key", TP__SETTING_TEXT, ARGUMENT(show_key), 0, TP__PATH_MAX, NULL, "", NULL,
-        "Print the public key of the private key in this file, and end."},
+        "Print an example of a configuration file and exit."},
+    {"genkey", TP__SETTING_TEXT, ARGUMENT(genkey), 0, TP__PATH_MAX, NULL, "", "FILE",
+        "Write a new private key to this file, which must not exist yet, print its public key,\n"
+        "which clients need, and exit."},
+    {"show-key", TP__SETTING_TEXT, ARGUMENT(show_key), 0, TP__PATH_MAX, NULL, "", "FILE",
+        "Print the public key of the private key in this file and exit."},
     {"version", TP__SETTING_BOOL, ARGUMENT(version), 0, 0, NULL, "no", NULL,
-        "Say the version, and end."},
+        "Print the version and exit."},
     {"help", TP__SETTING_BOOL, ARGUMENT(help), 0, 0, NULL, "no", NULL,
-        "Say this, and end."},
+        "Print this help and exit."},
 };
 /* clang-format on */
 
@@ -208,60 +218,61 @@ static const tp__setting arguments_table[] = {
 #define ARGUMENTS (sizeof arguments_table / sizeof arguments_table[0])
 
 tp_err tp__arguments_read(
-    int count, char *const *words, tp__arguments *arguments, char *report, size_t room) {
-    return tp__options_read(arguments_table, ARGUMENTS, count, words, arguments, report, room);
+    int count, char *const *words, tp__arguments *arguments, char *report, size_t report_size) {
+    return tp__options_read(
+        arguments_table, ARGUMENTS, count, words, arguments, report, report_size);
 }
 
 void tp__arguments_print_help(FILE *file) {
     fputs("usage: wanserver --config FILE\n"
           "       wanserver --genkey FILE\n"
           "       wanserver --show-key FILE\n\n"
-          "The gate: players connect to it over the Internet, and it passes what they say to a "
-          "service on\n"
-          "lanserver's bus, and back. Ctrl-C or SIGTERM ends it gently, a second one at once;\n"
-          "SIGHUP has it open its log file and read its key ring and bans again.\n\n",
+          "The gate: players connect to it over the Internet, and it forwards messages between\n"
+          "them and a service on lanserver's bus. Ctrl-C or SIGTERM stops it in order, a second\n"
+          "one at once; SIGHUP makes it open its log file and read its key ring and bans\n"
+          "again.\n\n",
         file);
     tp__options_print_help(arguments_table, ARGUMENTS, file);
 }
 
-/* ---- what they ask of each other ------------------------------------------------------------- */
+/* ---- conditions between settings ------------------------------------------------------------- */
 
-/* Connections before READY have slots beside those of the players, as the server makes them. */
+/* Pending connections have slots in addition to those of players, as the server allocates them. */
 static uint64_t slots_of(const tp__settings *settings) {
     return settings->max_players + settings->max_waiting +
            tp__pending_slots((unsigned)settings->max_pending);
 }
 
-static void check_places(const tp__relations *all, const tp__settings *settings) {
-    uint64_t places = settings->max_players + settings->max_waiting;
-    tp__relation_must(all, places <= TP_MAX_SESSIONS, "max_players", "max_waiting",
-        "at most %u of them together", TP_MAX_SESSIONS);
-    tp__relation_must(all, places > TP_MAX_SESSIONS || slots_of(settings) <= TP_MAX_SESSIONS,
+static void check_limits(const tp__relations *all, const tp__settings *settings) {
+    uint64_t players = settings->max_players + settings->max_waiting;
+    tp__relation_must(all, players <= TP_MAX_SESSIONS, "max_players", "max_waiting",
+        "at most %u together", TP_MAX_SESSIONS);
+    tp__relation_must(all, players > TP_MAX_SESSIONS || slots_of(settings) <= TP_MAX_SESSIONS,
         "max_players", "max_pending",
-        "at most %u of max_players, max_waiting and 5/4 of max_pending together", TP_MAX_SESSIONS);
+        "at most %u for max_players, max_waiting and 5/4 of max_pending together", TP_MAX_SESSIONS);
     tp__relation_should(all,
         settings->handshake_queue + settings->handshake_threads <= settings->max_pending,
         "handshake_queue", "max_pending",
-        "max_pending to have room for handshake_queue and the %u of handshake_threads: else who is "
-        "too many is cut, not told to come again",
+        "max_pending to be at least handshake_queue plus handshake_threads (%u): otherwise further "
+        "clients are disconnected, not told to try again later",
         (unsigned)settings->handshake_threads);
     tp__relation_should(all,
         (settings->accept_rate == 0 && settings->connections_per_address == 0) ||
-            settings->max_addresses >= places,
+            settings->max_addresses >= players,
         "max_addresses", "max_players",
-        "at least as many addresses as max_players and max_waiting together: else players are "
-        "turned away although there are places");
-    tp__relation_should(all, settings->auth != TP_AUTH_TOKEN || settings->used_tokens >= places,
+        "at least as many addresses as max_players and max_waiting together: otherwise players may "
+        "be refused before these limits are reached");
+    tp__relation_should(all, settings->auth != TP_AUTH_TOKEN || settings->used_tokens >= players,
         "used_tokens", "max_players",
-        "at least as many tokens as max_players and max_waiting together: if all come at once, "
-        "some are turned away although there are places");
+        "at least as many tokens as max_players and max_waiting together: otherwise, if all come "
+        "at once, some are refused before these limits are reached");
 }
 
-/* A bucket that holds `burst` is filled at most once a millisecond. */
+/* A token bucket of `burst` is refilled once a millisecond at most. */
 static void check_rate(const tp__relations *all, const char *rate, uint64_t per_second,
     const char *burst, uint64_t at_once) {
     tp__relation_should(all, per_second <= at_once * 1000, rate, burst,
-        "the burst to be at least a thousandth of the rate: else the rate cannot be reached");
+        "the burst to be at least a thousandth of the rate: otherwise the rate cannot be reached");
 }
 
 static void check_rates(const tp__relations *all, const tp__settings *settings) {
@@ -269,17 +280,17 @@ static void check_rates(const tp__relations *all, const tp__settings *settings) 
     size_t largest = tp_record_stream_size((size_t)frame);
     tp__relation_must(all, settings->byte_rate == 0 || largest <= settings->byte_burst,
         "byte_burst", "max_frame",
-        "room in byte_burst for the %zu bytes that one message of max_frame is on the network: "
-        "else it ends its player",
+        "byte_burst to be at least %zu, the bytes of one message of max_frame on the network: "
+        "otherwise such a message disconnects its player",
         largest);
     check_rate(all, "accept_rate", settings->accept_rate, "accept_burst", settings->accept_burst);
     check_rate(
         all, "message_rate", settings->message_rate, "message_burst", settings->message_burst);
     check_rate(all, "byte_rate", settings->byte_rate, "byte_burst", settings->byte_burst);
     tp__relation_must(all, settings->max_token_life % 1000 == 0, "max_token_life", NULL,
-        "whole seconds: a token's expiry is given in them");
+        "whole seconds, the unit of a token's expiry");
     tp__relation_must(all, settings->busy_time % 1000 == 0, "busy_time", NULL,
-        "whole seconds: clients are not told parts of one");
+        "whole seconds, the unit of the protocol");
 }
 
 static void check_bus(const tp__relations *all, const tp__settings *settings) {
@@ -290,41 +301,42 @@ static void check_bus(const tp__relations *all, const tp__settings *settings) {
     tp__relation_must(all, tp_bus_name_valid(settings->service, strlen(settings->service)),
         "service", NULL, "1 to %d bytes of a-z 0-9 . _ -", TP_NAME_MAX);
     tp__relation_must(all, strcmp(settings->service, TP_GATE_SERVICE) != 0, "service", NULL,
-        "a service other than \"%s\", which is what the gates are themselves", TP_GATE_SERVICE);
+        "a service other than \"%s\", the name of the gates", TP_GATE_SERVICE);
     tp__relation_must(all,
         settings->server.max_frame + TP_GATE_DATA_SIZE + TP_BUS_HEADER <= settings->bus_max_frame,
         "max_frame", "bus_max_frame",
-        "max_frame, and %u bytes of headers, to fit into bus_max_frame: else a player's largest "
-        "message cannot be passed on",
+        "max_frame plus %u bytes of headers to fit into bus_max_frame: otherwise a player's "
+        "largest message cannot be forwarded",
         TP_GATE_DATA_SIZE + TP_BUS_HEADER);
 }
 
 static void check_files(const tp__relations *all, const tp__settings *settings) {
     if (settings->auth == TP_AUTH_TOKEN && settings->token_keys[0] == '\0') {
         tp__report_error(all->wrong,
-            "%s: token_keys is missing: expected the key ring's file, for auth = token", all->path);
+            "%s: token_keys is missing: expected the key ring file, for auth = token", all->path);
     }
     tp__server_settings_check_log(all, &settings->server, "key_file", settings->key_file);
     tp__server_settings_check_log(all, &settings->server, "token_keys", settings->token_keys);
     tp__server_settings_check_log(all, &settings->server, "bans", settings->bans);
 }
 
-static tp_err check_together(
-    const char *path, const tp__settings *settings, char *report, size_t room) {
-    tp__report wrong = tp__report_begin(report, room);
+static tp_err wan_settings_check(
+    const char *path, const tp__settings *settings, char *report, size_t report_size) {
+    tp__report wrong = tp__report_begin(report, report_size);
     const tp__relations all = {settings_table, SETTINGS, settings, path, &wrong};
     check_files(&all, settings);
     tp__server_settings_check(&all, &settings->server);
-    check_places(&all, settings);
+    check_limits(&all, settings);
     check_rates(&all, settings);
     check_bus(&all, settings);
     return tp__report_end(&wrong);
 }
 
-tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room) {
+tp_err tp__settings_load(
+    const char *path, tp__settings *settings, char *report, size_t report_size) {
     memset(settings, 0, sizeof *settings);
-    tp_err error = tp__config_load(settings_table, SETTINGS, path, settings, report, room);
-    return error ? error : check_together(path, settings, report, room);
+    tp_err error = tp__config_load(settings_table, SETTINGS, path, settings, report, report_size);
+    return error ? error : wan_settings_check(path, settings, report, report_size);
 }
 
 void tp__settings_print_example(FILE *file) {
@@ -372,7 +384,7 @@ static void apply_to_gate(const tp__settings *settings, tp__gate_options *gate) 
     gate->largest_message = (size_t)settings->server.max_frame;
     gate->max_players = (unsigned)settings->max_players;
     gate->max_waiting = (unsigned)settings->max_waiting;
-    gate->tell_ms = (unsigned)settings->place_interval;
+    gate->place_interval_ms = (unsigned)settings->place_interval;
     gate->keep_players = (unsigned)settings->keep_players;
     gate->keep_ms = (unsigned)settings->keep_time;
     gate->lost_close = (uint16_t)settings->lost_close;

@@ -1,5 +1,6 @@
 /*
- * What the program wanserver can be told: in its configuration file, and on its command line.
+ * The settings of the program wanserver: its configuration file and its command line. One thread,
+ * at start.
  */
 #ifndef TWINPORT_WANSERVER_PROGRAM_WAN_SETTINGS_H
 #define TWINPORT_WANSERVER_PROGRAM_WAN_SETTINGS_H
@@ -12,7 +13,7 @@
 
 #define TP__PATH_MAX 1023
 
-/* The configuration file, read; filled by the table. */
+/* The values of the configuration file; each has its entry in a table in wan_settings.c. */
 typedef struct tp__settings {
     tp__server_settings server;
     char key_file[TP__PATH_MAX + 1];
@@ -52,7 +53,7 @@ typedef struct tp__settings {
     unsigned lost_close; /* tp_close_reason */
 } tp__settings;
 
-/* The command line, read. */
+/* The values of the command line. */
 typedef struct tp__arguments {
     char config[TP__PATH_MAX + 1];
     bool check_config;
@@ -63,18 +64,20 @@ typedef struct tp__arguments {
     bool help;
 } tp__arguments;
 
-/* Fills `arguments`; TP_ERR_CONFIG, with a report. */
+/* Fills in `arguments`. TP_ERR_CONFIG, with a report. */
 tp_err tp__arguments_read(
-    int count, char *const *words, tp__arguments *arguments, char *report, size_t room);
+    int count, char *const *words, tp__arguments *arguments, char *report, size_t report_size);
 void tp__arguments_print_help(FILE *file);
 
-/* Fills `settings` from the file (its name "": from nothing, which lacks what must be given).
- * TP_ERR_CONFIG, TP_ERR_NO_FILE, TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY, each with a report. */
-tp_err tp__settings_load(const char *path, tp__settings *settings, char *report, size_t room);
+/* Fills in `settings` from a file; the path "" stands for an empty file, which lacks the settings
+ * that have no default. TP_ERR_CONFIG, TP_ERR_NO_FILE, TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY, each
+ * with a report. */
+tp_err tp__settings_load(
+    const char *path, tp__settings *settings, char *report, size_t report_size);
 void tp__settings_print_example(FILE *file);
 
-/* The server's options, without its keys, and the gate's; they point into `settings`, which must
- * live as long as they are used. */
+/* Fills in the server's options, without its keys, and the gate's. They point into `settings`,
+ * which must live as long as they are used. */
 void tp__settings_apply(
     const tp__settings *settings, tp_wanserver_options *wan, tp__gate_options *gate);
 

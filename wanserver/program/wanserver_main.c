@@ -1,9 +1,13 @@
 /*
- * wanserver: the program. Reads what it is told, runs the gate on a WAN server until it is asked to
- * stop, says what became of the players and their messages.
+ * The program wanserver: reads its configuration, runs the gate on a WAN server until it is asked
+ * to stop, and prints the statistics of both.
  *
- * Exit codes: 0 stopped as asked, 1 could not run, 2 told something that cannot be, 3 asked to stop
- * a second time.
+ * Exit codes:
+ *
+ *     0  stopped as requested
+ *     1  cannot run
+ *     2  invalid arguments or configuration
+ *     3  a second request to stop
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,7 +25,7 @@
 
 static const char name[] = "wanserver";
 
-/* What runs. */
+/* The program's state. */
 typedef struct program {
     tp__settings settings;
     tp__files files;
@@ -31,7 +35,7 @@ typedef struct program {
     tp_server *server;
 } program;
 
-static int fail(const char *what, tp_err error) {
+static int wanserver_fail(const char *what, tp_err error) {
     return tp__program_fail(name, what, error);
 }
 
@@ -46,11 +50,11 @@ static int make_key(const char *path) {
     uint8_t public_key[TP_KEY_SIZE];
     tp_err error = tp__key_file_create(path, public_key);
     if (error == TP_ERR_STATE) {
-        tp__program_say(name, "%s: is there already: it stays as it is", path);
+        tp__program_print_error(name, "%s: file exists and is not overwritten", path);
         return 1;
     }
     if (error) {
-        return fail(path, error);
+        return wanserver_fail(path, error);
     }
     print_key(public_key);
     return tp__program_finish_output(name);
@@ -61,7 +65,7 @@ static int show_key(const char *path) {
     tp_key_pair pair;
     tp_err error = tp__key_file_load(path, pair.private_key, report, sizeof report);
     if (error) {
-        tp__program_say_report(report);
+        tp__program_print_report(report);
         return 2;
     }
     error = tp_key_pair_from_private(pair.private_key, &pair);
@@ -69,12 +73,12 @@ static int show_key(const char *path) {
         print_key(pair.public_key);
     }
     tp_secure_wipe(&pair, sizeof pair);
-    return error ? fail(path, error) : tp__program_finish_output(name);
+    return error ? wanserver_fail(path, error) : tp__program_finish_output(name);
 }
 
-/* ---- what it says ---------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
-static void say_listening(const program *it) {
+static void print_listening(const program *it) {
     tp_address address = tp_server_address(it->server);
     unsigned workers = it->options.server.workers;
     char text[TP_ADDRESS_TEXT];
@@ -85,15 +89,15 @@ static void say_listening(const program *it) {
 
 static void warn_if_open(const tp__settings *settings) {
     if (settings->auth == TP_AUTH_OPEN) {
-        TP_LOG(TP_LOG_WARNING, "auth = open: WHOEVER REACHES THIS ADDRESS MAY PLAY. No tokens are "
-                               "asked for, accounts are "
-                               "unknown to the service, and only addresses can be banned. For "
-                               "tests, not for the public.");
+        TP_LOG(TP_LOG_WARNING, "auth = open: ANYONE WHO REACHES THIS ADDRESS CAN PLAY. No tokens "
+                               "are required, services "
+                               "do not know accounts, and only addresses can be banned. For tests, "
+                               "not for the public.");
     }
 }
 
-/* Lines of name=value, each with the part's name in front. */
-static void say_lines(const char *part, const char *lines) {
+/* Prints lines of name=value, each with the program's name and the part's name in front. */
+static void print_lines(const char *part, const char *lines) {
     while (*lines != '\0') {
         size_t length = strcspn(lines, "\n");
         tp__program_print("%s: %s %.*s\n", name, part, (int)length, lines);
@@ -101,7 +105,7 @@ static void say_lines(const char *part, const char *lines) {
     }
 }
 
-static void say_stats(const tp_server *server) {
+static void print_wan_stats(const tp_server *server) {
     tp_wanserver_stats now = {.size = sizeof now};
     tp_wanserver_get_stats(server, &now);
     tp_server_stats core = {.size = sizeof core};
@@ -111,47 +115,47 @@ static void say_stats(const tp_server *server) {
     tp__program_print("%s: wan cut_short=%" PRIu64 "\n", name, core.cut_short);
     tp__program_print("%s: wan memory_ended=%" PRIu64 "\n", name, core.memory_ended);
     tp__program_print("%s: wan memory_held=%" PRIu64 "\n", name, core.memory_held);
-#define SAY(member) tp__program_print("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
-    SAY(established)
-    SAY(banned)
-    SAY(limited)
-    SAY(evicted)
-    SAY(crowded)
-    SAY(late)
-    SAY(gone)
-    SAY(foreign)
-    SAY(other_version)
-    SAY(expired)
-    SAY(long_lived)
-    SAY(unknown_key)
-    SAY(forged)
-    SAY(replayed)
-    SAY(replay_full)
-    SAY(busy)
-    SAY(not_authentic)
-    SAY(diffie_hellman)
-    SAY(overdue)
-    SAY(not_ready)
-    SAY(tampered)
-    SAY(rate_limited)
-    SAY(key_limit)
-    SAY(records_sealed)
-    SAY(records_opened)
-#undef SAY
+#define PRINT(member) tp__program_print("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
+    PRINT(established)
+    PRINT(banned)
+    PRINT(limited)
+    PRINT(evicted)
+    PRINT(crowded)
+    PRINT(late)
+    PRINT(gone)
+    PRINT(foreign)
+    PRINT(other_version)
+    PRINT(expired)
+    PRINT(long_lived)
+    PRINT(unknown_key)
+    PRINT(forged)
+    PRINT(replayed)
+    PRINT(replay_full)
+    PRINT(busy)
+    PRINT(not_authentic)
+    PRINT(diffie_hellman)
+    PRINT(overdue)
+    PRINT(not_ready)
+    PRINT(tampered)
+    PRINT(rate_limited)
+    PRINT(key_limit)
+    PRINT(records_sealed)
+    PRINT(records_opened)
+#undef PRINT
 }
 
-static void say_account(const program *it) {
-    char report[TP__GATE_REPORT_ROOM];
+static void print_stats(const program *it) {
+    char report[TP__GATE_STATS_TEXT_SIZE];
     tp__program_print("%s: stopped\n", name);
-    say_stats(it->server);
-    (void)tp__gate_report(it->gate, report, sizeof report);
-    say_lines("gate", report);
+    print_wan_stats(it->server);
+    (void)tp__gate_stats_text(it->gate, report, sizeof report);
+    print_lines("gate", report);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-/* The gate is the server's context, the server is what the gate starts. */
-static tp_err create(program *it) {
+/* Creates both: the gate is the server's context, and starting the gate starts the server. */
+static tp_err wanserver_create(program *it) {
     tp_handlers handlers;
     tp__settings_apply(&it->settings, &it->options, &it->gate_options);
     tp__files_apply(&it->files, &it->options);
@@ -165,7 +169,7 @@ static tp_err create(program *it) {
     return error;
 }
 
-static void destroy(program *it) {
+static void wanserver_destroy(program *it) {
     tp_server_destroy(it->server);
     tp__gate_destroy(it->gate);
 }
@@ -182,7 +186,7 @@ static void wait_for_stop(program *it) {
     }
 }
 
-static int serve(program *it) {
+static int wanserver_serve(program *it) {
     tp__files_ban(&it->files, it->server);
     tp_err error = tp__gate_start(it->gate, it->server);
     if (error) {
@@ -190,66 +194,66 @@ static int serve(program *it) {
         char address[TP_ADDRESS_TEXT];
         snprintf(text, sizeof text, "cannot start on %s",
             tp_address_format(&it->options.server.address, address));
-        return fail(text, error);
+        return wanserver_fail(text, error);
     }
-    say_listening(it);
+    print_listening(it);
     wait_for_stop(it);
     tp__program_print_stopping(name);
     tp__gate_stop(it->gate);
     error = tp__gate_wait(it->gate, -1);
-    say_account(it);
-    return error ? fail("cannot stop in order", error) : 0;
+    print_stats(it);
+    return error ? wanserver_fail("cannot stop cleanly", error) : 0;
 }
 
-static int run(program *it) {
+static int wanserver_run(program *it) {
     const tp__settings *settings = &it->settings;
     const tp__server_settings *server = &settings->server;
     tp_log_options log = tp__server_settings_log(server);
-    tp__program_take_share(name, (tp_priority)server->priority, &server->processors);
+    tp__program_set_scheduling(name, (tp_priority)server->priority, &server->processors);
     tp_err error = tp__program_catch_requests();
     if (error) {
-        return fail("cannot be told to stop", error);
+        return wanserver_fail("cannot catch stop requests", error);
     }
     tp__program_raise_descriptors(name, (unsigned)(settings->max_players + settings->max_waiting),
         (unsigned)settings->max_pending);
     error = tp_log_open(&log);
     if (error) {
-        return fail(server->log_file[0] ? server->log_file : "log", error);
+        return wanserver_fail(server->log_file[0] ? server->log_file : "log", error);
     }
     warn_if_open(settings);
-    error = create(it);
-    int code = error ? fail("cannot be set up", error) : serve(it);
-    destroy(it);
+    error = wanserver_create(it);
+    int code = error ? wanserver_fail("cannot create the server", error) : wanserver_serve(it);
+    wanserver_destroy(it);
     tp_log_close();
-    tp__program_say_log_losses(name);
+    tp__program_print_log_losses(name);
     return code;
 }
 
-/* What the settings ask of each other was looked at when they were read; what is left shows when
- * server and gate are made, and when the log is to be written. */
-static int check(program *it, const char *path) {
+/* Checks a configuration; returns the exit code. Relations between settings were checked when they
+ * were read; the rest is checked by creating the gate and the server, and opening the log. */
+static int wanserver_check(program *it, const char *path) {
     bool can_log = tp__program_can_log(name, it->settings.server.log_file);
-    tp_err error = create(it);
-    destroy(it);
+    tp_err error = wanserver_create(it);
+    wanserver_destroy(it);
     if (error) {
-        tp__program_say(name, "%s: %s", path, tp_err_text(error));
+        tp__program_print_error(name, "%s: %s", path, tp_err_text(error));
     }
     if (error || !can_log) {
         return 2;
     }
-    printf("%s: %s is good\n", name, path);
+    printf("%s: %s: OK\n", name, path);
     return tp__program_finish_output(name);
 }
 
-static int run_or_check(const tp__arguments *arguments) {
+static int wanserver_run_or_check(const tp__arguments *arguments) {
     static program it;
     char report[TP__CONFIG_REPORT];
     if (tp__settings_load(arguments->config, &it.settings, report, sizeof report) != TP_OK ||
         tp__files_load(&it.settings, &it.files, report, sizeof report) != TP_OK) {
-        tp__program_say_report(report);
+        tp__program_print_report(report);
         return 2;
     }
-    return arguments->check_config ? check(&it, arguments->config) : run(&it);
+    return arguments->check_config ? wanserver_check(&it, arguments->config) : wanserver_run(&it);
 }
 
 int main(int count, char **words) {
@@ -257,7 +261,7 @@ int main(int count, char **words) {
     char report[TP__CONFIG_REPORT];
     tp_process_guard();
     if (tp__arguments_read(count - 1, words + 1, &arguments, report, sizeof report) != TP_OK) {
-        tp__program_say_report(report);
+        tp__program_print_report(report);
         return 2;
     }
     if (arguments.help) {
@@ -279,8 +283,8 @@ int main(int count, char **words) {
         return show_key(arguments.show_key);
     }
     if (!arguments.config[0]) {
-        tp__program_say(name, "--config is missing: expected the configuration file");
+        tp__program_print_error(name, "--config is missing: expected the configuration file");
         return 2;
     }
-    return run_or_check(&arguments);
+    return wanserver_run_or_check(&arguments);
 }

@@ -1,10 +1,11 @@
 /*
- * From bytes to records to frames: the receiving half of a session that has its keys.
+ * The receiving half of a session that has its keys: from bytes to records to frames.
  *
- * Runs on the worker that has the session's receive delivery. A record that is whole in the lent
- * bytes is opened into the worker's own buffer; one that comes in pieces is assembled in a packet
- * of just its size, in memory of its own, which exists from its two length bytes to its last
- * one, and is opened in place. No byte of a record that does not open is looked at.
+ * Runs on the worker that has the session's receive delivery. A record that is whole in the
+ * received bytes is opened into the worker's own buffer. A record that arrives in pieces is
+ * assembled in a packet of exactly its size, with memory of its own, which exists from the record's
+ * two length bytes to its last byte, and is opened in place. No byte of a record that does not open
+ * is used.
  */
 #include <string.h>
 
@@ -13,12 +14,14 @@
 #include "wanserver/wan.h"
 
 static bool awaits_ready(const tp__session *session) {
-    const tp__player *player = tp__player_of(session);
-    return atomic_load_explicit(&player->stage, memory_order_relaxed) == TP__PLAYER_WELCOMED;
+    const tp__connection *connection = tp__connection_of(session);
+    return atomic_load_explicit(&connection->state, memory_order_relaxed) ==
+           TP__CONNECTION_WELCOMED;
 }
 
-/* What ends a connection before READY is counted as not_ready. */
-static void tampered(tp__session *session) {
+/* Ends the session because of a record that does not open. Before READY it is counted as
+ * not_ready. */
+static void records_tampered(tp__session *session) {
     if (awaits_ready(session)) {
         tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_READY, &session->peer);
     }
@@ -27,21 +30,22 @@ static void tampered(tp__session *session) {
 
 /* ---- READY ----------------------------------------------------------------------------------- */
 
-static void become_ready(tp__session *session, tp__worker *worker) {
+static void ready_accept(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
-    tp__player *player = tp__player_of(session);
-    player->framed = true;
-    atomic_store_explicit(&player->stage, TP__PLAYER_READY, memory_order_release);
+    tp__connection *connection = tp__connection_of(session);
+    connection->framed = true;
+    atomic_store_explicit(&connection->state, TP__CONNECTION_READY, memory_order_release);
     TP__WAN_COUNT(wan, established);
     if (wan->mode == TP_MODE_TOKEN) {
-        tp__identity_publish(&player->identity, tp__session_id(session));
+        tp__identity_publish(&connection->identity, tp__session_id(session));
     }
-    (void)tp__session_join(session, worker); /* or it is told that there is no place */
+    (void)tp__session_join(session, worker); /* or CLOSE is sent, because max_sessions is reached */
     tp__pending_remove(&wan->pending, session);
 }
 
-/* Takes what of these bytes belongs to the first frame, which must be READY; returns how many. */
-static size_t take_ready(
+/* Takes those of the bytes that belong to the first frame, which must be READY; returns their
+ * number. */
+static size_t ready_take(
     tp__session *session, tp__worker *worker, const uint8_t *plain, size_t count) {
     tp__receive_state *receive = &session->receive;
     size_t missing = TP_FRAME_HEADER - receive->header_filled;
@@ -54,7 +58,7 @@ static size_t take_ready(
     receive->header_filled = 0;
     tp_frame_header header = tp_frame_read(receive->header);
     if (header.type == TP_FRAME_READY && header.length == 0) {
-        become_ready(session, worker);
+        ready_accept(session, worker);
     } else {
         tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_READY, &session->peer);
         tp__session_close(session, TP_END_PROTOCOL, 0);
@@ -64,23 +68,24 @@ static size_t take_ready(
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-static void take_plain(
+static void records_take_plain(
     tp__session *session, tp__worker *worker, const uint8_t *plain, size_t count) {
-    tp__player *player = tp__player_of(session);
+    tp__connection *connection = tp__connection_of(session);
     size_t taken = 0;
-    if (TP_UNLIKELY(
-            atomic_load_explicit(&player->stage, memory_order_relaxed) != TP__PLAYER_READY)) {
-        taken = take_ready(session, worker, plain, count);
+    if (TP_UNLIKELY(atomic_load_explicit(&connection->state, memory_order_relaxed) !=
+                    TP__CONNECTION_READY)) {
+        taken = ready_take(session, worker, plain, count);
     }
     tp__session_take_frames(session, worker, plain + taken, count - taken);
-    if (TP_UNLIKELY(tp_record_near_end(&player->opening))) {
+    if (TP_UNLIKELY(tp_record_near_end(&connection->opening))) {
         tp__session_finish(session, TP_END_KEY_LIMIT, TP_CLOSE_KEY_LIMIT);
     }
 }
 
-/* Before READY it is cut in silence, as by a record that does not open. It could not be told:
- * where two workers serve it (iocp), its REPLY may not be queued yet. */
-static void end_for_rate(tp__session *session) {
+/* Ends the session because of a rate. Before READY it is closed without an answer, as for a record
+ * that does not open: CLOSE cannot be sent then, because where two workers serve the session
+ * (iocp), REPLY may not be queued yet. */
+static void records_end_for_rate(tp__session *session) {
     if (awaits_ready(session)) {
         tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_READY, &session->peer);
         tp__session_close(session, TP_END_RATE, 0);
@@ -89,96 +94,99 @@ static void end_for_rate(tp__session *session) {
     }
 }
 
-static bool take_once(
+static bool rate_take_once(
     tp__bucket *bucket, tp__worker *worker, uint32_t count, uint32_t rate, uint32_t burst) {
     if (TP_UNLIKELY(worker->stall_ms > 0)) {
-        burst = tp__bucket_room(rate, burst, worker->stall_ms);
+        burst = tp__bucket_capacity(rate, burst, worker->stall_ms);
     }
     return tp__bucket_take(bucket, count, rate, burst, tp__worker_now_ms(worker));
 }
 
-/* Before anybody is told that he says too much: it may have come while a handler of this very round
- * held up the worker. */
-static bool take(
+/* Takes from a bucket. If it has not enough, the bytes may have arrived while a handler of this
+ * very round blocked the worker: the worker then measures its stall, and the bucket is asked once
+ * more. */
+static bool rate_take(
     tp__bucket *bucket, tp__worker *worker, uint32_t count, uint32_t rate, uint32_t burst) {
-    return take_once(bucket, worker, count, rate, burst) ||
-           (tp__worker_looks_again(worker) && take_once(bucket, worker, count, rate, burst));
+    return rate_take_once(bucket, worker, count, rate, burst) ||
+           (tp__worker_check_stall(worker) && rate_take_once(bucket, worker, count, rate, burst));
 }
 
-/* Takes from the budget of bytes; if there are not so many, the session ends. */
-static bool within_byte_rate(tp__session *session, tp__worker *worker, size_t count) {
+/* Takes from the bucket of bytes; false: it has not enough, and the session ends. */
+static bool rate_take_bytes(tp__session *session, tp__worker *worker, size_t count) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
-    tp__player *player = tp__player_of(session);
+    tp__connection *connection = tp__connection_of(session);
     if (options->byte_rate == 0 ||
-        take(&player->bytes, worker, (uint32_t)count, (uint32_t)options->byte_rate,
+        rate_take(&connection->bytes, worker, (uint32_t)count, (uint32_t)options->byte_rate,
             (uint32_t)options->byte_burst)) {
         return true;
     }
-    end_for_rate(session);
+    records_end_for_rate(session);
     return false;
 }
 
-/* To open a record costs as much as some hundred bytes of it do. One that brings a frame to its end
- * has that frame counted by message_rate, if there is one; any other is counted here. */
-static bool within_record_cost(tp__session *session, tp__worker *worker, size_t length) {
+/* Opening a record costs as much as some hundred bytes of it do. A record that completes a frame
+ * which message_rate counts costs nothing more. Any other record that is smaller than
+ * TP_WANSERVER_RECORD_COST is charged the difference here. */
+static bool rate_take_record_cost(tp__session *session, tp__worker *worker, size_t length) {
     size_t size = TP_RECORD_HEADER + length;
-    return tp__player_of(session)->framed || size >= TP_WANSERVER_RECORD_COST ||
-           !tp__session_listens(session) ||
-           within_byte_rate(session, worker, TP_WANSERVER_RECORD_COST - size);
+    return tp__connection_of(session)->framed || size >= TP_WANSERVER_RECORD_COST ||
+           !tp__session_takes_input(session) ||
+           rate_take_bytes(session, worker, TP_WANSERVER_RECORD_COST - size);
 }
 
-/* Opens the N bytes of a whole record, which may be `plain`, and delivers what is in it. */
+/* Opens the `length` bytes of a whole record into `plain`, which may be `sealed`, and delivers the
+ * frames in it. */
 static void open_record(tp__session *session, tp__worker *worker, const uint8_t *sealed,
     size_t length, uint8_t *plain) {
-    tp__player *player = tp__player_of(session);
-    tp_err error = tp_record_open(&player->opening, sealed, length, plain);
+    tp__connection *connection = tp__connection_of(session);
+    tp_err error = tp_record_open(&connection->opening, sealed, length, plain);
     switch (error) {
     case TP_OK:
         tp__count_own(&tp__wan_of(session)->workers[worker->index].records_opened, 1);
-        player->framed = false;
-        take_plain(session, worker, plain, length - TP_SECRET_TAG);
-        (void)within_record_cost(session, worker, length);
+        connection->framed = false;
+        records_take_plain(session, worker, plain, length - TP_SECRET_TAG);
+        (void)rate_take_record_cost(session, worker, length);
         break;
     case TP_ERR_AUTH:
-        tampered(session);
+        records_tampered(session);
         break;
     case TP_ERR_KEY_LIMIT:
         tp__session_close(session, TP_END_KEY_LIMIT, 0);
         break;
     default:
-        tp__server_report(session->server, worker, error, 0, "record");
+        tp__server_error(session->server, worker, error, 0, "record");
         tp__session_close(session, TP_END_OS, 0);
         break;
     }
 }
 
-/* Takes bytes into the record that is arriving; returns how many. */
+/* Adds bytes to the record that is being assembled; returns how many were taken. */
 static size_t continue_record(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
-    tp__player *player = tp__player_of(session);
-    tp_packet *packet = player->partial;
+    tp__connection *connection = tp__connection_of(session);
+    tp_packet *packet = connection->partial;
     uint8_t *record = tp__packet_payload(packet);
     size_t length = tp_packet_size(packet);
-    size_t missing = length - player->partial_filled;
+    size_t missing = length - connection->partial_filled;
     size_t taken = count < missing ? count : missing;
-    memcpy(record + player->partial_filled, bytes, taken);
-    player->partial_filled += (uint32_t)taken;
+    memcpy(record + connection->partial_filled, bytes, taken);
+    connection->partial_filled += (uint32_t)taken;
     if (taken == missing) {
-        player->partial = NULL;
+        connection->partial = NULL;
         open_record(session, worker, record, length, record);
         tp_packet_release(packet);
     }
     return taken;
 }
 
-/* The two length bytes are there: the record is opened or begun. Returns the bytes taken behind
- * them. */
+/* Both length bytes have been received: opens the record, or begins to assemble it. Returns the
+ * number of bytes taken behind the length. */
 static size_t begin_record(tp__session *session, tp__worker *worker, const uint8_t *header,
     const uint8_t *bytes, size_t count) {
-    tp__player *player = tp__player_of(session);
+    tp__connection *connection = tp__connection_of(session);
     size_t length = tp_record_length(header);
     if (length == 0) {
-        tampered(session); /* nobody who has the keys says so */
+        records_tampered(session); /* no client that has the keys sends such a length */
         return count;
     }
     if (count >= length) {
@@ -186,42 +194,43 @@ static size_t begin_record(tp__session *session, tp__worker *worker, const uint8
         open_record(session, worker, bytes, length, plain);
         return length;
     }
-    player->partial = tp__packet_kept(length);
-    if (!player->partial) {
+    connection->partial = tp__packet_kept(length);
+    if (!connection->partial) {
         tp__session_out_of_memory(session, worker);
         return count;
     }
-    memcpy(tp__packet_payload(player->partial), bytes, count);
-    player->partial_filled = (uint32_t)count;
+    memcpy(tp__packet_payload(connection->partial), bytes, count);
+    connection->partial_filled = (uint32_t)count;
     return count;
 }
 
-/* With one byte there before, or with no more than one now. */
-static size_t continue_header(
+/* For a length whose bytes arrive one by one: one has been received before, or only one is there
+ * now. Returns the number of bytes taken. */
+static size_t continue_length(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
-    tp__player *player = tp__player_of(session);
-    if (!player->has_half) {
-        player->has_half = true;
-        player->half = bytes[0];
+    tp__connection *connection = tp__connection_of(session);
+    if (!connection->has_length_low) {
+        connection->has_length_low = true;
+        connection->length_low = bytes[0];
         return 1;
     }
-    const uint8_t header[TP_RECORD_HEADER] = {player->half, bytes[0]};
-    player->has_half = false;
+    const uint8_t header[TP_RECORD_HEADER] = {connection->length_low, bytes[0]};
+    connection->has_length_low = false;
     return 1 + begin_record(session, worker, header, bytes + 1, count - 1);
 }
 
 void tp__records_take(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
-    tp__player *player = tp__player_of(session);
-    if (!within_byte_rate(session, worker, count)) {
+    tp__connection *connection = tp__connection_of(session);
+    if (!rate_take_bytes(session, worker, count)) {
         return;
     }
-    while (count > 0 && tp__session_listens(session)) {
+    while (count > 0 && tp__session_takes_input(session)) {
         size_t taken;
-        if (player->partial) {
+        if (connection->partial) {
             taken = continue_record(session, worker, bytes, count);
-        } else if (player->has_half || count < TP_RECORD_HEADER) {
-            taken = continue_header(session, worker, bytes, count);
+        } else if (connection->has_length_low || count < TP_RECORD_HEADER) {
+            taken = continue_length(session, worker, bytes, count);
         } else {
             taken = TP_RECORD_HEADER + begin_record(session, worker, bytes,
                                            bytes + TP_RECORD_HEADER, count - TP_RECORD_HEADER);
@@ -233,12 +242,12 @@ void tp__records_take(
 
 bool tp__records_permit(tp__session *session, tp__worker *worker) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
-    tp__player *player = tp__player_of(session);
-    player->framed = options->message_rate != 0;
-    if (options->message_rate == 0 ||
-        take(&player->messages, worker, 1, options->message_rate, options->message_burst)) {
+    tp__connection *connection = tp__connection_of(session);
+    connection->framed = options->message_rate != 0;
+    if (options->message_rate == 0 || rate_take(&connection->messages, worker, 1,
+                                          options->message_rate, options->message_burst)) {
         return true;
     }
-    end_for_rate(session);
+    records_end_for_rate(session);
     return false;
 }

@@ -1,8 +1,9 @@
 /*
- * Who is let in: networks, access lists and the private ranges. Any thread; nothing is kept.
+ * Networks, access lists and the private ranges. Any thread; no state.
  *
- * IPv4 is held mapped into IPv6, so an IPv4 network is an IPv6 one of 96 bits more: "::/0" contains
- * every address of both families, "0.0.0.0/0" those of IPv4.
+ * IPv4 addresses are kept in their IPv6-mapped form, so an IPv4 network of n bits is an IPv6
+ * network of 96 + n bits: "::/0" contains every address of both families, "0.0.0.0/0" every IPv4
+ * address.
  */
 #include "core/base/access.h"
 
@@ -10,12 +11,12 @@
 
 #include "os/compiler.h"
 
-bool tp__network_is_whole(const tp_network *network) {
+bool tp__network_is_valid(const tp_network *network) {
     return network->bits <= 8 * sizeof network->ip;
 }
 
 bool tp_network_contains(const tp_network *network, const tp_address *address) {
-    if (!tp__network_is_whole(network)) {
+    if (!tp__network_is_valid(network)) {
         return false;
     }
     unsigned whole = network->bits / 8;
@@ -30,7 +31,8 @@ bool tp_network_contains(const tp_network *network, const tp_address *address) {
     return ((unsigned)network->ip[whole] & mask) == ((unsigned)address->ip[whole] & mask);
 }
 
-static bool any_contains(const tp_network *networks, size_t count, const tp_address *address) {
+static bool access_any_contains(
+    const tp_network *networks, size_t count, const tp_address *address) {
     for (size_t i = 0; i < count; i++) {
         if (tp_network_contains(&networks[i], address)) {
             return true;
@@ -40,10 +42,11 @@ static bool any_contains(const tp_network *networks, size_t count, const tp_addr
 }
 
 bool tp_access_admits(const tp_access *access, const tp_address *address) {
-    if (any_contains(access->deny, access->deny_count, address)) {
+    if (access_any_contains(access->deny, access->deny_count, address)) {
         return false;
     }
-    return access->allow_count == 0 || any_contains(access->allow, access->allow_count, address);
+    return access->allow_count == 0 ||
+           access_any_contains(access->allow, access->allow_count, address);
 }
 
 /* clang-format off */
@@ -66,5 +69,5 @@ const tp_network *tp_private_networks(size_t *count) {
 }
 
 bool tp_address_is_private(const tp_address *address) {
-    return any_contains(private_networks, TP_COUNT_OF(private_networks), address);
+    return access_any_contains(private_networks, TP_COUNT_OF(private_networks), address);
 }

@@ -1,12 +1,12 @@
 /*
- * What the server's options check of an access list. Any thread; nothing is kept.
+ * Checks of access lists, for the server's options. Any thread; no state.
  */
 #ifndef TWINPORT_CORE_BASE_ACCESS_H
 #define TWINPORT_CORE_BASE_ACCESS_H
 
 #include "twinport/address.h"
 
-/* Has it no more bits than an address? */
-bool tp__network_is_whole(const tp_network *network);
+/* True if the network has at most as many bits as an address. */
+bool tp__network_is_valid(const tp_network *network);
 
 #endif

@@ -1,11 +1,12 @@
 /*
- * Addresses and networks as text: read and written by hand, so that every platform takes the same
- * texts and none asks a resolver. Any thread; nothing is kept.
+ * Addresses and networks: parsed from text, formatted and compared. Any thread; no state. The
+ * system's functions are not used, so that every platform accepts the same texts and no resolver
+ * is asked.
  *
- * Read: IPv4 as four decimal numbers; IPv6 in every form of RFC 4291 section 2.2 (full, with one
- * "::", with an IPv4 tail) and a numeric scope id behind '%'. One text has one meaning: numbers
- * carry no leading zeros where other readers would take them for octal, and nothing may follow.
- * Written: RFC 5952; what is IPv4 inside is written as IPv4.
+ * Accepted: IPv4 as four decimal numbers; IPv6 in every form of RFC 4291 section 2.2 (full, with
+ * one "::", with an IPv4 tail) and a numeric scope id after '%'. Errors: characters after the
+ * address, and leading zeros in decimal numbers, which other parsers read as octal.
+ * Written: the form of RFC 5952; an IPv4-mapped address is written as IPv4.
  */
 #include "twinport/address.h"
 
@@ -16,9 +17,10 @@
 
 static const uint8_t mapped_prefix[IPV4_OFFSET] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-/* ---- reading ------------------------------------------------------------------------------
- * Each reader takes what it knows at *at, moves *at behind it and says whether it was well formed.
- * *at never passes the text's final zero. */
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/* Each read function parses its element at *at, moves *at past it and returns whether it was well
+ * formed. *at never passes the text's final zero. */
 
 static bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -80,7 +82,7 @@ static bool read_group(const char **at, uint8_t *bytes) {
     return digits > 0 && hex_value(**at) < 0;
 }
 
-/* Does an IPv4 tail begin here, rather than a group? */
+/* True if a '.' follows the digits at `at`: an IPv4 address begins there, not a group. */
 static bool at_ipv4(const char *at) {
     while (is_digit(*at)) {
         at++;
@@ -88,7 +90,8 @@ static bool at_ipv4(const char *at) {
     return *at == '.';
 }
 
-/* Groups separated by ':' until something else comes; `gap` receives where "::" stands. */
+/* Groups separated by ':', up to the first character that belongs to none. `gap`: the offset of
+ * "::" in `bytes`. */
 static bool read_ipv6(const char **at, uint8_t *ip) {
     uint8_t bytes[16] = {0};
     size_t used = 0;
@@ -143,7 +146,8 @@ static bool is_mapped(const uint8_t *ip) {
     return memcmp(ip, mapped_prefix, sizeof mapped_prefix) == 0;
 }
 
-/* An IP without port or scope, of either family: the first ':' or '.' tells which. */
+/* An IP without port or scope. The character after the leading digits decides the family: '.' is
+ * IPv4. */
 static bool read_ip(const char **at, uint8_t *ip) {
     if (at_ipv4(*at)) {
         memcpy(ip, mapped_prefix, sizeof mapped_prefix);
@@ -261,7 +265,7 @@ static unsigned longest_zero_run(const uint8_t *ip, unsigned *length) {
     return best;
 }
 
-/* Writes the IP at `text`, whose room is known to suffice, and returns its end. */
+/* Writes the IP to `text`, which is large enough, and returns the end of what was written. */
 static char *write_ip(const tp_address *address, char *text) {
     const uint8_t *ip = address->ip;
     if (is_mapped(ip)) {

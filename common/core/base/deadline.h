@@ -1,5 +1,6 @@
 /*
- * What is left of a time: for calls that wait in several steps, and for a stop's.
+ * The time left of a deadline, for calls that wait in several steps, and the total time of a
+ * program's stop. Any thread; no state.
  */
 #ifndef TWINPORT_CORE_BASE_DEADLINE_H
 #define TWINPORT_CORE_BASE_DEADLINE_H
@@ -10,15 +11,14 @@
 #include "os/clock.h"
 
 /*
- * A program's stop has several steps, each of which may take the drain time-out. A step that finds
- * peers hanging takes all of it, and those behind it share what TP__STOP_REST_MS adds: so a stop
- * with everything hung takes the drain time-out and so much more. By default that is 7 s, and with
- * what the log and the last lines may take it stays below the 10 s after which containers are
- * killed.
+ * A program's stop has several steps, each with the drain time-out. A step whose peers hang takes
+ * all of it, and the steps after it share TP__STOP_REST_MS. So a stop in which everything hangs
+ * takes the drain time-out and TP__STOP_REST_MS: 7 s by default. With the time for the log and the
+ * last lines of output it stays below the 10 s after which container managers kill a process.
  */
 #define TP__STOP_REST_MS 2000u
 
-/* Of timeout_ms since since_ms; -1 (for ever) stays. */
+/* What is left of timeout_ms that began at since_ms: 0 or more. -1 (for ever) stays -1. */
 static inline int tp__left_of(int timeout_ms, uint64_t since_ms) {
     if (timeout_ms < 0) {
         return -1;
@@ -27,7 +27,7 @@ static inline int tp__left_of(int timeout_ms, uint64_t since_ms) {
     return passed < (uint64_t)timeout_ms ? timeout_ms - (int)passed : 0;
 }
 
-/* Until by_ms, which may be UINT64_MAX for never: UINT_MAX at most. */
+/* Milliseconds until by_ms (UINT64_MAX: never), 0 if it has passed; at most UINT_MAX. */
 static inline unsigned tp__left_until(uint64_t by_ms) {
     uint64_t now = tp_clock_ms();
     uint64_t left = by_ms > now ? by_ms - now : 0;

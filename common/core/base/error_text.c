@@ -1,5 +1,5 @@
 /*
- * The names and texts of the errors, both from the list in twinport/error.h. Any thread; constant.
+ * Names and texts of the errors, generated from the list in twinport/error.h. Any thread; constant.
  */
 #include "twinport/error.h"
 

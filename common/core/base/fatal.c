@@ -1,7 +1,7 @@
 /*
- * The end of the process. Runs on whichever thread found the fault, and on no state of its own: the
- * log's memory and thread may be what is broken, so the line goes straight to standard error, in
- * one piece, since other threads write there as well.
+ * Ends the process after a fatal fault, on the thread that found it. Owns no state. The log's
+ * memory and thread may be damaged, so the line goes directly to standard error, in one piece,
+ * because other threads write there as well.
  */
 #include "core/base/fatal.h"
 

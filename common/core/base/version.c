@@ -1,5 +1,5 @@
 /*
- * The library's version, as compiled. Any thread; constant.
+ * The version that the library was compiled as. Any thread; constant.
  */
 #include "twinport/version.h"
 

@@ -1,6 +1,6 @@
 /*
- * The configuration's lines. One thread, at start; the text and all memory are the caller's,
- * nothing is allocated. The text is hostile until proven otherwise: every copy has its bound.
+ * Parses the lines of a configuration, and prints the example. One thread, at start. All memory is
+ * the caller's; nothing is allocated. The text is not trusted: every copy has a limit.
  */
 #include "core/config/config.h"
 
@@ -13,9 +13,9 @@ typedef struct reader {
     size_t count;
     const char *name; /* of the text, for messages */
     void *target;
-    unsigned line;                      /* the one being read, from 1 */
-    unsigned given[TP__SETTINGS_MAX];   /* the line that gave a setting first, or 0 */
-    char text[TP__CONFIG_MAX_LINE + 1]; /* the line, cut up in place */
+    unsigned line;                      /* the line being read, from 1 */
+    unsigned given[TP__SETTINGS_MAX];   /* for each setting its first line, or 0 */
+    char text[TP__CONFIG_MAX_LINE + 1]; /* the line, split in place */
     tp__report report;
 } reader;
 
@@ -23,8 +23,8 @@ static bool is_blank(char c) {
     return c == ' ' || c == '\t';
 }
 
-/* Cuts blanks off both ends, in place. */
-static char *trim(char *text) {
+/* Removes blanks at both ends, in place. */
+static char *trim_blanks(char *text) {
     while (is_blank(*text)) {
         text++;
     }
@@ -36,7 +36,8 @@ static char *trim(char *text) {
     return text;
 }
 
-/* A '#' begins a comment where a word could begin, so that it may stand inside one. */
+/* A '#' begins a comment only at the start of the line or after a blank, so that a value may
+ * contain it. */
 static void cut_comment(char *text) {
     for (char *at = text; *at != '\0'; at++) {
         if (*at == '#' && (at == text || is_blank(at[-1]))) {
@@ -46,23 +47,22 @@ static void cut_comment(char *text) {
     }
 }
 
-static void report_unknown(reader *in, const char *key) {
+static void config_report_unknown(reader *in, const char *key) {
     char quoted[TP__QUOTED_TEXT];
     const tp__setting *near = tp__setting_nearest(in->table, in->count, key);
     if (near != NULL) {
         tp__report_error(&in->report, "%s:%u: unknown key \"%s\": did you mean \"%s\"?", in->name,
             in->line, tp__quoted(key, quoted), near->name);
     } else {
-        tp__report_error(&in->report,
-            "%s:%u: unknown key \"%s\": expected one of the example configuration", in->name,
-            in->line, tp__quoted(key, quoted));
+        tp__report_error(&in->report, "%s:%u: unknown key \"%s\": --print-config lists all keys",
+            in->name, in->line, tp__quoted(key, quoted));
     }
 }
 
-static void take_setting(reader *in, const char *key, const char *value) {
+static void config_take_setting(reader *in, const char *key, const char *value) {
     const tp__setting *setting = tp__setting_find(in->table, in->count, key);
     if (setting == NULL) {
-        report_unknown(in, key);
+        config_report_unknown(in, key);
         return;
     }
     unsigned *given = &in->given[setting - in->table];
@@ -70,8 +70,8 @@ static void take_setting(reader *in, const char *key, const char *value) {
         *given = in->line;
         tp__setting_clear(setting, in->target);
     } else if (setting->kind != TP__SETTING_NETWORKS) {
-        tp__report_error(&in->report, "%s:%u: %s is given again: expected once, and line %u has it",
-            in->name, in->line, setting->name, *given);
+        tp__report_error(&in->report, "%s:%u: %s is set twice: first in line %u", in->name,
+            in->line, setting->name, *given);
         return;
     }
     if (tp__setting_read(setting, value, in->target) != TP_OK) {
@@ -83,25 +83,26 @@ static void take_setting(reader *in, const char *key, const char *value) {
     }
 }
 
-static void take_line(reader *in) {
+static void config_take_line(reader *in) {
     cut_comment(in->text);
-    char *key = trim(in->text);
+    char *key = trim_blanks(in->text);
     if (*key == '\0') {
         return;
     }
     char *equals = strchr(key, '=');
     if (equals == NULL || equals == key) {
         char quoted[TP__QUOTED_TEXT];
-        tp__report_error(&in->report, "%s:%u: \"%s\" sets nothing: expected key = value", in->name,
-            in->line, tp__quoted(key, quoted));
+        tp__report_error(&in->report, "%s:%u: \"%s\" is not a setting: expected key = value",
+            in->name, in->line, tp__quoted(key, quoted));
         return;
     }
     *equals = '\0';
-    take_setting(in, trim(key), trim(equals + 1));
+    config_take_setting(in, trim_blanks(key), trim_blanks(equals + 1));
 }
 
-/* Copies a line out of the text, if it is one that can be read. */
-static bool copy_line(reader *in, const char *text, size_t size) {
+/* Copies a line of the text, without a final '\r'. False, with an error in the report: the line is
+ * too long or has a control character. */
+static bool config_copy_line(reader *in, const char *text, size_t size) {
     if (size > 0 && text[size - 1] == '\r') {
         size--;
     }
@@ -124,9 +125,9 @@ static bool copy_line(reader *in, const char *text, size_t size) {
     return true;
 }
 
-static void report_missing(reader *in) {
+static void config_report_missing(reader *in) {
     for (size_t i = 0; i < in->count; i++) {
-        if (in->table[i].standard == NULL && in->given[i] == 0) {
+        if (in->table[i].default_value == NULL && in->given[i] == 0) {
             char expectation[TP__EXPECTATION_TEXT];
             tp__report_error(&in->report, "%s:%u: %s is missing: expected %s", in->name, in->line,
                 in->table[i].name, tp__setting_expectation(&in->table[i], expectation));
@@ -135,12 +136,12 @@ static void report_missing(reader *in) {
 }
 
 tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name, const char *text,
-    size_t size, void *target, char *report, size_t room) {
+    size_t size, void *target, char *report, size_t report_size) {
     reader in = {.table = table,
         .count = count,
         .name = name,
         .target = target,
-        .report = tp__report_begin(report, room)};
+        .report = tp__report_begin(report, report_size)};
     tp_err error = tp__settings_reset(table, count, target);
     if (error) {
         return error;
@@ -150,7 +151,7 @@ tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name
             TP__CONFIG_MAX_FILE);
         return tp__report_end(&in.report);
     }
-    /* Some editors begin a text with a byte order mark. */
+    /* Some editors write a byte order mark at the start. */
     if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
         text += 3;
         size -= 3;
@@ -159,15 +160,15 @@ tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name
         const char *end = memchr(text, '\n', size);
         size_t length = end == NULL ? size : (size_t)(end - text);
         in.line++;
-        if (copy_line(&in, text, length)) {
-            take_line(&in);
+        if (config_copy_line(&in, text, length)) {
+            config_take_line(&in);
         }
         size_t taken = length + (end != NULL);
         text += taken;
         size -= taken;
     }
-    in.line += in.line == 0; /* an empty text has one line, too, to be named */
-    report_missing(&in);
+    in.line += in.line == 0; /* errors of an empty text name line 1 */
+    config_report_missing(&in);
     return tp__report_end(&in.report);
 }
 
@@ -187,11 +188,11 @@ void tp__config_print_example(const tp__setting *table, size_t count, FILE *file
         char expectation[TP__EXPECTATION_TEXT];
         (void)fprintf(file, i == 0 ? "" : "\n");
         print_comment(setting->help, file);
-        (void)fprintf(file, "# Takes %s.\n", tp__setting_expectation(setting, expectation));
-        if (setting->standard == NULL) {
+        (void)fprintf(file, "# Value: %s.\n", tp__setting_expectation(setting, expectation));
+        if (setting->default_value == NULL) {
             (void)fprintf(file, "%s = %s\n", setting->name, setting->example);
         } else {
-            (void)fprintf(file, "#%s = %s\n", setting->name, setting->standard);
+            (void)fprintf(file, "#%s = %s\n", setting->name, setting->default_value);
         }
     }
 }

@@ -1,6 +1,6 @@
 /*
- * The configuration's file: read whole, with a bound, then parsed. One thread, at start; the memory
- * is given back before it returns.
+ * Loads a configuration file: reads all of it, up to a limit, and parses it. One thread, at start.
+ * Its memory is freed before it returns.
  */
 #include "core/config/config.h"
 
@@ -9,18 +9,18 @@
 #include "os/error.h"
 #include "os/file.h"
 
-/* Up to `room` bytes; false if the system refused. */
-static bool read_whole(FILE *file, char *text, size_t room, size_t *size) {
-    *size = fread(text, 1, room, file);
+/* Reads up to `capacity` bytes. False: read error. */
+static bool read_whole(FILE *file, char *text, size_t capacity, size_t *size) {
+    *size = fread(text, 1, capacity, file);
     return ferror(file) == 0;
 }
 
 tp_err tp__config_load(const tp__setting *table, size_t count, const char *path, void *target,
-    char *report, size_t room) {
+    char *report, size_t report_size) {
     if (path[0] == '\0') {
-        return tp__config_parse(table, count, path, "", 0, target, report, room);
+        return tp__config_parse(table, count, path, "", 0, target, report, report_size);
     }
-    tp__report wrong = tp__report_begin(report, room);
+    tp__report wrong = tp__report_begin(report, report_size);
     FILE *file = tp_file_open(path);
     if (file == NULL) {
         tp_err why = tp_os_fail_last();
@@ -44,7 +44,7 @@ tp_err tp__config_load(const tp__setting *table, size_t count, const char *path,
         tp__report_error(
             &wrong, "%s: is too large: expected at most %u bytes", path, TP__CONFIG_MAX_FILE);
     } else {
-        error = tp__config_parse(table, count, path, text, size, target, report, room);
+        error = tp__config_parse(table, count, path, text, size, target, report, report_size);
     }
     tp__free(text);
     (void)fclose(file);

@@ -1,5 +1,5 @@
 /*
- * Reports: the errors of a configuration or command line, gathered into the caller's buffer. One
+ * Reports: the errors of a configuration or command line, collected in the caller's buffer. One
  * thread, at start.
  */
 #include "core/config/config_report.h"
@@ -9,16 +9,16 @@
 #include <stdio.h>
 #include <string.h>
 
-static void move_on(tp__report *report, int printed) {
-    size_t left = report->room - report->used - 1;
+static void report_advance(tp__report *report, int printed) {
+    size_t left = report->size - report->used - 1;
     if (printed > 0) {
         report->used += (size_t)printed < left ? (size_t)printed : left;
     }
 }
 
-tp__report tp__report_begin(char *text, size_t room) {
+tp__report tp__report_begin(char *text, size_t size) {
     text[0] = '\0';
-    return (tp__report){.text = text, .room = room};
+    return (tp__report){.text = text, .size = size};
 }
 
 void tp__report_error(tp__report *report, const char *format, ...) {
@@ -26,40 +26,45 @@ void tp__report_error(tp__report *report, const char *format, ...) {
         return;
     }
     if (report->errors > 1) {
-        move_on(report, snprintf(report->text + report->used, report->room - report->used, "\n"));
+        report_advance(
+            report, snprintf(report->text + report->used, report->size - report->used, "\n"));
     }
     va_list arguments;
     va_start(arguments, format);
-    move_on(report,
-        vsnprintf(report->text + report->used, report->room - report->used, format, arguments));
+    report_advance(report,
+        vsnprintf(report->text + report->used, report->size - report->used, format, arguments));
     va_end(arguments);
 }
 
-static void say_how_many_more(tp__report *report, const char *of_what) {
+static void report_print_rest(tp__report *report, const char *of_what) {
     if (report->errors > TP__REPORT_ERRORS) {
-        move_on(report, snprintf(report->text + report->used, report->room - report->used,
-                            "\nand %u more %s", report->errors - TP__REPORT_ERRORS, of_what));
+        report_advance(
+            report, snprintf(report->text + report->used, report->size - report->used,
+                        "\nand %u more %s", report->errors - TP__REPORT_ERRORS, of_what));
     }
 }
 
 void tp__report_end_warnings(tp__report *report) {
-    say_how_many_more(report, "warnings");
+    report_print_rest(report, "warnings");
 }
 
 tp_err tp__report_end(tp__report *report) {
-    say_how_many_more(report, "errors");
+    report_print_rest(report, "errors");
     return report->errors == 0 ? TP_OK : TP_ERR_CONFIG;
 }
 
-const char *tp__quoted(const char *somebodys, char *text) {
-    size_t length = strlen(somebodys);
+const char *tp__quoted(const char *source, char *text) {
+    size_t length = strlen(source);
     bool cut = length >= TP__QUOTED_TEXT;
     if (cut) {
         length = TP__QUOTED_TEXT - sizeof "...";
     }
     for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)somebodys[i];
-        text[i] = c < 0x20 || c == 0x7f ? '?' : somebodys[i];
+        unsigned char c = (unsigned char)source[i];
+        text[i] = source[i];
+        if (c < 0x20 || c == 0x7f) {
+            text[i] = '?';
+        }
     }
     memcpy(text + length, cut ? "..." : "", cut ? sizeof "..." : 1);
     return text;

@@ -1,5 +1,6 @@
 /*
- * What the mains of the programs have in common. One thread, at start; nothing is kept.
+ * Functions that the main functions of the programs share. The main thread; the only state is the
+ * time that output may still wait.
  */
 #include "core/config/program.h"
 
@@ -15,12 +16,12 @@
 #include "twinport/log.h"
 #include "twinport/server.h"
 
-/* Descriptors beside those of the sessions: standard streams, log, port, listener, and some to
- * spare. */
+/* Descriptors in addition to those of sessions: standard streams, log, port, listener, and a
+ * reserve. */
 #define OWN_DESCRIPTORS 64u
 
-/* How long the readers of both streams together may keep the program waiting in its life: a stop
- * prints many lines. */
+/* What is left of the time for which readers of the two streams may delay the program in its whole
+ * life: a stop prints many lines. */
 static uint64_t patience_ms = 500;
 
 static void write_text(tp_standard_stream which, const char *text) {
@@ -32,7 +33,7 @@ static void write_text(tp_standard_stream which, const char *text) {
     patience_ms -= taken_ms < patience_ms ? taken_ms : patience_ms;
 }
 
-void tp__program_say(const char *program, const char *format, ...) {
+void tp__program_print_error(const char *program, const char *format, ...) {
     char what[TP__PROGRAM_TEXT];
     char line[sizeof what + 64]; /* the program's name is short */
     va_list arguments;
@@ -56,12 +57,12 @@ void tp__program_print_stopping(const char *program) {
     tp__program_print("%s: stopping\n", program);
 }
 
-void tp__program_say_log_losses(const char *program) {
+void tp__program_print_log_losses(const char *program) {
     tp_log_stats log = {.size = sizeof log};
     tp_log_get_stats(&log);
     if (log.failed + log.dropped > 0) {
-        tp__program_say(program,
-            "log: %" PRIu64 " lines could not be written, %" PRIu64 " found no room in memory",
+        tp__program_print_error(program,
+            "log: %" PRIu64 " lines not written, %" PRIu64 " lines dropped: buffer full",
             log.failed, log.dropped);
     }
 }
@@ -69,15 +70,15 @@ void tp__program_say_log_losses(const char *program) {
 void tp__program_reopen_log(void) {
     tp_err error = tp_log_reopen();
     if (error) {
-        TP_LOG(TP_LOG_ERROR, "the log's file stays as it is: %s (system code %d)",
+        TP_LOG(TP_LOG_ERROR, "log file not reopened, keeping the open file: %s (system code %d)",
             tp_err_text(error), tp_os_error());
     } else {
-        TP_LOG(TP_LOG_INFO, "the log goes on here");
+        TP_LOG(TP_LOG_INFO, "log file reopened");
     }
 }
 
 int tp__program_fail(const char *program, const char *what, tp_err error) {
-    tp__program_say(program, "%s: %s", what, tp_err_text(error));
+    tp__program_print_error(program, "%s: %s", what, tp_err_text(error));
     return 1;
 }
 
@@ -86,7 +87,7 @@ int tp__program_finish_output(const char *program) {
     return lost ? tp__program_fail(program, "standard output", tp_os_fail_last()) : 0;
 }
 
-void tp__program_say_report(const char *report) {
+void tp__program_print_report(const char *report) {
     size_t size = strlen(report);
     write_text(TP_STANDARD_ERROR, report);
     if (size == 0 || report[size - 1] != '\n') {
@@ -97,8 +98,8 @@ void tp__program_say_report(const char *report) {
 bool tp__program_can_log(const char *program, const char *path) {
     tp_err error = path[0] != '\0' ? tp_file_try_append(path) : TP_OK;
     if (error) {
-        tp__program_say(program, "log_file is %s: expected a file that can be written: %s", path,
-            tp_err_text(error));
+        tp__program_print_error(
+            program, "log_file is %s: expected a writable file: %s", path, tp_err_text(error));
     }
     return error == TP_OK;
 }
@@ -107,10 +108,10 @@ void tp__program_raise_descriptors(const char *program, unsigned sessions, unsig
     uint64_t limit = tp_process_raise_descriptor_limit();
     uint64_t beside = (uint64_t)pending + TP_SERVER_ENDING(sessions);
     if (limit < sessions + beside + OWN_DESCRIPTORS) {
-        tp__program_say(program,
+        tp__program_print_error(program,
             "warning: the system allows %" PRIu64 " open files, too few for %u sessions and "
-            "%" PRIu64 " connections that are pending or being ended: others will wait until some "
-            "are gone",
+            "%" PRIu64 " connections that are pending or being ended: further connections will "
+            "wait until others are closed",
             limit, sessions, beside);
     }
 }
@@ -129,14 +130,15 @@ static bool names_any(const tp_processors *processors) {
     return memcmp(processors, &none, sizeof none) != 0;
 }
 
-void tp__program_take_share(
+void tp__program_set_scheduling(
     const char *program, tp_priority priority, const tp_processors *processors) {
     tp_err error = tp_process_set_priority(priority);
     if (error) {
-        tp__program_say(program, "warning: priority stays as it was: %s", tp_err_text(error));
+        tp__program_print_error(program, "warning: priority not set: %s", tp_err_text(error));
     }
     error = names_any(processors) ? tp_process_set_processors(processors) : TP_OK;
     if (error) {
-        tp__program_say(program, "warning: all processors are used: %s", tp_err_text(error));
+        tp__program_print_error(
+            program, "warning: processors not set, using all: %s", tp_err_text(error));
     }
 }

@@ -1,6 +1,5 @@
 /*
- * What the mains of the programs have in common. One thread, at start. Messages go to standard
- * error, with the program's name in front.
+ * Functions that the main functions of the programs share. The main thread only.
  */
 #ifndef TWINPORT_CORE_CONFIG_PROGRAM_H
 #define TWINPORT_CORE_CONFIG_PROGRAM_H
@@ -11,48 +10,50 @@
 #include "twinport/error.h"
 #include "twinport/process.h"
 
-/* Says a line in one piece, since the log's own thread writes to standard error as well. Text
- * beyond TP__PROGRAM_TEXT - 1 bytes is cut. */
+/* Prints a line to standard error, with the program's name in front. It is written in one piece,
+ * because the log's thread writes to standard error as well. Text beyond TP__PROGRAM_TEXT - 1 bytes
+ * is cut. */
 #define TP__PROGRAM_TEXT 4096u
-void tp__program_say(const char *program, const char *format, ...) TP_PRINTF(2, 3);
+void tp__program_print_error(const char *program, const char *format, ...) TP_PRINTF(2, 3);
 
-/* Prints to standard output, in one piece; text beyond TP__PROGRAM_TEXT - 1 bytes is cut. As with
- * tp__program_say(), a reader that stands still or is slow holds it up, but by half a second in the
- * program's whole life; what is not taken by then is lost. */
+/* Prints to standard output, in one piece; text beyond TP__PROGRAM_TEXT - 1 bytes is cut. A slow
+ * reader of either stream delays the program, but by half a second in its whole life; output that
+ * is not accepted by then is lost. */
 void tp__program_print(const char *format, ...) TP_PRINTF(1, 2);
 
-/* At the end, if there were any: how many lines the log has lost. */
-void tp__program_say_log_losses(const char *program);
+/* Prints, at the end, how many lines the log has lost, if any. */
+void tp__program_print_log_losses(const char *program);
 
-/* Opens the log's file again, and says in the log how that went. */
+/* Opens the log file again and logs the result. */
 void tp__program_reopen_log(void);
 
-/* Says what failed, and why. Returns 1, the exit code of one that could not run. */
+/* Prints what failed and why. Returns 1, the exit code of a program that could not run. */
 int tp__program_fail(const char *program, const char *what, tp_err error);
 
-/* The exit code of one that has printed what it was asked for: 0, or, having said why, 1 if that
- * did not get out, as when the disk is full. */
+/* The exit code of a program that has printed what was asked for: 0, or 1 if the output could not
+ * be written, for example to a full disk; then it prints why. */
 int tp__program_finish_output(const char *program);
 
-/* Says the lines of a report, each with its newline. */
-void tp__program_say_report(const char *report);
+/* Prints the lines of a report to standard error, with a final newline. */
+void tp__program_print_report(const char *report);
 
-/* Prints that a stop begins: there is an output until then, and an account only at the end. */
+/* Prints that a stop begins, because statistics are printed only at its end. */
 void tp__program_print_stopping(const char *program);
 
-/* Has the system tell the process to stop, and where there is such a thing, to reread its files. */
+/* Catches the system's requests to stop and, where the system has such a request, to reload. */
 tp_err tp__program_catch_requests(void);
 
-/* Whether the log's file can be written; an empty path is standard error. Says why not. */
+/* True if the log file can be written; an empty path is standard error. If not, prints why. */
 bool tp__program_can_log(const char *program, const char *path);
 
-/* Raises the limit of open files as far as it goes, and warns if that is too few for `sessions`,
- * those that are being ended beside them (TP_SERVER_ENDING), and `pending` connections. */
+/* Raises the limit of open files as far as possible, and prints a warning if that is not enough for
+ * `sessions`, the sessions that are being ended in addition (TP_SERVER_ENDING), and `pending`
+ * connections. */
 void tp__program_raise_descriptors(const char *program, unsigned sessions, unsigned pending);
 
-/* Takes the process's share of the machine: before other threads start. No processor given: all.
- * What the system refuses is a warning: it costs speed, not service. */
-void tp__program_take_share(
+/* Sets the priority and the processors of the process (none given: all), before other threads
+ * start. If the system refuses, it prints a warning: that costs speed, but no function. */
+void tp__program_set_scheduling(
     const char *program, tp_priority priority, const tp_processors *processors);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * See relations.h. Holds nothing.
+ * Conditions between settings. See relations.h. One thread, at start; no state.
  */
 #include "core/config/relations.h"
 
@@ -12,7 +12,7 @@
 #define RELATION_TEXT 512
 
 /* "max_frame is 2m" */
-static const char *say_value(const tp__relations *all, const char *name, char *text) {
+static const char *relation_print_value(const tp__relations *all, const char *name, char *text) {
     const tp__setting *setting = tp__setting_find(all->table, all->count, name);
     char value[TP__SETTING_VALUE_TEXT];
     (void)snprintf(text, NAMED_TEXT, "%s is %s", name,
@@ -20,15 +20,15 @@ static const char *say_value(const tp__relations *all, const char *name, char *t
     return text;
 }
 
-static void say_relation(const tp__relations *all, bool must, const char *one, const char *other,
+static void relation_report(const tp__relations *all, bool must, const char *one, const char *other,
     const char *format, va_list arguments) {
     char first[NAMED_TEXT];
     char second[NAMED_TEXT] = "";
     char expected[RELATION_TEXT];
     char text[NAMED_TEXT * 2 + RELATION_TEXT];
-    (void)say_value(all, one, first);
+    (void)relation_print_value(all, one, first);
     if (other != NULL) {
-        (void)say_value(all, other, second);
+        (void)relation_print_value(all, other, second);
     }
     (void)vsnprintf(expected, sizeof expected, format, arguments);
     (void)snprintf(text, sizeof text, "%s%s%s: expected %s", first, other != NULL ? " and " : "",
@@ -45,7 +45,7 @@ void tp__relation_must(const tp__relations *all, bool holds, const char *one, co
     if (!holds) {
         va_list arguments;
         va_start(arguments, format);
-        say_relation(all, true, one, other, format, arguments);
+        relation_report(all, true, one, other, format, arguments);
         va_end(arguments);
     }
 }
@@ -55,7 +55,7 @@ void tp__relation_should(const tp__relations *all, bool holds, const char *one, 
     if (!holds) {
         va_list arguments;
         va_start(arguments, format);
-        say_relation(all, false, one, other, format, arguments);
+        relation_report(all, false, one, other, format, arguments);
         va_end(arguments);
     }
 }

@@ -1,5 +1,6 @@
 /*
- * See server_settings.h. Holds nothing.
+ * The settings that both programs share: their conditions, and the options that they become. One
+ * thread, at start; no state.
  */
 #include "core/config/server_settings.h"
 
@@ -12,27 +13,27 @@ const char *const tp__io_names[] = {"auto", "epoll", "iocp", NULL};
 const char *const tp__priority_names[] = {"low", "normal", "high", "idle", NULL};
 const char *const tp__log_level_names[] = {"debug", "info", "warning", "error", "off", NULL};
 
-/* ---- what they ask of each other ------------------------------------------------------------- */
+/* ---- conditions between settings ------------------------------------------------------------- */
 
 static void check_sizes(const tp__relations *all, const tp__server_settings *settings) {
     tp__relation_must(all, settings->max_frame + TP_FRAME_HEADER <= settings->queue_bytes,
         "max_frame", "queue_bytes",
-        "max_frame, and %u bytes of header, to fit into queue_bytes: else one message of that size "
-        "leaves no room for a second one",
+        "max_frame plus %u bytes of header to fit into queue_bytes: otherwise one message of that "
+        "size fills the queue",
         TP_FRAME_HEADER);
     tp__relation_must(all,
         settings->running == 0 || settings->workers == 0 || settings->running <= settings->workers,
-        "running", "workers", "no more running than there are workers, or 0 for all");
+        "running", "workers", "running to be at most workers, or 0 for all");
 }
 
 static void check_memory(const tp__relations *all, const tp__server_settings *settings) {
     uint64_t limit = settings->memory_limit;
     tp__relation_must(all, limit == 0 || limit >= (uint64_t)1 << 20, "memory_limit", NULL,
-        "at least 1m, or 0 for none");
+        "at least 1m, or 0 for no limit");
     tp__relation_must(all, limit == 0 || limit >= settings->reserve, "memory_limit", "reserve",
-        "not less than reserve, which is made ready at start, or 0 for none");
+        "not less than reserve, which is allocated at start, or 0 for no limit");
     tp__relation_must(all, limit == 0 || limit >= settings->queue_bytes, "memory_limit",
-        "queue_bytes", "not less than queue_bytes, which one session may have, or 0 for none");
+        "queue_bytes", "not less than queue_bytes, which one session may use, or 0 for no limit");
 }
 
 #define LEAST_TIME_MS 100u
@@ -45,11 +46,11 @@ static void check_silence(const tp__relations *all, const tp__server_settings *s
     tp__relation_must(all, ping == 0 || ping >= LEAST_TIME_MS, "ping_interval", NULL,
         "at least %ums, or 0 for never", LEAST_TIME_MS);
     tp__relation_must(all, idle == 0 || ping < idle, "ping_interval", "idle_timeout",
-        "ping_interval to be less than idle_timeout, or 0 for never: else a silent session is "
-        "ended before it is asked");
+        "ping_interval to be less than idle_timeout, or 0 for never: otherwise a silent session is "
+        "ended before PING is sent");
 }
 
-/* ---- ... and of this machine ----------------------------------------------------------------- */
+/* ---- conditions of this system --------------------------------------------------------------- */
 
 static bool is_here(const char *io) {
     const char *const *backends = tp_port_backends();
@@ -60,23 +61,24 @@ static bool is_here(const char *io) {
     return here;
 }
 
-/* With auto the settings of another system's are passed over: one file may serve on both. */
+/* With io = auto the settings of the other system's back end give no warning, so that one file can
+ * be used on both systems. */
 static void check_io(const tp__relations *all, const tp__server_settings *settings) {
     const char *io = tp__io_names[settings->io];
     bool of_iocp = strcmp(io, "auto") == 0 || strcmp(io, "iocp") == 0;
     tp__relation_must(
-        all, is_here(io), "io", NULL, "auto, or %s, which this system has", tp_port_backends()[0]);
+        all, is_here(io), "io", NULL, "auto, or %s for this system", tp_port_backends()[0]);
     tp__relation_should(all, of_iocp || settings->running == 0, "running", "io",
-        "it to be given only with io = iocp or auto: it is not used");
+        "running only with io = iocp or auto: it has no effect");
     tp__relation_should(all, of_iocp || !settings->send_buffer_zero, "send_buffer_zero", "io",
-        "it to be given only with io = iocp or auto: it is not used");
+        "send_buffer_zero only with io = iocp or auto: it has no effect");
     tp__relation_should(all, of_iocp || !settings->post_receive_buffers, "post_receive_buffers",
-        "io", "it to be given only with io = iocp or auto: it is not used");
+        "io", "post_receive_buffers only with io = iocp or auto: it has no effect");
 }
 
-/* ---- who may come ---------------------------------------------------------------------------- */
+/* ---- access ---------------------------------------------------------------------------------- */
 
-/* All of `inner`'s addresses are `outer`'s. */
+/* True if `outer` contains every address of `inner`. */
 static bool covers(const tp_network *outer, const tp_network *inner) {
     tp_address first = {.port = 0};
     memcpy(first.ip, inner->ip, sizeof first.ip);
@@ -96,8 +98,8 @@ static void check_access(const tp__relations *all, const tp__server_settings *se
     for (size_t i = 0; !admits && i < settings->allow.count; i++) {
         admits = !is_denied(&settings->deny, &settings->allow.networks[i]);
     }
-    tp__relation_must(
-        all, admits, "allow", "deny", "deny to leave something of allow: nobody could connect");
+    tp__relation_must(all, admits, "allow", "deny",
+        "deny to leave something of allow: otherwise no address can connect");
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -117,7 +119,7 @@ void tp__server_settings_check(const tp__relations *all, const tp__server_settin
     tp__server_settings_check_log(all, settings, NULL, all->path);
 }
 
-/* ---- what becomes of them -------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 bool tp__server_settings_low_latency(const tp__server_settings *settings) {
     return settings->priority == TP_PRIORITY_NORMAL || settings->priority == TP_PRIORITY_HIGH;

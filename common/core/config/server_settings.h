@@ -1,7 +1,7 @@
 /*
- * What a program can be told about the server that it runs, whoever its sessions are: the fields,
- * and what becomes of them. Each program has them among its own settings, and the rows in its own
- * table, with its own standard values and words. One thread, at start.
+ * The settings of a server that both programs share: the fields, their conditions, and the options
+ * that they become. Each program has this struct in its own settings and the entries in its own
+ * table, with its own default values and help. One thread, at start.
  */
 #ifndef TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H
 #define TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H
@@ -19,7 +19,7 @@ typedef struct tp__server_settings {
     tp__networks deny;
     uint64_t backlog;
 
-    unsigned io; /* of tp__io_names */
+    unsigned io; /* index in tp__io_names */
     uint64_t workers;
     uint64_t running;
     bool nagle;
@@ -49,19 +49,20 @@ extern const char *const tp__io_names[];
 extern const char *const tp__priority_names[];
 extern const char *const tp__log_level_names[];
 
-/* What they ask of each other, and of this machine. They are part of what `all` looks at, under the
- * names that both programs give them. */
+/* Checks the conditions between these settings, and those of this system. The settings are part of
+ * the struct of `all` and have the same names in the tables of both programs. */
 void tp__server_settings_check(const tp__relations *all, const tp__server_settings *settings);
 
-/* The second of two files must not be what is written to as the log: `other` names a setting whose
- * value is `path`. */
+/* Checks that the log file is not the file `path`, the value of the setting `other` (NULL: of no
+ * setting). */
 void tp__server_settings_check_log(const tp__relations *all, const tp__server_settings *settings,
     const char *other, const char *path);
 
-/* Whether threads that are part of it ask to be run soon: at priority normal and high. */
+/* True if the server's threads ask for low latency: at priority normal and high. */
 bool tp__server_settings_low_latency(const tp__server_settings *settings);
 
-/* The options point into `settings`, which must live as long as they are used. */
+/* Fill the options of the server and of the log. They point into `settings`, which must live as
+ * long as they are used. */
 void tp__server_settings_apply(const tp__server_settings *settings, tp_server_options *options);
 tp_log_options tp__server_settings_log(const tp__server_settings *settings);
 

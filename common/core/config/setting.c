@@ -1,6 +1,6 @@
 /*
- * Values of settings: reading them, and saying what they should have been. One thread, at start;
- * all memory is the caller's.
+ * Values of settings: reading them, and describing what is expected. One thread, at start. All
+ * memory is the caller's.
  */
 #include "core/config/setting.h"
 
@@ -18,7 +18,7 @@ typedef struct unit {
     uint64_t worth;
 } unit;
 
-/* From small to large, so that amounts are shown in the largest unit that fits. */
+/* In ascending order, so that print_amount() finds the largest unit that divides the amount. */
 static const unit plain_units[] = {{"", 1}, {NULL, 0}};
 static const unit byte_units[] = {
     {"", 1}, {"k", 1u << 10}, {"m", 1u << 20}, {"g", 1u << 30}, {NULL, 0}};
@@ -36,7 +36,7 @@ static const unit *units_of(const tp__setting *setting) {
     }
 }
 
-/* Digits without a sign or leading zeros; moves *at behind them. */
+/* Reads digits without a sign or leading zeros and moves *at past them. */
 static bool read_digits(const char **at, uint64_t *value) {
     const char *first = *at;
     uint64_t sum = 0;
@@ -65,7 +65,7 @@ static bool read_amount(const tp__setting *setting, const char *text, uint64_t *
         if (number != 0 || *text != '\0') {
             return false;
         }
-        worth = 1; /* nothing is nothing in any unit */
+        worth = 1; /* 0 needs no unit */
     }
     if (number > UINT64_MAX / worth) {
         return false;
@@ -85,7 +85,7 @@ static const char *print_amount(const tp__setting *setting, uint64_t amount, cha
     return text;
 }
 
-/* ---- the other kinds ------------------------------------------------------------------------- */
+/* ---- other kinds ----------------------------------------------------------------------------- */
 
 static bool read_bool(const char *text, bool *value) {
     *value = strcmp(text, "yes") == 0;
@@ -111,14 +111,14 @@ static bool read_text(const tp__setting *setting, const char *text, char *value)
     return true;
 }
 
-/* Copies the next of the words that blanks or commas separate and moves *at behind it. False: there
- * is none, and *at is at the end; or it is too long for anything, and *at is at it. */
-#define WORD_ROOM TP_ADDRESS_TEXT
-static bool next_word(const char **at, char word[WORD_ROOM]) {
+/* Copies the next word (words are separated by blanks or commas) and moves *at past it. False:
+ * there is none, and *at is at the end; or it is too long to be valid, and *at is at its start. */
+#define WORD_SIZE TP_ADDRESS_TEXT
+static bool next_word(const char **at, char word[WORD_SIZE]) {
     static const char separators[] = " \t,";
     *at += strspn(*at, separators);
     size_t length = strcspn(*at, separators);
-    if (length == 0 || length >= WORD_ROOM) {
+    if (length == 0 || length >= WORD_SIZE) {
         return false;
     }
     memcpy(word, *at, length);
@@ -150,15 +150,15 @@ static bool add_word(tp__networks *list, const char *word) {
            add_network(list, &network);
 }
 
-/* A list that is empty unless it is given may be given as empty, too. Of others that is not taken
- * as a value: what none would mean (of `allow`: everybody) is not what somebody says by nothing. */
-static bool may_be_empty(const tp__setting *setting) {
-    return setting->standard != NULL && setting->standard[0] == '\0';
+/* A list that is empty by default may also be set to empty. Other lists may not: an empty list
+ * means the opposite of what one would expect (an empty `allow` would admit every address). */
+static bool networks_may_be_empty(const tp__setting *setting) {
+    return setting->default_value != NULL && setting->default_value[0] == '\0';
 }
 
 static bool read_networks(const tp__setting *setting, const char *text, tp__networks *list) {
-    bool any = *text == '\0' && may_be_empty(setting);
-    char word[WORD_ROOM];
+    bool any = *text == '\0' && networks_may_be_empty(setting);
+    char word[WORD_SIZE];
     while (next_word(&text, word)) {
         if (!add_word(list, word)) {
             return false;
@@ -168,14 +168,15 @@ static bool read_networks(const tp__setting *setting, const char *text, tp__netw
     return any && *text == '\0';
 }
 
-/* Whether the port is there to be read: alone behind the only ':', or behind "]:". */
+/* True if the text has a port: after its only ':', or after "]:". */
 static bool names_port(const char *text) {
     const char *colon = strrchr(text, ':');
     return colon != NULL && (strchr(text, ':') == colon || colon[-1] == ']');
 }
 
-/* A port that was forgotten is not the port 0, which asks the system for any. */
-static bool read_address(const char *text, tp_address *address) {
+/* An address without a port is an error here; it does not mean port 0, which asks the system for a
+ * free one. */
+static bool setting_read_address(const char *text, tp_address *address) {
     return names_port(text) && tp_address_parse(text, address) == TP_OK;
 }
 
@@ -208,7 +209,7 @@ static bool read_processors(const char *text, tp_processors *processors) {
         return true;
     }
     bool any = false;
-    char word[WORD_ROOM];
+    char word[WORD_SIZE];
     while (next_word(&text, word)) {
         if (!add_processors(word, processors)) {
             return false;
@@ -224,7 +225,7 @@ static void *field_of(const tp__setting *setting, void *target) {
     return (char *)target + setting->offset;
 }
 
-static bool read_value(const tp__setting *setting, const char *value, void *field) {
+static bool setting_read_value(const tp__setting *setting, const char *value, void *field) {
     switch (setting->kind) {
     case TP__SETTING_BOOL:
         return read_bool(value, field);
@@ -233,7 +234,7 @@ static bool read_value(const tp__setting *setting, const char *value, void *fiel
     case TP__SETTING_TIME:
         return read_amount(setting, value, field);
     case TP__SETTING_ADDRESS:
-        return read_address(value, field);
+        return setting_read_address(value, field);
     case TP__SETTING_NETWORKS:
         return read_networks(setting, value, field);
     case TP__SETTING_PROCESSORS:
@@ -247,7 +248,7 @@ static bool read_value(const tp__setting *setting, const char *value, void *fiel
 }
 
 tp_err tp__setting_read(const tp__setting *setting, const char *value, void *target) {
-    return read_value(setting, value, field_of(setting, target)) ? TP_OK : TP_ERR_CONFIG;
+    return setting_read_value(setting, value, field_of(setting, target)) ? TP_OK : TP_ERR_CONFIG;
 }
 
 void tp__setting_clear(const tp__setting *setting, void *target) {
@@ -262,8 +263,8 @@ tp_err tp__settings_reset(const tp__setting *table, size_t count, void *target) 
     }
     for (size_t i = 0; i < count; i++) {
         tp__setting_clear(&table[i], target);
-        if (table[i].standard != NULL &&
-            tp__setting_read(&table[i], table[i].standard, target) != TP_OK) {
+        if (table[i].default_value != NULL &&
+            tp__setting_read(&table[i], table[i].default_value, target) != TP_OK) {
             return TP_ERR_INVALID;
         }
     }
@@ -340,20 +341,18 @@ const char *tp__setting_expectation(const tp__setting *setting, char *text) {
         break;
     case TP__SETTING_NETWORKS:
         (void)snprintf(text, TP__EXPECTATION_TEXT,
-            "networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix, or the "
-            "words private or any; at most %d",
+            "networks such as 10.0.0.0/8 or fd00::/8 (no host bits), private or any; at most %d",
             TP_ACCESS_MAX_NETWORKS);
         break;
     case TP__SETTING_PROCESSORS:
         (void)snprintf(text, TP__EXPECTATION_TEXT,
-            "processors' numbers such as 2 or 0-3,8, from 0 to %d, or the word all",
-            TP_PROCESSORS_MAX - 1);
+            "processor numbers such as 2 or 0-3,8, from 0 to %d, or all", TP_PROCESSORS_MAX - 1);
         break;
     case TP__SETTING_CHOICE:
         expect_choice(setting, text);
         break;
     case TP__SETTING_TEXT:
-        (void)snprintf(text, TP__EXPECTATION_TEXT, "a text of %s to %s bytes", min, max);
+        (void)snprintf(text, TP__EXPECTATION_TEXT, "%s to %s bytes of text", min, max);
         break;
     }
     return text;
@@ -361,12 +360,13 @@ const char *tp__setting_expectation(const tp__setting *setting, char *text) {
 
 #define NAME_LENGTH 32 /* longer names are not compared */
 
-static unsigned least(unsigned a, unsigned b, unsigned c) {
+static unsigned min_of_three(unsigned a, unsigned b, unsigned c) {
     unsigned ab = a < b ? a : b;
     return ab < c ? ab : c;
 }
 
-/* How many letters must be changed, added or left out to make one name of the other. */
+/* The edit distance: how many letters must be changed, added or removed to get one name from the
+ * other. */
 static unsigned distance(const char *a, size_t a_length, const char *b, size_t b_length) {
     unsigned row[NAME_LENGTH + 1];
     for (unsigned k = 0; k <= b_length; k++) {
@@ -378,7 +378,7 @@ static unsigned distance(const char *a, size_t a_length, const char *b, size_t b
         for (unsigned k = 0; k < b_length; k++) {
             unsigned change = diagonal + (a[i] != b[k]);
             diagonal = row[k + 1];
-            row[k + 1] = least(change, row[k] + 1, diagonal + 1);
+            row[k + 1] = min_of_three(change, row[k] + 1, diagonal + 1);
         }
     }
     return row[b_length];
@@ -387,7 +387,7 @@ static unsigned distance(const char *a, size_t a_length, const char *b, size_t b
 const tp__setting *tp__setting_nearest(const tp__setting *table, size_t count, const char *name) {
     size_t length = strlen(name);
     const tp__setting *nearest = NULL;
-    unsigned best = 4; /* what differs more is not meant */
+    unsigned best = 4; /* names that differ by 4 letters or more are not suggested */
     for (size_t i = 0; i < count; i++) {
         size_t other = strlen(table[i].name);
         if (length > NAME_LENGTH || other > NAME_LENGTH) {

@@ -1,8 +1,11 @@
 /*
- * A server's counters: a row for each worker, written by it alone, and one row for all other
- * threads. A cache line's width of nothing ends each row, so that no two rows share a line,
- * wherever the allocator puts the table: calloc() promises 16 bytes, and a type that promises the
- * compiler more than that lets it use instructions that fault.
+ * A server's counters: one row for each worker, which only that worker writes, and one row that all
+ * other threads share. Any thread reads them.
+ *
+ * Each row ends with padding of one cache line, so that no two rows share a line wherever the
+ * allocator puts the table. The type asks for no alignment: the table comes from calloc(), which
+ * aligns to 16 bytes, and a type of a larger alignment would let the compiler use instructions that
+ * fault there.
  */
 #ifndef TWINPORT_CORE_ENGINE_COUNTERS_H
 #define TWINPORT_CORE_ENGINE_COUNTERS_H
@@ -38,11 +41,11 @@ typedef struct tp__counters {
     TP__COUNTERS(TP__COUNTER_FIELD)
 #undef TP__COUNTER_FIELD
     _Atomic uint64_t ends[TP_END_REASON_COUNT];
-    uint8_t apart[TP_CACHE_LINE];
+    uint8_t padding[TP_CACHE_LINE];
 } tp__counters;
 
-/* For the row's only writer: no locked instruction. Readers see whole values, if slightly old
- * ones. */
+/* For the only writer of the row: no locked instruction. Readers see whole values, which may be
+ * slightly old. */
 static inline void tp__count_own(_Atomic uint64_t *counter, uint64_t n) {
     atomic_store_explicit(
         counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);

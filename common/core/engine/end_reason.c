@@ -1,5 +1,5 @@
 /*
- * The names and texts of the reasons why sessions end. Any thread.
+ * Names and texts of the end reasons. Any thread.
  */
 #include "os/compiler.h"
 #include "twinport/session.h"
@@ -16,14 +16,14 @@ static const char *const texts[] = {
 #undef TP_END_TEXT
 };
 
-static bool known(tp_end_reason reason) {
+static bool reason_is_known(tp_end_reason reason) {
     return (unsigned)reason < TP_COUNT_OF(names);
 }
 
 const char *tp_end_reason_name(tp_end_reason reason) {
-    return known(reason) ? names[reason] : "TP_END_UNKNOWN";
+    return reason_is_known(reason) ? names[reason] : "TP_END_UNKNOWN";
 }
 
 const char *tp_end_reason_text(tp_end_reason reason) {
-    return known(reason) ? texts[reason] : "unknown";
+    return reason_is_known(reason) ? texts[reason] : "unknown";
 }

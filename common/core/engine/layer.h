@@ -1,25 +1,26 @@
 /*
- * A layer between a session's socket and its frames: what the WAN puts there, handshakes and
+ * A layer between a session's socket and its frames. The WAN has one, for its handshake and its
  * records.
  *
- * The core knows nothing of it but this table. A server without one (the LAN's) has a table of
- * zeros, and asks for it once per delivery, once per frame and once per flush: branches that are
- * never taken.
+ * The core knows a layer only by this table. A server without one (the LAN's) has a table of zeros
+ * and tests it once per delivery, once per frame and once per flush; these branches are never
+ * taken.
  *
- * With a layer a connection is PENDING first: a session in OPENING, attached and receiving, which
- * content cannot reach and which has none of the max_sessions places. It joins when the layer says
- * so (tp__session_join), or ends without content having heard of it: no on_join, no on_leave, no
- * line in the ledger. It has open_timeout_ms for that, or for being told that it cannot; the sweep
- * cuts it then. A stop cuts those that are not being told at once.
+ * With a layer a connection is PENDING at first: its session is OPENING, attached and receiving,
+ * but the application cannot reach it, and it has no quota of max_sessions. It joins when the layer
+ * calls tp__session_join(), or it ends without any notice to the application: no on_join, no
+ * on_leave, no line in the ledger. It has open_timeout_ms to join, or to be told that it cannot
+ * join; after that the sweep closes it. A stop closes pending sessions at once, except those that
+ * are being turned away.
  *
- *     accept --admit--> slot --begin--> pending --tp__session_join--> joined --release--> slot
- *       \_no, or no slot: dismiss          \______________________________/
+ *     accept --admit--> slot --begin--> pending --tp__session_join--> joined --release--> slot free
+ *        \_without a slot: dismiss      \_____________________________________/
  *
- * THREADS. `admit` and `dismiss` run on whatever worker accepts, several at once. `begin`, `fill`
- * and `take` run on workers that serve the session's socket: `take` one delivery at a time, `fill`
- * as the flush owner, and on iocp the two at once on two workers. `release` runs when all holds are
- * gone, after every other call. Within `take` and `begin` everything may be called that may be
- * called in a handler.
+ * THREADS. `admit` and `dismiss` run on any worker that accepts, on several at once. `begin`,
+ * `take`, `permit` and `fill` run on workers that serve the session's socket: `take` for one
+ * delivery at a time, `permit` inside it, `fill` on the flusher; on iocp `take` and `fill` may run
+ * at the same time on two workers. `end` and `release` run when all references are gone, after all
+ * other calls. `begin` and `take` may call everything that a handler may call.
  */
 #ifndef TWINPORT_CORE_ENGINE_LAYER_H
 #define TWINPORT_CORE_ENGINE_LAYER_H
@@ -32,57 +33,59 @@
 
 struct tp__session;
 struct tp__worker;
-struct tp__flight;
+struct tp__send_batch;
 
 typedef struct tp__layer {
-    void *context;            /* the layer's own */
+    void *context;            /* passed to admit, dismiss and destroy */
     size_t state_bytes;       /* of each slot: zero at first, and left zero by release */
     unsigned extra_slots;     /* for pending connections, beside max_sessions */
     unsigned open_timeout_ms; /* from accept to joining, absolute */
-    size_t fill_bytes;        /* of frames that one `fill` takes, at most */
+    size_t fill_bytes;        /* the most bytes of frames that one `fill` takes */
 
-    /* May this address connect? Asked after the access list and before on_connection_request. If it
-     * may not, the layer counts it and says why. What it admitted comes back by `release` if it got
-     * a slot, else by `dismiss`. */
+    /* Decides whether this address may connect. Called after the access list and before
+     * on_connection_request. If it returns false, the layer has counted and logged the refusal. An
+     * admitted connection comes back by `release` if it got a slot, otherwise by `dismiss`. */
     bool (*admit)(void *context, const tp_address *peer);
     void (*dismiss)(void *context, const tp_address *peer);
 
-    /* The connection is there and nothing has been received. It may be closed in here. */
+    /* The connection is attached and nothing has been received yet. It may be closed in here. */
     void (*begin)(struct tp__session *session, struct tp__worker *worker);
 
-    /* Bytes from the network. The frames in them go to tp__session_take_frames(). */
+    /* Takes bytes from the network, and passes the frames in them to tp__session_take_frames(). */
     void (*take)(
         struct tp__session *session, struct tp__worker *worker, const uint8_t *bytes, size_t count);
 
-    /* A whole frame has come: may it be delivered? False: it is dropped, and the layer ends the
-     * session. */
+    /* Called for each whole frame: true to deliver it. False: the frame is dropped, and the layer
+     * ends the session. */
     bool (*permit)(struct tp__session *session, struct tp__worker *worker);
 
-    /* Makes a flight out of what is pending: takes packets off the list (tp__session_next_packet),
-     * and fills in the flight, whose numbers are zero. *end: the end node was reached, and all
-     * before it is in the flight. TP_END_NONE, or why the session must end now: then
-     * session->failure is the tp_err that on_error is to hear of, or TP_OK. It may run inside a
-     * call of content's: it calls no handler. */
+    /* Makes a send batch from the backlog: takes packets off it (tp__session_next_packet) and fills
+     * in the batch, whose numbers are zero. *end: the end node was reached, and everything before
+     * it is in the batch. Returns TP_END_NONE, or why the session must end now; then
+     * session->failure is the tp_err for on_error, or TP_OK. May run inside a call of the
+     * application, so it must not call a handler. */
     tp_end_reason (*fill)(struct tp__session *session, struct tp__worker *worker,
-        struct tp__flight *flight, bool *end);
+        struct tp__send_batch *batch, bool *end);
 
-    /* It has ended, and session->reason says why. Before content hears it, so that who has heard it
-     * finds it in the layer's counters too. Also for one that never began. */
+    /* The session has ended; session->reason says why. Called before on_leave, so that the layer's
+     * counters include a session before the application is notified of its end. Also called for a
+     * session whose `begin` never ran. */
     void (*end)(struct tp__session *session);
 
-    /* The slot is about to be free: whatever the layer has for it goes. Also for one that never
-     * began. */
+    /* The slot is about to be free: frees whatever the layer has for it. Also called for a session
+     * whose `begin` never ran. */
     void (*release)(struct tp__session *session, struct tp__worker *worker);
 
     /* The server is being freed; no session is left. */
     void (*destroy)(void *context);
 } tp__layer;
 
-/* As tp_server_create(); the server takes the layer over, its context included, if it succeeds. */
+/* As tp_server_create(). If it succeeds, the server owns the layer, its context included. */
 tp_err tp__server_create_layered(const tp_server_options *options, const tp_handlers *handlers,
     const tp__layer *layer, tp_server **server);
 
-/* The layer of a server that has this `begin`, so is of that kind; else NULL. */
+/* The server's layer if its `begin` is this function, which identifies the kind of layer; otherwise
+ * NULL. */
 const tp__layer *tp__server_layer(
     const tp_server *server, void (*begin)(struct tp__session *session, struct tp__worker *worker));
 

@@ -1,6 +1,6 @@
 /*
- * The ledger of a server: its workers write, anybody reads, the server owns it. It is a ring of the
- * last ends as plain words; why a reader never sees half an end is argued in recent.c.
+ * A server's ledger. Its workers write, any thread reads, the server owns it. It is a ring of the
+ * last ends, stored as plain words; recent.c explains why a reader never sees a part of an entry.
  */
 #include "core/engine/ledger.h"
 
@@ -45,11 +45,11 @@ void tp__ledger_record(tp__ledger *ledger, const tp_session_end *end) {
     tp__recent_put(ledger->ends, words);
 }
 
-size_t tp__ledger_read(const tp__ledger *ledger, tp_session_end *ends, size_t room) {
+size_t tp__ledger_read(const tp__ledger *ledger, tp_session_end *ends, size_t capacity) {
     uint64_t number = tp__recent_count(ledger->ends);
     uint64_t oldest = number < TP_LEDGER_ENTRIES ? 0 : number - TP_LEDGER_ENTRIES;
     size_t count = 0;
-    while (number-- > oldest && count < room) {
+    while (number-- > oldest && count < capacity) {
         uint64_t words[END_WORDS];
         if (tp__recent_read(ledger->ends, number, words)) {
             memcpy(&ends[count], words, sizeof ends[count]);

@@ -11,19 +11,19 @@
 
 typedef struct tp__ledger tp__ledger;
 
-/* NULL if there is no memory. The caller's until tp__ledger_destroy() (NULL is allowed there), at
- * which time no thread may use it. */
+/* NULL if memory is out. The caller owns it until tp__ledger_destroy(), which accepts NULL; no
+ * thread may use the ledger at that time. */
 tp__ledger *tp__ledger_create(void);
 void tp__ledger_destroy(tp__ledger *ledger);
 
-/* Writes down one end, in place of the oldest. `end` is copied. Any thread, lock-free. */
+/* Records one end, replacing the oldest. `end` is copied. Any thread, lock-free. */
 void tp__ledger_record(tp__ledger *ledger, const tp_session_end *end);
 
-/* Copies the last ends, newest first, at most `room`, each with its `size` set; returns how many.
- * Ends that are being written meanwhile are left out. Any thread, lock-free. */
-size_t tp__ledger_read(const tp__ledger *ledger, tp_session_end *ends, size_t room);
+/* Copies the last ends, newest first, at most `capacity`, each with its `size` set; returns how
+ * many. Entries that are being written at the moment are left out. Any thread, lock-free. */
+size_t tp__ledger_read(const tp__ledger *ledger, tp_session_end *ends, size_t capacity);
 
-/* Ends recorded since the ledger was made. Any thread. */
+/* Ends recorded since the ledger was created. Any thread. */
 uint64_t tp__ledger_count(const tp__ledger *ledger);
 
 #endif

@@ -1,27 +1,32 @@
 /*
  * The life of a session in one 64-bit word.
  *
- *     63            20  19        18       17         16       15      0
- *     [ number      ]  [released][closing][finishing][opening][ count  ]
+ *      63       20      19         18          17          16       15    0
+ *     [  number  ][ RELEASED ][ CLOSING ][ FINISHING ][ OPENING ][ count ]
  *
- * COUNT is how many hold the session: the open socket holds one, a flush in progress holds one, and
- * so does every caller inside send, disconnect and the like. RELEASED is set exactly once per life,
- * by the holder who brings the count to 0 while CLOSING is set, in the same atomic step that sees
- * both; that holder releases the session. NUMBER is the number part of the session's id, so that
- * one fetch_add both takes a hold and tells whether the id is stale.
+ * COUNT is the number of references. The open socket has one, a flush in progress has one, and so
+ * has every call inside send, disconnect and the like that entered by id.
  *
- * A late caller (stale id, or closing has begun) has raised the count before it could know: it
- * gives the count back, and if it was the last, releases. Its transient count may even fall into
- * the slot's next life; it is given back there, and if that life was just ending, the late caller
- * releases that one.
+ * OPENING: the session has not joined yet. FINISHING: it takes no more packets and ends when its
+ * queue is empty. CLOSING: its socket is closed, or about to be. Each of the three turns away calls
+ * of the application; only CLOSING lets the session be released.
  *
- * MEMORY ORDER. Taking a hold is acquire: it sees what tp__life_open() published. Giving one back
- * is acq_rel: everything a holder did happens before the release, which the last one performs after
- * reading all others' decrements in the word's modification order. tests/model/life.pml explores
- * these steps.
+ * RELEASED is set exactly once per life, by the thread that brings the count to 0 while CLOSING is
+ * set. The atomic step that sets it is the one that checks both; the thread that succeeds in it
+ * releases the session.
  *
- * OPENING: not joined yet. FINISHING: takes no more sends, ends when its queue is empty. Both turn
- * callers of content away just as CLOSING does, but do not let the session be released.
+ * NUMBER is the number part of the session's id. So one fetch_add both takes a reference and tells
+ * whether the id is stale.
+ *
+ * A late caller (its id is stale, or closing has begun) has raised the count before it can know
+ * that. It gives the reference back, and releases the session if it was the last one. Its transient
+ * reference may even fall into the slot's next life. It is given back there, and if that life is
+ * just ending, the late caller may be the one that releases it.
+ *
+ * MEMORY ORDER. Taking a reference is acquire: it sees what tp__life_open() published. Giving one
+ * back is acq_rel: everything a thread did while it had a reference happens before the release,
+ * because the releasing thread has read all other decrements in the word's modification order.
+ * tests/model/life.pml explores these steps.
  */
 #ifndef TWINPORT_CORE_ENGINE_LIFE_H
 #define TWINPORT_CORE_ENGINE_LIFE_H
@@ -44,24 +49,25 @@
 typedef _Atomic uint64_t tp__life;
 
 typedef enum tp__life_entry {
-    TP__LIFE_ENTERED, /* a hold is yours */
+    TP__LIFE_ENTERED, /* the caller has a reference */
     TP__LIFE_TURNED_AWAY,
-    TP__LIFE_TURNED_AWAY_LAST /* and you must release the session */
+    TP__LIFE_TURNED_AWAY_LAST /* no reference, and the caller must release the session */
 } tp__life_entry;
 
 static inline uint64_t tp__life_read(const tp__life *life) {
     return atomic_load_explicit(life, memory_order_acquire);
 }
 
-/* A slot that nobody lives in. */
+/* A slot without a session. */
 static inline void tp__life_init(tp__life *life) {
     atomic_init(life, TP__LIFE_RELEASED);
 }
 
 /*
- * A new life with one hold, for the socket. Only the owner of a free slot calls it. The flags and
- * the number are the owner's alone while RELEASED is set, so adding their difference changes
- * exactly them and keeps the counts that late callers have in the word at this moment.
+ * Begins a life with one reference, for the socket. Called only by the thread that has taken the
+ * free slot. While RELEASED is set, only that thread changes the flags and the number. So adding
+ * the difference changes exactly these bits, and keeps the transient references that late callers
+ * have in the word at the moment.
  */
 static inline void tp__life_open(tp__life *life, tp_session_id id) {
     uint64_t old = atomic_load_explicit(life, memory_order_relaxed);
@@ -70,15 +76,15 @@ static inline void tp__life_open(tp__life *life, tp_session_id id) {
     atomic_fetch_add_explicit(life, to - from + 1, memory_order_acq_rel);
 }
 
-/* Another hold for somebody who has one. */
-static inline void tp__life_hold(tp__life *life) {
+/* Takes a further reference. The caller must have one. */
+static inline void tp__life_retain(tp__life *life) {
     atomic_fetch_add_explicit(life, 1, memory_order_relaxed);
 }
 
 /*
- * Gives a hold back. True: it was the last of a closing session, and the caller is the one who
- * releases it. The exchange fails only if somebody took a transient hold in between; then that one
- * is the last.
+ * Gives a reference back. True: it was the last one of a closing session, and the caller must
+ * release the session. The exchange fails only if another thread has taken a transient reference in
+ * between; then that thread's reference is the last.
  */
 static inline bool tp__life_drop(tp__life *life) {
     uint64_t now = atomic_fetch_sub_explicit(life, 1, memory_order_acq_rel) - 1;
@@ -89,7 +95,7 @@ static inline bool tp__life_drop(tp__life *life) {
         life, &now, now | TP__LIFE_RELEASED, memory_order_acq_rel, memory_order_relaxed);
 }
 
-/* Takes a hold of the session with this id, unless one of the `barred` flags is set. */
+/* Takes a reference to the session with this id, unless one of the `barred` flags is set. */
 static inline tp__life_entry tp__life_enter(tp__life *life, tp_session_id id, uint64_t barred) {
     uint64_t old = atomic_fetch_add_explicit(life, 1, memory_order_acquire);
     if (((old ^ id) & TP__LIFE_NUMBER) == 0 && (old & barred) == 0) {
@@ -98,15 +104,15 @@ static inline tp__life_entry tp__life_enter(tp__life *life, tp_session_id id, ui
     return tp__life_drop(life) ? TP__LIFE_TURNED_AWAY_LAST : TP__LIFE_TURNED_AWAY;
 }
 
-/* The session joins: content may reach it from here on. False: closing has begun before. */
+/* The session joins: from here on the application may reach it. False: closing has begun before. */
 static inline bool tp__life_joined(tp__life *life) {
     uint64_t old = atomic_fetch_and_explicit(life, ~TP__LIFE_OPENING, memory_order_acq_rel);
     return !(old & TP__LIFE_CLOSING);
 }
 
-/* Sets CLOSING only if the session has not joined; so of this and tp__life_joined() one is first,
- * and the other is told. True: the caller closes the socket, and *before is the word before. A
- * holder calls it. */
+/* Sets CLOSING only if the session has not joined. So either this step or tp__life_joined() comes
+ * first, and the other one fails. True: the caller must close the socket; *before is the previous
+ * word. The caller must have a reference. */
 static inline bool tp__life_begin_closing_unjoined(tp__life *life, uint64_t *before) {
     *before = atomic_load_explicit(life, memory_order_relaxed);
     do {
@@ -118,14 +124,14 @@ static inline bool tp__life_begin_closing_unjoined(tp__life *life, uint64_t *bef
     return true;
 }
 
-/* Sets FINISHING; returns the word before. A holder calls it; the one who finds neither FINISHING
- * nor CLOSING set in what it returns decides why the session ends. */
+/* Sets FINISHING and returns the previous word. The thread that finds neither FINISHING nor CLOSING
+ * set in it decides the end reason. The caller must have a reference. */
 static inline uint64_t tp__life_begin_finishing(tp__life *life) {
     return atomic_fetch_or_explicit(life, TP__LIFE_FINISHING, memory_order_acq_rel);
 }
 
-/* Sets CLOSING; returns the word before. A holder calls it; the one who finds CLOSING unset in what
- * it returns closes the socket. */
+/* Sets CLOSING and returns the previous word. The thread that finds CLOSING unset in it closes the
+ * socket. The caller must have a reference. */
 static inline uint64_t tp__life_begin_closing(tp__life *life) {
     return atomic_fetch_or_explicit(life, TP__LIFE_CLOSING, memory_order_acq_rel);
 }

@@ -1,18 +1,16 @@
 /*
  * The guard of the port: a call from any thread enters before it uses the port and leaves after it.
- * A thread that holds a session need not ask whether the server runs: it only counts itself
- * (session/end.c).
+ * A thread that has a reference to a session need not check that the server runs: it only counts
+ * itself (session/end.c).
  *
- * Invariant: the port is not freed while `callers` is above 0. Both the counting here and the state
- * are sequentially consistent: either the caller sees that a stop has begun, or the stop sees the
+ * Invariant: the port is not freed while `callers` is above 0. The count and the state are both
+ * sequentially consistent, so either the caller sees that a stop has begun, or the stop sees the
  * caller.
  */
 #include "core/engine/server_state.h"
 
-/*
- * The first look spares a stop that is under way the calls that keep coming: what they add to
- * `callers` it would have to wait for.
- */
+/* Checks the state before it counts: otherwise callers that keep arriving during a stop would keep
+ * `callers` above 0 and delay it. */
 bool tp__server_enter_port(tp_server *server) {
     if (tp__server_state_now(server) != TP__SERVER_RUNNING) {
         return false;

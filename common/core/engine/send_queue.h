@@ -1,21 +1,22 @@
 /*
- * A session's send queue: any thread pushes, one flush at a time takes.
+ * A session's send queue: any thread pushes, one flusher at a time takes.
  *
- * The queue is one word: the newest node, the rest linked behind it. Two values are not nodes:
+ * The queue is one word, which points to the newest node; the older nodes are linked behind it. Two
+ * values are not nodes:
  *
- *     IDLE  nothing queued, nobody flushing. An idle queue owns no memory.
- *     BUSY  nothing queued, but a flush owner exists.
+ *     IDLE  nothing is queued and there is no flusher. An idle queue owns no memory.
+ *     BUSY  nothing is queued, but there is a flusher.
  *
- * Who pushes onto IDLE becomes the flush owner; everybody else only pushes. The owner takes all
- * that is queued at once, which leaves BUSY, and turns it round into the order of arrival. It may
- * retire only by the exchange BUSY -> IDLE, which fails if somebody has pushed: so no packet is
- * ever left behind without an owner, and there are never two owners.
+ * A push onto IDLE makes the pushing thread the flusher; any other push only adds a node. The
+ * flusher takes all queued nodes at once, which leaves BUSY, and reverses them into the order of
+ * arrival. It retires only by the exchange BUSY -> IDLE, which fails if a node has been pushed. So
+ * no packet is left behind without a flusher, and there are never two flushers.
  *
- * MEMORY ORDER. A push is release and the take acquire: the nodes are seen whole. It is
- * sequentially consistent besides, as compact.h needs it, which costs the same instruction.
- * Retiring is release and the push that finds IDLE acquire: the next owner sees all that the last
- * one did to the session's part that belongs to the flush owner. tests/model/send_queue.pml
- * explores push, take and retire.
+ * MEMORY ORDER. A push is release and the take is acquire, so the taker sees whole nodes. A push is
+ * also sequentially consistent, which compact.h needs and which costs the same instruction on
+ * x86-64. Retiring is release, and the push or seize that finds IDLE is acquire: the next flusher
+ * sees everything that the last one did to the flusher's part of the session.
+ * tests/model/send_queue.pml explores push, take and retire.
  */
 #ifndef TWINPORT_CORE_ENGINE_SEND_QUEUE_H
 #define TWINPORT_CORE_ENGINE_SEND_QUEUE_H
@@ -28,7 +29,7 @@
 #include "twinport/packet.h"
 
 typedef struct tp__send_node {
-    struct tp__send_node *next; /* towards older while queued, towards newer once taken */
+    struct tp__send_node *next; /* the next older one while queued, the next newer one once taken */
     tp_packet *packet;
 } tp__send_node;
 
@@ -43,7 +44,7 @@ static inline void tp__send_queue_init(tp__send_queue *queue) {
     atomic_init(&queue->newest, TP__QUEUE_IDLE);
 }
 
-/* True: the caller is the flush owner now. */
+/* True: the caller is the flusher now. */
 static inline bool tp__send_queue_push(tp__send_queue *queue, tp__send_node *node) {
     uintptr_t newest = atomic_load_explicit(&queue->newest, memory_order_relaxed);
     do {
@@ -53,27 +54,26 @@ static inline bool tp__send_queue_push(tp__send_queue *queue, tp__send_node *nod
     return newest == TP__QUEUE_IDLE;
 }
 
-/* Makes the caller the flush owner of an idle queue without pushing anything. False: there is
- * one. */
+/* Makes the caller the flusher of an idle queue without a push. False: there is a flusher. */
 static inline bool tp__send_queue_seize(tp__send_queue *queue) {
     uintptr_t idle = TP__QUEUE_IDLE;
     return atomic_compare_exchange_strong_explicit(
         &queue->newest, &idle, TP__QUEUE_BUSY, memory_order_acquire, memory_order_relaxed);
 }
 
-/* Is anything queued? For the flush owner; what is pushed at this moment may be missed. */
+/* Is anything queued? The flusher only. A node that is being pushed at the moment may be missed. */
 static inline bool tp__send_queue_has_more(const tp__send_queue *queue) {
     return atomic_load_explicit(&queue->newest, memory_order_relaxed) > TP__QUEUE_BUSY;
 }
 
-/* The same, for who is not the flush owner: in the one order of all pushes and of what compact.h
- * calls open. */
-static inline bool tp__send_queue_holds_more(const tp__send_queue *queue) {
+/* The same for a thread that is not the flusher: one order with all pushes and with all openings of
+ * the backlog (compact.h). */
+static inline bool tp__send_queue_has_more_ordered(const tp__send_queue *queue) {
     return atomic_load_explicit(&queue->newest, memory_order_seq_cst) > TP__QUEUE_BUSY;
 }
 
-/* Everything queued, oldest first, and in *last the newest; NULL if there is nothing. The flush
- * owner's alone. */
+/* Takes all queued nodes, oldest first; *last is the newest. NULL if there is none. The flusher
+ * only. */
 static inline tp__send_node *tp__send_queue_take(tp__send_queue *queue, tp__send_node **last) {
     uintptr_t newest =
         atomic_exchange_explicit(&queue->newest, TP__QUEUE_BUSY, memory_order_acquire);
@@ -89,8 +89,8 @@ static inline tp__send_node *tp__send_queue_take(tp__send_queue *queue, tp__send
     return oldest;
 }
 
-/* The owner has nothing left to send. True: it is no longer the owner. False: more was pushed
- * meanwhile, and it still is. */
+/* The flusher has nothing left to send. True: the caller is no longer the flusher. False: a node
+ * has been pushed meanwhile, and the caller still is. */
 static inline bool tp__send_queue_retire(tp__send_queue *queue) {
     uintptr_t busy = TP__QUEUE_BUSY;
     return atomic_compare_exchange_strong_explicit(

@@ -1,24 +1,25 @@
 /*
- * The server's inside: what its files share.
+ * The state of a server, shared by the files of the core.
  *
- * A server's state is one word (tp__server_state). Start and wait move it from idle and back to it,
- * on the caller's thread; stop moves it to draining; the sweep, which one worker at a time runs,
- * does the rest:
+ * A server's state is one word (tp__server_state). Start and wait change it from IDLE and back to
+ * it, on the caller's thread; stop changes it to DRAINING; the sweep, which one worker at a time
+ * runs, does the rest:
  *
  *     IDLE --start--> STARTING ------> RUNNING --stop--> DRAINING --deadline--> CUTTING
  *                        |                                  ^  |                   |
- *                        +--stop--> CALLED_OFF --start------+  +-- no session -----+--> ENDING
+ *                        +--stop--> CALLED_OFF --start------+  +-- nothing left ---+--> ENDING
  *
  *     ENDING --wait--> IDLE; a start that fails goes back to IDLE
  *
- * The port may be reached by anybody while the server is RUNNING, not before: STARTING and
- * CALLED_OFF belong to the thread inside start, which alone leaves them. So a stop that comes while
- * the port and the workers are being made is remembered, and carried out when they are there.
+ * Any thread may enter the port while the server is RUNNING, and not before: STARTING and
+ * CALLED_OFF belong to the thread inside start, and only that thread leaves them. So a stop that
+ * comes while the port and the workers are being made is remembered, and carried out when they
+ * exist.
  *
- * ENDING is set only when the listener is closed, no slot is in use, no task is posted and no
- * thread from outside is inside the port (`callers`): from then on nothing can reach the port, the
- * workers leave, and wait frees it. The listener counts as open (`attached`) until start has
- * finished with it, so that ENDING does not come before that either.
+ * ENDING is set only when the listener is closed, no slot is in use, no task is posted, and no
+ * thread from outside is inside the port (`callers`). From then on nothing can reach the port: the
+ * workers end, and wait frees it. The listener counts as open (`attached`) until start has finished
+ * with it, so ENDING does not come before that either.
  */
 #ifndef TWINPORT_CORE_ENGINE_SERVER_STATE_H
 #define TWINPORT_CORE_ENGINE_SERVER_STATE_H
@@ -47,24 +48,25 @@ typedef enum tp__server_state {
 
 typedef enum tp__worker_up {
     TP__WORKER_STARTING,
-    TP__WORKER_SEATED,
-    TP__WORKER_FAILED /* no memory for the thread's record: the thread has ended */
+    TP__WORKER_READY,
+    TP__WORKER_FAILED /* no memory for the thread cache: the thread has ended */
 } tp__worker_up;
 
-/* A thread of the server at its seat. All of it belongs to that thread but `counters`, `now_ms` and
- * `time`, which others read, and `up`, which is under the server's mutex. */
+/* A thread of the server at its worker slot. Everything in it belongs to that thread, except
+ * `counters`, `now_ms` and `time`, which other threads read, and `up`, which is under the server's
+ * mutex. */
 typedef struct tp__worker {
     tp_server *server;
-    tp_worker *seat;
-    tp__local *local; /* the thread's record */
+    tp_worker *port_worker;
+    tp__thread_cache *thread_cache; /* of this thread */
     unsigned index;
     tp__worker_up up;
-    bool runs_tasks;          /* is inside tp__tasks_run() */
+    bool runs_tasks;          /* inside tp__tasks_run() */
     _Atomic uint64_t now_ms;  /* read once per batch */
-    tp__service_time time;    /* in which it has served (served.c) */
-    uint64_t served_ms;       /* that of the sessions that it serves, as of now_ms */
-    uint64_t stall_ms;        /* how long it stood still of late, as of now_ms */
-    tp__session *flush_first; /* sessions to flush when the batch in hand is done */
+    tp__service_time time;    /* its clock of served time (served.c) */
+    uint64_t served_ms;       /* served time of the sessions that it serves, as of now_ms */
+    uint64_t stall_ms;        /* how long it has stalled recently, as of now_ms */
+    tp__session *flush_first; /* sessions to flush when the batch is done */
     tp__session *flush_last;
     size_t unflushed_bytes; /* received since the last flush */
     tp_thread thread;
@@ -79,7 +81,7 @@ typedef struct tp__listener {
     tp_socket socket;
     tp_op accept_op;
     tp_op close_op;
-    _Atomic bool open;     /* accepts have been started, and it is not closed: the sweep may */
+    _Atomic bool open;     /* accepts were started and it is not closed: the sweep may close it */
     _Atomic bool attached; /* until the close op is back */
     tp_address bound;
 } tp__listener;
@@ -93,56 +95,56 @@ struct tp_server {
     char name[TP__NAME_SIZE];
     char io[TP__IO_SIZE];
     tp_network *networks; /* the access list's own copy */
-    bool reserved;        /* options.reserve_bytes are, and are to be given up */
+    bool reserved;        /* options.reserve_bytes are reserved, and must be given back */
 
-    const char *io_in_use; /* the port's own word for its back end */
+    const char *io_in_use; /* the name of the port's back end, a static text */
     tp_port *port;         /* from start to the end of wait */
     tp__worker *workers;   /* options.workers of them, kept between starts */
     unsigned workers_started;
     tp__listener listener;
 
     tp__layer layer;       /* all zero: none */
-    uint64_t send_packets; /* what one send takes, at most */
+    uint64_t send_packets; /* the most that one send takes */
     uint64_t send_bytes;
     uint8_t *layer_states; /* slots.count times layer.state_bytes; NULL without a layer */
     tp__session *sessions; /* slots.count of them */
     tp__slots slots;
     tp__ledger *ledger;
     tp__tasks tasks;
-    tp__counters outside;  /* counters of threads that are not this server's workers */
-    tp__service_time time; /* in which any worker has served; written under `mutex` (served.c) */
+    tp__counters outside;  /* of threads that are not workers of this server */
+    tp__service_time time; /* time that any worker has served; written under `mutex` (served.c) */
 
-    _Atomic int state; /* tp__server_state */
-    _Atomic unsigned
-        callers; /* calls that may be inside the port and that no worker's end waits for */
-    _Atomic(tp__session *)
-        orphans; /* released sessions that the port refused to carry to a worker */
+    _Atomic int state;              /* tp__server_state */
+    _Atomic unsigned callers;       /* calls that may be inside the port; it is freed only at 0 */
+    _Atomic(tp__session *) orphans; /* unreferenced sessions that the port refused to post */
     _Atomic unsigned slots_used;
-    _Atomic unsigned session_count; /* places taken: joined or about to join, and not being ended */
+    _Atomic unsigned session_count; /* quotas in use: joined or about to, and not being ended */
     _Atomic uint64_t next_number;
     _Atomic uint64_t sweep_due_ms;
-    _Atomic unsigned keeper; /* the worker that wakes in time for what is due by the clock */
+    _Atomic unsigned timekeeper; /* index of the worker that wakes in time for what is due */
     _Atomic bool sweeping;
-    _Atomic bool hurry;         /* a stop does not drain */
-    _Atomic uint64_t cut_by_ms; /* the earliest that tp_server_stop_within() was asked for */
-    uint64_t drain_until_ms;    /* in served time; the sweep's, like the next three */
+    _Atomic bool no_drain;      /* a stop cuts at once */
+    _Atomic uint64_t cut_by_ms; /* the earliest time that tp_server_stop_within() was asked for */
+    uint64_t drain_until_ms;    /* in served time; the sweep's, as sweep_from, drain_begun,
+                                   cut_begun */
     uint32_t sweep_from;
-    _Atomic bool budget_busy;   /* budget.c: somebody looks; it has what follows */
-    uint64_t budget_due_ms;     /* when to look again */
-    uint64_t budget_until_ms;   /* how long the one that was ended last is waited for */
-    tp_session_id budget_ended; /* that one */
-    _Atomic uint32_t cut_from;  /* shortage.c: where the next look begins */
+    _Atomic bool budget_busy;   /* budget.c: a worker has the next three */
+    uint64_t budget_due_ms;     /* when to check again */
+    uint64_t budget_until_ms;   /* how long to wait for the release of the session ended last */
+    tp_session_id budget_ended; /* that session */
+    _Atomic uint32_t cut_from;  /* shortage.c: where the next scan begins */
     bool drain_begun;
     bool cut_begun;
 
-    tp_mutex mutex; /* start, wait, the workers' end, and who asks for listener.bound, io_in_use */
+    tp_mutex mutex; /* state changes that are waited for, each worker's `up`, listener.bound,
+                       io_in_use and what follows */
     tp_condition changed;
     unsigned workers_running; /* under the mutex */
-    bool freeing;             /* under the mutex: one of those in wait frees the port */
+    bool freeing;             /* under the mutex: one of the threads in wait frees the port */
 };
 
 /* Is more queued than one send takes? */
-static inline bool tp__passes_one_send(const tp_server *server, uint64_t queued) {
+static inline bool tp__exceeds_one_send(const tp_server *server, uint64_t queued) {
     return (queued >> TP__QUEUED_SHIFT) > server->send_packets ||
            (queued & TP__QUEUED_BYTES) > server->send_bytes;
 }
@@ -151,16 +153,16 @@ static inline int tp__server_state_now(const tp_server *server) {
     return atomic_load_explicit(&server->state, memory_order_seq_cst);
 }
 
-/* What the layer keeps beside the session. */
+/* The layer's own state of the session. */
 static inline void *tp__layer_state(const tp__session *session) {
     const tp_server *server = session->server;
     return server->layer_states + session->index * server->layer.state_bytes;
 }
 
-/* current.c: this thread's worker of this server, or NULL. */
+/* current.c: the calling thread's worker of this server, or NULL. */
 tp__worker *tp__worker_here(const tp_server *server);
 
-/* Adds to a counter of the thread's row: `worker` is the thread's worker of this server, or
+/* Adds to a counter of the calling thread's row. `worker` is the thread's worker of this server, or
  * NULL. */
 #define TP__COUNT(server, worker, counter, n)                                                      \
     do {                                                                                           \
@@ -171,100 +173,102 @@ tp__worker *tp__worker_here(const tp_server *server);
         }                                                                                          \
     } while (0)
 
-/* ---- server_report.c, port_guard.c ----------------------------------------------------------- */
+/* ---- server_error.c, port_guard.c ------------------------------------------------------------ */
 
-/* Something failed that no call can return: counts, logs and tells on_error. The worker's thread,
- * or with NULL the one inside start. */
-void tp__server_report(
+/* An error that no call can return: counts it, logs it and calls on_error. On the worker's thread,
+ * or with NULL on the thread inside start. */
+void tp__server_error(
     tp_server *server, tp__worker *worker, tp_err error, int os_error, const char *where);
 
 /*
- * The door to the port for calls from anywhere: until tp__server_leave_port() it is not freed.
- * False (and nothing to leave): the server is not running.
+ * Enters the port, from any thread: it is not freed until tp__server_leave_port(). False (and
+ * nothing to leave): the server is not running.
  */
 bool tp__server_enter_port(tp_server *server);
 void tp__server_leave_port(tp_server *server);
 
-/* ---- listener.c, for outgoing connections as well -------------------------------------------- */
+/* ---- listener.c: socket options, of outgoing connections too --------------------------------- */
 tp_socket_options tp__server_socket_options(const tp_server *server);
 
-#define TP__MEMORY_LIMIT_MOST ((uint64_t)1 << 40)
+#define TP__MEMORY_LIMIT_MAX ((uint64_t)1 << 40)
 
 /* ---- server_options.c ------------------------------------------------------------------------ */
 
-/* Checks the ranges and fills in the defaults that stand for 0. TP_ERR_INVALID: logged which. */
+/* Checks the ranges and fills in the defaults that stand for 0. TP_ERR_INVALID: the log names the
+ * option. */
 tp_err tp__server_options_complete(const tp_server_options *given, tp_server_options *options);
-/* Logs that `what` is of another version's size or lacks something; returns TP_ERR_INVALID. */
+/* Logs that the size of `what` is another version's, or that a required part is missing; returns
+ * TP_ERR_INVALID. */
 tp_err tp__server_options_wrong(const char *what);
 
 /* ---- worker.c -------------------------------------------------------------------------------- */
 
 void tp__worker_main(void *worker);
 
-/* latency.c: as the option low_latency asks; on the worker's thread, once. */
-void tp__worker_take_latency(const tp__worker *worker);
+/* latency.c: applies the option low_latency to the calling thread. Once, on the worker's thread. */
+void tp__worker_apply_low_latency(const tp__worker *worker);
 
-/* ---- served.c: by which clock whom ----------------------------------------------------------- */
+/* ---- served.c: served time ------------------------------------------------------------------- */
 
-/* The worker begins; it waits for work at most wait_ms from now; it has come back from that. Its
+/* The worker's clock starts; the worker is about to wait for work, at most wait_ms from now; it is
+ * back from that wait. On its own thread. */
+void tp__worker_clock_start(tp__worker *worker, uint64_t now_ms);
+void tp__worker_clock_wait(tp__worker *worker, uint64_t now_ms, int wait_ms);
+void tp__worker_clock_resume(tp__worker *worker, uint64_t now_ms);
+
+/* Reads the clock in the middle of a round, before a peer is refused for what may have arrived
+ * while a handler of this round blocked the worker. True: the worker has stalled recently. On its
  * own thread. */
-void tp__worker_begins(tp__worker *worker, uint64_t now_ms);
-void tp__worker_waits(tp__worker *worker, uint64_t now_ms, int wait_ms);
-void tp__worker_comes_back(tp__worker *worker, uint64_t now_ms);
+bool tp__worker_check_stall(tp__worker *worker);
 
-/* Looks at the clock in the middle of a round: before somebody is refused for what may have come
- * while a handler of this round held the worker up. True: it has stood still of late. Its own
- * thread. */
-bool tp__worker_looks_again(tp__worker *worker);
-
-/* Served time of a worker of the server (its index), or of TP__ANY_WORKER: that stands still only
- * while all of them do. Any thread, while the server runs. */
+/* Served time of the worker with this index, or with TP__ANY_WORKER the server's, which stands
+ * still only while all workers do. Any thread, while the server runs. */
 #define TP__ANY_WORKER UINT_MAX
 uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t now_ms);
 
-/* The calling worker's index, if sessions stay with the worker that serves them; TP__ANY_WORKER
- * else, and on other threads. */
+/* The calling worker's index if the port binds sockets to workers; otherwise, and on other threads,
+ * TP__ANY_WORKER. */
 unsigned tp__server_worker_here(const tp_server *server);
 
-/* The served time by which this session is judged: that of the worker that serves it; where any
- * does, of all. Its socket is attached. */
+/* The served time that counts for this session: that of the worker that serves it; where any worker
+ * does, the server's. Its socket is attached. */
 uint64_t tp__session_served_ms(const tp__session *session, uint64_t now_ms);
-/* ... and so much later: a deadline. */
-uint64_t tp__session_by_ms(const tp__session *session, unsigned ms);
+/* The same plus `ms`: a deadline. */
+uint64_t tp__session_deadline_ms(const tp__session *session, unsigned ms);
 
-/* Its queue is full: is that because we have not sent, rather than because its peer does not read?
- * Any thread that holds the session. */
-bool tp__session_waits_for_us(const tp__session *session);
+/* The session's queue is full: is that because the server has not sent, rather than because the
+ * peer does not read? The caller has a reference, or is the owner. Any thread. */
+bool tp__session_awaits_server(const tp__session *session);
 
 /* ---- server_sessions.c ----------------------------------------------------------------------- */
 
-/* tp__session_served_ms() by id, for parts that keep time-outs of their own; 0: there is no such
- * session. */
+/* tp__session_served_ms() by id, for callers with time-outs of their own; 0: no such session. */
 uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint64_t now_ms);
 
 /* ---- listener.c ------------------------------------------------------------------------------ */
 
-/* Binds and listens; nothing is taken yet. Nothing to do if the server does not listen. */
+/* Binds and listens; accepts nothing yet. TP_OK also if the server does not listen. */
 tp_err tp__listener_open(tp_server *server);
-/* Starts to take connections, unless it is `called_off`. From here on the listener may be closed,
- * and must be if this fails. */
+/* Starts to accept, unless `called_off`. From here on the listener may be closed, and must be if
+ * this fails. */
 tp_err tp__listener_accept(tp_server *server, bool called_off);
-/* Closes if it may be; `attached` goes false when the port has done it. One thread at a time. */
+/* Closes the listener if that is allowed; `attached` becomes false when the port has done it. One
+ * thread at a time. */
 void tp__listener_close(tp_server *server);
 
 /* ---- shortage.c ------------------------------------------------------------------------------ */
 
-/* A slot is about to be taken: if few are left, a session that is being ended is cut, and gives its
- * back. */
-void tp__server_make_room(tp_server *server);
+/* Called before a slot is taken. If few are left, cuts a session that is being ended, so that its
+ * slot becomes free. */
+void tp__server_cut_for_slot(tp_server *server);
 
 /* ---- sweep.c --------------------------------------------------------------------------------- */
 
-/* What is due by the clock: idle sessions, PINGs, unfinished ends, delayed tasks, a stop's
- * progress. Any worker calls it after each wait; one at a time does the work. */
+/* Does what is due by the clock: idle sessions, PINGs, overdue ends, delayed tasks, the progress of
+ * a stop. Every worker calls it after each wait; one at a time does the work. */
 void tp__sweep(tp__worker *worker);
 
-/* How long the worker may wait before somebody must sweep, in milliseconds, or -1. */
+/* How long the worker may wait before a sweep is due, in milliseconds. */
 int tp__sweep_wait_ms(const tp__worker *worker, uint64_t now_ms);
 
 #endif

@@ -1,15 +1,14 @@
 /*
- * The free indexes of a table of slots. Any thread; the table that the indexes name belongs to
- * others.
+ * The free indexes of a table of slots. Any thread. The table itself belongs to the caller.
  *
- * Indexes that were never taken are not on the stack: `used` counts them off, so that a server of a
- * million slots touches only the memory of those it needs.
+ * Indexes that were never taken are not on the stack: `used` counts them off. So a server of a
+ * million slots touches only the memory of those that it needs.
  */
 #include "core/engine/slots.h"
 
 #include "core/memory/memory.h"
 
-static _Atomic uint32_t *next_of(void *nodes, uint32_t index) {
+static _Atomic uint32_t *slots_link(void *nodes, uint32_t index) {
     return (_Atomic uint32_t *)nodes + (index - 1);
 }
 
@@ -29,7 +28,7 @@ void tp__slots_destroy(tp__slots *slots) {
     slots->next = NULL;
 }
 
-static uint32_t take_fresh(tp__slots *slots) {
+static uint32_t slots_take_fresh(tp__slots *slots) {
     uint32_t used = atomic_load_explicit(&slots->used, memory_order_relaxed);
     while (used < slots->count) {
         if (atomic_compare_exchange_weak_explicit(
@@ -41,10 +40,10 @@ static uint32_t take_fresh(tp__slots *slots) {
 }
 
 uint32_t tp__slots_take(tp__slots *slots) {
-    uint32_t index = tp__stack_pop(&slots->free, next_of, slots->next);
-    return index ? index - 1 : take_fresh(slots);
+    uint32_t index = tp__stack_pop(&slots->free, slots_link, slots->next);
+    return index ? index - 1 : slots_take_fresh(slots);
 }
 
 void tp__slots_give(tp__slots *slots, uint32_t index) {
-    tp__stack_push(&slots->free, next_of, slots->next, index + 1);
+    tp__stack_push(&slots->free, slots_link, slots->next, index + 1);
 }

@@ -1,6 +1,6 @@
 /*
- * The free indexes of a table of slots: a lock-free stack (stack.h), so that taking a slot is one
- * exchange and the slot last given back, still warm, is the next one taken.
+ * The free indexes of a table of slots: a lock-free stack (stack.h). Taking a slot is one exchange,
+ * and the slot given back last, which is still in the processor's caches, is taken next.
  */
 #ifndef TWINPORT_CORE_ENGINE_SLOTS_H
 #define TWINPORT_CORE_ENGINE_SLOTS_H
@@ -20,14 +20,14 @@ typedef struct tp__slots {
 
 #define TP__NO_SLOT UINT32_MAX
 
-/* All `count` slots free. TP_ERR_NO_MEMORY. */
+/* Makes all `count` slots free. TP_ERR_NO_MEMORY. */
 tp_err tp__slots_create(tp__slots *slots, uint32_t count);
 void tp__slots_destroy(tp__slots *slots);
 
-/* An index, or TP__NO_SLOT. Any thread. */
+/* Returns an index, or TP__NO_SLOT. Any thread. */
 uint32_t tp__slots_take(tp__slots *slots);
 
-/* Gives an index back. Any thread; what was written before is seen by the next taker. */
+/* Gives an index back. Any thread. The next taker sees everything written before. */
 void tp__slots_give(tp__slots *slots, uint32_t index);
 
 #endif

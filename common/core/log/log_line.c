@@ -1,5 +1,5 @@
 /*
- * Lines of the log, and the names of its levels. Any thread; nothing is kept.
+ * Lines of the log, and the names of its levels. Any thread; no state.
  */
 #include "core/log/log_line.h"
 
@@ -45,14 +45,15 @@ static void replace_control_characters(char *text, size_t size) {
 void tp__log_line_format(
     tp__log_line *line, tp_log_level level, const char *format, va_list arguments) {
     line->text = print_head(line->bytes, level);
-    size_t room = TP__LOG_LINE - line->text; /* vsnprintf's final zero gives way to the newline */
-    int wanted = vsnprintf(line->bytes + line->text, room, format, arguments);
+    size_t space =
+        TP__LOG_LINE - line->text; /* vsnprintf's final zero is replaced by the newline */
+    int wanted = vsnprintf(line->bytes + line->text, space, format, arguments);
     size_t size = line->text + (wanted < 0 ? 0 : (size_t)wanted);
     if (wanted < 0) {
         static const char malformed[] = "(a line that could not be formatted)";
         memcpy(line->bytes + line->text, malformed, sizeof malformed);
         size = line->text + sizeof malformed - 1;
-    } else if ((size_t)wanted >= room) {
+    } else if ((size_t)wanted >= space) {
         size = TP__LOG_LINE - 1;
         memcpy(line->bytes + size - 3, "...", 3);
     }
@@ -69,10 +70,10 @@ void tp__log_line_print(tp__log_line *line, tp_log_level level, const char *form
     va_end(arguments);
 }
 
-void tp__log_line_copy_text(const tp__log_line *line, char *text, size_t room) {
+void tp__log_line_copy_text(const tp__log_line *line, char *text, size_t text_size) {
     size_t size = line->size - line->text - 1;
-    if (size > room - 1) {
-        size = room - 1;
+    if (size > text_size - 1) {
+        size = text_size - 1;
     }
     memcpy(text, line->bytes + line->text, size);
     text[size] = '\0';

@@ -1,17 +1,17 @@
 /*
- * The list of noisy places: short, searched from one end to the other, under the log's lock.
+ * The list of noisy call sites. It is short and searched from the front. Under the log's lock.
  */
 #include "core/log/log_noisy.h"
 
-static size_t find_place(const tp__log_noisy_list *list, const tp_log_place *place) {
+static size_t noisy_find_site(const tp__log_noisy_list *list, const tp_log_site *site) {
     size_t i = 0;
-    while (i < list->count && list->entries[i].place != place) {
+    while (i < list->count && list->entries[i].site != site) {
         i++;
     }
     return i;
 }
 
-static size_t find_before(const tp__log_noisy_list *list, uint32_t second) {
+static size_t noisy_find_before(const tp__log_noisy_list *list, uint32_t second) {
     size_t i = 0;
     while (i < list->count && list->entries[i].second >= second) {
         i++;
@@ -19,7 +19,7 @@ static size_t find_before(const tp__log_noisy_list *list, uint32_t second) {
     return i;
 }
 
-static bool take(tp__log_noisy_list *list, size_t index, tp__log_noisy *entry) {
+static bool noisy_take(tp__log_noisy_list *list, size_t index, tp__log_noisy *entry) {
     if (index == list->count) {
         return false;
     }
@@ -28,9 +28,9 @@ static bool take(tp__log_noisy_list *list, size_t index, tp__log_noisy *entry) {
     return true;
 }
 
-void tp__log_noisy_add(tp__log_noisy_list *list, tp_log_place *place, uint32_t second,
+void tp__log_noisy_add(tp__log_noisy_list *list, tp_log_site *site, uint32_t second,
     tp_log_level level, const tp__log_line *first) {
-    size_t index = find_place(list, place);
+    size_t index = noisy_find_site(list, site);
     if (index == TP__LOG_MAX_NOISY) {
         return;
     }
@@ -38,20 +38,20 @@ void tp__log_noisy_add(tp__log_noisy_list *list, tp_log_place *place, uint32_t s
         list->count++;
     }
     tp__log_noisy *entry = &list->entries[index];
-    entry->place = place;
+    entry->site = site;
     entry->second = second;
     entry->level = level;
     tp__log_line_copy_text(first, entry->sample, sizeof entry->sample);
 }
 
-bool tp__log_noisy_take(tp__log_noisy_list *list, const tp_log_place *place, tp__log_noisy *entry) {
-    return take(list, find_place(list, place), entry);
+bool tp__log_noisy_take(tp__log_noisy_list *list, const tp_log_site *site, tp__log_noisy *entry) {
+    return noisy_take(list, noisy_find_site(list, site), entry);
 }
 
 bool tp__log_noisy_take_before(tp__log_noisy_list *list, uint32_t second, tp__log_noisy *entry) {
-    return take(list, find_before(list, second), entry);
+    return noisy_take(list, noisy_find_before(list, second), entry);
 }
 
 bool tp__log_noisy_has_before(const tp__log_noisy_list *list, uint32_t second) {
-    return find_before(list, second) < list->count;
+    return noisy_find_before(list, second) < list->count;
 }

@@ -1,5 +1,6 @@
 /*
- * The places of the log that had lines held back and whose count is still to be reported.
+ * The list of noisy call sites: those with suppressed lines whose number has not been logged yet.
+ * Under the log's lock.
  */
 #ifndef TWINPORT_CORE_LOG_LOG_NOISY_H
 #define TWINPORT_CORE_LOG_LOG_NOISY_H
@@ -14,30 +15,30 @@
 #define TP__LOG_SAMPLE    200
 
 typedef struct tp__log_noisy {
-    tp_log_place *place;
-    uint32_t second; /* in which its lines were held back */
+    tp_log_site *site;
+    uint32_t second; /* in which its lines were suppressed */
     tp_log_level level;
     char sample[TP__LOG_SAMPLE]; /* the text of the first of them */
 } tp__log_noisy;
 
-/* All zero is empty. Not safe for threads: the log's lock guards it. A place is in it once. */
+/* All zero is an empty list. It has at most one entry for each site. */
 typedef struct tp__log_noisy_list {
     size_t count;
     tp__log_noisy entries[TP__LOG_MAX_NOISY];
 } tp__log_noisy_list;
 
-/* Adds a place, or renews its entry. Without room nothing happens: the place's own next line
- * reports the count then. */
-void tp__log_noisy_add(tp__log_noisy_list *list, tp_log_place *place, uint32_t second,
+/* Adds a site, or replaces its entry. If the list is full nothing happens: then the number is
+ * logged before the site's own next line. */
+void tp__log_noisy_add(tp__log_noisy_list *list, tp_log_site *site, uint32_t second,
     tp_log_level level, const tp__log_line *first);
 
-/* Removes the entry of `place` and hands it over; false if there is none. */
-bool tp__log_noisy_take(tp__log_noisy_list *list, const tp_log_place *place, tp__log_noisy *entry);
+/* Removes the entry of `site` and copies it to `entry`; false if there is none. */
+bool tp__log_noisy_take(tp__log_noisy_list *list, const tp_log_site *site, tp__log_noisy *entry);
 
-/* Removes an entry of a second before `second` and hands it over; false if there is none. */
+/* Removes an entry of a second before `second` and copies it to `entry`; false if there is none. */
 bool tp__log_noisy_take_before(tp__log_noisy_list *list, uint32_t second, tp__log_noisy *entry);
 
-/* Is there one? */
+/* True if there is an entry of a second before `second`. */
 bool tp__log_noisy_has_before(const tp__log_noisy_list *list, uint32_t second);
 
 #endif

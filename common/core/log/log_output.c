@@ -1,8 +1,9 @@
 /*
- * Where the log's lines go. See log_output.h.
+ * The output of the log: a file, standard error or the user's sink.
  *
- * The log's thread writes and alone touches `stream` and `unwritten`; log.c's lock guards `next`.
- * What the output says of itself goes to standard error: the log would feed itself otherwise.
+ * Only the log's thread writes and accesses `stream` and `unwritten`; `next` is under the lock of
+ * log.c. Errors of the output itself go to standard error, because the log would feed itself
+ * otherwise.
  */
 #include "core/log/log_output.h"
 
@@ -10,16 +11,16 @@
 
 #include "core/memory/memory.h"
 
-#define DIRECT_MS 100 /* for a line that some thread writes itself, which has other things to do */
+#define DIRECT_MS 100 /* limit for a line that a thread other than the log's writes itself */
 
-bool tp__log_output_say(const char *bytes, size_t size) {
+bool tp__log_output_write_stderr(const char *bytes, size_t size) {
     tp_stream error;
     tp_stream_standard(&error, TP_STANDARD_ERROR);
     return tp_stream_write(&error, bytes, size, DIRECT_MS, NULL) == TP_OK;
 }
 
-static void complain(const char *line) {
-    (void)tp__log_output_say(line, strlen(line));
+static void report_to_stderr(const char *line) {
+    (void)tp__log_output_write_stderr(line, strlen(line));
 }
 
 static char *copy_of(const char *text) {
@@ -51,7 +52,7 @@ tp_err tp__log_output_open(tp__log_output *output, const tp_log_options *options
 
 void tp__log_output_close_file(tp_stream *file) {
     if (tp_stream_close(file)) {
-        complain("twinport: the log's file could not be closed\n");
+        report_to_stderr("twinport: closing the log file failed\n");
     }
 }
 
@@ -94,7 +95,7 @@ uint64_t tp__log_output_write(
         return 0;
     }
     if (output->unwritten == 0 && output->path) {
-        complain("twinport: the log's file cannot be written\n");
+        report_to_stderr("twinport: writing the log file failed\n");
     }
     uint64_t lost = lines - lines_in(bytes, written);
     output->unwritten += lost;

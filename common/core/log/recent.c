@@ -1,24 +1,24 @@
 /*
- * The ring behind the trace and the ledger. Any number of threads write and read it at once;
- * whoever created it owns it.
+ * The ring of the trace and of the ledger. Any number of threads write and read it at the same
+ * time; it belongs to its creator.
  *
- * Entry number n lives in cell n % entries. A cell is a mark and its words. The mark is 2n + 2
- * while entry n is whole in it, 2n + 1 while entry n is being written, 0 before the first.
+ * Entry number n is stored in cell n % entries. A cell is a mark and its words. The mark is 2n + 2
+ * while entry n is complete in the cell, 2n + 1 while entry n is being written, 0 before the first.
  *
  * MEMORY ORDER
  * One writer at a time: a writer claims the cell by compare-and-swap from an even mark to its own
- * odd one; an odd mark, or one newer than its own, means that another writer has lapped it or been
- * lapped by it, and the entry is given up (and counted): nobody waits. The claim is an acquire that
- * reads the former writer's final release, so of two entries in one cell every word of the later
- * one is later in that word's modification order too. A reader takes the mark (acquire), the words,
- * and the mark again, and wants 2n + 2 both times.
- *   - It sees no word older than entry n: the first mark read synchronises with the release that
- *     entry n's writer ended with.
- *   - It sees no word newer: words are stored with release and loaded with acquire. A load that
- *     returns a later entry's word synchronises with that store, before which the later writer's
- *     claim has changed the mark; so the second look at the mark cannot find 2n + 2 any more, for
- *     marks only grow.
- * No fences: the argument needs none, and the thread sanitizer does not know them.
+ * odd one. An odd mark, or one newer than its own, means that another writer has lapped it or been
+ * lapped by it; then the entry is dropped and counted, and no thread waits. The claim is an acquire
+ * that reads the former writer's final release, so of two entries in one cell every word of the
+ * later one is also later in that word's modification order. A reader loads the mark (acquire), the
+ * words, and the mark again; the entry is valid if the mark was 2n + 2 both times.
+ *   - No word is older than entry n: the first load of the mark synchronises with the release with
+ *     which entry n's writer ended.
+ *   - No word is newer: words are stored with release and loaded with acquire. A load that returns
+ *     a later entry's word synchronises with that store, before which the later writer's claim has
+ *     changed the mark; so the second load of the mark cannot return 2n + 2 any more, because marks
+ *     only grow.
+ * No fences: the argument needs none, and the thread sanitizer does not support them.
  */
 #include "core/log/recent.h"
 
@@ -29,8 +29,7 @@ static size_t cell_of(const tp__recent *recent, uint64_t number) {
 }
 
 tp__recent *tp__recent_create(size_t entries, size_t words) {
-    /* A cell of zeros is an empty one, and memory that comes zeroed is not touched before its
-     * use. */
+    /* A cell of zeros is an empty cell, and zeroed memory is not written before its first use. */
     size_t cells = entries * (words + 1);
     tp__recent *recent = tp__allocate_zeroed(1, sizeof *recent + cells * sizeof recent->cells[0]);
     if (recent != NULL) {

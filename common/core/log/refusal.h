@@ -1,8 +1,8 @@
 /*
- * What the log says of a peer that is turned away: one line, with the reason and the address.
+ * Log lines about refused connections: one line each, with the remote address and the reason.
  *
- * A reason has a place of its own in the log, so a rate limit of its own: a flood of one of them
- * hides none of the others, and how many lines were held back is said for each.
+ * Each reason has a call site of its own, so a rate limit of its own: a flood of one reason hides
+ * no other, and the number of suppressed lines is logged for each.
  */
 #ifndef TWINPORT_CORE_LOG_REFUSAL_H
 #define TWINPORT_CORE_LOG_REFUSAL_H
@@ -10,15 +10,16 @@
 #include "twinport/address.h"
 #include "twinport/log.h"
 
-/* "`by`: refused `peer`: `reason`", at `level`. `place` is the reason's own. Any thread. */
-void tp__refusal_say(tp_log_place *place, tp_log_level level, const char *by,
-    const tp_address *peer, const char *reason);
+/* Logs "`by`: refused `remote`: `reason`" at `level`. `site` belongs to that reason alone. Any
+ * thread. */
+void tp__log_refusal(tp_log_site *site, tp_log_level level, const char *by,
+    const tp_address *remote, const char *reason);
 
-/* The same where the reason is known as the code is written. */
-#define TP__REFUSED(level, by, peer, reason)                                                       \
+/* The same for a reason that is constant at this place of the source. */
+#define TP__REFUSED(level, by, remote, reason)                                                     \
     do {                                                                                           \
-        static tp_log_place tp__refusal_place;                                                     \
-        tp__refusal_say(&tp__refusal_place, (level), (by), (peer), (reason));                      \
+        static tp_log_site tp__refusal_site;                                                       \
+        tp__log_refusal(&tp__refusal_site, (level), (by), (remote), (reason));                     \
     } while (0)
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * The trace: numbers in memory, for races that a line of text would hide. One ring for the process,
- * made when the trace is first switched on and kept until the process ends, so that a thread inside
- * tp_trace() never needs to be waited for. Any thread; the ring's own rules are in recent.c.
+ * The trace: numbers in memory, for races whose timing a line of text would change. One ring for
+ * the process, created when the trace is first switched on and kept until the process ends, so that
+ * no call needs to wait for a thread inside tp_trace(). Any thread; recent.c has the rules of the
+ * ring.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,8 +19,8 @@ enum { WORD_TIME, WORD_THREAD, WORD_EVENT, WORD_FIRST, WORD_SECOND, WORDS };
 
 /*
  * `ring` is set once and never changed; `active` is `ring` while the trace is on and NULL while it
- * is off. Both are published with release and taken with acquire, so that who sees the pointer sees
- * the ring behind it made.
+ * is off. Both are stored with release and loaded with acquire, so that a thread that reads the
+ * pointer sees the ring initialised.
  */
 static _Atomic(tp__recent *) ring;
 static _Atomic(tp__recent *) active;
@@ -53,7 +54,7 @@ tp_err tp_trace_enable(bool on) {
                 &ring, &recent, made, memory_order_acq_rel, memory_order_acquire)) {
             recent = made;
         } else {
-            tp__recent_destroy(made); /* another thread was first; `recent` is its ring */
+            tp__recent_destroy(made); /* another thread was faster; `recent` is its ring */
         }
     }
     atomic_store_explicit(&active, recent, memory_order_release);
@@ -73,20 +74,20 @@ static bool read_entry(const tp__recent *recent, uint64_t number, tp_trace_entry
     return true;
 }
 
-/* The first of the last `room` entries below `end`. */
-static uint64_t first_of_last(uint64_t end, size_t room) {
+/* The number of the first of the last `capacity` entries before `end`. */
+static uint64_t first_of_last(uint64_t end, size_t capacity) {
     uint64_t held = end < TP_TRACE_ENTRIES ? end : TP_TRACE_ENTRIES;
-    return end - (held < room ? held : room);
+    return end - (held < capacity ? held : capacity);
 }
 
-size_t tp_trace_read(tp_trace_entry *entries, size_t room) {
+size_t tp_trace_read(tp_trace_entry *entries, size_t capacity) {
     const tp__recent *recent = atomic_load_explicit(&ring, memory_order_acquire);
     if (recent == NULL) {
         return 0;
     }
     uint64_t end = tp__recent_count(recent);
     size_t count = 0;
-    for (uint64_t number = first_of_last(end, room); number < end; number++) {
+    for (uint64_t number = first_of_last(end, capacity); number < end; number++) {
         if (read_entry(recent, number, &entries[count])) {
             count++;
         }

@@ -1,9 +1,9 @@
 /*
- * Chunks: taking one, beginning it anew, retiring it. Cutting runs on the owner's thread, dropping
- * on any.
+ * Chunks: taking one from the pool, resetting it, retiring it. Cutting runs on the owner's thread,
+ * releasing on any thread.
  *
- * Who owns a chunk: the thread whose record names it, until it is retired; then whoever holds its
- * last packet; then the chunk pool.
+ * A chunk belongs to the thread whose cache points to it, until it is retired; then to the packets
+ * in it together; after the last of them is released, to the chunk pool.
  */
 #include "core/memory/chunk.h"
 
@@ -12,10 +12,10 @@
 
 /* ---- the chunk pool -------------------------------------------------------------------------- */
 
-/* Made at the first chunk and never destroyed: a packet may outlive every server. */
+/* Created with the first chunk and never destroyed: a packet may outlive every server. */
 static _Atomic(tp_pool *) chunk_pool;
 
-static tp_err get_pool(tp_pool **pool) {
+static tp_err chunk_open_pool(tp_pool **pool) {
     tp_err error = tp__shared_pool_open(&chunk_pool, "chunks", TP__CHUNK_BYTES);
     *pool = atomic_load_explicit(&chunk_pool, memory_order_acquire);
     return error;
@@ -23,7 +23,7 @@ static tp_err get_pool(tp_pool **pool) {
 
 tp_err tp__chunk_reserve(size_t count) {
     tp_pool *pool;
-    tp_err error = get_pool(&pool);
+    tp_err error = chunk_open_pool(&pool);
     if (error != TP_OK) {
         return error;
     }
@@ -59,89 +59,89 @@ static uint8_t *first_piece(tp__chunk *chunk) {
     return beyond > 0 ? start + (TP__CHUNK_ALIGN - beyond) : start;
 }
 
-static void begin(tp__chunk *chunk) {
+static void chunk_reset(tp__chunk *chunk) {
     chunk->next = chunk->first;
     chunk->outstanding = 0;
     atomic_store_explicit(&chunk->count, TP__CHUNK_BIAS, memory_order_relaxed);
 }
 
-static tp__chunk *take(tp__local *local) {
+static tp__chunk *chunk_take(tp__thread_cache *thread) {
     tp_pool *pool;
-    tp__chunk *chunk = get_pool(&pool) == TP_OK ? tp__pool_allocate_on(local, pool) : NULL;
+    tp__chunk *chunk = chunk_open_pool(&pool) == TP_OK ? tp__pool_allocate_on(thread, pool) : NULL;
     if (chunk == NULL) {
         return NULL;
     }
     chunk->first = first_piece(chunk);
     chunk->end = (uint8_t *)chunk + TP__CHUNK_BYTES;
     TP_POISON(chunk->first, chunk->end - chunk->first);
-    begin(chunk);
+    chunk_reset(chunk);
     return chunk;
 }
 
-static void give(tp__local *local, tp__chunk *chunk) {
-    tp__pool_free_on(local, atomic_load_explicit(&chunk_pool, memory_order_acquire), chunk);
+static void chunk_give(tp__thread_cache *thread, tp__chunk *chunk) {
+    tp__pool_free_on(thread, atomic_load_explicit(&chunk_pool, memory_order_acquire), chunk);
 }
 
-/* The owner asks whether every packet is released. Acquire pairs with the release of each
- * tp__chunk_drop(): what the others did with their packets comes before what is cut from here next.
- * After a yes nobody but the owner knows of the chunk, so it may write the count without an
- * exchange. */
-static bool is_unused(const tp__chunk *chunk) {
+/* For the owner: true if every packet is released. Acquire pairs with the release of each
+ * tp__chunk_drop(): what other threads did with their packets happens before the next packet is cut
+ * from the same memory. If it is true, no other thread has a reference to the chunk, so the owner
+ * may write the count with a plain store. */
+static bool chunk_is_unused(const tp__chunk *chunk) {
     return atomic_load_explicit(&chunk->count, memory_order_acquire) ==
            TP__CHUNK_BIAS - chunk->outstanding;
 }
 
-/* Takes the owner's share away. Acquire and release: if this brings the count to 0 the others' use
- * of their packets comes before the chunk's next use; if it does not, the owner's use comes before
- * it. */
-static void retire(tp__local *local, tp__chunk *chunk) {
+/* Subtracts the owner's share. Acquire and release: if this brings the count to 0, other threads'
+ * use of their packets happens before the chunk's next use; if it does not, the owner's use happens
+ * before it. */
+static void chunk_retire(tp__thread_cache *thread, tp__chunk *chunk) {
     uint32_t share = TP__CHUNK_BIAS - chunk->outstanding;
     if (atomic_fetch_sub_explicit(&chunk->count, share, memory_order_acq_rel) == share) {
-        give(local, chunk);
+        chunk_give(thread, chunk);
     }
 }
 
 void tp__chunk_drop(tp__chunk *chunk) {
     if (atomic_fetch_sub_explicit(&chunk->count, 1, memory_order_acq_rel) == 1) {
-        give(tp__local_get(), chunk);
+        chunk_give(tp__thread_cache_get(), chunk);
     }
 }
 
-/* The thread is ending, or has no use for its chunk. */
-static void leave(tp__local *local) {
-    if (local->chunk != NULL) {
-        retire(local, local->chunk);
-        local->chunk = NULL;
+/* The thread ends, or does not need its chunk. */
+static void chunk_thread_exit(tp__thread_cache *thread) {
+    if (thread->chunk != NULL) {
+        chunk_retire(thread, thread->chunk);
+        thread->chunk = NULL;
     }
 }
 
-void *tp__chunk_cut_slowly(tp__local *local, size_t bytes) {
-    tp__chunk *chunk = local->chunk;
-    if (chunk != NULL && is_unused(chunk)) {
-        begin(chunk);
-        return tp__chunk_cut(local, bytes);
+void *tp__chunk_cut_slowly(tp__thread_cache *thread, size_t bytes) {
+    tp__chunk *chunk = thread->chunk;
+    if (chunk != NULL && chunk_is_unused(chunk)) {
+        chunk_reset(chunk);
+        return tp__chunk_cut(thread, bytes);
     }
-    /* The old chunk is kept until there is a new one: smaller packets may still find room in it. */
-    tp__chunk *fresh = take(local);
+    /* The old chunk is kept until there is a new one: smaller packets may still fit into it. */
+    tp__chunk *fresh = chunk_take(thread);
     if (fresh == NULL) {
         return NULL;
     }
-    local->chunk = fresh;
-    local->leave[TP__LEAVE_CHUNK] = leave;
+    thread->chunk = fresh;
+    thread->exit_hooks[TP__EXIT_CHUNK] = chunk_thread_exit;
     if (chunk != NULL) {
-        retire(local, chunk);
+        chunk_retire(thread, chunk);
     }
-    return tp__chunk_cut(local, bytes);
+    return tp__chunk_cut(thread, bytes);
 }
 
 size_t tp__chunk_trim(void) {
     tp_pool *pool = atomic_load_explicit(&chunk_pool, memory_order_acquire);
-    tp__local *local = tp_thread_record();
+    tp__thread_cache *thread = tp_thread_record();
     if (pool == NULL) {
         return 0;
     }
-    if (local != NULL && local->chunk != NULL && is_unused(local->chunk)) {
-        leave(local);
+    if (thread != NULL && thread->chunk != NULL && chunk_is_unused(thread->chunk)) {
+        chunk_thread_exit(thread);
     }
     return tp_pool_trim(pool);
 }

@@ -1,9 +1,9 @@
 /*
- * The part of a pool that its threads share: two stacks of whole magazines, and under them, behind
- * the mutex, growth and trimming. Any thread; visited once per magazine of blocks.
+ * The part of a pool that its threads share: two stacks of magazines, and growth and trimming,
+ * which run under the pool's mutex. Any thread; called once per magazine of blocks.
  *
- * A block cannot always find a magazine: when memory is out there may be none to put it into. Such
- * blocks wait on the loose list, so that freeing never fails.
+ * When memory is out there may be no magazine to put a block into. Such blocks go to the free list,
+ * so that freeing never fails.
  */
 #include "core/memory/block.h"
 #include "core/memory/memory.h"
@@ -18,28 +18,29 @@ static tp__magazine *magazine_at(const tp_pool *pool, uint32_t index) {
         within -= (uint32_t)TP__ROW_MAGAZINES << row;
         row++;
     }
-    /* Relaxed: who knows the index got it from a stack or a mutex, after the row was stored. */
+    /* Relaxed: the index came from a stack or was read under the mutex, which orders the load after
+     * the store of the row. */
     uint8_t *first = atomic_load_explicit(&pool->rows[row], memory_order_relaxed);
     return (tp__magazine *)(void *)(first + within * pool->magazine_bytes);
 }
 
-static _Atomic uint32_t *next_of(void *pool, uint32_t index) {
+static _Atomic uint32_t *depot_next(void *pool, uint32_t index) {
     return &magazine_at(pool, index)->next;
 }
 
-static tp__magazine *pop(tp_pool *pool, tp__stack *stack) {
-    uint32_t index = tp__stack_pop(stack, next_of, pool);
+static tp__magazine *depot_pop(tp_pool *pool, tp__stack *stack) {
+    uint32_t index = tp__stack_pop(stack, depot_next, pool);
     return index != 0 ? magazine_at(pool, index) : NULL;
 }
 
-static void push(tp_pool *pool, tp__stack *stack, tp__magazine *magazine) {
-    tp__stack_push(stack, next_of, pool, magazine->index);
+static void depot_push(tp_pool *pool, tp__stack *stack, tp__magazine *magazine) {
+    tp__stack_push(stack, depot_next, pool, magazine->index);
 }
 
-/* With the account of what is ready. Two who note a new low at the same moment may leave the
- * higher: then a little more is given back than nobody has used. */
-static tp__magazine *pop_filled(tp_pool *pool) {
-    tp__magazine *magazine = pop(pool, &pool->filled);
+/* Also maintains `ready` and `ready_low`. Of two threads that store a new low at the same moment
+ * the higher value may remain: tp__pool_reap() then frees a little more than was unused. */
+static tp__magazine *depot_pop_filled(tp_pool *pool) {
+    tp__magazine *magazine = depot_pop(pool, &pool->filled);
     uint64_t count = magazine != NULL ? magazine->count : 0;
     uint64_t left = atomic_fetch_sub_explicit(&pool->ready, count, memory_order_relaxed) - count;
     if (left < atomic_load_explicit(&pool->ready_low, memory_order_relaxed)) {
@@ -48,14 +49,15 @@ static tp__magazine *pop_filled(tp_pool *pool) {
     return magazine;
 }
 
-/* Counted first: what is ready is never taken for less than nothing. */
-static void push_filled(tp_pool *pool, tp__magazine *magazine) {
+/* The blocks are counted before the push, so that `ready` never falls below 0. */
+static void depot_push_filled(tp_pool *pool, tp__magazine *magazine) {
     atomic_fetch_add_explicit(&pool->ready, magazine->count, memory_order_relaxed);
-    push(pool, &pool->filled, magazine);
+    depot_push(pool, &pool->filled, magazine);
 }
 
-/* Under the mutex. Allocates the next row of magazines, all of them empty. */
-static bool add_row(tp_pool *pool) {
+/* Allocates the next row of magazines, all of them empty. False: memory is out. Under the pool's
+ * mutex. */
+static bool depot_add_row(tp_pool *pool) {
     uint32_t row = 0;
     while (row < TP__ROWS && pool->row_memory[row] != NULL) {
         row++;
@@ -66,7 +68,8 @@ static bool add_row(tp_pool *pool) {
     if (memory == NULL) {
         return false;
     }
-    /* Each magazine begins a cache line: one thread counts in it, others in its neighbours. */
+    /* Each magazine begins at a cache line, because one thread writes its count while others write
+     * those of its neighbours. */
     uint8_t *first = (uint8_t *)memory + (TP_CACHE_LINE - (uintptr_t)memory % TP_CACHE_LINE);
     pool->row_memory[row] = memory;
     atomic_store_explicit(&pool->rows[row], first, memory_order_relaxed);
@@ -75,25 +78,26 @@ static bool add_row(tp_pool *pool) {
         magazine->index = ++pool->magazines;
         magazine->count = 0;
         atomic_init(&magazine->next, 0);
-        push(pool, &pool->empty, magazine);
+        depot_push(pool, &pool->empty, magazine);
     }
     return true;
 }
 
-/* Others take from the stack without the mutex: what a row brought may be gone before we look. */
-static tp__magazine *get_empty_locked(tp_pool *pool) {
-    tp__magazine *magazine = pop(pool, &pool->empty);
-    while (magazine == NULL && add_row(pool)) {
-        magazine = pop(pool, &pool->empty);
+/* Under the pool's mutex. Other threads pop without the mutex, so a new row may be used up before
+ * the pop here. */
+static tp__magazine *depot_get_empty_locked(tp_pool *pool) {
+    tp__magazine *magazine = depot_pop(pool, &pool->empty);
+    while (magazine == NULL && depot_add_row(pool)) {
+        magazine = depot_pop(pool, &pool->empty);
     }
     return magazine;
 }
 
 tp__magazine *tp__depot_get_empty(tp_pool *pool) {
-    tp__magazine *magazine = pop(pool, &pool->empty);
+    tp__magazine *magazine = depot_pop(pool, &pool->empty);
     if (magazine == NULL) {
         tp_mutex_lock(&pool->mutex);
-        magazine = get_empty_locked(pool);
+        magazine = depot_get_empty_locked(pool);
         tp_mutex_unlock(&pool->mutex);
     }
     return magazine;
@@ -102,65 +106,68 @@ tp__magazine *tp__depot_get_empty(tp_pool *pool) {
 void tp__depot_put(tp_pool *pool, tp__magazine *magazine) {
     if (magazine->count > 0) {
         tp__pool_raise(&pool->puts);
-        push_filled(pool, magazine);
+        depot_push_filled(pool, magazine);
     } else {
-        push(pool, &pool->empty, magazine);
+        depot_push(pool, &pool->empty, magazine);
     }
 }
 
-/* ---- loose blocks: under the mutex ----------------------------------------------------------- */
+/* ---- the free list: under the pool's mutex --------------------------------------------------- */
 
-static void put_loose(tp_pool *pool, void *block) {
-    atomic_store_explicit(&tp__block_of(block)->holder, TP__HELD_LOOSE, memory_order_relaxed);
-    *(void **)block = pool->loose;
-    pool->loose = block;
+static void free_list_push(tp_pool *pool, void *block) {
+    atomic_store_explicit(
+        &tp__block_of(block)->holder, TP__HELD_BY_FREE_LIST, memory_order_relaxed);
+    *(void **)block = pool->free_list;
+    pool->free_list = block;
 }
 
-static void *get_loose(tp_pool *pool) {
-    void *block = pool->loose;
+static void *free_list_pop(tp_pool *pool) {
+    void *block = pool->free_list;
     if (block == NULL) {
         return NULL;
     }
     tp__block *header = tp__block_of(block);
-    if (atomic_load_explicit(&header->holder, memory_order_relaxed) != TP__HELD_LOOSE) {
+    if (atomic_load_explicit(&header->holder, memory_order_relaxed) != TP__HELD_BY_FREE_LIST) {
         tp__pool_stop(pool, block);
     }
-    pool->loose = *(void **)block;
+    pool->free_list = *(void **)block;
     atomic_store_explicit(&header->holder, TP__HELD_BY_USER, memory_order_relaxed);
     return block;
 }
 
-/* ---- growth: under the mutex ----------------------------------------------------------------- */
+/* ---- growth: under the pool's mutex ---------------------------------------------------------- */
 
-static bool stack_loose(tp_pool *pool) {
-    tp__magazine *magazine = pool->loose != NULL ? get_empty_locked(pool) : NULL;
+static bool depot_fill_from_free_list(tp_pool *pool) {
+    tp__magazine *magazine = pool->free_list != NULL ? depot_get_empty_locked(pool) : NULL;
     if (magazine == NULL) {
         return false;
     }
-    while (pool->loose != NULL && magazine->count < pool->rounds) {
-        tp__magazine_put(pool, magazine, get_loose(pool));
+    while (pool->free_list != NULL && magazine->count < pool->rounds) {
+        tp__magazine_put(pool, magazine, free_list_pop(pool));
     }
-    push_filled(pool, magazine);
+    depot_push_filled(pool, magazine);
     return true;
 }
 
-/* From the last block to the first, so that they are taken in the order of their addresses. */
-static size_t grow(tp_pool *pool, size_t count) {
+/* Allocates a slab of up to `count` blocks and puts them into filled magazines; returns their
+ * number. From the last block to the first, so that they are allocated in the order of their
+ * addresses. */
+static size_t depot_grow(tp_pool *pool, size_t count) {
     size_t cut = 0;
     uint8_t *memory = tp__slabs_grow(pool, count, &cut);
     tp__magazine *magazine = NULL;
     for (size_t i = cut; i > 0; i--) {
         void *block = memory + (i - 1) * pool->stride + sizeof(tp__block);
         if (magazine == NULL) {
-            magazine = get_empty_locked(pool);
+            magazine = depot_get_empty_locked(pool);
         }
         if (magazine == NULL) {
-            put_loose(pool, block);
+            free_list_push(pool, block);
             continue;
         }
         tp__magazine_put(pool, magazine, block);
         if (magazine->count == pool->rounds || i == 1) {
-            push_filled(pool, magazine);
+            depot_push_filled(pool, magazine);
             magazine = NULL;
         }
     }
@@ -171,7 +178,7 @@ bool tp__depot_reserve(tp_pool *pool, size_t count) {
     size_t had = 0;
     tp_mutex_lock(&pool->mutex);
     while (had < count) {
-        size_t cut = grow(pool, count - had);
+        size_t cut = depot_grow(pool, count - had);
         if (cut == 0) {
             break;
         }
@@ -182,12 +189,13 @@ bool tp__depot_reserve(tp_pool *pool, size_t count) {
 }
 
 tp__magazine *tp__depot_get_filled(tp_pool *pool) {
-    tp__magazine *magazine = pop_filled(pool);
+    tp__magazine *magazine = depot_pop_filled(pool);
     if (magazine == NULL) {
         tp_mutex_lock(&pool->mutex);
-        magazine = pop_filled(pool);
-        while (magazine == NULL && (stack_loose(pool) || grow(pool, pool->slab_blocks) > 0)) {
-            magazine = pop_filled(pool);
+        magazine = depot_pop_filled(pool);
+        while (magazine == NULL &&
+               (depot_fill_from_free_list(pool) || depot_grow(pool, pool->slab_blocks) > 0)) {
+            magazine = depot_pop_filled(pool);
         }
         tp_mutex_unlock(&pool->mutex);
     }
@@ -206,35 +214,35 @@ void *tp__depot_get_block(tp_pool *pool) {
         return block;
     }
     tp_mutex_lock(&pool->mutex);
-    block = get_loose(pool);
+    block = free_list_pop(pool);
     tp_mutex_unlock(&pool->mutex);
     return block;
 }
 
 void tp__depot_put_block(tp_pool *pool, void *block) {
     tp_mutex_lock(&pool->mutex);
-    put_loose(pool, block);
+    free_list_push(pool, block);
     tp_mutex_unlock(&pool->mutex);
 }
 
 /* ---- trimming and the end -------------------------------------------------------------------- */
 
-/* Takes the blocks out of a magazine whose slab goes; the others keep their place and holder. */
-static void thin_out(tp_pool *pool, tp__magazine *magazine) {
+/* Removes the blocks of chosen slabs from a magazine; the others stay in it, in their order. */
+static void magazine_drop_reclaimable(tp_pool *pool, tp__magazine *magazine) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < magazine->count; i++) {
-        if (!tp__slabs_goes(pool, magazine->blocks[i])) {
+        if (!tp__slabs_reclaimable(pool, magazine->blocks[i])) {
             magazine->blocks[kept++] = magazine->blocks[i];
         }
     }
     magazine->count = kept;
 }
 
-/* Loose blocks whose slab goes are dropped. */
-static void thin_out_loose(tp_pool *pool) {
-    void **link = &pool->loose;
+/* Removes the blocks of chosen slabs from the free list. */
+static void free_list_drop_reclaimable(tp_pool *pool) {
+    void **link = &pool->free_list;
     while (*link != NULL) {
-        if (tp__slabs_goes(pool, *link)) {
+        if (tp__slabs_reclaimable(pool, *link)) {
             *link = *(void **)*link;
         } else {
             link = *link;
@@ -242,40 +250,40 @@ static void thin_out_loose(tp_pool *pool) {
     }
 }
 
-/* Every filled magazine is taken off the stack, at most as many as there are: what other threads
- * put meanwhile waits for the next trim. A thread that finds the stack empty meanwhile waits at the
- * mutex, and finds it filled again. */
+/* Takes every filled magazine off the stack, at most as many as exist in all: magazines that other
+ * threads put there meanwhile are left to the next trim. A thread that finds the stack empty
+ * meanwhile waits for the mutex; when it has it, the stack is filled again. */
 size_t tp__depot_trim(tp_pool *pool, uint64_t most) {
     tp_mutex_lock(&pool->mutex);
     tp__magazine *taken = NULL;
     for (uint32_t i = 0; i < pool->magazines; i++) {
-        tp__magazine *magazine = pop_filled(pool);
+        tp__magazine *magazine = depot_pop_filled(pool);
         if (magazine == NULL) {
             break;
         }
         for (uint32_t j = 0; j < magazine->count; j++) {
-            tp__slabs_show(pool, magazine->blocks[j]);
+            tp__slabs_mark(pool, magazine->blocks[j]);
         }
         atomic_store_explicit(
             &magazine->next, taken != NULL ? taken->index : 0, memory_order_relaxed);
         taken = magazine;
     }
-    for (void *block = pool->loose; block != NULL; block = *(void **)block) {
-        tp__slabs_show(pool, block);
+    for (void *block = pool->free_list; block != NULL; block = *(void **)block) {
+        tp__slabs_mark(pool, block);
     }
     tp__slabs_choose(pool, most);
-    thin_out_loose(pool);
+    free_list_drop_reclaimable(pool);
     while (taken != NULL) {
         uint32_t next = atomic_load_explicit(&taken->next, memory_order_relaxed);
-        thin_out(pool, taken);
+        magazine_drop_reclaimable(pool, taken);
         if (taken->count > 0) {
-            push_filled(pool, taken);
+            depot_push_filled(pool, taken);
         } else {
-            push(pool, &pool->empty, taken);
+            depot_push(pool, &pool->empty, taken);
         }
         taken = next != 0 ? magazine_at(pool, next) : NULL;
     }
-    size_t bytes = tp__slabs_let_go(pool);
+    size_t bytes = tp__slabs_reclaim(pool);
     tp_mutex_unlock(&pool->mutex);
     return bytes;
 }
@@ -285,7 +293,7 @@ uint64_t tp__depot_count_free(const tp_pool *pool) {
     for (uint32_t index = 1; index <= pool->magazines; index++) {
         count += magazine_at(pool, index)->count;
     }
-    for (void *block = pool->loose; block != NULL; block = *(void **)block) {
+    for (void *block = pool->free_list; block != NULL; block = *(void **)block) {
         count++;
     }
     return count;

@@ -1,8 +1,8 @@
 /*
- * Where all memory of the core comes from. Any thread may call anything here.
+ * Allocation of all memory of the core. Any thread.
  *
- * The counters are touched once per allocation, which is never on the message path; they
- * order nothing, so every access to them is relaxed.
+ * The counters are changed once per allocation, which is never on the message path. They order no
+ * other memory, so every access to them is relaxed.
  */
 #include "core/memory/memory.h"
 
@@ -17,13 +17,13 @@ static _Atomic uint64_t allocations;
 static _Atomic uint64_t live;
 static _Atomic uint64_t held;
 
-/* Allocations left until one fails; 0 and below: not armed. With `stay_failed` the
- * one that fails sets `failing`, and all that follow fail too. */
+/* Allocations until one fails; 0 and below: none will. With `stay_failed` the one that fails sets
+ * `failing`, and all later ones fail too. */
 static atomic_long countdown;
 static atomic_bool stay_failed;
 static atomic_bool failing;
 
-static bool must_fail(void) {
+static bool memory_must_fail(void) {
     atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
     if (atomic_load_explicit(&failing, memory_order_relaxed)) {
         return true;
@@ -38,7 +38,7 @@ static bool must_fail(void) {
     return true;
 }
 
-static void *counted(void *memory) {
+static void *memory_count_live(void *memory) {
     if (memory != NULL) {
         atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
     }
@@ -46,12 +46,12 @@ static void *counted(void *memory) {
 }
 
 void *tp__allocate(size_t bytes) {
-    return must_fail() ? NULL : counted(malloc(bytes));
+    return memory_must_fail() ? NULL : memory_count_live(malloc(bytes));
 }
 
 void *tp__allocate_zeroed(size_t count, size_t size) {
     bool overflows = size > 0 && count > SIZE_MAX / size;
-    return must_fail() || overflows ? NULL : counted(calloc(count, size));
+    return memory_must_fail() || overflows ? NULL : memory_count_live(calloc(count, size));
 }
 
 void tp__free(void *memory) {
@@ -61,9 +61,9 @@ void tp__free(void *memory) {
     }
 }
 
-/* The address sanitizer's leak check does not look for pointers in pages that it did not give out,
- * and would call what is only reachable from there a leak: under it everything comes from the
- * heap. */
+/* The address sanitizer's leak check does not search pages that it did not allocate for pointers,
+ * and would report memory that is reachable only from there as leaked. So under that sanitizer
+ * everything comes from the heap. */
 static bool takes_pages(size_t bytes) {
 #ifdef TP_ADDRESS_SANITIZER
     (void)bytes;
@@ -77,7 +77,7 @@ static void *allocate_piece(size_t bytes) {
     if (!takes_pages(bytes)) {
         return tp__allocate(bytes);
     }
-    return must_fail() ? NULL : counted(tp_pages_allocate(bytes));
+    return memory_must_fail() ? NULL : memory_count_live(tp_pages_allocate(bytes));
 }
 
 void *tp__allocate_piece(size_t bytes) {
@@ -98,18 +98,18 @@ void tp__free_piece(void *memory, size_t bytes) {
     tp_pages_free(memory, bytes);
 }
 
-static void arm(long n, bool stay) {
+static void memory_arm(long n, bool stay) {
     atomic_store_explicit(&failing, false, memory_order_relaxed);
     atomic_store_explicit(&stay_failed, stay, memory_order_relaxed);
     atomic_store_explicit(&countdown, n, memory_order_relaxed);
 }
 
 void tp__memory_fail_after(long n) {
-    arm(n, false);
+    memory_arm(n, false);
 }
 
 void tp__memory_fail_from(long n) {
-    arm(n, true);
+    memory_arm(n, true);
 }
 
 uint64_t tp__memory_allocations(void) {

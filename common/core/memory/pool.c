@@ -1,10 +1,10 @@
 /*
- * tp_pool: a thread's magazines; making, trimming and destroying pools.
+ * tp_pool: a thread's magazines; creating, trimming and destroying pools.
  *
- * Allocating and freeing run on any thread and touch, as a rule, only that thread's two magazines
- * and the block itself. Two, and not one, so that a thread which goes to and fro around the end of
- * a magazine does not visit the depot each time: between two visits lie at least a magazine's worth
- * of calls in one direction.
+ * Allocating and freeing run on any thread and usually access only that thread's two magazines and
+ * the block itself. There are two of them, so that a thread that alternates between allocating and
+ * freeing at the end of a magazine does not call the depot each time: between two calls of the
+ * depot lie at least as many calls in one direction as a magazine holds blocks.
  */
 #include <string.h>
 
@@ -18,11 +18,12 @@
 #define MAGAZINE_WORTH                                                                             \
     ((size_t)128 << 10) /* bytes of blocks that a thread may keep in a magazine */
 #define SLAB_BYTES ((size_t)64 << 10)
-#define REAP_LEAST ((size_t)256 << 10) /* less than that is not worth the trouble */
+#define REAP_LEAST ((size_t)256 << 10) /* bytes: less is not worth a trim */
 
 /* ---- a thread's two magazines ---------------------------------------------------------------- */
 
-/* The first use of the pool on this thread. Whatever an earlier pool left in the slot is gone. */
+/* Gives the cache two empty magazines at the first use of the pool on this thread. What an earlier
+ * pool left in the slot is overwritten: its magazines no longer exist. False: memory is out. */
 static bool cache_open(tp__pool_cache *cache, tp_pool *pool) {
     if (tp__pool_cache_is_open(cache, pool)) {
         return true;
@@ -47,24 +48,24 @@ static void cache_close(tp__pool_cache *cache, tp_pool *pool) {
     }
 }
 
-/* The thread is ending: gives back all its magazines of pools that still exist. */
-static void leave(tp__local *local) {
+/* The thread ends: returns its magazines to their depots, for all pools that still exist. */
+static void pool_thread_exit(tp__thread_cache *thread) {
     tp__registry_lock();
     for (uint32_t slot = 0; slot < TP__POOL_SLOTS; slot++) {
         if (tp__registry_pool(slot) != NULL) {
-            cache_close(&local->pools[slot], tp__registry_pool(slot));
+            cache_close(&thread->pools[slot], tp__registry_pool(slot));
         }
     }
     tp__registry_unlock();
 }
 
 /* The thread's magazines of the pool, or NULL if memory is out. */
-static tp__pool_cache *cache_of(tp__local *local, tp_pool *pool) {
-    if (local == NULL || !cache_open(&local->pools[pool->slot], pool)) {
+static tp__pool_cache *cache_get(tp__thread_cache *thread, tp_pool *pool) {
+    if (thread == NULL || !cache_open(&thread->pools[pool->slot], pool)) {
         return NULL;
     }
-    local->leave[TP__LEAVE_POOLS] = leave;
-    return &local->pools[pool->slot];
+    thread->exit_hooks[TP__EXIT_POOLS] = pool_thread_exit;
+    return &thread->pools[pool->slot];
 }
 
 static void cache_swap(tp__pool_cache *cache) {
@@ -73,41 +74,43 @@ static void cache_swap(tp__pool_cache *cache) {
     cache->previous = loaded;
 }
 
-/* Puts a fresh magazine in front; the one behind goes to the depot. */
+/* Loads a fresh magazine: the previous one goes to the depot, and the loaded one becomes the
+ * previous one. */
 static void cache_load(tp__pool_cache *cache, tp_pool *pool, tp__magazine *fresh) {
     tp__depot_put(pool, cache->previous);
     cache->previous = cache->loaded;
     cache->loaded = fresh;
 }
 
-/* Not 0 if there is anything in it. */
-static uint64_t look_of(const tp__pool_cache *cache) {
+/* The loaded magazine and both counts as one number; 0 if the cache has no blocks. */
+static uint64_t cache_state(const tp__pool_cache *cache) {
     uint64_t counts = (uint64_t)cache->loaded->count << 16 | cache->previous->count;
     return counts > 0 ? (uint64_t)cache->loaded->index << 32 | counts : 0;
 }
 
-/* The core's pools stay for the life of the process: no lock is needed to find them. That a cache
- * looks as it did does not say that it was not used; then it is only filled anew. */
-void tp__pool_rest(tp__local *local) {
+/* The core's pools exist for the life of the process, so no lock is needed to find them. A cache
+ * that was used may have the same state as before: returning it costs only that it must be filled
+ * again. */
+void tp__pool_return_idle(tp__thread_cache *thread) {
     for (uint32_t slot = TP_POOL_MAX; slot < TP__POOL_SLOTS; slot++) {
-        tp__pool_cache *cache = &local->pools[slot];
+        tp__pool_cache *cache = &thread->pools[slot];
         tp_pool *pool = cache->mark != 0 ? tp__registry_pool(slot) : NULL;
         if (pool == NULL || !tp__pool_cache_is_open(cache, pool)) {
             continue;
         }
-        uint64_t look = look_of(cache);
-        if (look != 0 && look == cache->seen) {
+        uint64_t state = cache_state(cache);
+        if (state != 0 && state == cache->seen) {
             cache_close(cache, pool);
         } else {
-            cache->seen = look;
+            cache->seen = state;
         }
     }
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-TP_NOINLINE void *tp__pool_allocate_slowly(tp__local *local, tp_pool *pool) {
-    tp__pool_cache *cache = cache_of(local, pool);
+TP_NOINLINE void *tp__pool_allocate_slowly(tp__thread_cache *thread, tp_pool *pool) {
+    tp__pool_cache *cache = cache_get(thread, pool);
     if (cache != NULL) {
         if (cache->loaded->count == 0 && cache->previous->count > 0) {
             cache_swap(cache);
@@ -128,11 +131,11 @@ TP_NOINLINE void *tp__pool_allocate_slowly(tp__local *local, tp_pool *pool) {
 }
 
 void *tp_pool_allocate(tp_pool *pool) {
-    return tp__pool_allocate_on(tp__local_get(), pool);
+    return tp__pool_allocate_on(tp__thread_cache_get(), pool);
 }
 
-TP_NOINLINE void tp__pool_free_slowly(tp__local *local, tp_pool *pool, void *block) {
-    tp__pool_cache *cache = cache_of(local, pool);
+TP_NOINLINE void tp__pool_free_slowly(tp__thread_cache *thread, tp_pool *pool, void *block) {
+    tp__pool_cache *cache = cache_get(thread, pool);
     if (cache != NULL) {
         if (cache->loaded->count == pool->rounds && cache->previous->count < pool->rounds) {
             cache_swap(cache);
@@ -152,7 +155,7 @@ TP_NOINLINE void tp__pool_free_slowly(tp__local *local, tp_pool *pool, void *blo
 
 void tp_pool_free(tp_pool *pool, void *block) {
     if (TP_LIKELY(block != NULL)) {
-        tp__pool_free_on(tp__local_get(), pool, block);
+        tp__pool_free_on(tp__thread_cache_get(), pool, block);
     }
 }
 
@@ -170,13 +173,13 @@ static size_t rounded_up(size_t value, size_t to) {
     return (value + to - 1) / to * to;
 }
 
-static bool are_valid(const tp_pool_options *options) {
+static bool pool_options_are_valid(const tp_pool_options *options) {
     return options != NULL && options->size >= sizeof *options && options->name != NULL &&
            options->block_size >= 1 && options->block_size <= BLOCK_MAX &&
            (options->limit == 0 || options->reserve <= options->limit);
 }
 
-static void shape(tp_pool *pool, const tp_pool_options *options) {
+static void pool_set_sizes(tp_pool *pool, const tp_pool_options *options) {
     pool->name = options->name;
     pool->block_size = rounded_up(options->block_size, 16);
     pool->stride = sizeof(tp__block) + pool->block_size;
@@ -188,17 +191,17 @@ static void shape(tp_pool *pool, const tp_pool_options *options) {
         rounded_up(sizeof(tp__magazine) + pool->rounds * sizeof(void *), TP_CACHE_LINE);
 }
 
-static tp_err create(
+static tp_err pool_create(
     const tp_pool_options *options, uint32_t first_slot, uint32_t end_slot, tp_pool **created) {
     *created = NULL;
-    if (!are_valid(options)) {
+    if (!pool_options_are_valid(options)) {
         return TP_ERR_INVALID;
     }
     tp_pool *pool = tp__allocate_zeroed(1, sizeof *pool);
     if (pool == NULL) {
         return TP_ERR_NO_MEMORY;
     }
-    shape(pool, options);
+    pool_set_sizes(pool, options);
     tp_mutex_init(&pool->mutex);
     tp_err error = tp__registry_add(pool, first_slot, end_slot);
     if (error != TP_OK) {
@@ -215,16 +218,16 @@ static tp_err create(
 }
 
 tp_err tp_pool_create(const tp_pool_options *options, tp_pool **pool) {
-    return create(options, 0, TP_POOL_MAX, pool);
+    return pool_create(options, 0, TP_POOL_MAX, pool);
 }
 
 tp_err tp__pool_create_own(const tp_pool_options *options, tp_pool **pool) {
-    return create(options, TP_POOL_MAX, TP__POOL_SLOTS, pool);
+    return pool_create(options, TP_POOL_MAX, TP__POOL_SLOTS, pool);
 }
 
-/* Once the pool is off the register no ending thread looks for its magazines, and by the caller's
- * promise no thread uses it: the magazines that threads still have are counted and freed with all
- * the others. */
+/* After the pool is removed from the register, an ending thread does not find it any more, and no
+ * thread uses it (the caller's duty). So the magazines that threads still have are counted and
+ * freed with all others. */
 void tp_pool_destroy(tp_pool *pool) {
     if (pool == NULL) {
         return;
@@ -242,15 +245,15 @@ void tp_pool_destroy(tp_pool *pool) {
 }
 
 size_t tp_pool_trim(tp_pool *pool) {
-    tp__local *local = tp_thread_record();
-    if (local != NULL) {
-        cache_close(&local->pools[pool->slot], pool);
+    tp__thread_cache *thread = tp_thread_record();
+    if (thread != NULL) {
+        cache_close(&thread->pools[pool->slot], pool);
     }
     return tp__depot_trim(pool, UINT64_MAX);
 }
 
-/* What was in the depot all the time nobody has used. The look that follows begins with what is
- * left: trimming takes all of it out for a moment. */
+/* Blocks that were in the depot all the time since the last call are unused: ready_low of them.
+ * ready_low starts again from what is left, because a trim takes everything out for a moment. */
 size_t tp__pool_reap(tp_pool *pool, size_t most) {
     uint64_t unused = atomic_load_explicit(&pool->ready_low, memory_order_relaxed);
     uint64_t blocks = atomic_load_explicit(&pool->blocks, memory_order_relaxed);

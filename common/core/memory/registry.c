@@ -1,28 +1,30 @@
 /*
- * The register of pools, and the end of a process that gives back what is no block.
+ * The register of pools, and the end of a process that frees something that is not a block. Any
+ * thread.
  *
- * The register gives each living pool a slot, by which every thread finds its magazines of that
- * pool without a search. A slot is used again after a pool's end; what other threads still have in
- * that slot is told by the mark, which no two pools ever share. Any thread.
+ * The register gives each existing pool a slot, the index of the pool's magazines in every thread
+ * cache. A slot is reused after its pool is destroyed; magazines of the old pool that are still in
+ * a thread cache are recognised by the mark, which no two pools of the process share.
  */
 #include "core/base/fatal.h"
 #include "core/memory/block.h"
 #include "os/thread.h"
 
-/* Under the lock, which also keeps a pool's end apart from the end of threads that used it. */
+/* Under the lock, which also separates the destruction of a pool from the end of threads that used
+ * it. */
 static struct {
     tp_pool *pools[TP__POOL_SLOTS];
-    uint64_t created; /* pools that ever were */
+    uint64_t created; /* pools in the life of the process */
 } registry;
 static tp_mutex lock;
 static tp_once once;
 
-static void initialise(void) {
+static void registry_init(void) {
     tp_mutex_init(&lock);
 }
 
 void tp__registry_lock(void) {
-    tp_once_run(&once, initialise);
+    tp_once_run(&once, registry_init);
     tp_mutex_lock(&lock);
 }
 
@@ -30,8 +32,8 @@ void tp__registry_unlock(void) {
     tp_mutex_unlock(&lock);
 }
 
-/* An odd factor maps the numbers of pools to as many marks, none of them 0, that differ in many
- * bits. */
+/* Multiplication by an odd factor is one-to-one: different pools have different marks, which differ
+ * in many bits, and none is 0. */
 static uint64_t mark_of(uint64_t number) {
     return number * UINT64_C(0x9E3779B97F4A7C15);
 }
@@ -62,8 +64,8 @@ void tp__registry_remove(const tp_pool *pool) {
     tp__registry_unlock();
 }
 
-/* The living pool whose block this is, or NULL. */
-static const tp_pool *find(const void *block) {
+/* The existing pool whose block this is, or NULL. */
+static const tp_pool *registry_find(const void *block) {
     const tp_pool *found = NULL;
     uint64_t mark = ((const tp__block *)block - 1)->mark ^ (uint64_t)(uintptr_t)block;
     tp__registry_lock();
@@ -80,7 +82,7 @@ void tp__pool_stop(const tp_pool *pool, const void *block) {
     if (tp__pool_owns(pool, block)) {
         tp__fatal("pool \"%s\": block %p was freed twice", pool->name, block);
     }
-    const tp_pool *owner = tp__block_is_aligned(block) ? find(block) : NULL;
+    const tp_pool *owner = tp__block_is_aligned(block) ? registry_find(block) : NULL;
     if (owner != NULL) {
         tp__fatal("pool \"%s\": block %p belongs to pool \"%s\"", pool->name, block, owner->name);
     }

@@ -1,6 +1,6 @@
 /*
- * Opening a pool that the whole process shares. Any thread; of several that come at once, one wins
- * and the others destroy the pool that they have made.
+ * Creates a pool that the whole process shares. Any thread. If several threads do so at once, one
+ * of their pools is used and the others are destroyed.
  */
 #include "core/memory/shared_pool.h"
 

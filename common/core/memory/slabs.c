@@ -1,8 +1,9 @@
 /*
- * The memory that a pool's blocks are cut from. Everything here runs under the pool's mutex.
+ * The memory that a pool's blocks are cut from. All functions run under the pool's mutex, except
+ * tp__slabs_free_all(), when no thread uses the pool any more.
  *
- * A slab is one allocation of about 64 KiB, or of one block where blocks are large, so that
- * trimming can give large blocks back one by one.
+ * A slab is one allocation of about 64 KiB, or of one block if blocks are large, so that a trim can
+ * return large blocks one by one.
  */
 #include <string.h>
 
@@ -18,15 +19,15 @@ static void set_blocks(tp_pool *pool, uint64_t blocks) {
 }
 
 /* Index of a free entry of the table, or UINT32_MAX. */
-static uint32_t take_entry(tp_pool *pool) {
+static uint32_t slab_take_entry(tp_pool *pool) {
     if (pool->slab_free != 0) {
         uint32_t entry = pool->slab_free - 1;
-        pool->slab_free = pool->slabs[entry].seen;
+        pool->slab_free = pool->slabs[entry].marked;
         return entry;
     }
-    if (pool->slab_count == pool->slab_room) {
-        uint32_t room = pool->slab_room > 0 ? pool->slab_room * 2 : 16;
-        tp__slab *slabs = tp__allocate((size_t)room * sizeof *slabs);
+    if (pool->slab_count == pool->slab_capacity) {
+        uint32_t capacity = pool->slab_capacity > 0 ? pool->slab_capacity * 2 : 16;
+        tp__slab *slabs = tp__allocate((size_t)capacity * sizeof *slabs);
         if (slabs == NULL) {
             return UINT32_MAX;
         }
@@ -35,17 +36,17 @@ static uint32_t take_entry(tp_pool *pool) {
         }
         tp__free(pool->slabs);
         pool->slabs = slabs;
-        pool->slab_room = room;
+        pool->slab_capacity = capacity;
     }
     return pool->slab_count++;
 }
 
-static void give_entry(tp_pool *pool, uint32_t entry) {
-    pool->slabs[entry] = (tp__slab){.memory = NULL, .blocks = 0, .seen = pool->slab_free};
+static void slab_give_entry(tp_pool *pool, uint32_t entry) {
+    pool->slabs[entry] = (tp__slab){.memory = NULL, .blocks = 0, .marked = pool->slab_free};
     pool->slab_free = entry + 1;
 }
 
-static void write_header(const tp_pool *pool, uint8_t *at, uint32_t entry) {
+static void slab_write_header(const tp_pool *pool, uint8_t *at, uint32_t entry) {
     tp__block *header = (tp__block *)(void *)at;
     atomic_init(&header->holder, TP__HELD_BY_USER);
     header->slab = entry;
@@ -53,33 +54,33 @@ static void write_header(const tp_pool *pool, uint8_t *at, uint32_t entry) {
 }
 
 uint8_t *tp__slabs_grow(tp_pool *pool, size_t count, size_t *cut) {
-    uint64_t room = pool->limit - blocks_now(pool);
+    uint64_t left = pool->limit - blocks_now(pool);
     count = count > pool->slab_blocks ? pool->slab_blocks : count;
-    count = count > room ? (size_t)room : count;
+    count = count > left ? (size_t)left : count;
     *cut = 0;
     if (count == 0) {
         return NULL;
     }
-    uint32_t entry = take_entry(pool);
+    uint32_t entry = slab_take_entry(pool);
     if (entry == UINT32_MAX) {
         return NULL;
     }
     uint8_t *memory = tp__allocate_piece(count * pool->stride);
     if (memory == NULL) {
-        give_entry(pool, entry);
+        slab_give_entry(pool, entry);
         return NULL;
     }
-    pool->slabs[entry] = (tp__slab){.memory = memory, .blocks = (uint32_t)count, .seen = 0};
+    pool->slabs[entry] = (tp__slab){.memory = memory, .blocks = (uint32_t)count, .marked = 0};
     for (size_t i = 0; i < count; i++) {
-        write_header(pool, memory + i * pool->stride, entry);
+        slab_write_header(pool, memory + i * pool->stride, entry);
     }
     set_blocks(pool, blocks_now(pool) + count);
     *cut = count;
     return memory;
 }
 
-void tp__slabs_show(tp_pool *pool, void *block) {
-    pool->slabs[tp__block_of(block)->slab].seen++;
+void tp__slabs_mark(tp_pool *pool, void *block) {
+    pool->slabs[tp__block_of(block)->slab].marked++;
 }
 
 void tp__slabs_choose(tp_pool *pool, uint64_t most) {
@@ -88,22 +89,22 @@ void tp__slabs_choose(tp_pool *pool, uint64_t most) {
         if (slab->memory == NULL) {
             continue;
         }
-        if (slab->seen == slab->blocks && slab->blocks <= most) {
+        if (slab->marked == slab->blocks && slab->blocks <= most) {
             most -= slab->blocks;
         } else {
-            slab->seen = 0;
+            slab->marked = 0;
         }
     }
 }
 
-bool tp__slabs_goes(const tp_pool *pool, void *block) {
+bool tp__slabs_reclaimable(const tp_pool *pool, void *block) {
     const tp__slab *slab = &pool->slabs[tp__block_of(block)->slab];
-    return slab->seen == slab->blocks;
+    return slab->marked == slab->blocks;
 }
 
-/* The headers are wiped, so that a block which is freed again after its slab went is not taken for
- * one of the pool's as long as nobody else has written there. */
-static size_t free_slab(tp_pool *pool, tp__slab *slab) {
+/* The headers are erased, so that a block that is freed once more after its slab is not mistaken
+ * for one of the pool, as long as the memory is not written again. */
+static size_t slab_free_memory(tp_pool *pool, tp__slab *slab) {
     size_t bytes = slab->blocks * pool->stride;
     TP_UNPOISON(slab->memory, bytes);
     for (uint32_t i = 0; i < slab->blocks; i++) {
@@ -113,19 +114,19 @@ static size_t free_slab(tp_pool *pool, tp__slab *slab) {
     return bytes;
 }
 
-size_t tp__slabs_let_go(tp_pool *pool) {
+size_t tp__slabs_reclaim(tp_pool *pool) {
     size_t bytes = 0;
     for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
         tp__slab *slab = &pool->slabs[entry];
         if (slab->memory == NULL) {
             continue;
         }
-        if (slab->seen == slab->blocks) {
+        if (slab->marked == slab->blocks) {
             set_blocks(pool, blocks_now(pool) - slab->blocks);
-            bytes += free_slab(pool, slab);
-            give_entry(pool, entry);
+            bytes += slab_free_memory(pool, slab);
+            slab_give_entry(pool, entry);
         } else {
-            slab->seen = 0;
+            slab->marked = 0;
         }
     }
     return bytes;
@@ -134,7 +135,7 @@ size_t tp__slabs_let_go(tp_pool *pool) {
 void tp__slabs_free_all(tp_pool *pool) {
     for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
         if (pool->slabs[entry].memory != NULL) {
-            (void)free_slab(pool, &pool->slabs[entry]);
+            (void)slab_free_memory(pool, &pool->slabs[entry]);
         }
     }
     tp__free(pool->slabs);

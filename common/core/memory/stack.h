@@ -1,20 +1,19 @@
 /*
  * A lock-free stack of indexes, with an 8-byte compare-and-swap.
  *
- * The nodes live elsewhere and are named by indexes from 1 on; each has one `next` that belongs to
- * the stack while the node is on it. A node's memory must stay readable as long as any thread may
- * pop (not only while the node is on the stack): whoever pops may read the `next` of a node that
- * another thread has just taken.
+ * The nodes are owned by the user of the stack and identified by indexes from 1 on; each has one
+ * `next`, which belongs to the stack while the node is on it. A node's memory must stay readable as
+ * long as any thread may pop, not only while the node is on the stack: a pop may read the `next` of
+ * a node that another thread has just taken.
  *
- * ABA: the head carries a tag that every push and pop raises. A pop that read `next` of a node
- * which was then taken and pushed again finds another tag and tries again; it could be deceived
- * only if exactly 2^32 operations (or a multiple) went by between its load and its
- * compare-and-swap.
+ * ABA: the head has a tag that every push and pop increments. A pop that has read `next` of a node
+ * which is then taken and pushed again finds a different tag and tries again. It would fail to
+ * notice only if a multiple of 2^32 operations happened between its load and its compare-and-swap.
  *
- * Memory order: push releases, so that the node's contents and its `next` are visible to whoever
- * reads the head it installed; pop acquires with its load, before it reads `next`. Every change of
- * the head is a read-modify-write, so the release sequence of an earlier push goes on through later
- * pushes and pops, and the node below the top is covered likewise.
+ * Memory order: push releases, so that the node's contents and its `next` are visible to every
+ * thread that reads the head it installed; pop acquires with its load, before it reads `next`.
+ * Every change of the head is a read-modify-write, so later pushes and pops continue the release
+ * sequence of an earlier push, and the node below the top is covered as well.
  */
 #ifndef TWINPORT_CORE_MEMORY_STACK_H
 #define TWINPORT_CORE_MEMORY_STACK_H
@@ -26,7 +25,7 @@ typedef struct tp__stack {
     _Atomic uint64_t head; /* low half: index of the top, 0 if empty; high half: tag */
 } tp__stack;
 
-/* Where the `next` of node `index` is. */
+/* A function that returns the address of the `next` of node `index`. */
 typedef _Atomic uint32_t *tp__stack_next(void *nodes, uint32_t index);
 
 static inline uint64_t tp__stack_head(uint64_t before, uint32_t index) {

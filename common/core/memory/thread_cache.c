@@ -1,31 +1,31 @@
 /*
- * The thread's record: made at the thread's first use of a pool or packet, freed when the thread
- * ends. Everything here runs on the record's own thread.
+ * The thread cache: created at the thread's first use of a pool or packet, freed when the thread
+ * ends. All functions run on the thread that the cache belongs to.
  */
 #include "core/memory/thread_cache.h"
 
 #include "core/memory/memory.h"
 
-/* Each function is told which record, and none asks for the thread's: that it is still there at
- * this moment is not promised. */
+/* Each hook gets the cache as its argument and does not call tp_thread_record(), which at this
+ * moment need not return the cache any more. */
 static void at_thread_end(void *record) {
-    tp__local *local = record;
-    for (unsigned i = 0; i < TP__LEAVES; i++) {
-        if (local->leave[i] != NULL) {
-            local->leave[i](local);
+    tp__thread_cache *thread = record;
+    for (unsigned i = 0; i < TP__EXIT_HOOKS; i++) {
+        if (thread->exit_hooks[i] != NULL) {
+            thread->exit_hooks[i](thread);
         }
     }
-    tp__free(local);
+    tp__free(thread);
 }
 
-tp__local *tp__local_create(void) {
-    tp__local *local = tp__allocate_zeroed(1, sizeof *local);
-    if (local == NULL) {
+tp__thread_cache *tp__thread_cache_create(void) {
+    tp__thread_cache *thread = tp__allocate_zeroed(1, sizeof *thread);
+    if (thread == NULL) {
         return NULL;
     }
-    if (tp_thread_set_record(local, at_thread_end) != TP_OK) {
-        tp__free(local);
+    if (tp_thread_set_record(thread, at_thread_end) != TP_OK) {
+        tp__free(thread);
         return NULL;
     }
-    return local;
+    return thread;
 }

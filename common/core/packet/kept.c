@@ -1,6 +1,7 @@
 /*
- * Memory of packets that wait: one pool for each size. Any thread; the pools are made when the
- * first server is, and stay for the life of the process, as packets may.
+ * Memory for packets that wait: one pool for each size class. Any thread. The pools are created
+ * with the first server and exist for the life of the process, because packets may outlive every
+ * server.
  */
 #include "core/packet/kept.h"
 

@@ -1,8 +1,7 @@
 /*
- * Packets: their memory, their references. See packet_internal.h for the layout.
+ * Packets: their memory and their references. See packet_internal.h for the layout. Any thread.
  *
- * Who owns a packet: the holders of its references together. Every function here runs on any
- * thread.
+ * A packet belongs to its references together: the release of the last one frees it.
  */
 #include <assert.h>
 #include <string.h>
@@ -15,14 +14,14 @@
 #define DEAD_BYTE 0xDD /* debug builds: what a released payload is overwritten with */
 #endif
 
-_Static_assert(TP__LARGE_HEAD == TP__PACKET_START, "large.h leaves the room a packet begins with");
-_Static_assert(TP__KEPT_HEAD == TP__PACKET_START, "kept.h leaves the room a packet begins with");
+_Static_assert(TP__LARGE_HEAD == TP__PACKET_START, "large.h reserves the bytes before the payload");
+_Static_assert(TP__KEPT_HEAD == TP__PACKET_START, "kept.h reserves the bytes before the payload");
 _Static_assert(TP__KEPT_MOST == TP__PACKET_SMALL + TP_PACKET_HEAD,
-    "what is cut from a chunk can be kept, whatever was pushed at its head");
+    "a packet from a chunk can be copied to kept memory, even with a full head");
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static void initialise(tp_packet *packet, size_t capacity, size_t size, size_t bytes) {
+static void packet_init(tp_packet *packet, size_t capacity, size_t size, size_t bytes) {
     atomic_init(&packet->references, 1);
     packet->sealed = false;
     packet->run = false;
@@ -34,52 +33,52 @@ static void initialise(tp_packet *packet, size_t capacity, size_t size, size_t b
     packet->bytes = (uint32_t)bytes;
 }
 
-TP_NOINLINE static tp_packet *make_large(size_t capacity, size_t size) {
+TP_NOINLINE static tp_packet *packet_make_large(size_t capacity, size_t size) {
     unsigned class_index = tp__large_class(capacity);
     tp_packet *packet = tp__large_take(class_index);
     if (packet == NULL) {
         return NULL;
     }
     TP_UNPOISON(packet, TP__PACKET_START + capacity);
-    initialise(packet, capacity, size, TP__PACKET_START + capacity);
+    packet_init(packet, capacity, size, TP__PACKET_START + capacity);
     packet->class_index = (uint8_t)class_index;
     packet->chunk = NULL;
     return packet;
 }
 
-static inline tp_packet *make(size_t capacity, size_t size) {
+static inline tp_packet *packet_make(size_t capacity, size_t size) {
     if (TP_UNLIKELY(capacity > TP__PACKET_SMALL)) {
-        return capacity <= TP_PACKET_MAX ? make_large(capacity, size) : NULL;
+        return capacity <= TP_PACKET_MAX ? packet_make_large(capacity, size) : NULL;
     }
-    tp__local *local = tp__local_get();
+    tp__thread_cache *thread = tp__thread_cache_get();
     size_t bytes = tp__packet_piece(TP__PACKET_START + capacity);
-    tp_packet *packet = TP_LIKELY(local != NULL) ? tp__chunk_cut(local, bytes) : NULL;
+    tp_packet *packet = TP_LIKELY(thread != NULL) ? tp__chunk_cut(thread, bytes) : NULL;
     if (TP_UNLIKELY(packet == NULL)) {
         return NULL;
     }
-    initialise(packet, capacity, size, bytes);
-    packet->chunk = local->chunk;
+    packet_init(packet, capacity, size, bytes);
+    packet->chunk = thread->chunk;
     return packet;
 }
 
 tp_packet *tp_packet_new(size_t capacity) {
-    return make(capacity, 0);
+    return packet_make(capacity, 0);
 }
 
 tp_packet *tp__packet_received(size_t payload_size) {
-    return make(payload_size, payload_size);
+    return packet_make(payload_size, payload_size);
 }
 
 tp_packet *tp__packet_kept(size_t payload_size) {
     if (payload_size > TP__KEPT_MOST) {
-        return make(payload_size, payload_size); /* has memory of its own */
+        return packet_make(payload_size, payload_size); /* large packets have memory of their own */
     }
     unsigned class_index = tp__kept_class(payload_size);
     tp_packet *packet = tp__kept_take(class_index);
     if (packet == NULL) {
         return NULL;
     }
-    initialise(packet, payload_size, payload_size, TP__PACKET_START + payload_size);
+    packet_init(packet, payload_size, payload_size, TP__PACKET_START + payload_size);
     packet->class_index = (uint8_t)(TP__PACKET_KEPT | class_index);
     packet->chunk = NULL;
     return packet;
@@ -96,10 +95,10 @@ tp_packet *tp__packet_kept_copy(const tp_packet *packet) {
     return copy;
 }
 
-tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room) {
-    assert(count >= TP__FRAME_HEADER && count <= room && room <= TP__RUN_MOST);
-    size_t capacity = tp__kept_bytes(tp__kept_class(room - TP__FRAME_HEADER));
-    tp_packet *run = tp__packet_kept(capacity);
+tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t capacity) {
+    assert(count >= TP__FRAME_HEADER && count <= capacity && capacity <= TP__RUN_MOST);
+    size_t payload = tp__kept_bytes(tp__kept_class(capacity - TP__FRAME_HEADER));
+    tp_packet *run = tp__packet_kept(payload);
     if (run != NULL) {
         run->size = (uint32_t)(count - TP__FRAME_HEADER);
         run->sealed = true;
@@ -111,13 +110,13 @@ tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t room) {
 }
 
 void tp__run_append(tp_packet *run, const uint8_t *bytes, size_t count) {
-    assert(count <= tp__run_room(run));
+    assert(count <= tp__run_space_left(run));
     memcpy(tp__packet_payload(run) + run->size, bytes, count);
     run->size += (uint32_t)count;
 }
 
 tp_packet *tp_packet_copy_of(const void *bytes, size_t count) {
-    tp_packet *packet = make(count, count);
+    tp_packet *packet = packet_make(count, count);
     if (packet != NULL && count > 0) {
         memcpy(tp__packet_payload(packet), bytes, count);
     }
@@ -130,7 +129,7 @@ tp_packet *tp_packet_retain(tp_packet *packet) {
     return tp__packet_retain(packet);
 }
 
-static void overwrite(tp_packet *packet) {
+static void packet_overwrite(tp_packet *packet) {
 #ifdef DEAD_BYTE
     memset((uint8_t *)packet + sizeof *packet, DEAD_BYTE,
         packet->start + packet->size - sizeof *packet);
@@ -139,10 +138,10 @@ static void overwrite(tp_packet *packet) {
 #endif
 }
 
-static inline void free_memory(const tp__local *local, tp_packet *packet) {
-    overwrite(packet);
+static inline void packet_free(const tp__thread_cache *thread, tp_packet *packet) {
+    packet_overwrite(packet);
     if (TP_LIKELY(packet->chunk != NULL)) {
-        tp__chunk_release(local, packet->chunk, (uint8_t *)packet, packet->bytes);
+        tp__chunk_release(thread, packet->chunk, (uint8_t *)packet, packet->bytes);
         return;
     }
     unsigned class_index = packet->class_index;
@@ -154,22 +153,22 @@ static inline void free_memory(const tp__local *local, tp_packet *packet) {
     tp__large_give(class_index, packet);
 }
 
-TP_NORETURN static void stop_dead(const tp_packet *packet) {
+TP_NORETURN static void packet_stop_dead(const tp_packet *packet) {
     tp__fatal(
-        "packet %p is released although it is dead: one release too many", (const void *)packet);
+        "packet %p released after its last reference: one release too many", (const void *)packet);
 }
 
 /*
- * True: the caller had the last reference, and the packet is his to free.
+ * Gives up one reference. True: it was the last one, and the caller frees the packet.
  *
- * A load that finds 1 finds the reference that the caller gives away to be the only one. No
- * thread can add one meanwhile: there is no other reference, and the contract forbids to use this
- * one during its release. So the decrement needs no read-modify-write. Acquire pairs with the
- * release of the decrements before: what earlier holders did with the packet comes before its
- * memory is used again. The 0 is for who releases once too often; while the memory waits for its
- * next use, he is certain to be found.
+ * If the load returns 1, the reference that the caller gives up is the only one. No thread can add
+ * one meanwhile: there is no other reference, and the contract forbids the use of this one during
+ * its release. So the decrement needs no read-modify-write. Acquire pairs with the release of the
+ * earlier decrements: what other threads did with the packet happens before its memory is used
+ * again. The stored 0 detects one release too many: as long as the memory is not used again, such a
+ * release always finds it.
  */
-static inline bool is_last(tp_packet *packet) {
+static inline bool packet_drop_reference(tp_packet *packet) {
     uint32_t held = atomic_load_explicit(&packet->references, memory_order_acquire);
     if (held == 1) {
         atomic_store_explicit(&packet->references, 0, memory_order_relaxed);
@@ -179,23 +178,23 @@ static inline bool is_last(tp_packet *packet) {
         held = atomic_fetch_sub_explicit(&packet->references, 1, memory_order_acq_rel);
     }
     if (TP_UNLIKELY(held == 0)) {
-        stop_dead(packet);
+        packet_stop_dead(packet);
     }
     return held == 1;
 }
 
 void tp_packet_release(tp_packet *packet) {
-    if (packet != NULL && is_last(packet)) {
-        free_memory(tp_thread_record(), packet);
+    if (packet != NULL && packet_drop_reference(packet)) {
+        packet_free(tp_thread_record(), packet);
     }
 }
 
 void tp__packets_release(tp_packet *const *packets, size_t count) {
-    const tp__local *local = tp_thread_record();
+    const tp__thread_cache *thread = tp_thread_record();
     for (size_t i = 0; i < count; i++) {
         tp_packet *packet = packets[i];
-        if (is_last(packet)) {
-            free_memory(local, packet);
+        if (packet_drop_reference(packet)) {
+            packet_free(thread, packet);
         }
     }
 }
@@ -218,7 +217,7 @@ void tp__packets_unreserve(size_t bytes) {
     tp__chunk_unreserve(chunks_for(bytes));
 }
 
-/* ---- what a packet says of itself ------------------------------------------------------------ */
+/* ---- properties ------------------------------------------------------------------------------ */
 
 const uint8_t *tp_packet_bytes(const tp_packet *packet) {
     return tp__packet_payload(packet);

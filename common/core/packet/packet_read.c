@@ -6,7 +6,7 @@
 #include "core/packet/packet_internal.h"
 
 /* The next `count` bytes, or NULL and the sticky error. */
-static inline const uint8_t *take(tp_packet *packet, size_t count) {
+static inline const uint8_t *packet_take(tp_packet *packet, size_t count) {
     if (TP_UNLIKELY(tp__packet_error(packet) != TP_OK)) {
         return NULL;
     }
@@ -32,22 +32,22 @@ static inline uint64_t read_u64(const uint8_t *at) {
 }
 
 uint8_t tp_packet_get_u8(tp_packet *packet) {
-    const uint8_t *at = take(packet, 1);
+    const uint8_t *at = packet_take(packet, 1);
     return at != NULL ? *at : 0;
 }
 
 uint16_t tp_packet_get_u16(tp_packet *packet) {
-    const uint8_t *at = take(packet, 2);
+    const uint8_t *at = packet_take(packet, 2);
     return at != NULL ? read_u16(at) : 0;
 }
 
 uint32_t tp_packet_get_u32(tp_packet *packet) {
-    const uint8_t *at = take(packet, 4);
+    const uint8_t *at = packet_take(packet, 4);
     return at != NULL ? read_u32(at) : 0;
 }
 
 uint64_t tp_packet_get_u64(tp_packet *packet) {
-    const uint8_t *at = take(packet, 8);
+    const uint8_t *at = packet_take(packet, 8);
     return at != NULL ? read_u64(at) : 0;
 }
 
@@ -82,15 +82,15 @@ double tp_packet_get_f64(tp_packet *packet) {
 }
 
 const uint8_t *tp_packet_get_bytes(tp_packet *packet, size_t count) {
-    return take(packet, count);
+    return packet_take(packet, count);
 }
 
-/* If the length is there and the text is not, the cursor has moved past the length: the packet's
- * error makes that of no account. */
-size_t tp_packet_get_string(tp_packet *packet, char *text, size_t room) {
+/* If the packet ends after the length, the cursor has moved past the length. That has no effect,
+ * because the packet then has an error. */
+size_t tp_packet_get_string(tp_packet *packet, char *text, size_t size) {
     size_t length = tp_packet_get_u16(packet);
-    const uint8_t *at = take(packet, length);
-    size_t kept = length < room ? length : room - 1;
+    const uint8_t *at = packet_take(packet, length);
+    size_t kept = length < size ? length : size - 1;
     if (at == NULL) {
         text[0] = '\0';
         return 0;

@@ -1,13 +1,13 @@
 /*
- * Writing packets: values behind the payload, headers in front of it. One thread at a time per
- * packet.
+ * Writing packets: values are appended to the payload, headers are put in front of it. One thread
+ * at a time per packet.
  */
 #include <string.h>
 
 #include "core/packet/packet_internal.h"
 
-/* Why the packet cannot be written at all, if so. */
-static bool is_writable(tp_packet *packet) {
+/* False if the packet is sealed, which sets the sticky error, or already has an error. */
+static bool packet_is_writable(tp_packet *packet) {
     if (TP_UNLIKELY(packet->sealed)) {
         tp__packet_fail(packet, TP_ERR_SEALED);
         return false;
@@ -15,9 +15,9 @@ static bool is_writable(tp_packet *packet) {
     return tp__packet_error(packet) == TP_OK;
 }
 
-/* Room for `count` more payload bytes, or NULL and the sticky error. */
-static inline uint8_t *append(tp_packet *packet, size_t count) {
-    if (TP_UNLIKELY(!is_writable(packet))) {
+/* Extends the payload by `count` bytes and returns their address, or NULL and the sticky error. */
+static inline uint8_t *packet_append(tp_packet *packet, size_t count) {
+    if (TP_UNLIKELY(!packet_is_writable(packet))) {
         return NULL;
     }
     if (TP_UNLIKELY(count > tp__packet_capacity(packet) - packet->size)) {
@@ -49,28 +49,28 @@ static inline void write_u64(uint8_t *at, uint64_t value) {
 }
 
 void tp_packet_put_u8(tp_packet *packet, uint8_t value) {
-    uint8_t *at = append(packet, 1);
+    uint8_t *at = packet_append(packet, 1);
     if (at != NULL) {
         *at = value;
     }
 }
 
 void tp_packet_put_u16(tp_packet *packet, uint16_t value) {
-    uint8_t *at = append(packet, 2);
+    uint8_t *at = packet_append(packet, 2);
     if (at != NULL) {
         write_u16(at, value);
     }
 }
 
 void tp_packet_put_u32(tp_packet *packet, uint32_t value) {
-    uint8_t *at = append(packet, 4);
+    uint8_t *at = packet_append(packet, 4);
     if (at != NULL) {
         write_u32(at, value);
     }
 }
 
 void tp_packet_put_u64(tp_packet *packet, uint64_t value) {
-    uint8_t *at = append(packet, 8);
+    uint8_t *at = packet_append(packet, 8);
     if (at != NULL) {
         write_u64(at, value);
     }
@@ -107,23 +107,23 @@ void tp_packet_put_f64(tp_packet *packet, double value) {
 }
 
 void tp_packet_put_bytes(tp_packet *packet, const void *bytes, size_t count) {
-    uint8_t *at = append(packet, count);
+    uint8_t *at = packet_append(packet, count);
     if (at != NULL && count > 0) {
         memcpy(at, bytes, count);
     }
 }
 
-/* All of it or nothing. */
+/* Either all of it is written or nothing. */
 void tp_packet_put_string(tp_packet *packet, const char *text) {
     size_t length = strlen(text);
-    if (!is_writable(packet)) {
+    if (!packet_is_writable(packet)) {
         return;
     }
     if (length > UINT16_MAX) {
         tp__packet_fail(packet, TP_ERR_TOO_LARGE);
         return;
     }
-    uint8_t *at = append(packet, 2 + length);
+    uint8_t *at = packet_append(packet, 2 + length);
     if (at != NULL) {
         write_u16(at, (uint16_t)length);
         memcpy(at + 2, text, length);
@@ -131,7 +131,7 @@ void tp_packet_put_string(tp_packet *packet, const char *text) {
 }
 
 uint8_t *tp_packet_put_space(tp_packet *packet, size_t count) {
-    return append(packet, count);
+    return packet_append(packet, count);
 }
 
 void tp_packet_clear(tp_packet *packet) {
@@ -148,7 +148,7 @@ void tp_packet_clear(tp_packet *packet) {
 
 /* The cursor stays at its byte. */
 uint8_t *tp_packet_push_head(tp_packet *packet, size_t count) {
-    if (!is_writable(packet)) {
+    if (!packet_is_writable(packet)) {
         return NULL;
     }
     if (count > packet->start - TP__PACKET_LOWEST || count > TP_PACKET_MAX - packet->size) {
@@ -162,7 +162,7 @@ uint8_t *tp_packet_push_head(tp_packet *packet, size_t count) {
 }
 
 void tp_packet_pull_head(tp_packet *packet, size_t count) {
-    if (!is_writable(packet)) {
+    if (!packet_is_writable(packet)) {
         return;
     }
     if (count > packet->size) {
@@ -174,7 +174,7 @@ void tp_packet_pull_head(tp_packet *packet, size_t count) {
     packet->cursor = 0;
 }
 
-/* A packet with an error in it may still be edited: what it holds is whole. */
+/* A packet with an error may still be edited: its payload is complete up to the failed call. */
 uint8_t *tp_packet_edit(tp_packet *packet) {
     if (packet->sealed) {
         tp__packet_fail(packet, TP_ERR_SEALED);

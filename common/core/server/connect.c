@@ -1,12 +1,12 @@
 /*
  * Outgoing connections: from tp_server_connect() to a session like any other.
  *
- * Begun on any thread; its completion runs on a worker. A connection that is not established in
+ * Begun on any thread; the completion runs on a worker. A connection that is not established in
  * time is cut by the sweep.
  */
 #include "core/engine/server_state.h"
 
-static void connected(tp_op *op, const tp_completion *completion) {
+static void connect_done(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
     if (completion->error) {
         tp__session_close(session, TP_END_CONNECT_FAILED, completion->os_error);
@@ -15,31 +15,31 @@ static void connected(tp_op *op, const tp_completion *completion) {
     }
 }
 
-static tp_err begin(tp_server *server, const tp_address *address, tp_session_id *id) {
+static tp_err connect_begin(tp_server *server, const tp_address *address, tp_session_id *id) {
     tp__session *session = tp__session_open(server, address, true);
     if (!session) {
         return TP_ERR_FULL;
     }
-    if (!session->counted) {
+    if (!session->has_quota) {
         tp__session_abandon(session);
         return TP_ERR_FULL;
     }
     *id = tp__session_id(session);
     const tp_socket_options options = tp__server_socket_options(server);
-    session->receive_op.done = connected;
-    /* This hold keeps the session while the port works on it: its completion may come before the
-     * start has returned. */
-    tp__life_hold(&session->life);
+    session->receive_op.done = connect_done;
+    /* This reference keeps the session while the port works on it: the completion may run before
+     * the call has returned. */
+    tp__life_retain(&session->life);
     tp_err error =
         tp_socket_connect(server->port, &session->socket, address, &options, &session->receive_op);
     if (error) {
         *id = TP_NO_SESSION;
         tp__session_abandon(session);
     } else if (tp__life_read(&session->life) & TP__LIFE_OPENING) {
-        /* From here on the sweep may cut it. If it joins at this moment, the deadline is one of a
-         * session that has joined: the sweep ignores those. */
+        /* From here on the sweep may cut it. If it joins at this moment, a session that has joined
+         * gets a deadline, which the sweep ignores. */
         uint64_t none = 0;
-        uint64_t by_ms = tp__session_by_ms(session, server->options.connect_timeout_ms);
+        uint64_t by_ms = tp__session_deadline_ms(session, server->options.connect_timeout_ms);
         atomic_compare_exchange_strong(&session->finish_by_ms, &none, by_ms);
     }
     tp__session_leave(session);
@@ -49,12 +49,12 @@ static tp_err begin(tp_server *server, const tp_address *address, tp_session_id 
 tp_err tp_server_connect(tp_server *server, const tp_address *address, tp_session_id *session) {
     *session = TP_NO_SESSION;
     if (server->layer.begin) {
-        return TP_ERR_UNSUPPORTED; /* layers are for who is called */
+        return TP_ERR_UNSUPPORTED; /* layers are for accepted connections */
     }
     if (!tp__server_enter_port(server)) {
         return TP_ERR_STATE;
     }
-    tp_err error = begin(server, address, session);
+    tp_err error = connect_begin(server, address, session);
     tp__server_leave_port(server);
     return error;
 }

@@ -1,37 +1,37 @@
 /*
  * The listener: from the port's accepts to sessions.
  *
- * Opened by start, closed by the sweep when a stop begins, but not before start has finished with
- * it (`open`). Accepts are delivered on workers, several at once: a worker that is held up in a
- * handler here keeps nobody else waiting. Nothing here belongs to one of them: the counters are
- * rows of the workers', a slot is taken by one, and access list and layer answer any number of
- * threads.
+ * Opened by start; closed by the sweep when a stop begins, but not before start has finished with
+ * it (`open`). Accepts are delivered on workers, several at once, so a worker that is blocked in a
+ * handler here delays no other connection. Nothing here belongs to one worker: counters are rows of
+ * the workers, a slot is taken by one thread, and the access list and the layer may be asked by any
+ * number of threads.
  *
- * A connection that is turned away here is reset: nothing has been said to it that could be lost,
- * and the side that ends a connection first keeps it in TIME_WAIT: a flood would fill the table.
+ * A connection that is turned away here is reset. Nothing has been sent to it that could be lost;
+ * and the side that ends a connection first keeps it in TIME_WAIT, so a flood would fill the table.
  */
 #include "core/engine/server_state.h"
 #include "core/log/refusal.h"
 
-static void dismiss(tp_server *server, const tp_address *peer) {
+static void listener_dismiss(tp_server *server, const tp_address *peer) {
     if (server->layer.dismiss) {
         server->layer.dismiss(server->layer.context, peer);
     }
 }
 
-static bool admitted(tp_server *server, const tp_address *peer) {
+static bool listener_admits(tp_server *server, const tp_address *peer) {
     const tp__layer *layer = &server->layer;
     if (!tp_access_admits(&server->options.access, peer)) {
-        TP__REFUSED(TP_LOG_INFO, server->name, peer, "its address is denied, or not allowed");
+        TP__REFUSED(TP_LOG_INFO, server->name, peer, "its address is denied or not allowed");
         return false;
     }
     if (layer->admit && !layer->admit(layer->context, peer)) {
-        return false; /* the layer has said why */
+        return false; /* the layer has logged it */
     }
     if (server->handlers.on_connection_request &&
         !server->handlers.on_connection_request(server, peer)) {
-        TP__REFUSED(TP_LOG_INFO, server->name, peer, "on_connection_request does not want it");
-        dismiss(server, peer);
+        TP__REFUSED(TP_LOG_INFO, server->name, peer, "rejected by on_connection_request");
+        listener_dismiss(server, peer);
         return false;
     }
     return true;
@@ -45,10 +45,9 @@ tp_socket_options tp__server_socket_options(const tp_server *server) {
     return options;
 }
 
-static void take_connection(
-    tp_server *server, tp__worker *worker, const tp_completion *completion) {
+static void listener_take(tp_server *server, tp__worker *worker, const tp_completion *completion) {
     const tp_address *peer = &completion->address;
-    if (!admitted(server, peer)) {
+    if (!listener_admits(server, peer)) {
         TP__COUNT(server, worker, denied, 1);
         tp_handle_close(completion->handle, true);
         return;
@@ -56,15 +55,15 @@ static void take_connection(
     tp__session *session = tp__session_open(server, peer, false);
     if (!session) {
         TP__COUNT(server, worker, full, 1);
-        TP__REFUSED(TP_LOG_INFO, server->name, peer, "full, and there is no slot left to tell it");
-        dismiss(server, peer);
+        TP__REFUSED(TP_LOG_INFO, server->name, peer, "full: no slot left to send CLOSE");
+        listener_dismiss(server, peer);
         tp_handle_close(completion->handle, true);
         return;
     }
     const tp_socket_options options = tp__server_socket_options(server);
     tp_err error = tp_socket_attach(server->port, &session->socket, completion->handle, &options);
     if (error) {
-        tp__server_report(server, worker, error, tp_os_error(), "attach");
+        tp__server_error(server, worker, error, tp_os_error(), "attach");
         tp_handle_close(completion->handle, true);
         tp__session_abandon(session);
         return;
@@ -72,22 +71,22 @@ static void take_connection(
     tp__session_start(session, worker);
 }
 
-static void accepted(tp_op *op, const tp_completion *completion) {
+static void listener_accepted(tp_op *op, const tp_completion *completion) {
     tp__listener *listener = TP_CONTAINER_OF(op, tp__listener, accept_op);
     tp_server *server = TP_CONTAINER_OF(listener, tp_server, listener);
     tp__worker *worker = tp_worker_context(completion->worker);
     if (completion->error == TP_OK) {
         TP__COUNT(server, worker, accepted, 1);
         if (tp__server_enter_port(server)) {
-            take_connection(server, worker, completion);
+            listener_take(server, worker, completion);
             tp__server_leave_port(server);
         } else {
             tp_handle_close(completion->handle, true); /* the server is stopping */
         }
     } else if (completion->error != TP_ERR_CANCELLED) {
         TP__COUNT(server, worker, accept_failures, 1);
-        if (completion->error != TP_ERR_RESET) { /* gone before it was taken: the peer's affair */
-            tp__server_report(server, worker, completion->error, completion->os_error, "accept");
+        if (completion->error != TP_ERR_RESET) { /* closed by the peer before it was accepted */
+            tp__server_error(server, worker, completion->error, completion->os_error, "accept");
         }
     }
 }
@@ -132,7 +131,7 @@ tp_err tp__listener_accept(tp_server *server, bool called_off) {
     }
     tp_err error = TP_OK;
     if (!called_off) {
-        listener->accept_op.done = accepted;
+        listener->accept_op.done = listener_accepted;
         error = tp_socket_accept(&listener->socket, &listener->accept_op);
     }
     atomic_store(&listener->open, true);

@@ -1,8 +1,8 @@
 /*
- * A server: create and destroy, and what it says of itself.
+ * A server: create, destroy, and its description.
  *
- * Create and destroy run on the content's threads. The server owns its memory from the one to the
- * other; its port and its threads it has only while it runs (server_run.c).
+ * Create and destroy run on the application's threads. The server owns its memory from the one to
+ * the other, and its port and threads only while it runs (server_run.c).
  */
 #include <string.h>
 
@@ -15,7 +15,7 @@
 
 /* ---- create and destroy ---------------------------------------------------------------------- */
 
-/* The allowed networks and then the denied ones, in memory of the server's own. */
+/* Copies the allowed networks, and behind them the denied ones, into memory of the server. */
 static tp_err copy_access(tp_server *server) {
     tp_access *access = &server->options.access;
     size_t count = access->allow_count + access->deny_count;
@@ -37,16 +37,16 @@ static tp_err copy_access(tp_server *server) {
     return TP_OK;
 }
 
-static void copy_text(char *to, size_t room, const char *from) {
+static void copy_text(char *to, size_t size, const char *from) {
     size_t length = strlen(from);
-    if (length >= room) {
-        length = room - 1;
+    if (length >= size) {
+        length = size - 1;
     }
     memcpy(to, from, length);
     to[length] = '\0';
 }
 
-static tp_err allocate_parts(tp_server *server) {
+static tp_err server_allocate(tp_server *server) {
     const tp_server_options *options = &server->options;
     uint32_t extra = TP_SERVER_ENDING(options->max_sessions) + server->layer.extra_slots;
     uint32_t slots = options->max_sessions;
@@ -76,7 +76,7 @@ static tp_err allocate_parts(tp_server *server) {
                                                                                 : TP_ERR_NO_MEMORY;
 }
 
-static void free_parts(tp_server *server) {
+static void server_free(tp_server *server) {
     if (server->reserved) {
         tp__packets_unreserve(server->options.reserve_bytes);
     }
@@ -92,8 +92,8 @@ static void free_parts(tp_server *server) {
     tp__free(server);
 }
 
-static void init(tp_server *server, const tp_server_options *options, const tp_handlers *handlers,
-    const tp__layer *layer) {
+static void server_init(tp_server *server, const tp_server_options *options,
+    const tp_handlers *handlers, const tp__layer *layer) {
     server->options = *options;
     server->handlers = *handlers;
     server->send_packets = TP_PORT_MAX_BUFFERS;
@@ -101,7 +101,7 @@ static void init(tp_server *server, const tp_server_options *options, const tp_h
     if (layer) {
         server->layer = *layer;
     }
-    if (server->layer.fill) { /* which makes few buffers of many packets */
+    if (server->layer.fill) { /* a layer makes few buffers of many packets */
         server->send_packets = UINT32_MAX;
         server->send_bytes = server->layer.fill_bytes;
     }
@@ -131,10 +131,10 @@ tp_err tp__server_create_layered(const tp_server_options *options, const tp_hand
     if (!made) {
         return TP_ERR_NO_MEMORY;
     }
-    init(made, &complete, handlers, layer);
-    error = allocate_parts(made);
+    server_init(made, &complete, handlers, layer);
+    error = server_allocate(made);
     if (error) {
-        free_parts(made);
+        server_free(made);
         return error;
     }
     *server = made;
@@ -159,38 +159,38 @@ void tp_server_destroy(tp_server *server) {
         tp__fatal("tp_server_destroy(%s) was called from a handler of that server", server->name);
     }
     if (tp__server_state_now(server) != TP__SERVER_IDLE) {
-        atomic_store(&server->hurry, true);
+        atomic_store(&server->no_drain, true);
         tp_server_stop(server);
         tp_server_wait(server, -1);
     }
     if (server->layer.destroy) {
         server->layer.destroy(server->layer.context);
     }
-    free_parts(server);
+    server_free(server);
 }
 
-/* ---- what it says of itself ------------------------------------------------------------------ */
+/* ---- its description ------------------------------------------------------------------------- */
 
 void *tp_server_context(const tp_server *server) {
     return server->options.context;
 }
 
-/* What a start or the end of a run writes is read under the mutex. To lock it is no change that the
- * caller could see. */
-static tp_mutex *mutex_of(const tp_server *server) {
+/* What a start or the end of a run writes is read under the mutex. Locking it is not a change that
+ * the caller can see. */
+static tp_mutex *server_mutex(const tp_server *server) {
     return (tp_mutex *)(uintptr_t)&server->mutex;
 }
 
 tp_address tp_server_address(const tp_server *server) {
-    tp_mutex_lock(mutex_of(server));
+    tp_mutex_lock(server_mutex(server));
     tp_address address = server->listener.bound;
-    tp_mutex_unlock(mutex_of(server));
+    tp_mutex_unlock(server_mutex(server));
     return address;
 }
 
 const char *tp_server_io(const tp_server *server) {
-    tp_mutex_lock(mutex_of(server));
+    tp_mutex_lock(server_mutex(server));
     const char *io = server->io_in_use;
-    tp_mutex_unlock(mutex_of(server));
+    tp_mutex_unlock(server_mutex(server));
     return io;
 }

@@ -1,9 +1,9 @@
 /*
  * A run of a server: start, stop, wait.
  *
- * These run on the content's threads (stop on any, handlers' included). The port and the threads
- * live from start to the end of wait. What the workers do is in worker.c, what a stop does in
- * sweep.c; server_state.h draws the states.
+ * These run on the application's threads; stop on any thread, also inside a handler. The port and
+ * the threads exist from start to the end of wait. What the workers do is in worker.c, what a stop
+ * does in sweep.c; server_state.h shows the states.
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@
 
 /* ---- the end of a run ------------------------------------------------------------------------ */
 
-/* From `from` to `to`, with those who wait for it. */
+/* Changes the state from `from` to `to`, and wakes the threads that wait for it. */
 static bool change_state(tp_server *server, int from, int to) {
     tp_mutex_lock(&server->mutex);
     bool changed = atomic_compare_exchange_strong(&server->state, &from, to);
@@ -24,7 +24,7 @@ static bool change_state(tp_server *server, int from, int to) {
     return changed;
 }
 
-/* The port stays while this is in it: nothing_left() waits for `callers`. */
+/* The port stays while this call is in it: stop_is_complete() waits for `callers`. */
 static void begin_stop(tp_server *server, int from) {
     atomic_fetch_add(&server->callers, 1);
     if (change_state(server, from, TP__SERVER_DRAINING)) {
@@ -47,8 +47,7 @@ static void free_run(tp_server *server) {
         tp_thread_join(&server->workers[i].thread);
     }
     server->workers_started = 0;
-    /* Somebody whose work is done already may still be on the way out of the port: a few
-     * instructions. */
+    /* A caller that is done may still be on its way out of the port: a few instructions. */
     while (atomic_load(&server->callers) > 0) {
         tp_thread_yield();
     }
@@ -56,17 +55,18 @@ static void free_run(tp_server *server) {
     close_port(server);
 }
 
-typedef enum run_end { RUN_GOES_ON, RUN_TO_BE_FREED, RUN_OVER } run_end;
+typedef enum run_end { RUN_ACTIVE, RUN_TO_BE_FREED, RUN_OVER } run_end;
 
-/* Under the mutex. STARTING and RUNNING: somebody has freed it and started anew. */
-static run_end look_at_end(tp_server *server) {
+/* Under the server's mutex. STARTING and RUNNING: another thread has freed the run and started a
+ * new one. */
+static run_end run_check_end(tp_server *server) {
     switch (tp__server_state_now(server)) {
     case TP__SERVER_CALLED_OFF:
     case TP__SERVER_DRAINING:
     case TP__SERVER_CUTTING:
-        return RUN_GOES_ON;
+        return RUN_ACTIVE;
     case TP__SERVER_ENDING:
-        return server->workers_running > 0 || server->freeing ? RUN_GOES_ON : RUN_TO_BE_FREED;
+        return server->workers_running > 0 || server->freeing ? RUN_ACTIVE : RUN_TO_BE_FREED;
     default:
         return RUN_OVER;
     }
@@ -75,25 +75,25 @@ static run_end look_at_end(tp_server *server) {
 static run_end wait_for_end(tp_server *server, int timeout_ms) {
     uint64_t until = timeout_ms < 0 ? UINT64_MAX : tp_clock_ms() + (unsigned)timeout_ms;
     tp_mutex_lock(&server->mutex);
-    run_end end = look_at_end(server);
-    while (end == RUN_GOES_ON) {
+    run_end end = run_check_end(server);
+    while (end == RUN_ACTIVE) {
         uint64_t now = tp_clock_ms();
         if (now >= until) {
             break;
         }
         int wait_ms = timeout_ms < 0 ? -1 : (int)(until - now);
         tp_condition_wait(&server->changed, &server->mutex, wait_ms);
-        end = look_at_end(server);
+        end = run_check_end(server);
     }
     server->freeing |= end == RUN_TO_BE_FREED;
     tp_mutex_unlock(&server->mutex);
     return end;
 }
 
-/* Any number of threads may wait; one of them frees, the others hear of it. */
+/* Any number of threads may wait; one of them frees the run and wakes the others. */
 static tp_err finish_stop(tp_server *server, int timeout_ms) {
     switch (wait_for_end(server, timeout_ms)) {
-    case RUN_GOES_ON:
+    case RUN_ACTIVE:
         return TP_ERR_TIMED_OUT;
     case RUN_OVER:
         return TP_OK;
@@ -131,16 +131,16 @@ static tp_err open_port(tp_server *server) {
     return error;
 }
 
-/* Nobody else looks at these before there are workers. */
+/* Before there are workers no other thread reads these. */
 static void reset_run(tp_server *server) {
-    atomic_store(&server->hurry, false);
+    atomic_store(&server->no_drain, false);
     atomic_store(&server->cut_by_ms, UINT64_MAX);
     server->drain_begun = false;
     server->cut_begun = false;
     server->sweep_from = 0;
     server->budget_due_ms = 0;
     server->budget_ended = TP_NO_SESSION;
-    atomic_store(&server->keeper, 0);
+    atomic_store(&server->timekeeper, 0);
     uint64_t now_ms = tp_clock_ms();
     tp__service_time_start(&server->time, now_ms);
     for (unsigned i = 0; i < server->options.workers; i++) {
@@ -149,14 +149,15 @@ static void reset_run(tp_server *server) {
     atomic_store(&server->sweep_due_ms, now_ms);
 }
 
-/* Starts the thread and waits until it sits at its seat, or has found no memory for its record. */
+/* Starts the thread and waits until it is at its worker slot, or has found no memory for its thread
+ * cache. */
 static tp_err start_worker(tp_server *server, unsigned index) {
     tp__worker *worker = &server->workers[index];
     worker->server = server;
     worker->index = index;
-    worker->seat = tp_port_worker(server->port, index);
+    worker->port_worker = tp_port_worker(server->port, index);
     worker->up = TP__WORKER_STARTING;
-    tp_worker_set_context(worker->seat, worker);
+    tp_worker_set_context(worker->port_worker, worker);
     tp_err error = tp_thread_start(&worker->thread, server->name, tp__worker_main, worker);
     if (error) {
         return error;
@@ -165,12 +166,12 @@ static tp_err start_worker(tp_server *server, unsigned index) {
     while (worker->up == TP__WORKER_STARTING) {
         tp_condition_wait(&server->changed, &server->mutex, -1);
     }
-    bool seated = worker->up == TP__WORKER_SEATED;
-    server->workers_running += seated;
+    bool ready = worker->up == TP__WORKER_READY;
+    server->workers_running += ready;
     tp_mutex_unlock(&server->mutex);
-    if (!seated) {
+    if (!ready) {
         tp_thread_join(&worker->thread);
-        (void)tp_os_fail(0); /* it was no call of the system's on this thread */
+        (void)tp_os_fail(0); /* no system call of this thread has failed */
         return TP_ERR_NO_MEMORY;
     }
     server->workers_started++;
@@ -185,21 +186,21 @@ static tp_err start_workers(tp_server *server) {
     return error;
 }
 
-/* With no worker to do it, this thread takes the first seat until the listener is closed. */
+/* Without a worker, this thread takes the first worker slot until the listener is closed. */
 static void close_listener_alone(tp_server *server) {
-    tp_worker *seat = tp_port_worker(server->port, 0);
+    tp_worker *port_worker = tp_port_worker(server->port, 0);
     tp__listener_close(server);
     while (atomic_load(&server->listener.attached)) {
-        tp_port_wait(seat, 100);
-        tp_port_dispatch(seat);
+        tp_port_wait(port_worker, 100);
+        tp_port_dispatch(port_worker);
     }
 }
 
-/* A server with workers is undone by the same road as a stop. */
+/* A server with workers is undone in the same way as by a stop. */
 static tp_err fail_start(tp_server *server, tp_err error, int os_error, const char *where) {
     if (server->workers_started > 0) {
-        atomic_store(&server->hurry, true);
-        tp_server_stop(server); /* whether the server is running by now, or only starting */
+        atomic_store(&server->no_drain, true);
+        tp_server_stop(server); /* the server may be running already, or only starting */
         begin_stop(server, TP__SERVER_CALLED_OFF);
         (void)finish_stop(server, -1);
     } else {
@@ -210,7 +211,7 @@ static tp_err fail_start(tp_server *server, tp_err error, int os_error, const ch
         tp_server_stop(server);
         (void)change_state(server, TP__SERVER_CALLED_OFF, TP__SERVER_IDLE);
     }
-    tp__server_report(server, NULL, error, os_error, where);
+    tp__server_error(server, NULL, error, os_error, where);
     return error;
 }
 
@@ -223,7 +224,7 @@ tp_err tp_server_start(tp_server *server) {
     if (error) {
         return fail_start(server, error, tp_os_error(), "port");
     }
-    /* Before any thread runs: a port in use is the one failure that users will meet. */
+    /* Before any thread runs: a port in use is the failure that users will meet. */
     error = tp__listener_open(server);
     if (error) {
         return fail_start(server, error, tp_os_error(), "listen");
@@ -231,7 +232,7 @@ tp_err tp_server_start(tp_server *server) {
     error = start_workers(server);
     if (error) {
         int os_error = tp_os_error();
-        (void)tp__listener_accept(server, true); /* nothing more is done with it: it may close */
+        (void)tp__listener_accept(server, true); /* from here on it may be closed */
         return fail_start(server, error, os_error, "threads");
     }
     bool called_off = !change_state(server, TP__SERVER_STARTING, TP__SERVER_RUNNING);

@@ -1,6 +1,6 @@
 /*
- * The public calls about sessions and numbers. Any thread; each takes a hold of the session it is
- * about for as long as it looks.
+ * The public calls about sessions and numbers. Any thread. Each takes a reference to the session
+ * while it reads it.
  */
 #include <string.h>
 
@@ -8,7 +8,7 @@
 #include "core/memory/memory.h"
 #include "os/clock.h"
 
-static tp__session *enter_counted(tp_server *server, tp_session_id id, uint64_t barred) {
+static tp__session *session_enter_counted(tp_server *server, tp_session_id id, uint64_t barred) {
     tp__session *session = tp__session_enter(server, id, barred);
     if (!session) {
         TP__COUNT(server, tp__worker_here(server), no_session, 1);
@@ -17,7 +17,7 @@ static tp__session *enter_counted(tp_server *server, tp_session_id id, uint64_t 
 }
 
 bool tp_server_disconnect(tp_server *server, tp_session_id id) {
-    tp__session *session = enter_counted(server, id, TP__LIFE_OPENING | TP__LIFE_CLOSING);
+    tp__session *session = session_enter_counted(server, id, TP__LIFE_OPENING | TP__LIFE_CLOSING);
     if (!session) {
         return false;
     }
@@ -26,12 +26,12 @@ bool tp_server_disconnect(tp_server *server, tp_session_id id) {
     return first;
 }
 
-static bool end_after_send(tp_server *server, tp_session_id id, unsigned close_code,
+static bool session_end_after_send(tp_server *server, tp_session_id id, unsigned close_code,
     bool (*end)(tp__session *session, tp_end_reason reason, int close_code)) {
     if (close_code > UINT16_MAX) {
         return false;
     }
-    tp__session *session = enter_counted(server, id, TP__LIFE_OPENING | TP__LIFE_ENDING);
+    tp__session *session = session_enter_counted(server, id, TP__LIFE_OPENING | TP__LIFE_ENDING);
     if (!session) {
         return false;
     }
@@ -41,14 +41,14 @@ static bool end_after_send(tp_server *server, tp_session_id id, unsigned close_c
 }
 
 bool tp_server_disconnect_after_send(tp_server *server, tp_session_id id, unsigned close_code) {
-    return end_after_send(server, id, close_code, tp__session_finish);
+    return session_end_after_send(server, id, close_code, tp__session_finish);
 }
 
 bool tp_server_turn_away(tp_server *server, tp_session_id id, unsigned close_code) {
-    return end_after_send(server, id, close_code, tp__session_turn_away);
+    return session_end_after_send(server, id, close_code, tp__session_turn_away);
 }
 
-static uint64_t read_number(const _Atomic uint64_t *number) {
+static uint64_t number_read(const _Atomic uint64_t *number) {
     return atomic_load_explicit(number, memory_order_relaxed);
 }
 
@@ -61,7 +61,7 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
         return false;
     }
     uint64_t now = tp_clock_ms();
-    uint64_t heard = read_number(&session->heard_ms);
+    uint64_t heard = number_read(&session->heard_ms);
     uint64_t served = tp__session_served_ms(session, now);
     uint64_t queued = tp__queue_size_now(&session->queued);
     *info = (tp_session_info){
@@ -70,10 +70,10 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
         .peer = session->peer,
         .age_ms = now - session->joined_ms,
         .silent_ms = served > heard ? served - heard : 0,
-        .received_messages = read_number(&session->numbers.received_messages),
-        .received_bytes = read_number(&session->numbers.received_bytes),
-        .sent_messages = read_number(&session->numbers.sent_messages),
-        .sent_bytes = read_number(&session->numbers.sent_bytes),
+        .received_messages = number_read(&session->numbers.received_messages),
+        .received_bytes = number_read(&session->numbers.received_bytes),
+        .sent_messages = number_read(&session->numbers.sent_messages),
+        .sent_bytes = number_read(&session->numbers.sent_bytes),
         .queued_bytes = queued & TP__QUEUED_BYTES,
         .queued_packets = (uint32_t)(queued >> TP__QUEUED_SHIFT),
         .ending = (tp__life_read(&session->life) & TP__LIFE_FINISHING) != 0,
@@ -86,14 +86,14 @@ unsigned tp_server_session_count(const tp_server *server) {
     return atomic_load_explicit(&server->session_count, memory_order_relaxed);
 }
 
-/* ---- numbers --------------------------------------------------------------------------------- */
+/* ---- statistics and the ledger --------------------------------------------------------------- */
 
-static void add_row(tp_server_stats *stats, const tp__counters *row) {
-#define TP__ADD(name) stats->name += read_number(&row->name);
+static void stats_add_row(tp_server_stats *stats, const tp__counters *row) {
+#define TP__ADD(name) stats->name += number_read(&row->name);
     TP__COUNTERS(TP__ADD)
 #undef TP__ADD
     for (size_t i = 0; i < TP_END_REASON_COUNT; i++) {
-        stats->ends[i] += read_number(&row->ends[i]);
+        stats->ends[i] += number_read(&row->ends[i]);
     }
 }
 
@@ -105,15 +105,16 @@ void tp_server_get_stats(const tp_server *server, tp_server_stats *stats) {
     memset(stats, 0, sizeof *stats);
     stats->size = size;
     stats->memory_held = tp__memory_held();
-    add_row(stats, &server->outside);
+    stats_add_row(stats, &server->outside);
     for (unsigned i = 0; i < server->options.workers; i++) {
-        add_row(stats, &server->workers[i].counters);
+        stats_add_row(stats, &server->workers[i].counters);
     }
 }
 
-size_t tp_server_read_ledger(const tp_server *server, tp_session_end *ends, size_t room) {
-    return room > 0 && ends[0].size == sizeof *ends ? tp__ledger_read(server->ledger, ends, room)
-                                                    : 0;
+size_t tp_server_read_ledger(const tp_server *server, tp_session_end *ends, size_t capacity) {
+    return capacity > 0 && ends[0].size == sizeof *ends
+               ? tp__ledger_read(server->ledger, ends, capacity)
+               : 0;
 }
 
 uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint64_t now_ms) {

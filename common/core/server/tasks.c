@@ -1,7 +1,7 @@
 /*
- * Tasks of the content's. Posted from any thread; run on workers: those without delay on whichever
- * is free, each by itself (os/port.h). The delayed ones are a binary
- * heap under a mutex that is never held while a task runs.
+ * Tasks of the application. Posted from any thread and run on workers. Those without a delay run on
+ * any worker that is free, each by itself (os/port.h). The delayed ones are in a binary heap, under
+ * a mutex that is never locked while a task runs.
  */
 #include "core/engine/tasks.h"
 
@@ -22,7 +22,7 @@ typedef struct immediate {
     void *context;
 } immediate;
 
-static void run_immediate(tp_op *op, const tp_completion *completion) {
+static void task_run_immediate(tp_op *op, const tp_completion *completion) {
     immediate *task = TP_CONTAINER_OF(op, immediate, op);
     tp_server *server = task->server;
     (void)completion;
@@ -31,7 +31,7 @@ static void run_immediate(tp_op *op, const tp_completion *completion) {
     atomic_fetch_sub(&server->tasks.in_port, 1);
 }
 
-static tp_err post_now(tp_server *server, void (*run)(void *), void *context) {
+static tp_err task_post_now(tp_server *server, void (*run)(void *), void *context) {
     if (atomic_fetch_add(&server->tasks.in_port, 1) >= TP_SERVER_MAX_TASKS) {
         atomic_fetch_sub(&server->tasks.in_port, 1);
         return TP_ERR_FULL;
@@ -39,8 +39,8 @@ static tp_err post_now(tp_server *server, void (*run)(void *), void *context) {
     tp_err error = TP_ERR_NO_MEMORY;
     immediate *task = tp__allocate(sizeof *task);
     if (task) {
-        *task =
-            (immediate){.op.done = run_immediate, .server = server, .run = run, .context = context};
+        *task = (immediate){
+            .op.done = task_run_immediate, .server = server, .run = run, .context = context};
         error = tp_port_post(server->port, NULL, &task->op);
     }
     if (error) {
@@ -52,23 +52,23 @@ static tp_err post_now(tp_server *server, void (*run)(void *), void *context) {
 
 /* ---- later: the heap ------------------------------------------------------------------------- */
 
-static bool before(const tp__delayed *a, const tp__delayed *b) {
+static bool task_before(const tp__delayed *a, const tp__delayed *b) {
     return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->order < b->order;
 }
 
-static void publish_next_due(tp__tasks *tasks) {
+static void tasks_publish_next_due(tp__tasks *tasks) {
     atomic_store(&tasks->next_due_ms, tasks->count ? tasks->heap[0].due_ms : UINT64_MAX);
 }
 
-static tp_err make_room(tp__tasks *tasks) {
-    if (tasks->count < tasks->room) {
+static tp_err tasks_reserve(tp__tasks *tasks) {
+    if (tasks->count < tasks->capacity) {
         return TP_OK;
     }
     if (tasks->count >= TP_SERVER_MAX_TASKS) {
         return TP_ERR_FULL;
     }
-    unsigned room = tasks->room ? tasks->room * 2 : 16;
-    tp__delayed *heap = tp__allocate(room * sizeof *heap);
+    unsigned capacity = tasks->capacity ? tasks->capacity * 2 : 16;
+    tp__delayed *heap = tp__allocate(capacity * sizeof *heap);
     if (!heap) {
         return TP_ERR_NO_MEMORY;
     }
@@ -77,20 +77,20 @@ static tp_err make_room(tp__tasks *tasks) {
     }
     tp__free(tasks->heap);
     tasks->heap = heap;
-    tasks->room = room;
+    tasks->capacity = capacity;
     return TP_OK;
 }
 
-static void insert(tp__tasks *tasks, tp__delayed task) {
+static void tasks_insert(tp__tasks *tasks, tp__delayed task) {
     unsigned at = tasks->count++;
-    while (at > 0 && before(&task, &tasks->heap[(at - 1) / 2])) {
+    while (at > 0 && task_before(&task, &tasks->heap[(at - 1) / 2])) {
         tasks->heap[at] = tasks->heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
     tasks->heap[at] = task;
 }
 
-static tp__delayed remove_first(tp__tasks *tasks) {
+static tp__delayed tasks_remove_first(tp__tasks *tasks) {
     tp__delayed first = tasks->heap[0];
     tp__delayed last = tasks->heap[--tasks->count];
     unsigned at = 0;
@@ -99,10 +99,10 @@ static tp__delayed remove_first(tp__tasks *tasks) {
         if (child >= tasks->count) {
             break;
         }
-        if (child + 1 < tasks->count && before(&tasks->heap[child + 1], &tasks->heap[child])) {
+        if (child + 1 < tasks->count && task_before(&tasks->heap[child + 1], &tasks->heap[child])) {
             child++;
         }
-        if (!before(&tasks->heap[child], &last)) {
+        if (!task_before(&tasks->heap[child], &last)) {
             break;
         }
         tasks->heap[at] = tasks->heap[child];
@@ -112,22 +112,23 @@ static tp__delayed remove_first(tp__tasks *tasks) {
     return first;
 }
 
-static tp_err post_delayed(
+static tp_err task_post_delayed(
     tp_server *server, unsigned delay_ms, void (*run)(void *), void *context) {
     tp__tasks *tasks = &server->tasks;
     uint64_t due_ms = tp_clock_ms() + delay_ms;
     tp_mutex_lock(&tasks->mutex);
-    tp_err error = make_room(tasks);
+    tp_err error = tasks_reserve(tasks);
     bool earliest = false;
     if (!error) {
-        insert(tasks, (tp__delayed){due_ms, tasks->posted++, run, context});
+        tasks_insert(tasks, (tp__delayed){due_ms, tasks->posted++, run, context});
         earliest = tasks->heap[0].due_ms == due_ms;
-        publish_next_due(tasks);
+        tasks_publish_next_due(tasks);
     }
     tp_mutex_unlock(&tasks->mutex);
-    /* All may be waiting for something later; and a keeper that posts this in a handler may block
-     * there before it waits again. Published before they are woken, so whoever computes its wait
-     * after that sees it. Who runs the delayed tasks looks by itself when this one is over. */
+    /* All workers may be waiting for something later, and a timekeeper that posts this in a handler
+     * may block there before it waits again. The time is published before they are woken, so a
+     * worker that computes its wait after that sees it. The worker that runs delayed tasks checks
+     * the heap itself afterwards. */
     tp__worker *here = tp__worker_here(server);
     if (earliest && !(here && here->runs_tasks)) {
         tp_port_wake(server->port);
@@ -138,8 +139,8 @@ static tp_err post_delayed(
 void tp__tasks_run(tp__tasks *tasks, uint64_t now_ms) {
     tp_mutex_lock(&tasks->mutex);
     while (tasks->count > 0 && tasks->heap[0].due_ms <= now_ms) {
-        tp__delayed task = remove_first(tasks);
-        publish_next_due(tasks);
+        tp__delayed task = tasks_remove_first(tasks);
+        tasks_publish_next_due(tasks);
         tp_mutex_unlock(&tasks->mutex);
         task.run(task.context);
         tp_mutex_lock(&tasks->mutex);
@@ -147,7 +148,7 @@ void tp__tasks_run(tp__tasks *tasks, uint64_t now_ms) {
     tp_mutex_unlock(&tasks->mutex);
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- init, clear, destroy, post -------------------------------------------------------------- */
 
 void tp__tasks_init(tp__tasks *tasks) {
     memset(tasks, 0, sizeof *tasks);
@@ -158,7 +159,7 @@ void tp__tasks_init(tp__tasks *tasks) {
 void tp__tasks_clear(tp__tasks *tasks) {
     tp_mutex_lock(&tasks->mutex);
     tasks->count = 0;
-    publish_next_due(tasks);
+    tasks_publish_next_due(tasks);
     tp_mutex_unlock(&tasks->mutex);
 }
 
@@ -175,8 +176,8 @@ tp_err tp_server_post(
     if (!tp__server_enter_port(server)) {
         return TP_ERR_STATE;
     }
-    tp_err error =
-        delay_ms ? post_delayed(server, delay_ms, task, context) : post_now(server, task, context);
+    tp_err error = delay_ms ? task_post_delayed(server, delay_ms, task, context)
+                            : task_post_now(server, task, context);
     tp__server_leave_port(server);
     return error;
 }

@@ -1,11 +1,11 @@
 /*
- * Memory that was needed and is not any more goes back to the system by itself.
+ * Gives memory that is no longer needed back to the system.
  *
- * Twice a second the workers of any server of the process look: each gives the magazines it has not
- * used since its last look to the pools, and one of them gives back what has lain in the pools and
- * on the shelves all the time since the last look. So what half a second's work needs stays where
- * it is, and no call of the allocator's comes of it; what a burst needed is gone about a second
- * after it.
+ * Twice a second each worker of any server of the process gives the magazines that it has not used
+ * since the last time to the pools, and one of the workers gives back what has not been used in the
+ * pools, and in the store of large packets, since the last time. So the memory that half a second's
+ * work needs stays, without any call of the allocator, and the memory of a burst is given back
+ * about a second after it.
  */
 #ifndef TWINPORT_CORE_SERVER_TRIM_H
 #define TWINPORT_CORE_SERVER_TRIM_H
@@ -15,12 +15,11 @@
 
 struct tp__worker;
 
-/* Time has passed on this worker: its loop calls it in each round, and at least three times a
- * second. */
+/* Called in each round of a worker's loop, at least three times a second. */
 void tp__trim(struct tp__worker *worker);
 
-/* Gives back all that can be spared, whether it was used or not; returns the bytes. What is in
- * other threads' magazines stays. Any thread. */
+/* Gives back everything that is free, whether it was used recently or not; returns the bytes. What
+ * is in other threads' magazines stays. Any thread. */
 size_t tp__trim_all(void);
 
 #endif

@@ -1,29 +1,29 @@
 /*
- * A session ends: close and release, and the holds that come before.
+ * The end of a session: close, release, and references.
  *
- * Closing runs on any thread that holds the session; the release on a worker, at the top level of a
- * completion, so that no handler ever runs inside a call of the content's. The release gives the
- * slot back; until then it belongs to its session.
+ * Closing runs on any thread that has a reference. The release runs on a worker, at the top level
+ * of a completion, so that no handler runs inside a call of the application. It frees the slot;
+ * until then the slot belongs to the session.
  */
 #include "core/engine/server_state.h"
 #include "os/clock.h"
 #include "twinport/log.h"
 
-/* Once: at the beginning of the end, or at the release if there was none. */
-void tp__session_give_place_back(tp__session *session) {
-    if (atomic_exchange(&session->counted, false)) {
+/* Once: when the end begins, or at the release if it did not. */
+void tp__session_return_quota(tp__session *session) {
+    if (atomic_exchange(&session->has_quota, false)) {
         atomic_fetch_sub(&session->server->session_count, 1);
     }
 }
 
-static void give_slot_back(tp__session *session) {
+static void session_return_slot(tp__session *session) {
     tp_server *server = session->server;
-    tp__session_give_place_back(session);
+    tp__session_return_quota(session);
     tp__slots_give(&server->slots, session->index);
     atomic_fetch_sub(&server->slots_used, 1);
 }
 
-/* The port stays while this is in it: a stop waits for `callers`. */
+/* The port stays while this call is in it: a stop waits for `callers`. */
 bool tp__session_post(tp__session *session, tp_op *op) {
     tp_server *server = session->server;
     atomic_fetch_add(&server->callers, 1);
@@ -34,17 +34,18 @@ bool tp__session_post(tp__session *session, tp_op *op) {
 
 /* ---- closing --------------------------------------------------------------------------------- */
 
-static void closed(tp_op *op, const tp_completion *completion) {
+static void session_closed(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, close_op);
     tp__session_drop(session, tp_worker_context(completion->worker));
 }
 
 /*
- * The side that ends a connection first keeps it in TIME_WAIT, so a server that is the first resets
- * it: strangers could fill its table otherwise. Nothing that was promised to the peer is lost by
- * that: what it must be told goes before a finish, which waits for the peer to end its stream; then
- * the end is the peer's, and an orderly close costs nothing here. An outgoing session has a port of
- * its own, and ends in order, unless the peer must not take what it has for the whole.
+ * The side that ends a connection first keeps it in TIME_WAIT. A server that is first therefore
+ * resets the connection: otherwise strangers could fill its table. No promised byte is lost by
+ * that: what the peer must be told is sent before a finish, which waits for the peer to end its
+ * stream; then the end is the peer's, and an orderly close costs nothing here. An outgoing session
+ * has a port of its own and ends in order, unless the peer must not take what it has received for
+ * the whole.
  */
 static bool ends_by_reset(const tp__session *session, tp_end_reason reason) {
     switch (reason) {
@@ -59,12 +60,12 @@ static bool ends_by_reset(const tp__session *session, tp_end_reason reason) {
     }
 }
 
-/* `reason` is the closer's own. The session's is not his to look at if it was finishing: who began
- * that may be writing it at this moment, and is done when his hold is given back, before the
- * release. */
-static void close_socket(tp__session *session, tp_end_reason reason) {
+/* `reason` is the caller's. Do not read session->reason here: if the session was already finishing,
+ * the thread that began that may still be writing the field. It is safe to read in the release,
+ * when all references are gone. */
+static void session_close_socket(tp__session *session, tp_end_reason reason) {
     tp_trace(TP_TRACE_CLOSE, tp__session_id(session), reason);
-    session->close_op.done = closed;
+    session->close_op.done = session_closed;
     atomic_fetch_add(&session->server->callers, 1);
     tp_socket_close(&session->socket, &session->close_op, ends_by_reset(session, reason));
     atomic_fetch_sub(&session->server->callers, 1);
@@ -79,7 +80,7 @@ bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error)
         session->reason = (uint8_t)reason;
         session->os_error = os_error;
     }
-    close_socket(session, reason);
+    session_close_socket(session, reason);
     return true;
 }
 
@@ -91,13 +92,14 @@ bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
     if (!(before & TP__LIFE_FINISHING)) {
         session->reason = (uint8_t)reason;
     }
-    close_socket(session, reason);
+    session_close_socket(session, reason);
     return true;
 }
 
 /* ---- release --------------------------------------------------------------------------------- */
 
-static void record_end(tp__session *session, uint64_t pending_packets, uint64_t pending_bytes) {
+static void session_record_end(
+    tp__session *session, uint64_t pending_packets, uint64_t pending_bytes) {
     tp__session_numbers *numbers = &session->numbers;
     const tp_session_end end = {
         .size = sizeof end,
@@ -119,11 +121,11 @@ static void record_end(tp__session *session, uint64_t pending_packets, uint64_t 
     tp__ledger_record(session->server->ledger, &end);
 }
 
-static void release(tp__session *session, tp__worker *worker) {
+static void session_release(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     uint64_t packets, bytes;
     tp_trace(TP_TRACE_RELEASE, tp__session_id(session), session->reason);
-    atomic_store_explicit(&session->home, NULL, memory_order_relaxed);
+    atomic_store_explicit(&session->owner, NULL, memory_order_relaxed);
     tp__session_discard(session, &packets, &bytes);
     tp_packet_release(session->receive.partial);
     session->receive.partial = NULL;
@@ -132,7 +134,7 @@ static void release(tp__session *session, tp__worker *worker) {
         server->layer.end(session);
     }
     if (session->joined || session->outgoing) {
-        record_end(session, packets, bytes);
+        session_record_end(session, packets, bytes);
         TP__COUNT(server, worker, left, 1);
         TP__COUNT(server, worker, ends[session->reason], 1);
         if (server->handlers.on_leave) {
@@ -143,15 +145,15 @@ static void release(tp__session *session, tp__worker *worker) {
     if (server->layer.release) {
         server->layer.release(session, worker);
     }
-    give_slot_back(session);
+    session_return_slot(session);
 }
 
-static void release_here(tp_op *op, const tp_completion *completion) {
+static void session_release_posted(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, close_op);
-    release(session, tp_worker_context(completion->worker));
+    session_release(session, tp_worker_context(completion->worker));
 }
 
-static void leave_to_sweep(tp__session *session) {
+static void session_add_orphan(tp__session *session) {
     tp_server *server = session->server;
     tp__session *first = atomic_load_explicit(&server->orphans, memory_order_relaxed);
     do {
@@ -160,13 +162,14 @@ static void leave_to_sweep(tp__session *session) {
         &server->orphans, &first, session, memory_order_release, memory_order_relaxed));
 }
 
-/* The close op is free: its completion gave back the socket's hold, and no hold is left. */
+/* The close op is free: its completion gave the socket's reference back, and no reference is
+ * left. */
 void tp__session_release_later(tp__session *session) {
     tp_server *server = session->server;
-    session->close_op.done = release_here;
+    session->close_op.done = session_release_posted;
     atomic_fetch_add(&server->callers, 1);
     if (tp_port_post(server->port, &session->socket, &session->close_op) != TP_OK) {
-        leave_to_sweep(session);
+        session_add_orphan(session);
     }
     atomic_fetch_sub(&server->callers, 1);
 }
@@ -179,7 +182,7 @@ void tp__session_leave(tp__session *session) {
 
 void tp__session_drop(tp__session *session, tp__worker *worker) {
     if (tp__life_drop(&session->life)) {
-        release(session, worker);
+        session_release(session, worker);
     }
 }
 

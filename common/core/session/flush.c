@@ -1,13 +1,13 @@
 /*
- * From what is pending to the socket: flushes and gathered sends.
+ * From the backlog to the socket: flushes and gathered sends.
  *
- * Everything here is done by the session's flush owner on a worker that serves its socket. The
- * owner holds the session from the push that made it the owner until it retires, so the session
- * cannot be released under it; of two pushes never more than one becomes owner (send_queue.h).
+ * Everything here runs on the session's flusher, on a worker that serves the socket. The flusher
+ * has a reference from the push that made it the flusher until it retires, so the session cannot be
+ * released meanwhile; of two concurrent pushes at most one makes a flusher (send_queue.h).
  *
- * A flush waits on its worker's list until the batch of completions in hand is done, or until
- * TP__FLUSH_BYTES have been received: what is said meanwhile goes out in one call. If it becomes
- * more than one call takes, it goes out at once, from inside the handler that says it.
+ * A flush waits on its worker's list until the current batch of completions is done, or until
+ * TP__FLUSH_BYTES have been received, so that everything sent meanwhile leaves in one call. If it
+ * becomes more than one call takes, it is sent at once, from inside the handler (send_now.c).
  */
 #include "core/engine/server_state.h"
 #include "core/session/compact.h"
@@ -18,15 +18,16 @@
 /* ---- the gathered send ----------------------------------------------------------------------- */
 
 /*
- * Everything up to the end node is with the system. The stream is ended, unless the peer is to end
- * it (tp__session_turn_away), and what remains is to wait for the peer to end its own (or for the
- * sweep to lose patience): closing now, with bytes of the peer unread, would make the system send a
- * reset that overtakes our last words. The second of the two, this or the peer's end (peer_closed in
- * receive.c), closes. The owner never retires: the queue takes nothing more.
+ * Everything up to the end node is with the system. The stream is ended from here, unless the peer
+ * is to end it (tp__session_turn_away). What remains is to wait for the peer to end its own, or for
+ * the sweep to cut the session: closing now, with bytes of the peer unread, would make the system
+ * send a reset that overtakes our last bytes. This function and receive_peer_closed() in receive.c
+ * each set their own flag and then read the other's: the second of the two closes. The flusher does
+ * not retire: nothing more is taken from the queue.
  */
-static void reach_end(tp__session *session, tp__worker *worker) {
+static void flush_reach_end(tp__session *session, tp__worker *worker) {
     if (!session->turned_away) {
-        tp_socket_finish(worker->seat, &session->socket);
+        tp_socket_finish(worker->port_worker, &session->socket);
     }
     atomic_store(&session->end_reached, true);
     if (atomic_load(&session->receive.ended)) {
@@ -35,13 +36,14 @@ static void reach_end(tp__session *session, tp__worker *worker) {
     tp__session_drop(session, worker);
 }
 
-/* The flight stays with the session: its packets count among those that were never sent. */
-static void give_up(tp__session *session, tp__worker *worker, tp_end_reason reason, int os_error) {
+/* The send batch stays with the session: its packets are counted as never sent. */
+static void flush_abort(
+    tp__session *session, tp__worker *worker, tp_end_reason reason, int os_error) {
     tp__session_close(session, reason, os_error);
     tp__session_drop(session, worker);
 }
 
-static void tell_sent(tp__session *session) {
+static void flush_report_sent(tp__session *session) {
     const tp_server *server = session->server;
     uint64_t owed = session->owed;
     session->owed = 0;
@@ -51,108 +53,110 @@ static void tell_sent(tp__session *session) {
     }
 }
 
-/* What was taken into a flight is with the system: ends, waits for more, or sends the rest. At the
- * top level of a completion, or of a flush. */
-static void go_on(tp__session *session, tp__worker *worker) {
+/* The send batch is with the system, or there is none: ends the stream, has the rest sent, or
+ * retires. At the top level of a completion, or of a flush. */
+static void flush_continue(tp__session *session, tp__worker *worker) {
     if (session->owed > 0) {
-        tp__session_set_flusher(
-            session, worker); /* on_send may send, and more than one send takes */
-        tell_sent(session);
+        tp__session_set_flusher(session, worker); /* on_send may send more than one send takes */
+        flush_report_sent(session);
     }
     if (session->sending_end) {
         tp__session_set_flusher(session, NULL);
-        reach_end(session, worker);
+        flush_reach_end(session, worker);
         return;
     }
-    if (session->flight || session->pending) {
+    if (session->send_batch || session->backlog) {
         tp__session_await_flush(session, worker);
         return;
     }
-    /* Before it retires: behind that the session's next owner may be at work on another worker. */
-    bool at_home = session->owned_at_home;
-    session->owned_at_home = false;
+    /* Before it retires: after that the session's next flusher may be at work on another worker. */
+    bool owner_flushes = session->owner_flushes;
+    session->owner_flushes = false;
     tp__session_set_flusher(session, NULL);
     if (!tp__send_queue_retire(&session->queue)) {
-        session->owned_at_home = at_home;
+        session->owner_flushes = owner_flushes;
         tp__session_await_flush(session, worker);
     } else {
         tp__session_drop(session, worker);
     }
 }
 
-static void sent(tp_op *op, const tp_completion *completion) {
+static void flush_sent(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, send_op);
     tp__worker *worker = tp_worker_context(completion->worker);
     if (completion->error) {
         if (completion->error == TP_ERR_NO_BUFFERS) {
-            tp__server_report(
+            tp__server_error(
                 session->server, worker, completion->error, completion->os_error, "send");
         }
-        give_up(session, worker, tp__flight_failure(completion->error), completion->os_error);
+        flush_abort(
+            session, worker, tp__send_batch_failure(completion->error), completion->os_error);
         return;
     }
 
-    tp__flight_sent(session, worker);
-    /* If it is not, a pusher passes the flush on, with what on_send is owed. */
-    if (session->sending_end || tp__pending_own(session)) {
-        go_on(session, worker);
+    tp__send_batch_sent(session, worker);
+    /* If a pusher has the backlog, it passes the flush on, and `owed` is reported there. */
+    if (session->sending_end || tp__backlog_own(session)) {
+        flush_continue(session, worker);
     }
 }
 
-/* Something failed inside fill(), or in a call of content's. Here, where no call of content's is
- * under way, on_error may hear of it. */
-static void report_failure(tp__session *session, tp__worker *worker) {
+/* Something failed in the layer's `fill`, or inside a call of the application. No call of the
+ * application is in progress here, so on_error may be called. */
+static void flush_report_failure(tp__session *session, tp__worker *worker) {
     tp_err failure = session->failure;
     session->failure = TP_OK;
     if (failure == TP_ERR_NO_MEMORY) {
         TP__COUNT(session->server, worker, no_memory, 1);
     }
-    tp__server_report(session->server, worker, failure, 0, "send");
+    tp__server_error(session->server, worker, failure, 0, "send");
 }
 
-static void flush(tp__session *session, tp__worker *worker) {
+static void flush_session(tp__session *session, tp__worker *worker) {
     tp__session_set_flusher(session, NULL);
     session->blocked_ms = 0;
     if (TP_UNLIKELY(session->failure != TP_OK)) {
-        report_failure(session, worker);
+        flush_report_failure(session, worker);
     }
     if (tp__life_read(&session->life) & TP__LIFE_CLOSING) {
-        tp__session_drop(session, worker); /* still the owner: nobody flushes a closing session */
+        tp__session_drop(session, worker); /* no retiring: a closing session is flushed no more */
         return;
     }
     tp__session_collect(session);
-    if (TP_UNLIKELY(!session->pending && !session->flight)) {
-        go_on(session, worker); /* all that waited has gone out meanwhile */
+    if (TP_UNLIKELY(!session->backlog && !session->send_batch)) {
+        flush_continue(session, worker); /* everything queued has been sent meanwhile */
         return;
     }
-    /* There is a flight already if the system has taken a part of it from inside a handler. */
-    tp_end_reason failure = session->flight ? TP_END_NONE : tp__flight_fill(session, worker);
+    /* There is a batch already if the system has taken a part of it from inside a handler. */
+    tp_end_reason failure =
+        session->send_batch ? TP_END_NONE : tp__send_batch_fill(session, worker);
     if (TP_UNLIKELY(failure != TP_END_NONE)) {
         if (session->failure != TP_OK) {
-            report_failure(session, worker);
+            flush_report_failure(session, worker);
         }
-        give_up(session, worker, failure, 0);
+        flush_abort(session, worker, failure, 0);
         return;
     }
-    tp__flight *flight = session->flight;
-    if (flight->count == 0) {
-        /* An end node without a CLOSE and nothing before it, or all has gone out already. */
-        tp__flight_release(session);
-        go_on(session, worker);
+    tp__send_batch *batch = session->send_batch;
+    if (batch->count == 0) {
+        /* The end node was alone and has no CLOSE, or everything has been sent already. */
+        tp__send_batch_release(session);
+        flush_continue(session, worker);
         return;
     }
-    tp_trace(TP_TRACE_SEND, tp__session_id(session), flight->bytes);
-    session->send_op.done = sent;
+    tp_trace(TP_TRACE_SEND, tp__session_id(session), batch->bytes);
+    session->send_op.done = flush_sent;
     bool lent = !tp_port_binds(session->server->port);
     if (lent) {
-        tp__compact_waiting(session); /* behind the call it may be over, and all of this freed */
+        /* Before the call: when it returns the send may be over, and the session freed. */
+        tp__compact_waiting(session);
     }
-    tp__flight_waits(session, worker);
-    tp_err error = tp_socket_send(worker->seat, &session->socket, &session->send_op,
-        flight->buffers + flight->first, flight->count - flight->first);
+    tp__send_batch_waits(session, worker);
+    tp_err error = tp_socket_send(worker->port_worker, &session->socket, &session->send_op,
+        batch->buffers + batch->first, batch->count - batch->first);
     if (error) {
-        give_up(session, worker, tp__flight_failure(error), tp_os_error());
-    } else if (!lent && TP_UNLIKELY(tp_socket_send_waits(worker->seat, &session->socket))) {
+        flush_abort(session, worker, tp__send_batch_failure(error), tp_os_error());
+    } else if (!lent && TP_UNLIKELY(tp_socket_send_waits(worker->port_worker, &session->socket))) {
         tp__compact_waiting(session);
     }
 }
@@ -164,7 +168,7 @@ void tp__worker_flush(tp__worker *worker) {
     worker->flush_last = NULL;
     while (session) {
         tp__session *next = session->next;
-        flush(session, worker);
+        flush_session(session, worker);
         session = next;
     }
 }

@@ -1,10 +1,10 @@
 /*
- * From bytes to messages.
+ * From received bytes to messages.
  *
- * Runs on the worker that has the session's receive delivery. The bytes are somebody else's until
- * this returns: whole frames are copied into packets cut from this thread's chunk, and a frame that
- * comes in pieces is assembled straight in its packet, which exists as soon as its header is known
- * and allowed. It may wait long for the rest, and has memory of its own.
+ * Runs on the worker that has the session's receive delivery. The bytes are lent until the call
+ * returns. A whole frame is copied into a packet that is cut from this thread's chunk. A frame that
+ * comes in pieces is assembled in its own packet, which is allocated as soon as its header is known
+ * and allowed. It may wait long for the rest, so it has memory of its own.
  */
 #include <string.h>
 
@@ -13,18 +13,18 @@
 #include "core/packet/packet_internal.h"
 #include "proto/frame.h"
 
-static void broke_protocol(tp__session *session) {
+static void frame_reject(tp__session *session) {
     tp__session_turn_away(session, TP_END_PROTOCOL, TP_CLOSE_PROTOCOL);
 }
 
-/* The peer says it closes, and why. Nothing follows a CLOSE. */
-static void peer_closes(tp__session *session, const uint8_t *payload) {
+/* The peer closes, and gives a reason. Nothing follows a CLOSE. */
+static void frame_take_close(tp__session *session, const uint8_t *payload) {
     uint16_t code = tp_frame_close_reason(payload);
     session->receive.close_code = code;
     tp__session_finish(session, code == TP_CLOSE_NORMAL ? TP_END_PEER_CLOSED : TP_END_REFUSED, -1);
 }
 
-static void deliver_data(tp__session *session, tp__worker *worker, tp_packet *packet) {
+static void frame_deliver_data(tp__session *session, tp__worker *worker, tp_packet *packet) {
     tp_server *server = session->server;
     tp__count_own(&session->numbers.received_messages, 1);
     tp__count_own(&worker->counters.received_messages, 1);
@@ -33,29 +33,29 @@ static void deliver_data(tp__session *session, tp__worker *worker, tp_packet *pa
     }
 }
 
-TP_NOINLINE static void take_control(tp__session *session, uint8_t type, tp_packet *packet) {
+TP_NOINLINE static void frame_take_control(tp__session *session, uint8_t type, tp_packet *packet) {
     switch (type) {
     case TP_FRAME_PING:
         tp__session_control(
             session, TP_FRAME_PONG, tp_packet_bytes(packet), tp_packet_size(packet));
         break;
     case TP_FRAME_CLOSE:
-        peer_closes(session, tp_packet_bytes(packet));
+        frame_take_close(session, tp_packet_bytes(packet));
         break;
-    default: /* PONG, PAD: that they came is all they say */
+    default: /* PONG, PAD: their arrival is all that counts */
         break;
     }
 }
 
-/* A whole frame. Consumes the packet. */
-static inline void deliver(
+/* Delivers a whole frame. Consumes the packet. */
+static inline void frame_deliver(
     tp__session *session, tp__worker *worker, uint8_t type, tp_packet *packet) {
     const tp__layer *layer = &session->server->layer;
     if (TP_LIKELY(layer->permit == NULL) || layer->permit(session, worker)) {
         if (TP_LIKELY(type == TP_FRAME_DATA)) {
-            deliver_data(session, worker, packet);
+            frame_deliver_data(session, worker, packet);
         } else {
-            take_control(session, type, packet);
+            frame_take_control(session, type, packet);
         }
     }
     tp_packet_release(packet);
@@ -63,12 +63,12 @@ static inline void deliver(
 
 void tp__session_out_of_memory(tp__session *session, tp__worker *worker) {
     TP__COUNT(session->server, worker, no_memory, 1);
-    tp__server_report(session->server, worker, TP_ERR_NO_MEMORY, 0, "receive");
+    tp__server_error(session->server, worker, TP_ERR_NO_MEMORY, 0, "receive");
     tp__session_close(session, TP_END_NO_MEMORY, 0);
 }
 
-/* Takes bytes into the frame that is arriving; returns how many. */
-TP_NOINLINE static size_t continue_frame(
+/* Copies bytes into the frame that is arriving; returns how many. */
+TP_NOINLINE static size_t frame_continue(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     tp__receive_state *receive = &session->receive;
     size_t missing = tp_packet_size(receive->partial) - receive->partial_filled;
@@ -80,14 +80,14 @@ TP_NOINLINE static size_t continue_frame(
         uint8_t type = receive->partial_type;
         receive->partial = NULL;
         receive->header_filled = 0;
-        deliver(session, worker, type, packet);
+        frame_deliver(session, worker, type, packet);
     }
     return taken;
 }
 
-/* A header and less than its payload are there. Returns the payload bytes taken, or SIZE_MAX if the
- * session ends here. */
-TP_NOINLINE static size_t begin_partial(tp__session *session, tp__worker *worker,
+/* Begins a frame of which the header and only a part of the payload have arrived. Returns the
+ * payload bytes taken, or SIZE_MAX if the session ends here. */
+TP_NOINLINE static size_t frame_begin_partial(tp__session *session, tp__worker *worker,
     tp_frame_header header, const uint8_t *bytes, size_t count) {
     tp_packet *packet = tp__packet_kept(header.length);
     if (!packet) {
@@ -101,17 +101,17 @@ TP_NOINLINE static size_t begin_partial(tp__session *session, tp__worker *worker
     return count;
 }
 
-/* A header is there: what of the payload is there too is delivered or begun. Returns the payload
- * bytes taken, or SIZE_MAX if the session ends here. */
-static inline size_t begin_frame(tp__session *session, tp__worker *worker,
+/* A header has arrived: delivers the frame, or begins it with the part of the payload that is
+ * present. Returns the payload bytes taken, or SIZE_MAX if the session ends here. */
+static inline size_t frame_begin(tp__session *session, tp__worker *worker,
     const uint8_t *header_bytes, const uint8_t *bytes, size_t count) {
     tp_frame_header header = tp_frame_read(header_bytes);
     if (TP_UNLIKELY(!tp_frame_allowed(header, (uint32_t)session->server->options.max_frame))) {
-        broke_protocol(session);
+        frame_reject(session);
         return SIZE_MAX;
     }
     if (TP_UNLIKELY(count < header.length)) {
-        return begin_partial(session, worker, header, bytes, count);
+        return frame_begin_partial(session, worker, header, bytes, count);
     }
     tp_packet *packet = tp__packet_received(header.length);
     if (TP_UNLIKELY(!packet)) {
@@ -119,13 +119,13 @@ static inline size_t begin_frame(tp__session *session, tp__worker *worker,
         return SIZE_MAX;
     }
     memcpy(tp__packet_payload(packet), bytes, header.length);
-    deliver(session, worker, header.type, packet);
+    frame_deliver(session, worker, header.type, packet);
     return header.length;
 }
 
-/* Takes bytes into a header that comes in pieces, and goes on behind it when it is complete.
- * Returns how many. */
-TP_NOINLINE static size_t continue_header(
+/* Copies bytes into a header that comes in pieces, and begins its frame when it is complete.
+ * Returns how many bytes were taken. */
+TP_NOINLINE static size_t frame_continue_header(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     tp__receive_state *receive = &session->receive;
     size_t missing = TP_FRAME_HEADER - receive->header_filled;
@@ -136,23 +136,23 @@ TP_NOINLINE static size_t continue_header(
         return taken;
     }
     receive->header_filled = 0;
-    size_t payload = begin_frame(session, worker, receive->header, bytes + taken, count - taken);
+    size_t payload = frame_begin(session, worker, receive->header, bytes + taken, count - taken);
     return payload == SIZE_MAX ? count : taken + payload;
 }
 
 void tp__session_take_frames(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     const tp__receive_state *receive = &session->receive;
-    while (count > 0 && tp__session_listens(session)) {
+    while (count > 0 && tp__session_takes_input(session)) {
         size_t taken;
         if (TP_UNLIKELY(receive->partial != NULL)) {
-            taken = continue_frame(session, worker, bytes, count);
+            taken = frame_continue(session, worker, bytes, count);
         } else if (TP_LIKELY(receive->header_filled == 0 && count >= TP_FRAME_HEADER)) {
-            size_t payload = begin_frame(
+            size_t payload = frame_begin(
                 session, worker, bytes, bytes + TP_FRAME_HEADER, count - TP_FRAME_HEADER);
             taken = payload == SIZE_MAX ? count : TP_FRAME_HEADER + payload;
         } else {
-            taken = continue_header(session, worker, bytes, count);
+            taken = frame_continue_header(session, worker, bytes, count);
         }
         bytes += taken;
         count -= taken;

@@ -1,5 +1,5 @@
 /*
- * Where the flush owner's role is: see handover.c.
+ * Which worker is a session's flusher: see handover.c.
  */
 #ifndef TWINPORT_CORE_SESSION_HANDOVER_H
 #define TWINPORT_CORE_SESSION_HANDOVER_H
@@ -8,7 +8,7 @@
 
 #include "core/engine/server_state.h"
 
-/* The worker that has the flush owner's role while no send is in progress; NULL: none. Its own
+/* Sets the worker that is the flusher while no send is in progress; NULL: none. On that worker's
  * thread. */
 static inline void tp__session_set_flusher(tp__session *session, const tp__worker *worker) {
     uint8_t flusher = worker ? (uint8_t)(worker->index + 1) : 0;
@@ -17,7 +17,7 @@ static inline void tp__session_set_flusher(tp__session *session, const tp__worke
 
 _Static_assert(TP_PORT_MAX_WORKERS < UINT8_MAX, "a worker's index + 1 fits in `flusher`");
 
-/* Does this worker have it? Its own thread. */
+/* Is this worker the flusher? On its own thread. */
 static inline bool tp__session_is_flusher(const tp__session *session, const tp__worker *worker) {
     assert(worker->server == session->server);
     return atomic_load_explicit(&session->flusher, memory_order_relaxed) == worker->index + 1;

@@ -1,8 +1,8 @@
 /*
- * A session begins: open, then join, or pend under a layer until it may join.
+ * The beginning of a session: open, then join; under a layer it is pending until it may join.
  *
- * Opening and joining run on workers, but for the first step of an outgoing connection, which runs
- * on any thread. A slot belongs to its session from open until the end of the release (end.c).
+ * Opening and joining run on workers, except the first step of an outgoing connection, which runs
+ * on any thread. A slot belongs to its session from the open to the end of the release (end.c).
  */
 #include <string.h>
 
@@ -14,7 +14,7 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static bool take_place(tp_server *server) {
+static bool session_take_quota(tp_server *server) {
     unsigned others = atomic_fetch_add(&server->session_count, 1);
     if (others < server->options.max_sessions) {
         return true;
@@ -25,7 +25,7 @@ static bool take_place(tp_server *server) {
 
 tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool outgoing) {
     atomic_fetch_add(&server->slots_used, 1);
-    tp__server_make_room(server);
+    tp__server_cut_for_slot(server);
     uint32_t index = tp__slots_take(&server->slots);
     if (index == TP__NO_SLOT) {
         atomic_fetch_sub(&server->slots_used, 1);
@@ -33,14 +33,14 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     }
 
     tp__session *session = &server->sessions[index];
-    size_t kept = offsetof(tp__session, server); /* the life word and home: see session_state.h */
+    size_t kept = offsetof(tp__session, server); /* keeps `life` and `owner`: see session_state.h */
     memset((unsigned char *)session + kept, 0, sizeof *session - kept);
     uint64_t number = atomic_fetch_add(&server->next_number, 1);
     session->server = server;
     session->index = index;
     session->peer = *peer;
     session->outgoing = outgoing;
-    session->counted = server->layer.begin == NULL && take_place(server);
+    session->has_quota = server->layer.begin == NULL && session_take_quota(server);
     session->joined_ms = tp_clock_ms();
     tp__life_open(&session->life, number << TP__LIFE_NUMBER_SHIFT);
     tp_trace(TP_TRACE_OPEN, tp__session_id(session), outgoing);
@@ -48,22 +48,22 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
 }
 
 /*
- * Nobody but late callers can have a hold, and what they have is transient. Closing with no socket
- * to wait for, the slot is free again as soon as the count is 0; if a late caller is the last, it
- * is he who releases, and release finds a session that never was anything.
+ * Only late callers can have references, and these are transient. The session closes without a
+ * socket to wait for, so the slot is free as soon as the count is 0. If a late caller is the last,
+ * it releases a session that never began.
  */
 void tp__session_abandon(tp__session *session) {
-    session->outgoing = false; /* the caller is told by an error, not by on_leave */
+    session->outgoing = false; /* the caller gets an error, not on_leave */
     tp__life_begin_closing(&session->life);
     tp__session_leave(session);
 }
 
 /* ---- joining --------------------------------------------------------------------------------- */
 
-/* False: it was cut at this moment, and content has not heard of it. */
-static bool join(tp__session *session, tp__worker *worker) {
+/* False: it was closed at this moment, and the application has not been notified of it. */
+static bool session_join(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
-    /* What the connection took to come about is neither age nor silence. */
+    /* The time in which the connection was established is neither age nor silence. */
     session->joined_ms = tp_clock_ms();
     uint64_t served_ms = tp__session_served_ms(session, session->joined_ms);
     atomic_store_explicit(&session->heard_ms, served_ms, memory_order_relaxed);
@@ -81,68 +81,68 @@ static bool join(tp__session *session, tp__worker *worker) {
     return true;
 }
 
-static void tell_full(tp__session *session, tp__worker *worker) {
+static void session_turn_away_full(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     TP__COUNT(server, worker, full, 1);
-    TP__REFUSED(TP_LOG_INFO, server->name, &session->peer, "full: max_sessions are here");
+    TP__REFUSED(TP_LOG_INFO, server->name, &session->peer, "full: max_sessions reached");
     tp__session_turn_away(session, TP_END_OVERLOAD, TP_CLOSE_FULL);
 }
 
 bool tp__session_join(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
-    session->counted = take_place(server);
-    if (!session->counted) {
-        tell_full(session, worker);
+    session->has_quota = session_take_quota(server);
+    if (!session->has_quota) {
+        session_turn_away_full(session, worker);
         return false;
     }
-    return join(session, worker);
+    return session_join(session, worker);
 }
 
-/* From here on the sweep may cut it, which is why it waits until its socket is attached and this
- * thread has a hold. */
-static void be_pending(tp__session *session, tp__worker *worker) {
+/* From here on the sweep may cut the session. So the deadline is set only when the socket is
+ * attached and this thread has a reference. */
+static void session_begin_pending(tp__session *session, tp__worker *worker) {
     const tp__layer *layer = &session->server->layer;
-    uint64_t by_ms = tp__session_by_ms(session, layer->open_timeout_ms);
+    uint64_t by_ms = tp__session_deadline_ms(session, layer->open_timeout_ms);
     atomic_store_explicit(&session->finish_by_ms, by_ms, memory_order_release);
     layer->begin(session, worker);
 }
 
-/* What comes first on the worker that serves the socket; then the receive. */
-static void begin(tp__session *session, tp__worker *worker) {
+/* The first step on the worker that serves the socket; then the receive starts. */
+static void session_begin(tp__session *session, tp__worker *worker) {
     if (session->server->layer.begin) {
-        be_pending(session, worker);
-    } else if (!session->counted) {
-        tell_full(session, worker);
-    } else if (!join(session, worker)) {
+        session_begin_pending(session, worker);
+    } else if (!session->has_quota) {
+        session_turn_away_full(session, worker);
+    } else if (!session_join(session, worker)) {
         return;
     }
     tp__session_receive(session, worker);
 }
 
-static void started_here(tp_op *op, const tp_completion *completion) {
+static void session_start_posted(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
     tp__worker *worker = tp_worker_context(completion->worker);
     if (tp_port_binds(session->server->port)) {
-        atomic_store_explicit(&session->home, worker, memory_order_relaxed);
+        atomic_store_explicit(&session->owner, worker, memory_order_relaxed);
     }
     if (!(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
-        begin(session, worker);
+        session_begin(session, worker);
     }
     tp__session_drop(session, worker);
 }
 
 void tp__session_start(tp__session *session, tp__worker *worker) {
-    tp__life_hold(&session->life);
-    if (tp_port_serves(worker->seat, &session->socket)) {
-        const tp_completion here = {.worker = worker->seat};
-        started_here(&session->receive_op, &here);
+    tp__life_retain(&session->life);
+    if (tp_port_serves(worker->port_worker, &session->socket)) {
+        const tp_completion here = {.worker = worker->port_worker};
+        session_start_posted(&session->receive_op, &here);
         return;
     }
-    session->receive_op.done = started_here;
+    session->receive_op.done = session_start_posted;
     tp_err error = tp_port_post(session->server->port, &session->socket, &session->receive_op);
     if (error) {
         int os_error = tp_os_error();
-        tp__server_report(session->server, worker, error, os_error, "join");
+        tp__server_error(session->server, worker, error, os_error, "join");
         tp__session_close(session, session->outgoing ? TP_END_CONNECT_FAILED : TP_END_OS, os_error);
         tp__session_drop(session, worker);
     }

@@ -1,11 +1,13 @@
 /*
  * Into a session's send queue.
  *
- * Any thread that holds the session; no lock, one allocation of a node from this thread's magazine.
- * What is queued and not yet with the system is counted before it is pushed, so that the limits
- * hold whoever pushes at once, but for the packet that each thread lets in at the very moment when
- * another does: a queue holds at most its limits and those, or one packet that is larger; with
- * TP_QUEUE_DISCONNECT TP_QUEUE_STALL_FACTOR times the limits while we are what it waits for.
+ * Any thread that has a reference to the session, and its owner without one. No lock; one
+ * allocation of a node from the thread's magazine.
+ *
+ * A packet is counted before it is pushed, so the limits hold for concurrent senders, except for
+ * one packet of each thread that is admitted at the same moment. A queue holds at most its limits
+ * and those packets, or one packet that is larger than the limit; with TP_QUEUE_DISCONNECT,
+ * TP_QUEUE_STALL_FACTOR times its limits while it waits for the server.
  */
 #include "core/engine/server_state.h"
 #include "core/memory/block.h"
@@ -14,10 +16,11 @@
 #include "core/session/pools.h"
 #include "proto/frame.h"
 
-#define TRIES 8u /* to make room in a full queue, in one call */
+#define SPACE_TRIES 8u /* attempts to free space in a full queue, per call */
 
-/* So many packets behind, the session's worker is held up: what waits for it is copied, so that
- * none of them holds a chunk of 64 KiB. (What waits for its peer is seen to by compact.c.) */
+/* With more packets than this queued, the session's worker counts as blocked. What waits for it is
+ * copied, so that no packet keeps a chunk of 64 KiB. (What waits for the peer is copied by
+ * compact.c.) */
 #define FAR_BEHIND 1024u
 
 /* `times` the limits. */
@@ -27,32 +30,33 @@ static bool within_limits(const tp_server_options *options, uint64_t times, uint
 }
 
 /*
- * Counts `amount`, one packet, as queued. Returns what is queued then; 0: it is one too many, and
- * nothing has changed.
+ * Counts `amount`, one packet, as queued. Returns the size with it; 0: it does not fit, and nothing
+ * has changed.
  *
- * A packet that is larger than the whole limit is let into an empty queue: it could never be sent
- * otherwise, however long its sender waited. It is not added before that is known, so two threads
- * that try again and again with such packets do not keep each other out.
+ * A packet that is larger than the whole limit is admitted to an empty queue; otherwise it could
+ * never be sent, however long its sender waited. It is not added before the queue is known to be
+ * empty, so two threads that keep trying with such packets do not block each other.
  */
-static uint64_t count_in(tp__session *session, uint64_t times, uint64_t amount) {
+static uint64_t queue_count(tp__session *session, uint64_t times, uint64_t amount) {
     const tp_server_options *options = &session->server->options;
     if (TP_UNLIKELY((amount & TP__QUEUED_BYTES) > times * options->queue_bytes)) {
-        return tp__queue_size_add_to_none(&session->queued, amount) ? amount : 0;
+        return tp__queue_size_add_if_zero(&session->queued, amount) ? amount : 0;
     }
     uint64_t queued = tp__queue_size_add(&session->queued, amount);
     if (TP_UNLIKELY(!within_limits(options, times, queued)) &&
-        !within_limits(options, times, tp__queue_size_surely(&session->queued))) {
-        tp__queue_size_take_off(&session->queued, amount);
+        !within_limits(options, times, tp__queue_size_stable(&session->queued))) {
+        tp__queue_size_subtract(&session->queued, amount);
         return 0;
     }
     return queued;
 }
 
 /*
- * The same at home, which looks before it adds: only home writes its half. What others add at this
- * very moment it may not see, nor they this: then the queue is over its limit by what both add.
+ * The same on the owner worker, which checks before it adds: only the owner writes its half. It may
+ * not see what others add at this moment, nor they what it adds; then the queue exceeds its limit
+ * by what both add.
  */
-static uint64_t count_in_at_home(tp__session *session, uint64_t times, uint64_t amount) {
+static uint64_t queue_count_by_owner(tp__session *session, uint64_t times, uint64_t amount) {
     const tp_server_options *options = &session->server->options;
     uint64_t queued = tp__queue_size_now(&session->queued) + amount;
     if (TP_UNLIKELY(!within_limits(options, times, queued)) && queued != amount) {
@@ -62,25 +66,26 @@ static uint64_t count_in_at_home(tp__session *session, uint64_t times, uint64_t 
     return queued;
 }
 
-static inline uint64_t count_in_from(
-    tp__session *session, bool home, uint64_t times, uint64_t amount) {
-    return home ? count_in_at_home(session, times, amount) : count_in(session, times, amount);
+static inline uint64_t queue_count_from(
+    tp__session *session, bool is_owner, uint64_t times, uint64_t amount) {
+    return is_owner ? queue_count_by_owner(session, times, amount)
+                    : queue_count(session, times, amount);
 }
 
-/* Nobody is ended for what we have not sent: meanwhile the queue may hold more. */
-static bool may_grow(const tp__session *session) {
+/* A session is not ended for what the server has not sent: meanwhile its queue may hold more. */
+static bool queue_may_grow(const tp__session *session) {
     return session->server->options.queue_policy == TP_QUEUE_DISCONNECT &&
-           tp__session_waits_for_us(session);
+           tp__session_awaits_server(session);
 }
 
-TP_NOINLINE static tp__queued over_limit(tp__session *session, tp__worker *worker) {
+TP_NOINLINE static tp__queued queue_over_limit(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     switch (server->options.queue_policy) {
     case TP_QUEUE_DROP:
         TP__COUNT(server, worker, dropped, 1);
         return TP__QUEUE_DROPPED;
     case TP_QUEUE_DISCONNECT:
-        if (!may_grow(session)) {
+        if (!queue_may_grow(session)) {
             tp__session_close(session, TP_END_OVERLOAD, 0);
         }
         break;
@@ -91,35 +96,36 @@ TP_NOINLINE static tp__queued over_limit(tp__session *session, tp__worker *worke
     return TP__QUEUE_REFUSED;
 }
 
-/* The queue is full. Makes room, as often as something of it goes out, but not for ever: another
- * thread may fill it as fast. Then, if we are what it waits for, the queue may hold more. */
-TP_NOINLINE static uint64_t let_into_full(
-    tp__session *session, tp__worker *worker, bool home, uint64_t amount) {
+/* The queue is full. Sends to free space, as long as something is sent, but at most SPACE_TRIES
+ * times: another thread may fill the queue as fast. After that the queue may hold more if it waits
+ * for the server. */
+TP_NOINLINE static uint64_t queue_admit_full(
+    tp__session *session, tp__worker *worker, bool is_owner, uint64_t amount) {
     uint64_t times = 1;
     unsigned tries = 0;
     uint64_t queued;
     do {
-        if (!(worker && ++tries <= TRIES && tp__session_make_room(session, worker))) {
-            if (times > 1 || !may_grow(session)) {
+        if (!(worker && ++tries <= SPACE_TRIES && tp__session_send_for_space(session, worker))) {
+            if (times > 1 || !queue_may_grow(session)) {
                 return 0;
             }
             times = TP_QUEUE_STALL_FACTOR;
         }
-        queued = count_in_from(session, home, times, amount);
+        queued = queue_count_from(session, is_owner, times, amount);
     } while (queued == 0);
     return queued;
 }
 
-/* Counts the packet in, at home or from elsewhere. Returns what is queued then; 0: it is not let
- * in. */
-static inline uint64_t let_in(
-    tp__session *session, tp__worker *worker, bool home, uint64_t amount) {
-    uint64_t queued = count_in_from(session, home, 1, amount);
-    return TP_LIKELY(queued > 0) ? queued : let_into_full(session, worker, home, amount);
+/* Counts the packet, on the owner worker or elsewhere. Returns the size with it; 0: it is not
+ * admitted. */
+static inline uint64_t queue_admit(
+    tp__session *session, tp__worker *worker, bool is_owner, uint64_t amount) {
+    uint64_t queued = queue_count_from(session, is_owner, 1, amount);
+    return TP_LIKELY(queued > 0) ? queued : queue_admit_full(session, worker, is_owner, amount);
 }
 
-/* A reference of the queue's own, to the packet or to a copy of it. */
-static tp_packet *take(tp_packet *packet, uint64_t queued) {
+/* Takes a reference for the queue, to the packet or to a copy of it. */
+static tp_packet *packet_for_queue(tp_packet *packet, uint64_t queued) {
     bool behind = (queued >> TP__QUEUED_SHIFT) > FAR_BEHIND;
     tp_packet *copy = TP_UNLIKELY(behind) && packet->chunk && packet->sealed
                           ? tp__packet_kept_copy(packet)
@@ -127,9 +133,10 @@ static tp_packet *take(tp_packet *packet, uint64_t queued) {
     return copy ? copy : tp__packet_retain(packet);
 }
 
-/* `local`: the calling thread's record. */
-static inline tp__send_node *new_node(tp__session *session, tp__worker *worker, tp__local *local) {
-    tp__send_node *node = tp__pool_allocate_on(local, tp__node_pool());
+/* `thread`: the calling thread's cache. */
+static inline tp__send_node *send_node_new(
+    tp__session *session, tp__worker *worker, tp__thread_cache *thread) {
+    tp__send_node *node = tp__pool_allocate_on(thread, tp__node_pool());
     if (TP_UNLIKELY(!node)) {
         TP__COUNT(session->server, worker, no_memory, 1);
     }
@@ -137,70 +144,70 @@ static inline tp__send_node *new_node(tp__session *session, tp__worker *worker, 
 }
 
 /*
- * Home needs no atomic step for a packet while it has the flush owner's role. Order: what was
- * pushed before is collected first. That is what home itself pushed while the role was on its way
- * to it, and what others pushed of which home knows, by a mutex or a message: a push that happened
- * before is seen by the relaxed look at the queue. The role leaves home only with nothing pending
- * (go_on in flush.c). tests/model/home.pml explores it.
+ * The owner needs no atomic exchange for a packet while it is the flusher. To keep the order, it
+ * first collects what was pushed before: what the owner itself pushed while the role was on its way
+ * to it, and what others pushed before an event that the owner knows of (by a mutex or a message).
+ * A push that happened before is seen by the relaxed look at the queue. The role leaves the owner
+ * only when nothing is queued (flush_continue() in flush.c). tests/model/owner.pml explores this.
  */
-static void append(tp__session *session, tp__worker *home, tp__send_node *node) {
-    if (TP_UNLIKELY(!session->owned_at_home)) {
+static void queue_append_by_owner(tp__session *session, tp__worker *owner, tp__send_node *node) {
+    if (TP_UNLIKELY(!session->owner_flushes)) {
         if (!tp__send_queue_seize(&session->queue)) {
-            /* Somebody else's push has made a flush set out for here. Until it arrives nobody but
-             * home could make the queue idle, so this push cannot make an owner. */
+            /* Another thread's push has sent the role here. Until it arrives, only the owner could
+             * make the queue idle, so this push does not make a flusher. */
             tp__send_queue_push(&session->queue, node);
             return;
         }
-        tp__life_hold(&session->life);
-        session->owned_at_home = true;
-        tp__session_await_flush(session, home);
+        tp__life_retain(&session->life);
+        session->owner_flushes = true;
+        tp__session_await_flush(session, owner);
     }
-    if (!tp__pending_is_owned(session)) {
-        tp__send_queue_push(&session->queue, node); /* there is an owner, whose send waits */
+    if (!tp__backlog_is_owned(session)) {
+        tp__send_queue_push(&session->queue, node); /* this worker's send waits */
         tp__compact(session);
         return;
     }
-    tp__session_pend(session, node);
+    tp__session_append_backlog(session, node);
 }
 
-tp__queued tp__session_queue_at_home(tp__session *session, tp__worker *home, tp_packet *packet) {
+tp__queued tp__session_queue_by_owner(tp__session *session, tp__worker *owner, tp_packet *packet) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued = let_in(session, home, true, amount);
+    uint64_t queued = queue_admit(session, owner, true, amount);
     if (TP_UNLIKELY(queued == 0)) {
-        return over_limit(session, home);
+        return queue_over_limit(session, owner);
     }
-    tp__send_node *node = new_node(session, home, home->local);
+    tp__send_node *node = send_node_new(session, owner, owner->thread_cache);
     if (TP_UNLIKELY(!node)) {
         tp__queue_size_add_own(&session->queued, UINT64_C(0) - amount);
         return TP__QUEUE_REFUSED;
     }
     node->packet = tp__packet_retain(packet);
-    append(session, home, node);
-    if (TP_UNLIKELY(tp__passes_one_send(session->server, queued))) {
-        tp__session_send_now(session, home);
+    queue_append_by_owner(session, owner, node);
+    if (TP_UNLIKELY(tp__exceeds_one_send(session->server, queued))) {
+        tp__session_send_now(session, owner);
     }
     return TP__QUEUED;
 }
 
-/* By a thread that is not the session's home. True: its push has made it the flush owner. */
-static tp__queued queue_from_elsewhere(
-    tp__session *session, tp__worker *worker, tp_packet *packet, bool *owner) {
+/* On a thread that is not the session's owner. *flusher: the push has made it the flusher. */
+static tp__queued session_queue_shared(
+    tp__session *session, tp__worker *worker, tp_packet *packet, bool *flusher) {
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
-    uint64_t queued = let_in(session, worker, false, amount);
+    uint64_t queued = queue_admit(session, worker, false, amount);
     if (TP_UNLIKELY(queued == 0)) {
-        return over_limit(session, worker);
+        return queue_over_limit(session, worker);
     }
-    tp__send_node *node = new_node(session, worker, tp__local_get());
+    tp__send_node *node = send_node_new(session, worker, tp__thread_cache_get());
     if (TP_UNLIKELY(!node)) {
-        tp__queue_size_take_off(&session->queued, amount);
+        tp__queue_size_subtract(&session->queued, amount);
         return TP__QUEUE_REFUSED;
     }
-    node->packet = take(packet, queued);
-    *owner = tp__send_queue_push(&session->queue, node);
-    if (*owner) {
+    node->packet = packet_for_queue(packet, queued);
+    *flusher = tp__send_queue_push(&session->queue, node);
+    if (*flusher) {
         return TP__QUEUED;
     }
-    if (TP_UNLIKELY(tp__passes_one_send(session->server, queued)) && worker) {
+    if (TP_UNLIKELY(tp__exceeds_one_send(session->server, queued)) && worker) {
         tp__session_send_now(session, worker);
     }
     tp__compact(session);
@@ -208,19 +215,19 @@ static tp__queued queue_from_elsewhere(
 }
 
 /*
- * The hold: if the push makes the caller the flush owner, it goes over to the flush; else it is
+ * The caller's reference goes to the flush if the push has made it the flusher; otherwise it is
  * given back here.
  */
 tp__queued tp__session_queue(tp__session *session, tp_packet *packet) {
     tp__worker *worker = tp__worker_here(session->server);
-    if (tp__session_is_at_home(session, worker)) {
-        tp__queued verdict = tp__session_queue_at_home(session, worker, packet);
+    if (tp__session_is_owner(session, worker)) {
+        tp__queued verdict = tp__session_queue_by_owner(session, worker, packet);
         tp__session_leave(session);
         return verdict;
     }
-    bool owner = false;
-    tp__queued verdict = queue_from_elsewhere(session, worker, packet, &owner);
-    if (owner) {
+    bool flusher = false;
+    tp__queued verdict = session_queue_shared(session, worker, packet, &flusher);
+    if (flusher) {
         tp__session_flush(session);
         return verdict;
     }
@@ -233,10 +240,10 @@ void tp__session_control(
     tp_packet *packet = tp_packet_copy_of(payload, size);
     if (!packet) {
         TP__COUNT(session->server, tp__worker_here(session->server), no_memory, 1);
-        return; /* the peer's silence limit tells, if this was needed */
+        return; /* if it was needed, the idle time-out ends the session */
     }
     tp__packet_seal(packet, frame_type);
-    tp__life_hold(&session->life);
+    tp__life_retain(&session->life);
     tp__session_queue(session, packet);
     tp_packet_release(packet);
 }
@@ -245,53 +252,54 @@ void tp__session_control(
 
 #define BARRED_FROM_SENDING (TP__LIFE_OPENING | TP__LIFE_ENDING)
 
-static bool sendable(const tp_packet *packet) {
+static bool packet_is_sendable(const tp_packet *packet) {
     return tp_packet_error(packet) == TP_OK && tp_packet_size(packet) <= TP_PACKET_MAX;
 }
 
 /*
- * The session with this id if the calling worker is its home; else NULL, which says nothing about
- * the id.
+ * The session with this id if the calling worker is its owner; otherwise NULL, which tells nothing
+ * about the id.
  *
- * Needs no hold: `home` is this worker only between a join and a release that both run on this very
- * thread, so if it is seen here, the session cannot be released before the caller has returned to
- * the worker's loop, and its number cannot change. Anybody may begin to end it meanwhile, just as
- * if it were held.
+ * No reference is needed: `owner` is this worker only between a start and a release that both run
+ * on this thread. So if it is seen here, the session cannot be released before the caller has
+ * returned to the worker's loop, and its number cannot change. Any thread may begin to end it
+ * meanwhile, just as if the caller had a reference.
  */
-static tp__session *find_at_home(const tp_server *server, tp_session_id id, tp__worker *worker) {
+static tp__session *session_find_owned(
+    const tp_server *server, tp_session_id id, tp__worker *worker) {
     uint32_t index = (uint32_t)id & (TP_MAX_SESSIONS - 1);
-    if (index >= server->slots.count || !tp__session_is_at_home(&server->sessions[index], worker)) {
+    if (index >= server->slots.count || !tp__session_is_owner(&server->sessions[index], worker)) {
         return NULL;
     }
     return &server->sessions[index];
 }
 
-static tp__queued no_session(tp_server *server, tp__worker *worker) {
+static tp__queued send_no_session(tp_server *server, tp__worker *worker) {
     TP__COUNT(server, worker, no_session, 1);
     return TP__QUEUE_REFUSED;
 }
 
-TP_NOINLINE static tp__queued send_from_elsewhere(
+TP_NOINLINE static tp__queued send_shared(
     tp_server *server, tp__worker *worker, tp_session_id id, tp_packet *packet) {
     tp__session *session = tp__session_enter(server, id, BARRED_FROM_SENDING);
-    return session ? tp__session_queue(session, packet) : no_session(server, worker);
+    return session ? tp__session_queue(session, packet) : send_no_session(server, worker);
 }
 
 static inline tp__queued send_sealed(tp_server *server, tp_session_id id, tp_packet *packet) {
     tp__worker *worker = tp__worker_here(server);
-    tp__session *session = find_at_home(server, id, worker);
+    tp__session *session = session_find_owned(server, id, worker);
     if (!session) {
-        return send_from_elsewhere(server, worker, id, packet);
+        return send_shared(server, worker, id, packet);
     }
     uint64_t life = tp__life_read(&session->life);
     if (TP_LIKELY(((life ^ id) & TP__LIFE_NUMBER) == 0 && !(life & BARRED_FROM_SENDING))) {
-        return tp__session_queue_at_home(session, worker, packet);
+        return tp__session_queue_by_owner(session, worker, packet);
     }
-    return no_session(server, worker);
+    return send_no_session(server, worker);
 }
 
 bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet) {
-    if (!sendable(packet)) {
+    if (!packet_is_sendable(packet)) {
         return false;
     }
     tp__packet_seal(packet, TP_FRAME_DATA);
@@ -300,7 +308,7 @@ bool tp_server_send(tp_server *server, tp_session_id session, tp_packet *packet)
 
 size_t tp_server_send_many(
     tp_server *server, const tp_session_id *sessions, size_t count, tp_packet *packet) {
-    if (!sendable(packet)) {
+    if (!packet_is_sendable(packet)) {
         return 0;
     }
     tp__packet_seal(packet, TP_FRAME_DATA);
@@ -312,7 +320,7 @@ size_t tp_server_send_many(
 }
 
 size_t tp_server_broadcast(tp_server *server, tp_packet *packet, tp_session_id except) {
-    if (!sendable(packet)) {
+    if (!packet_is_sendable(packet)) {
         return 0;
     }
     tp__packet_seal(packet, TP_FRAME_DATA);

@@ -1,8 +1,8 @@
 /*
- * A flight: what one gathered send carries, from the list of what is pending to the system.
+ * Send batches: filled from the backlog, handed to the system, discarded if never sent.
  *
- * All of it is the session's flush owner's, but for the release, which discards what was never sent
- * when nobody else is there any more.
+ * Everything here runs on the session's flusher, except the release's discard of what was never
+ * sent, which runs when no other thread uses the session.
  */
 #include "core/session/send_batch.h"
 
@@ -15,144 +15,146 @@
 
 /* ---- filling --------------------------------------------------------------------------------- */
 
-/* `local`: the record of the thread that this is. */
-static inline tp_packet *next_packet(tp__session *session, tp__local *local, bool *end) {
-    tp__send_node *node = session->pending;
+/* `thread`: the calling thread's cache. */
+static inline tp_packet *backlog_next_packet(
+    tp__session *session, tp__thread_cache *thread, bool *end) {
+    tp__send_node *node = session->backlog;
     tp_packet *packet = node->packet;
-    session->pending = node->next;
+    session->backlog = node->next;
     if (TP_UNLIKELY(session->compact_last == node)) {
         session->compact_last = NULL;
     }
     *end = node == &session->end_node;
     if (*end) {
-        assert(!session->pending);
+        assert(!session->backlog);
         node->packet = NULL;
     } else {
-        tp__pool_free_on(local, tp__node_pool(), node);
+        tp__pool_free_on(thread, tp__node_pool(), node);
     }
     return packet;
 }
 
 tp_packet *tp__session_next_packet(tp__session *session, bool *end) {
-    return next_packet(session, tp__local_get(), end);
+    return backlog_next_packet(session, tp__thread_cache_get(), end);
 }
 
-/* Moves packets from the pending list into the flight, up to its limits. Returns true if the
- * session's end node was reached. */
-static bool fill_flight(tp__session *session, tp__local *local, tp__flight *flight) {
+/* Moves packets from the backlog into the send batch, up to its limits. True: the session's end
+ * node was reached. */
+static bool batch_fill(tp__session *session, tp__thread_cache *thread, tp__send_batch *batch) {
     bool end = false;
     size_t count = 0;
     size_t bytes = 0;
     size_t messages = 0;
-    while (session->pending && count < TP_PORT_MAX_BUFFERS && bytes < TP__SEND_BYTES) {
-        tp_packet *packet = next_packet(session, local, &end);
+    while (session->backlog && count < TP_PORT_MAX_BUFFERS && bytes < TP__SEND_BYTES) {
+        tp_packet *packet = backlog_next_packet(session, thread, &end);
         if (packet) {
             size_t size;
-            flight->buffers[count].bytes = tp__packet_frame(packet, &size);
-            flight->buffers[count].size = size;
-            flight->packets[count++] = packet;
+            batch->buffers[count].bytes = tp__packet_frame(packet, &size);
+            batch->buffers[count].size = size;
+            batch->packets[count++] = packet;
             bytes += size;
             messages += tp__packet_messages(packet);
         }
     }
-    flight->count = count;
-    flight->held = count;
-    flight->bytes = bytes;
-    flight->messages = messages;
-    flight->unqueued = messages * TP__QUEUED_ONE + bytes;
+    batch->count = count;
+    batch->held = count;
+    batch->bytes = bytes;
+    batch->messages = messages;
+    batch->unqueued = messages * TP__QUEUED_ONE + bytes;
     return end;
 }
 
-/* Nothing is in it yet. The arrays are long: they stay as they are. */
-static tp__flight *new_flight(void) {
-    tp__flight *flight = tp_pool_allocate(tp__flight_pool());
-    if (flight) {
-        flight->count = 0;
-        flight->first = 0;
-        flight->held = 0;
-        flight->bytes = 0;
-        flight->messages = 0;
-        flight->unqueued = 0;
+/* An empty batch. The arrays are long, and stay uninitialised. */
+static tp__send_batch *batch_new(void) {
+    tp__send_batch *batch = tp_pool_allocate(tp__send_batch_pool());
+    if (batch) {
+        batch->count = 0;
+        batch->first = 0;
+        batch->held = 0;
+        batch->bytes = 0;
+        batch->messages = 0;
+        batch->unqueued = 0;
     }
-    return flight;
+    return batch;
 }
 
-tp_end_reason tp__flight_fill(tp__session *session, tp__worker *worker) {
+tp_end_reason tp__send_batch_fill(tp__session *session, tp__worker *worker) {
     const tp__layer *layer = &session->server->layer;
-    tp__flight *flight = new_flight();
-    session->flight = flight;
-    assert(!session->sending_end); /* nothing follows the end */
-    if (TP_UNLIKELY(!flight)) {
+    tp__send_batch *batch = batch_new();
+    session->send_batch = batch;
+    assert(!session->sending_end); /* nothing follows the end node */
+    if (TP_UNLIKELY(!batch)) {
         session->failure = TP_ERR_NO_MEMORY;
         return TP_END_NO_MEMORY;
     }
-    flight->told = session->joined;
+    batch->reported = session->joined;
     if (TP_UNLIKELY(layer->fill != NULL)) {
-        tp_end_reason failure = layer->fill(session, worker, flight, &session->sending_end);
+        tp_end_reason failure = layer->fill(session, worker, batch, &session->sending_end);
         if (TP_UNLIKELY(failure == TP_END_NO_MEMORY)) {
             session->failure = TP_ERR_NO_MEMORY;
         }
         return failure;
     }
-    session->sending_end = fill_flight(session, worker->local, flight);
+    session->sending_end = batch_fill(session, worker->thread_cache, batch);
     return TP_END_NONE;
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-bool tp__flight_advance(tp__flight *flight, size_t sent) {
-    while (flight->first < flight->count && sent >= flight->buffers[flight->first].size) {
-        sent -= flight->buffers[flight->first].size;
-        flight->first++;
+bool tp__send_batch_advance(tp__send_batch *batch, size_t sent) {
+    while (batch->first < batch->count && sent >= batch->buffers[batch->first].size) {
+        sent -= batch->buffers[batch->first].size;
+        batch->first++;
     }
-    if (flight->first == flight->count) {
+    if (batch->first == batch->count) {
         return true;
     }
-    flight->buffers[flight->first].bytes += sent;
-    flight->buffers[flight->first].size -= sent;
+    batch->buffers[batch->first].bytes += sent;
+    batch->buffers[batch->first].size -= sent;
     return false;
 }
 
-void tp__flight_waits(tp__session *session, const tp__worker *worker) {
+void tp__send_batch_waits(tp__session *session, const tp__worker *worker) {
     if (atomic_load_explicit(&session->sending_since_ms, memory_order_relaxed) == 0) {
         atomic_store_explicit(&session->sending_since_ms, worker->served_ms, memory_order_relaxed);
     }
 }
 
-void tp__flight_release(tp__session *session) {
-    tp__flight *flight = session->flight;
-    if (!flight) {
+void tp__send_batch_release(tp__session *session) {
+    tp__send_batch *batch = session->send_batch;
+    if (!batch) {
         return;
     }
-    session->flight = NULL;
-    tp__packets_release(flight->packets, flight->held);
-    if (atomic_load_explicit(&session->home, memory_order_relaxed)) {
-        tp__queue_size_add_own(&session->queued, UINT64_C(0) - flight->unqueued); /* this is home */
+    session->send_batch = NULL;
+    tp__packets_release(batch->packets, batch->held);
+    if (atomic_load_explicit(&session->owner, memory_order_relaxed)) {
+        tp__queue_size_add_own(
+            &session->queued, UINT64_C(0) - batch->unqueued); /* this is the owner */
     } else {
-        tp__queue_size_take_off(&session->queued, flight->unqueued);
+        tp__queue_size_subtract(&session->queued, batch->unqueued);
     }
-    tp_pool_free(tp__flight_pool(), flight);
+    tp_pool_free(tp__send_batch_pool(), batch);
 }
 
-void tp__flight_sent(tp__session *session, tp__worker *worker) {
-    const tp__flight *flight = session->flight;
+void tp__send_batch_sent(tp__session *session, tp__worker *worker) {
+    const tp__send_batch *batch = session->send_batch;
     atomic_store_explicit(&session->sending_since_ms, 0, memory_order_relaxed);
-    if (flight->told) {
-        session->owed += flight->messages * TP__QUEUED_ONE + flight->bytes;
+    if (batch->reported) {
+        session->owed += batch->messages * TP__QUEUED_ONE + batch->bytes;
     }
-    tp__count_own(&session->numbers.sent_messages, flight->messages);
-    tp__count_own(&session->numbers.sent_bytes, flight->bytes);
-    tp__count_own(&worker->counters.sent_messages, flight->messages);
-    tp__count_own(&worker->counters.sent_bytes, flight->bytes);
+    tp__count_own(&session->numbers.sent_messages, batch->messages);
+    tp__count_own(&session->numbers.sent_bytes, batch->bytes);
+    tp__count_own(&worker->counters.sent_messages, batch->messages);
+    tp__count_own(&worker->counters.sent_bytes, batch->bytes);
     tp__count_own(&worker->counters.sends, 1);
-    tp__flight_release(session);
+    tp__send_batch_release(session);
 }
 
-tp_end_reason tp__flight_failure(tp_err error) {
+tp_end_reason tp__send_batch_failure(tp_err error) {
     return error == TP_ERR_RESET || error == TP_ERR_CLOSED ? TP_END_PEER_RESET : TP_END_OS;
 }
 
-/* ---- what was never sent --------------------------------------------------------------------- */
+/* ---- discarding what was never sent ---------------------------------------------------------- */
 
 static void discard_list(
     tp__session *session, tp__send_node *node, uint64_t *packets, uint64_t *bytes) {
@@ -171,12 +173,12 @@ static void discard_list(
 }
 
 void tp__session_discard(tp__session *session, uint64_t *packets, uint64_t *bytes) {
-    uint64_t in_flight = session->flight ? session->flight->unqueued : 0;
+    uint64_t in_flight = session->send_batch ? session->send_batch->unqueued : 0;
     *packets = in_flight >> TP__QUEUED_SHIFT;
     *bytes = in_flight & TP__QUEUED_BYTES;
-    tp__flight_release(session);
-    discard_list(session, session->pending, packets, bytes);
-    session->pending = NULL;
+    tp__send_batch_release(session);
+    discard_list(session, session->backlog, packets, bytes);
+    session->backlog = NULL;
     tp__send_node *last;
     discard_list(session, tp__send_queue_take(&session->queue, &last), packets, bytes);
 }

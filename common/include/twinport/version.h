@@ -13,7 +13,7 @@ extern "C" {
 #define TP_VERSION_PATCH 0
 #define TP_VERSION_TEXT  "0.1.0"
 
-/* The version of the library that is linked, "major.minor.patch". Any thread. */
+/* The version of the linked library, "major.minor.patch". Any thread. */
 const char *tp_version(void);
 
 #ifdef __cplusplus

@@ -1,10 +1,11 @@
 /*
- * The processor quota of the control groups: a container with `--cpus 2` may run on each processor,
- * but for two processors' time only. Any thread; holds nothing.
+ * The processor quota of the control groups: a container with `--cpus 2` may run on every
+ * processor, but only for as much time as two processors have. Any thread; owns nothing.
  *
- * /proc/self/cgroup names the process's group in each hierarchy, /proc/self/mountinfo where a
- * hierarchy is mounted and which of its groups the mount shows as its root. A group above has its
- * own quota, which holds for those in it too: so all are looked at, up to the mount.
+ * /proc/self/cgroup names the process's group in each hierarchy. /proc/self/mountinfo names the
+ * folder where a hierarchy is mounted, and which of its groups is the mount's root. A quota of a
+ * group applies to the groups below it too, so all groups are read, from the process's own up to
+ * the mount.
  */
 #include "os/linux/cgroup.h"
 
@@ -14,31 +15,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATH_ROOM 4096u /* a longer path or line is skipped */
+#define PATH_SIZE 4096u /* longer paths and lines are skipped */
 
 typedef struct hierarchy {
     bool unified;           /* v2 */
-    char group[PATH_ROOM];  /* the process's, as the hierarchy calls it; "": not found */
-    char folder[PATH_ROOM]; /* of that group */
-    size_t mounted;         /* how much of `folder` is the mount, where the walk up ends */
+    char group[PATH_SIZE];  /* the process's group, as named in the hierarchy; "": not found */
+    char folder[PATH_SIZE]; /* the group's folder */
+    size_t mounted;         /* length of the mount's part of `folder`, where the walk up ends */
 } hierarchy;
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* False: longer than there is room. */
-static bool join(char path[PATH_ROOM], const char *first, const char *second) {
-    int length = snprintf(path, PATH_ROOM, "%s%s", first, second);
-    return length >= 0 && (size_t)length < PATH_ROOM;
+/* Joins two parts of a path. False: the result is too long. */
+static bool path_join(char path[PATH_SIZE], const char *first, const char *second) {
+    int length = snprintf(path, PATH_SIZE, "%s%s", first, second);
+    return length >= 0 && (size_t)length < PATH_SIZE;
 }
 
 static FILE *open_below(const char *folder, const char *name) {
-    char path[PATH_ROOM];
-    return join(path, folder, name) ? fopen(path, "re") : NULL;
+    char path[PATH_SIZE];
+    return path_join(path, folder, name) ? fopen(path, "re") : NULL;
 }
 
-/* The next line without its end, NULL after the last. A line that is too long is left out. */
-static char *next_line(FILE *file, char line[PATH_ROOM]) {
-    while (fgets(line, (int)PATH_ROOM, file) != NULL) {
+/* Reads the next line, without its end; NULL after the last one. Lines that are too long are
+ * skipped. */
+static char *next_line(FILE *file, char line[PATH_SIZE]) {
+    while (fgets(line, (int)PATH_SIZE, file) != NULL) {
         size_t length = strlen(line);
         if (length > 0 && line[length - 1] == '\n') {
             line[length - 1] = '\0';
@@ -55,7 +57,7 @@ static char *next_line(FILE *file, char line[PATH_ROOM]) {
     return NULL;
 }
 
-/* A positive number, and the blank behind it; 0: none, "max" and -1 included. */
+/* Reads a positive number and the blank behind it. 0 if there is none, as with "max" and -1. */
 static uint64_t number_at(const char **text) {
     char *end;
     if (**text < '0' || **text > '9') {
@@ -66,7 +68,7 @@ static uint64_t number_at(const char **text) {
     return number;
 }
 
-static bool read_line(const char *folder, const char *name, char line[PATH_ROOM]) {
+static bool read_line(const char *folder, const char *name, char line[PATH_SIZE]) {
     FILE *file = open_below(folder, name);
     if (file == NULL) {
         return false;
@@ -76,9 +78,9 @@ static bool read_line(const char *folder, const char *name, char line[PATH_ROOM]
     return read;
 }
 
-/* ---- where the group is ---------------------------------------------------------------------- */
+/* ---- the group's folder ---------------------------------------------------------------------- */
 
-/* Is `word` one of the words of `list`, which are separated by commas? */
+/* True if `word` is one of the words of `list`, which are separated by commas. */
 static bool has_word(const char *list, const char *word) {
     size_t length = strlen(word);
     while (*list != '\0') {
@@ -91,9 +93,9 @@ static bool has_word(const char *list, const char *word) {
     return false;
 }
 
-/* Lines as "4:cpu,cpuacct:/group"; v2 has "0::/group". */
+/* Finds the process's group. A line is like "4:cpu,cpuacct:/group"; of v2: "0::/group". */
 static void find_group(const char *root, hierarchy *it) {
-    char line[PATH_ROOM];
+    char line[PATH_SIZE];
     FILE *file = open_below(root, "/proc/self/cgroup");
     while (file != NULL && it->group[0] == '\0' && next_line(file, line) != NULL) {
         char *controllers = strchr(line, ':');
@@ -103,7 +105,7 @@ static void find_group(const char *root, hierarchy *it) {
         }
         *group++ = '\0';
         if (it->unified ? strcmp(line, "0:") == 0 : has_word(controllers + 1, "cpu")) {
-            (void)join(it->group, group, "");
+            (void)path_join(it->group, group, "");
         }
     }
     if (file != NULL) {
@@ -111,7 +113,8 @@ static void find_group(const char *root, hierarchy *it) {
     }
 }
 
-/* The kernel writes what would separate fields as three octal digits. */
+/* Decodes the characters that the kernel writes as a backslash and three octal digits, because they
+ * would separate fields. */
 static void unescape(char *text) {
     char *to = text;
     while (*text != '\0') {
@@ -126,8 +129,8 @@ static void unescape(char *text) {
     *to = '\0';
 }
 
-/* The part of `group` below `shown`, the group that a mount has as its root; NULL: not below it. */
-static const char *below(const char *group, const char *shown) {
+/* The part of `group` below `shown`, the group that is a mount's root. NULL: it is not below it. */
+static const char *path_below(const char *group, const char *shown) {
     size_t length = strcmp(shown, "/") == 0 ? 0 : strlen(shown);
     if (strncmp(group, shown, length) != 0 || (group[length] != '/' && group[length] != '\0')) {
         return NULL;
@@ -135,8 +138,9 @@ static const char *below(const char *group, const char *shown) {
     return strcmp(group + length, "/") == 0 ? "" : group + length;
 }
 
-/* A line is "36 31 0:33 SHOWN MOUNTED OPTIONS ... - TYPE SOURCE OPTIONS". */
-static bool take_mount(const char *root, char *line, hierarchy *it) {
+/* Sets the group's folder if the line is a mount that shows the group. A line is
+ * "36 31 0:33 SHOWN MOUNTED OPTIONS ... - TYPE SOURCE OPTIONS". */
+static bool match_mount(const char *root, char *line, hierarchy *it) {
     char *fields[5];
     char *rest = line;
     char *tail = strstr(line, " - ");
@@ -155,21 +159,21 @@ static bool take_mount(const char *root, char *line, hierarchy *it) {
     }
     unescape(fields[3]);
     unescape(fields[4]);
-    const char *rest_of_group = below(it->group, fields[3]);
-    char mounted[PATH_ROOM];
-    if (rest_of_group == NULL || !join(mounted, root, fields[4])) {
+    const char *rest_of_group = path_below(it->group, fields[3]);
+    char mounted[PATH_SIZE];
+    if (rest_of_group == NULL || !path_join(mounted, root, fields[4])) {
         return false;
     }
     it->mounted = strlen(mounted);
-    return join(it->folder, mounted, rest_of_group);
+    return path_join(it->folder, mounted, rest_of_group);
 }
 
 static bool find_folder(const char *root, hierarchy *it) {
-    char line[PATH_ROOM];
+    char line[PATH_SIZE];
     FILE *file = open_below(root, "/proc/self/mountinfo");
     bool found = false;
     while (file != NULL && !found && next_line(file, line) != NULL) {
-        found = take_mount(root, line, it);
+        found = match_mount(root, line, it);
     }
     if (file != NULL) {
         (void)fclose(file);
@@ -189,7 +193,7 @@ static unsigned processors_of(uint64_t quota, uint64_t period) {
 
 /* "150000 100000" or "max 100000" */
 static unsigned quota_of_unified(const char *folder) {
-    char line[PATH_ROOM];
+    char line[PATH_SIZE];
     if (!read_line(folder, "/cpu.max", line)) {
         return 0;
     }
@@ -199,8 +203,8 @@ static unsigned quota_of_unified(const char *folder) {
 }
 
 static unsigned quota_of_legacy(const char *folder) {
-    char quota[PATH_ROOM];
-    char period[PATH_ROOM];
+    char quota[PATH_SIZE];
+    char period[PATH_SIZE];
     if (!read_line(folder, "/cpu.cfs_quota_us", quota) ||
         !read_line(folder, "/cpu.cfs_period_us", period)) {
         return 0;
@@ -210,11 +214,12 @@ static unsigned quota_of_legacy(const char *folder) {
     return processors_of(number_at(&at_quota), number_at(&at_period));
 }
 
-/* The smaller of two quotas, where 0 is none. */
+/* The smaller of two quotas; 0 means no quota. */
 static unsigned smaller(unsigned a, unsigned b) {
     return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
+/* The smallest quota of the group and those above it, up to the mount. */
 static unsigned smallest_up(hierarchy *it) {
     unsigned smallest = 0;
     for (;;) {

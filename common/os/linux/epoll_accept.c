@@ -1,26 +1,27 @@
 /*
- * Accepting, by whatever worker is free.
+ * Accepting, by any free worker.
  *
- * A listener is registered with every worker's epoll, edge-triggered and exclusively: a connection
- * wakes one worker that sleeps, or leaves an edge with each that is awake. Who finds the edge puts
- * the listener's accept on the list of newcomers (epoll_shared.c), where it is at most once. Who
- * takes it accepts one connection, and one AHEAD: if there is such a one the accept goes back to
- * the list before the first is delivered. So a callee that blocks keeps nobody waiting, and an
- * accept finds out in the same turn that nobody else is there. Deliveries of one accept may run on
- * several workers at once.
+ * Runs on workers; tp__epoll_accept() on any thread. A listener's state is guarded by shared.mutex,
+ * which is not held while a `done` runs.
  *
- * A listener's state is guarded by shared.mutex, which is not held while a callee runs:
- * `delivering` counts those. The cancellation, and with it the close, comes when none is left.
+ * A listener is registered with every worker's epoll descriptor, edge-triggered and exclusive: a
+ * connection wakes one worker that sleeps, or leaves an edge with each worker that is awake. The
+ * worker that gets the edge puts the listener's accept op on the list of accepts (epoll_shared.c),
+ * where it is at most once. The worker that takes it from there accepts one connection, and one
+ * more AHEAD. If there is a second one, the op goes back on the list before the first is delivered.
+ * So a `done` that blocks delays no other connection, and the worker learns in the same round that
+ * no other connection waits. Deliveries of one accept may run on several workers at once;
+ * `delivering` counts them. The cancellation, and with it the close, comes when none is left.
  *
- * A listener that the system refuses a descriptor (or memory) RESTS: it is offered again after
- * REST_MS, by whoever wakes then; a watcher does (epoll_shared.c). It stays registered; edges that
- * come meanwhile are remembered like any other, and the connections keep waiting in the backlog, so
- * nothing is lost and nothing spins.
+ * RETRIES. A listener that the system refuses a descriptor (or memory) is tried again RETRY_MS
+ * later, by the first worker that wakes up then; a watcher does (epoll_shared.c). It stays
+ * registered; edges that come meanwhile are remembered like any other, and the connections wait in
+ * the backlog, so that nothing is lost and nothing spins.
  *
- * It rests as well when only the reserve is left: descriptors for what the program cannot do
- * without, such as the link to its bus, its log and the files that it reads again. The system hands
- * out the lowest number that is free: so near the reserve that number is looked at before each
- * accept. If another thread takes it in between, one connection more than that comes in.
+ * THE RESERVE. The same happens when only the reserve is left: descriptors for what the program
+ * needs in any case, such as the link to its bus, its log and the files that it reads again. The
+ * system hands out the lowest free number, so near the reserve that number is looked at before each
+ * accept. If another thread takes it in between, one connection more is accepted.
  */
 #include <assert.h>
 #include <errno.h>
@@ -37,55 +38,56 @@
 #include "os/linux/epoll_port.h"
 #include "os/posix/handle.h"
 
-enum { REST_MS = 100 };
+enum { RETRY_MS = 100 };
 
 static epoll_port *port_of(const epoll_listener *listener) {
     return epoll_port_of(listener->socket->worker->head.port);
 }
 
-/* ---- resting: with the mutex ----------------------------------------------------------------- */
+/* ---- retries: under shared.mutex ------------------------------------------------------------- */
 
-static bool is_resting(const epoll_listener *listener) {
-    return listener->rests_until != 0;
+static bool awaits_retry(const epoll_listener *listener) {
+    return listener->retry_at != 0;
 }
 
-void tp__epoll_note_rest_due(epoll_shared *shared) {
+void tp__epoll_note_retry_due(epoll_shared *shared) {
     uint64_t first = 0;
     for (const epoll_listener *it = shared->listeners; it != NULL; it = it->next) {
-        if (is_resting(it) && (first == 0 || it->rests_until < first)) {
-            first = it->rests_until;
+        if (awaits_retry(it) && (first == 0 || it->retry_at < first)) {
+            first = it->retry_at;
         }
     }
-    atomic_store(&shared->rest_due, first);
+    atomic_store(&shared->retry_due, first);
 }
 
-static void rest(epoll_listener *listener) {
-    listener->rests_until = tp_clock_ms() + REST_MS;
-    tp__epoll_note_rest_due(&port_of(listener)->shared);
+static void retry_later(epoll_listener *listener) {
+    listener->retry_at = tp_clock_ms() + RETRY_MS;
+    tp__epoll_note_retry_due(&port_of(listener)->shared);
 }
 
-static void offer_if_it_may(epoll_port *port, epoll_listener *listener) {
-    if (listener->accept != NULL && !listener->accept->queued && !is_resting(listener)) {
+static void offer_if_ready(epoll_port *port, epoll_listener *listener) {
+    if (listener->accept != NULL && !listener->accept->queued && !awaits_retry(listener)) {
         tp__epoll_offer(port, listener);
     }
 }
 
-void tp__epoll_end_rests(epoll_port *port, uint64_t now) {
+void tp__epoll_run_retries(epoll_port *port, uint64_t now) {
     epoll_shared *shared = &port->shared;
     tp_mutex_lock(&shared->mutex);
     for (epoll_listener *it = shared->listeners; it != NULL; it = it->next) {
-        if (is_resting(it) && it->rests_until <= now) {
-            it->rests_until = 0;
-            offer_if_it_may(port, it);
+        if (awaits_retry(it) && it->retry_at <= now) {
+            it->retry_at = 0;
+            offer_if_ready(port, it);
         }
     }
-    tp__epoll_note_rest_due(shared);
+    tp__epoll_note_retry_due(shared);
     tp_mutex_unlock(&shared->mutex);
 }
 
 /* ---- the reserve ----------------------------------------------------------------------------- */
 
-/* The first number that is not for connections. The limit may change while the process runs. */
+/* The lowest descriptor of the reserve, INT_MAX: none. Read each time, because the process's limit
+ * may change. */
 static int first_reserved(const epoll_port *port) {
     struct rlimit limit;
     rlim_t reserve = port->reserve_descriptors;
@@ -96,15 +98,18 @@ static int first_reserved(const epoll_port *port) {
     return (int)(limit.rlim_cur - reserve);
 }
 
-#define LOOK_FROM 256 /* numbers before the reserve; a port that came so near looks from then on */
+#define RESERVE_MARGIN 256 /* how far below the reserve descriptors begin to be checked */
 
-/* Would a connection now take one of the reserve, or is not even that left? A connection gets the
- * lowest free number: at most one more than the highest that any connection had, and than what the
- * rest of the process has opened besides, which is less than LOOK_FROM. So as long as all of them
- * were further below, there is nothing to look at. That one has just got a low number says nothing:
- * it may have been the only one. */
-static bool is_reserve_all(const epoll_listener *listener, int reserved) {
-    if (port_of(listener)->shared.highest_accepted < reserved - LOOK_FROM) {
+/*
+ * True if an accept would now take a descriptor of the reserve, or if not even that is left. A
+ * connection gets the lowest free number: at most one more than the highest number that a
+ * connection had, plus what the rest of the process has opened besides, which is less than
+ * RESERVE_MARGIN. So nothing needs to be checked until a connection's number has come near the
+ * reserve; from then on it is checked for good. That the latest connection got a low number proves
+ * nothing: it may have been the only one free.
+ */
+static bool is_reserve_reached(const epoll_listener *listener, int reserved) {
+    if (port_of(listener)->shared.highest_accepted < reserved - RESERVE_MARGIN) {
         return false;
     }
     int lowest = fcntl(listener->socket->descriptor, F_DUPFD_CLOEXEC, 0);
@@ -114,18 +119,18 @@ static bool is_reserve_all(const epoll_listener *listener, int reserved) {
     return lowest < 0 || lowest >= reserved;
 }
 
-/* A full server to which nobody connects is at rest: it is not the time to say so. */
-static bool a_connection_waits(const epoll_listener *listener) {
+/* Without a waiting connection a lack of descriptors is no failure, and is not delivered. */
+static bool has_waiting_connection(const epoll_listener *listener) {
     struct pollfd connection = {.fd = listener->socket->descriptor, .events = POLLIN};
     return poll(&connection, 1, 0) != 0;
 }
 
-/* ---- one connection: with the mutex ---------------------------------------------------------- */
+/* ---- one connection: under shared.mutex ------------------------------------------------------ */
 
-/* Is this the fault of the one connection that was to be accepted? Then the next one may do. (Linux
- * hands over the errors that are already pending on the new socket: accept(2), "Error
+/* True if the error concerns only the connection that was to be accepted, so that the next one may
+ * succeed. (Linux returns the errors that are already pending on the new socket: accept(2), "Error
  * handling".) */
-static bool is_of_one_connection(int os_error) {
+static bool is_connection_error(int os_error) {
     switch (os_error) {
     case ECONNABORTED:
     case ECONNRESET:
@@ -145,17 +150,17 @@ static bool is_of_one_connection(int os_error) {
     }
 }
 
-/* What there is to deliver now, if anything. */
-static epoll_arrival fetch(epoll_listener *listener) {
+/* Accepts a connection. The result is to be delivered if `present` is set. */
+static epoll_arrival arrival_fetch(epoll_listener *listener) {
     epoll_port *port = port_of(listener);
     const int reserved = first_reserved(port);
     const epoll_arrival nothing = {.handle = -1};
-    epoll_arrival arrival = {.there = true, .handle = -1};
-    if (reserved < INT_MAX && is_reserve_all(listener, reserved)) {
-        if (!a_connection_waits(listener)) {
+    epoll_arrival arrival = {.present = true, .handle = -1};
+    if (reserved < INT_MAX && is_reserve_reached(listener, reserved)) {
+        if (!has_waiting_connection(listener)) {
             return nothing;
         }
-        rest(listener);
+        retry_later(listener);
         arrival.os_error = EMFILE;
         return arrival;
     }
@@ -174,23 +179,23 @@ static epoll_arrival fetch(epoll_listener *listener) {
         return arrival;
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        return nothing; /* who comes from now on makes a new edge */
+        return nothing; /* a later connection makes a new edge */
     }
     arrival.os_error = errno;
-    /* An unknown error rests too: it may be there again at once. The system takes a descriptor
-     * before it looks who waits: where nobody does, nothing has failed. */
-    if (!is_of_one_connection(arrival.os_error)) {
-        if (!a_connection_waits(listener)) {
+    /* Other errors may occur again at once, so they lead to a retry as well. The system takes a
+     * descriptor before it looks for a connection: if none waits, nothing has failed. */
+    if (!is_connection_error(arrival.os_error)) {
+        if (!has_waiting_connection(listener)) {
             return nothing;
         }
-        rest(listener);
+        retry_later(listener);
     }
     return arrival;
 }
 
 /* ---- delivering ------------------------------------------------------------------------------ */
 
-static void deliver(epoll_worker *worker, epoll_op *op, const epoll_arrival *arrival) {
+static void arrival_deliver(epoll_worker *worker, epoll_op *op, const epoll_arrival *arrival) {
     tp_err error = arrival->os_error == 0 ? TP_OK : tp_os_translate(arrival->os_error);
     const tp_completion completion = {
         .worker = &worker->head,
@@ -202,8 +207,9 @@ static void deliver(epoll_worker *worker, epoll_op *op, const epoll_arrival *arr
     op->done((tp_op *)op, &completion);
 }
 
-/* One `done` fewer: with the mutex. */
-static bool is_last_of_a_closed_one(const epoll_listener *listener) {
+/* True if the listener is closed and none of its deliveries is running or to come: its cancellation
+ * is due. Under shared.mutex. */
+static bool is_last_delivery(const epoll_listener *listener) {
     return listener->close != NULL && listener->delivering == 0 && !listener->accept->queued;
 }
 
@@ -211,36 +217,36 @@ size_t tp__epoll_accept_one(epoll_worker *worker, epoll_listener *listener) {
     epoll_port *port = epoll_port_of(worker->head.port);
     epoll_arrival arrival = listener->ahead;
     epoll_op *op = listener->accept;
-    listener->ahead.there = false;
-    if (!arrival.there && !is_resting(listener)) {
-        arrival = fetch(listener);
+    listener->ahead.present = false;
+    if (!arrival.present && !awaits_retry(listener)) {
+        arrival = arrival_fetch(listener);
     }
-    if (!arrival.there) {
+    if (!arrival.present) {
         tp_mutex_unlock(&port->shared.mutex);
         return 0;
     }
-    if (!is_resting(listener)) {
-        listener->ahead = fetch(listener);
+    if (!awaits_retry(listener)) {
+        listener->ahead = arrival_fetch(listener);
     }
-    if (listener->ahead.there) {
+    if (listener->ahead.present) {
         tp__epoll_offer(port, listener);
     }
     listener->delivering++;
     epoll_leftover left = tp__epoll_leftover(port);
     tp_mutex_unlock(&port->shared.mutex);
-    tp__epoll_call_next(port, left); /* before the callee, which may block */
+    tp__epoll_wake_next(port, left); /* before the `done`, which may block */
 
-    deliver(worker, op, &arrival);
+    arrival_deliver(worker, op, &arrival);
 
     tp_mutex_lock(&port->shared.mutex);
     listener->delivering--;
-    bool last = is_last_of_a_closed_one(listener);
+    bool last = is_last_delivery(listener);
     if (last) {
         tp__epoll_share_locked(port, op);
     }
     tp_mutex_unlock(&port->shared.mutex);
     if (last) {
-        tp__epoll_call_one(port);
+        tp__epoll_wake_one(port);
     }
     return 1;
 }
@@ -249,7 +255,7 @@ size_t tp__epoll_accept_end(epoll_worker *worker, epoll_op *op) {
     epoll_port *port = epoll_port_of(worker->head.port);
     epoll_listener *listener = op->socket->listener;
     tp_mutex_lock(&port->shared.mutex);
-    bool runs = listener->delivering > 0; /* the last of those brings it here again */
+    bool runs = listener->delivering > 0; /* the last of these adds the op to the tasks again */
     tp_mutex_unlock(&port->shared.mutex);
     if (runs) {
         return 0;
@@ -271,12 +277,12 @@ void tp__epoll_listeners_readable(epoll_worker *worker) {
     epoll_port *port = epoll_port_of(worker->head.port);
     tp_mutex_lock(&port->shared.mutex);
     for (epoll_listener *it = port->shared.listeners; it != NULL; it = it->next) {
-        offer_if_it_may(port, it);
+        offer_if_ready(port, it);
     }
-    bool waits = port->shared.newcomers.first != NULL;
+    bool waits = port->shared.accepts.first != NULL;
     tp_mutex_unlock(&port->shared.mutex);
     if (waits) {
-        tp__epoll_call_for_newcomers(worker);
+        tp__epoll_wake_for_accepts(worker);
     }
 }
 
@@ -294,7 +300,7 @@ tp_err tp__epoll_accept(tp_socket *tp, tp_op *accept_op) {
     epoll_port *port = epoll_port_of(socket->worker->head.port);
     tp_err error = TP_OK;
     tp_mutex_lock(&port->shared.mutex);
-    /* With the mutex: who closes the socket at this moment frees its listener. */
+    /* Under the mutex, because a thread that closes the socket now may free its listener. */
     epoll_listener *listener = socket->closed ? NULL : socket->listener;
     if (listener == NULL || listener->close != NULL) {
         error = TP_ERR_CANCELLED;
@@ -305,13 +311,13 @@ tp_err tp__epoll_accept(tp_socket *tp, tp_op *accept_op) {
         op->kind = OP_ACCEPT;
         op->queued = false;
         listener->accept = op;
-        offer_if_it_may(port, listener); /* the edge of who came before has been in vain */
+        offer_if_ready(port, listener); /* earlier connections have left no edge to act on */
     }
     tp_mutex_unlock(&port->shared.mutex);
     if (error != TP_OK) {
         (void)tp_os_fail(0);
         return error;
     }
-    tp__epoll_call_one(port);
+    tp__epoll_wake_one(port);
     return TP_OK;
 }

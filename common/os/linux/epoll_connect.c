@@ -1,10 +1,10 @@
 /*
- * Connecting.
+ * Connecting. Started on any thread, completed on the worker that is to serve the socket.
  *
- * Started on any thread, completed on the worker that will serve the socket. connect() is called
- * before the descriptor is registered: registering an unconnected one would at once report a
- * hang-up. Whatever connect() says - under way, there already, refused on the spot - registering
- * then reports by itself as soon as there is a result, so all three take the same path.
+ * connect() is called before the descriptor is registered, because registering an unconnected one
+ * would at once report a hang-up. Whether connect() is in progress, has succeeded or has failed at
+ * once, the registration then reports an event by itself as soon as there is a result, so all three
+ * cases take the same path.
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,8 +14,8 @@
 #include "os/linux/epoll_port.h"
 #include "os/posix/handle.h"
 
-/* What the contract lets a connect end with. */
-static tp_err end_error(int os_error) {
+/* The error of a connect, as port.h allows it. */
+static tp_err connect_error(int os_error) {
     tp_err error = tp_os_translate(os_error);
     switch (error) {
     case TP_OK:
@@ -29,9 +29,9 @@ static tp_err end_error(int os_error) {
 }
 
 /*
- * A connect to a free port of this machine may be given that very port as its own, and TCP then
- * connects the socket to itself: a client that retries a server which is down would answer itself,
- * and hold the port that the server needs. Nobody listens there: it is a refusal.
+ * True if TCP has connected the socket to itself. A connect to a free port of this machine may get
+ * that very port as its local port. A client that tries again to reach a server which is down would
+ * then be its own peer, and occupy the server's port. As nothing listens there, it is a refusal.
  */
 static bool is_connected_to_itself(int descriptor) {
     tp__sockaddr system;
@@ -47,7 +47,7 @@ static bool is_connected_to_itself(int descriptor) {
 
 void tp__epoll_connect_done(epoll_worker *worker, epoll_socket *socket) {
     epoll_op *op = socket->output;
-    int os_error = op->os_error; /* what connect() itself said */
+    int os_error = op->os_error; /* the result of connect() itself */
     if (os_error == 0) {
         socklen_t size = sizeof os_error;
         if (getsockopt(socket->descriptor, SOL_SOCKET, SO_ERROR, &os_error, &size) != 0) {
@@ -61,7 +61,7 @@ void tp__epoll_connect_done(epoll_worker *worker, epoll_socket *socket) {
     socket->output = NULL;
     socket->broken = os_error;
     op->os_error = os_error;
-    op->error = (uint8_t)end_error(os_error);
+    op->error = (uint8_t)connect_error(os_error);
     epoll_list_push(&worker->ready, op);
 }
 
@@ -78,14 +78,14 @@ tp_err tp__epoll_connect(tp_port *port, tp_socket *socket, const tp_address *add
         tp__sockaddr system;
         socklen_t size = tp__sockaddr_from_address(address, &system);
         int result = connect(descriptor, &system.any, size);
-        /* EINTR: a signal came, and the connection goes on being made, as with EINPROGRESS. */
+        /* After EINTR the connect continues in the kernel, as with EINPROGRESS. */
         op->os_error = result == 0 || errno == EINPROGRESS || errno == EINTR ? 0 : errno;
         op->socket = (epoll_socket *)socket;
         op->sent = 0;
         op->error = TP_OK;
         op->kind = OP_RESULT;
-        error = tp__epoll_register(tp__epoll_place(epoll_port_of(port)), (epoll_socket *)socket,
-            descriptor, SOCKET_CONNECTING, op);
+        error = tp__epoll_register(tp__epoll_assign_worker(epoll_port_of(port)),
+            (epoll_socket *)socket, descriptor, SOCKET_CONNECTING, op);
     }
     if (error != TP_OK) {
         tp__handle_close(descriptor, false);

@@ -1,9 +1,10 @@
 /*
  * A listener's life: bound, registered with every worker, closed.
  *
- * Listening and closing happen on any thread. A worker that is blocked keeps neither waiting: it is
- * taken out of its epoll set, and the descriptor closed, by whoever closes. What its batch may
- * still hold of the listener is a mark, which says only "look at the port's listeners".
+ * Listening and closing run on any thread, and no blocked worker delays them: the thread that
+ * closes a listener takes it out of the workers' epoll sets and closes the descriptor itself. An
+ * event of the listener that is still in a worker's batch is only a mark, which means "look at the
+ * port's listeners".
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,7 +18,7 @@
 
 char tp__epoll_listener_mark;
 
-/* TP_OK, or what the contract lets listen end with. */
+/* The error of a listen that failed with `os_error`, as port.h allows it. */
 static tp_err listen_error(int os_error) {
     tp_err error = tp_os_fail(os_error);
     switch (error) {
@@ -36,12 +37,12 @@ static tp_err bind_and_listen(int descriptor, const tp_address *address, unsigne
     const int zero = 0;
     tp__sockaddr system;
     socklen_t size = tp__sockaddr_from_address(address, &system);
-    /* A server that restarts must not wait for its old connections' TIME_WAIT to pass. Two
+    /* So that a restarted server need not wait for the TIME_WAIT of its old connections. Two
      * listeners on one address stay impossible on Linux. */
     if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0) {
         return listen_error(errno);
     }
-    /* "::" means both families, whatever the system's default is. */
+    /* [::] listens to both families, whatever the system's default is. */
     if (system.any.sa_family == AF_INET6 &&
         setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero) != 0) {
         return listen_error(errno);
@@ -53,20 +54,20 @@ static tp_err bind_and_listen(int descriptor, const tp_address *address, unsigne
     return TP_OK;
 }
 
-/* Edge-triggered, for a listener that rests would end every wait at once otherwise; exclusively,
- * for a connection needs one worker and not all of them. */
+/* Edge-triggered, because otherwise a listener that waits for its retry would end every wait at
+ * once; exclusive, because a connection needs one worker and not all of them. */
 static tp_err register_with_all(epoll_port *port, int descriptor) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE};
     event.data.ptr = &tp__epoll_listener_mark;
     for (unsigned i = 0; i < port->head.workers; i++) {
         if (epoll_ctl(port->workers[i].epoll, EPOLL_CTL_ADD, descriptor, &event) != 0) {
-            return tp__epoll_register_error(errno); /* closing takes it out of the others */
+            return tp__epoll_register_error(errno); /* close_descriptor() removes the others */
         }
     }
     return TP_OK;
 }
 
-/* An edge may come at once. */
+/* Adds it to the port's listeners. An edge may come at once. */
 static void open_listener(epoll_port *port, epoll_listener *listener) {
     tp_mutex_lock(&port->shared.mutex);
     listener->next = port->shared.listeners;
@@ -74,7 +75,7 @@ static void open_listener(epoll_port *port, epoll_listener *listener) {
     tp_mutex_unlock(&port->shared.mutex);
 }
 
-/* With the mutex. */
+/* Under shared.mutex. */
 static void take_off_list(epoll_shared *shared, epoll_listener *listener) {
     epoll_listener **at = &shared->listeners;
     while (*at != listener) {
@@ -83,7 +84,7 @@ static void take_off_list(epoll_shared *shared, epoll_listener *listener) {
     *at = listener->next;
 }
 
-/* Closing the descriptor alone would leave the registrations behind while a forked child has it. */
+/* Closing alone would leave the registrations as long as a forked child has the descriptor. */
 static void close_descriptor(epoll_port *port, int descriptor, bool reset) {
     for (unsigned i = 0; i < port->head.workers; i++) {
         (void)epoll_ctl(port->workers[i].epoll, EPOLL_CTL_DEL, descriptor, NULL);
@@ -128,18 +129,18 @@ void tp__epoll_unlisten(epoll_listener *listener, epoll_op *close_op) {
     epoll_socket *socket = listener->socket;
     epoll_port *port = epoll_port_of(socket->worker->head.port);
     epoll_shared *shared = &port->shared;
-    epoll_op *over = NULL; /* what comes back next, if nothing is being delivered */
+    epoll_op *over = NULL; /* the op that comes back next, if no delivery is running */
     int descriptor = socket->descriptor;
     close_op->kind = OP_RESULT;
 
     tp_mutex_lock(&shared->mutex);
     listener->close = close_op;
     take_off_list(shared, listener);
-    tp__epoll_note_rest_due(shared); /* it may have rested */
-    if (listener->ahead.there && listener->ahead.handle >= 0) {
-        tp__handle_close(listener->ahead.handle, true); /* as who waits in the backlog */
+    tp__epoll_note_retry_due(shared); /* its retry may have been the first */
+    if (listener->ahead.present && listener->ahead.handle >= 0) {
+        tp__handle_close(listener->ahead.handle, true); /* like a connection in the backlog */
     }
-    listener->ahead.there = false;
+    listener->ahead.present = false;
     if (listener->accept == NULL) {
         over = close_op;
     } else {
@@ -159,6 +160,6 @@ void tp__epoll_unlisten(epoll_listener *listener, epoll_op *close_op) {
     }
     tp_mutex_unlock(&shared->mutex);
     if (over != NULL) {
-        tp__epoll_call_one(port);
+        tp__epoll_wake_one(port);
     }
 }

@@ -1,7 +1,8 @@
 /*
- * The epoll back end's port: making and freeing it with its workers, and its table.
+ * The epoll back end's port: creates and frees it with its workers, and defines its table.
  *
- * Create and destroy run on the owner's thread while nobody else is at the port.
+ * Create and destroy run on the thread of the port's owner while no other thread uses the port. The
+ * port owns its workers, and each worker its epoll descriptor, its eventfd and its buffers.
  */
 #include <assert.h>
 #include <errno.h>
@@ -35,7 +36,7 @@ static tp_err open_descriptors(epoll_worker *worker) {
     if (worker->alarm < 0) {
         return tp_os_fail_last();
     }
-    /* No socket: that is how an event of the alarm is told. */
+    /* An event without a socket is the alarm's. */
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
     event.data.ptr = NULL;
     if (epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->alarm, &event) != 0) {
@@ -44,7 +45,7 @@ static tp_err open_descriptors(epoll_worker *worker) {
     return TP_OK;
 }
 
-/* The worker is all zero. On error it is left fit for free_worker(). */
+/* Fills a worker that is all zero. After an error free_worker() may be called all the same. */
 static tp_err make_worker(
     epoll_worker *worker, epoll_port *port, unsigned index, size_t receive_buffer) {
     worker->head.backend = &tp__epoll_backend;
@@ -54,9 +55,9 @@ static tp_err make_worker(
     worker->alarm = -1;
     atomic_init(&worker->posts, NULL);
     atomic_init(&worker->sockets, 0);
-    atomic_init(&worker->late, false);
+    atomic_init(&worker->unresponsive, false);
     worker->receive_size = receive_buffer;
-    worker->turn_size = receive_buffer;
+    worker->read_budget = receive_buffer;
     worker->receive_buffer = malloc(receive_buffer);
     worker->scratch = malloc(SCRATCH_SIZE);
     if (worker->receive_buffer == NULL || worker->scratch == NULL) {
@@ -90,7 +91,7 @@ static tp_err epoll_create_port(const tp_port_options *options, tp_port **create
     port->head.workers = options->workers;
     port->workers = workers;
     port->reserve_descriptors = options->reserve_descriptors;
-    tp_mutex_init(&port->shared.mutex); /* all else of what is shared begins as zero */
+    tp_mutex_init(&port->shared.mutex); /* the other shared fields begin as zero */
     for (unsigned i = 0; i < options->workers; i++) {
         tp_err error = make_worker(&workers[i], port, i, options->receive_buffer);
         if (error != TP_OK) {
@@ -104,7 +105,7 @@ static tp_err epoll_create_port(const tp_port_options *options, tp_port **create
     return TP_OK;
 }
 
-/* Says what was left behind, which the caller's duty is not to do. */
+/* Reports sockets and ops that the caller has left behind against the contract; true: none. */
 static bool is_left_clean(epoll_port *port) {
     bool clean = true;
     for (unsigned i = 0; i < port->head.workers; i++) {
@@ -114,13 +115,13 @@ static bool is_left_clean(epoll_port *port) {
                    tp__epoll_has_posts(worker);
         if (sockets > 0 || ops) {
             clean = false;
-            tp_stream_last_words("port destroyed with %u sockets open%s at worker %u", sockets,
-                ops ? " and ops that have not come back" : "", i);
+            tp_stream_last_words("port destroyed with %u open sockets%s at worker %u", sockets,
+                ops ? " and ops in progress" : "", i);
         }
     }
     if (port->shared.listeners != NULL || atomic_load(&port->shared.waiting) > 0) {
         clean = false;
-        tp_stream_last_words("port destroyed with listeners open, or ops that have not come back");
+        tp_stream_last_words("port destroyed with open listeners, or ops in progress");
     }
     return clean;
 }

@@ -1,35 +1,44 @@
 /*
- * The epoll back end: what its files share.
+ * The epoll back end: the structs and functions that its files share.
  *
- * Every worker has an epoll descriptor of its own, and a connection stays with one worker for life.
- * All of a socket's state except `closing` is touched by its worker's thread alone, so there is no
- * lock; what other threads want is posted (epoll_post.c).
+ *   epoll_port.c     the port, its workers, the back end's table
+ *   epoll_worker.c   wait and dispatch
+ *   epoll_shared.c   work that any worker may take
+ *   epoll_post.c     posting to one worker, and waking it
+ *   epoll_socket.c   a connection's life: attach, finish, close
+ *   epoll_listen.c   a listener's life
+ *   epoll_accept.c  epoll_connect.c  epoll_receive.c  epoll_send.c
  *
- * Listeners, and posts that name no socket, belong to no worker: whoever is free takes them
+ * Each worker has an epoll descriptor of its own, and a connection stays with one worker for life.
+ * Only that worker's thread touches the connection's state, except for `closing`, so there is no
+ * lock. Other threads post to the worker (epoll_post.c).
+ *
+ * Listeners, and posts without a socket, belong to no worker: any free worker takes them
  * (epoll_shared.c, epoll_accept.c).
  *
- * A descriptor is registered once, edge-triggered, for everything. The rule that follows: an edge
- * is either acted upon at once or remembered (`readable`), and the system calls that would wait
- * (EAGAIN) or that came up short arm the next edge by themselves.
+ * EDGES. A descriptor is registered once, edge-triggered, for all events. So each edge is either
+ * handled at once or remembered (`readable`). A system call that would block (EAGAIN), or that
+ * transfers less than it could have, arms the next edge by itself.
  *
- * Two lists hang on a worker, both threaded through the ops:
- *   ready   results and posted ops, run after the batch of events in hand;
- *   later   ops that used up their turn with input left over (a full buffer): they get one turn in
- *           each dispatch, so that new events come in between.
+ * A worker has two lists, linked through the ops:
+ *   ready   results and posted ops, which run after the current batch of events
+ *   later   ops that have used up their budget and have input left (a full buffer); they run again
+ *           after the next wait, so that new events are handled in between
  *
- * WHY A STALE EVENT IS HARMLESS. An event carries a pointer to its socket. Events are fetched by
- * wait, and dispatch handles the whole batch before it runs the ready list. Closing a socket takes
- * its descriptor out of the epoll set before anything else, and puts the close op at the end of the
- * ready list; only that op's `done` gives the socket's memory back. So when it runs, no event of
- * the batch is left, and no later wait can return one. Between the two, `closed` turns events away.
- * A listener is registered with every worker, whose batches nobody else can look into: so its
- * events carry no pointer to it, but a mark.
+ * WHY A STALE EVENT IS HARMLESS. An event carries a pointer to its socket. A wait fetches events,
+ * and dispatch handles the whole batch before it runs the ready list. Closing a socket first
+ * removes its descriptor from the epoll set and then appends the close op to the ready list; only
+ * the `done` of that op gives the socket's memory back. So when that `done` runs, the batch has no
+ * event of the socket any more, and no later wait returns one. In between, dispatch ignores events
+ * of a socket whose `closed` is set. A listener is registered with every worker, and no thread can
+ * look into another worker's batch. So a listener's events carry a mark, and no pointer.
  *
- * WHY CLOSE IS LAST. What is due to come back of a socket hangs on it (`input`, `output`) or is on
- * a list. Closing pushes what hangs on it to the ready list, and then the close op; both lists are
- * first in, first out. Only an input op may sit on the later list at that moment; then the close op
- * goes to the later list too, which is joined to the end of the ready list: so it still comes
- * behind. Nothing can be started once `closed` is set.
+ * WHY THE CLOSE COMES LAST. Every op of a socket that has not come back is referred to by the
+ * socket (`input`, `output`) or is on a list. Closing appends the former to the ready list, and
+ * then the close op; both lists are first in, first out. Only an input op may be on a list already.
+ * Then the close op is appended to the later list, which is moved to the end of the ready list in
+ * its order: the close op still comes behind the input op. No op can be started once `closed` is
+ * set.
  */
 #ifndef TWINPORT_OS_LINUX_EPOLL_PORT_H
 #define TWINPORT_OS_LINUX_EPOLL_PORT_H
@@ -47,24 +56,24 @@ typedef struct epoll_listener epoll_listener;
 typedef struct epoll_worker epoll_worker;
 typedef struct epoll_port epoll_port;
 
-/* What running an op from the ready list means. */
+/* What a worker does with an op from a list. */
 typedef enum epoll_op_kind {
     OP_RESULT,  /* deliver error, os_error and sent: posts, sends, connects, closes */
     OP_RECEIVE, /* read once more, or deliver the cancellation */
-    OP_ACCEPT,  /* accept once more, or deliver the cancellation: on the shared lists only */
-    OP_CLOSE,   /* a close that was called on another thread */
+    OP_ACCEPT,  /* accept once more, or deliver the cancellation; on the shared lists only */
+    OP_CLOSE,   /* close the socket: tp_socket_close() was called on another thread */
 } epoll_op_kind;
 
-/* Our view of a tp_op. */
+/* The back end's view of a tp_op. */
 struct TP_MAY_ALIAS epoll_op {
     tp_done *done;
     epoll_op *next;       /* on one of the lists, or in the post queue */
     epoll_socket *socket; /* NULL for a post */
     union {
         struct {
-            /* While the send waits; not kept once it is over. */
-            const tp_buffer *buffers; /* the first one that is not sent completely */
-            size_t count;             /* how many are left, that one included */
+            /* Valid until the send is over. */
+            const tp_buffer *buffers; /* the first buffer that is not sent completely */
+            size_t count;             /* how many buffers are left, that one included */
             size_t offset;            /* how much of that one is sent */
         } send;
         bool reset; /* OP_CLOSE */
@@ -73,9 +82,9 @@ struct TP_MAY_ALIAS epoll_op {
     int os_error;
     uint8_t error; /* a tp_err */
     uint8_t kind;  /* an epoll_op_kind */
-    bool queued;   /* on one of the worker's lists, or of the shared ones */
+    bool queued;   /* on one of the worker's lists, or on a shared one */
 };
-_Static_assert(sizeof(epoll_op) <= sizeof(tp_op), "our part of an op fits");
+_Static_assert(sizeof(epoll_op) <= sizeof(tp_op), "an epoll_op fits into a tp_op");
 
 typedef enum epoll_socket_kind {
     SOCKET_STREAM,
@@ -83,23 +92,24 @@ typedef enum epoll_socket_kind {
     SOCKET_LISTENER,
 } epoll_socket_kind;
 
-/* Our view of a tp_socket. */
+/* The back end's view of a tp_socket. */
 struct TP_MAY_ALIAS epoll_socket {
-    epoll_worker *worker; /* the owner: first word, as port_backend.h asks. A listener's only runs
-                             the posts that name it */
+    epoll_worker *worker; /* the owner; first, as port_backend.h requires. A listener's worker only
+                             runs the posts that name it */
     int descriptor;       /* -1 once closed */
-    int broken;           /* the errno that ended the connection, as whoever met it first saw it */
+    int broken;           /* the errno that ended the connection, as the send or the receive that
+                             detected it first got it; 0: none */
     epoll_op *input;      /* the receive in progress */
-    epoll_op *output;     /* the send that waits for room, or the connect in progress */
+    epoll_op *output;     /* the send that waits for the kernel, or the connect in progress */
     epoll_listener *listener; /* NULL: a connection */
     uint8_t kind;             /* an epoll_socket_kind */
-    bool readable;            /* an input edge came that has not been read dry */
-    bool ended;               /* the peer's end or a break was flagged: read until it shows */
-    bool paused;              /* no deliveries now */
+    bool readable;            /* an input edge came, and the input has not been read completely */
+    bool ended;               /* the stream's end or an error was reported: read until it shows */
+    bool paused;              /* deliveries are suspended */
     bool closed;              /* nothing may be started or delivered any more */
-    atomic_bool closing;      /* tp_socket_close() was called: no fresh bytes. Any thread */
+    atomic_bool closing;      /* tp_socket_close() was called: no new bytes. Any thread */
 };
-_Static_assert(sizeof(epoll_socket) <= sizeof(tp_socket), "our part of a socket fits");
+_Static_assert(sizeof(epoll_socket) <= sizeof(tp_socket), "an epoll_socket fits into a tp_socket");
 _Static_assert(offsetof(epoll_socket, worker) == 0, "the owner is the first word");
 
 typedef struct epoll_list {
@@ -108,13 +118,13 @@ typedef struct epoll_list {
 } epoll_list;
 
 enum {
-    /* What is taken at once is worked through before anything else is looked at: so few that the
-     * bytes and packets of a batch stay in the processor's second cache. */
+    /* How many events one wait takes. Dispatch handles all of them before anything else, so there
+     * are few: the bytes and packets of a batch stay in the processor's second-level cache. */
     EVENTS_AT_ONCE = 32,
-    /* Of one batch all sockets together read about so much, and each at least TURN_LEAST: so much
-     * that a full record of the WAN, or 16 messages of 1 KiB, come in one turn. */
+    /* How much all sockets of one batch read together, about; each may read at least
+     * MIN_READ_BUDGET, which is enough for a full record of the WAN or for 16 messages of 1 KiB. */
     BATCH_BYTES = 256 * 1024,
-    TURN_LEAST = 20 * 1024,
+    MIN_READ_BUDGET = 20 * 1024,
     /* See epoll_send.c. */
     FLATTEN_BASE = 4096,
     FLATTEN_PER_BUFFER = 1536,
@@ -128,33 +138,33 @@ struct epoll_worker {
     unsigned event_count;
     epoll_list ready;
     epoll_list later;
-    bool took_newcomer; /* the last it took of what is shared */
+    bool took_accept; /* the last shared entry that it took was an accept */
     unsigned char *receive_buffer;
     size_t receive_size;
-    size_t turn_size;       /* what one socket reads in this batch, up to receive_size */
-    bool waited;            /* since the last dispatch: some of `later` may run */
-    unsigned char *scratch; /* SCRATCH_SIZE bytes: small buffers of one send, copied together */
+    size_t read_budget;     /* how much one socket reads in this batch, up to receive_size */
+    bool waited;            /* since the last dispatch: ops of `later` may run */
+    unsigned char *scratch; /* SCRATCH_SIZE bytes: the small buffers of one send, copied together */
     struct epoll_event events[EVENTS_AT_ONCE];
 
-    /* Written by other threads: a cache line away from what the worker itself writes. */
+    /* Written by other threads, so a cache line away from what the worker itself writes. */
     unsigned char gap[TP_CACHE_LINE];
     _Atomic(epoll_op *) posts;
-    atomic_uint sockets; /* how many are attached and not yet closed */
-    atomic_bool late;    /* a newcomer was meant for it and it did not come round */
+    atomic_uint sockets;      /* how many are attached and not yet closed */
+    atomic_bool unresponsive; /* an accept was reserved for it, and it has not run since */
     unsigned char gap_behind[TP_CACHE_LINE];
 };
 
-/* What any worker may take: epoll_shared.c. */
+/* Work that any worker may take: epoll_shared.c. */
 typedef struct epoll_shared {
-    tp_mutex mutex;            /* the lists, and all of the listeners but what is said there */
-    epoll_list tasks;          /* posts that name no socket; the ends of listeners */
-    epoll_list newcomers;      /* accepts of listeners where somebody waits, each once */
+    tp_mutex mutex;            /* guards the fields down to `gap`, and the listeners */
+    epoll_list tasks;          /* posts without a socket; the ends of listeners */
+    epoll_list accepts;        /* accept ops of listeners with a waiting connection, each once */
     epoll_listener *listeners; /* those that are open */
-    int highest_accepted;      /* the highest number that a connection had; 0: none yet */
+    int highest_accepted;      /* the highest descriptor of an accepted connection; 0: none yet */
     unsigned char gap[TP_CACHE_LINE];
-    atomic_uint waiting;       /* ops on the two lists */
-    atomic_uint watchers;      /* workers that sleep no longer than what waits may wait */
-    _Atomic uint64_t rest_due; /* when the first resting listener goes on; 0: none rests */
+    atomic_uint waiting;        /* ops on the two lists */
+    atomic_uint watchers;       /* workers whose sleep is limited for the sake of waiting ops */
+    _Atomic uint64_t retry_due; /* when the first listener tries again (tp_clock_ms); 0: none */
     unsigned char gap_behind[TP_CACHE_LINE];
 } epoll_shared;
 
@@ -175,7 +185,7 @@ static inline epoll_port *epoll_port_of(tp_port *port) {
     return (epoll_port *)(void *)port;
 }
 
-/* ---- the lists: the worker's own thread only; those of `shared` with its mutex --------------- */
+/* ---- lists: on the worker's own thread; those of `shared` under shared.mutex ----------------- */
 
 static inline void epoll_list_push(epoll_list *list, epoll_op *op) {
     op->next = NULL;
@@ -197,7 +207,7 @@ static inline epoll_op *epoll_list_pop(epoll_list *list) {
     return op;
 }
 
-/* Takes the op out of the list, wherever it is; false if it is not in it. */
+/* Removes the op from any position of the list; false if it is not on it. */
 static inline bool epoll_list_remove(epoll_list *list, epoll_op *op) {
     epoll_op *before = NULL;
     for (epoll_op *at = list->first; at != NULL; before = at, at = at->next) {
@@ -211,7 +221,7 @@ static inline bool epoll_list_remove(epoll_list *list, epoll_op *op) {
     return false;
 }
 
-/* Moves the first of `other`, at most `most`, behind `list`; returns how many. */
+/* Moves the first ops of `other`, at most `most`, to the end of `list`; returns how many. */
 static inline unsigned epoll_list_move(epoll_list *list, epoll_list *other, unsigned most) {
     unsigned moved = 0;
     for (; moved < most && other->first != NULL; moved++) {
@@ -220,29 +230,29 @@ static inline unsigned epoll_list_move(epoll_list *list, epoll_list *other, unsi
     return moved;
 }
 
-/* The op has had its turn and wants another: after the next look for events. */
+/* Runs the op again after the next wait, because it has used up its budget. */
 static inline void epoll_run_later(epoll_worker *worker, epoll_op *op) {
     epoll_list_push(&worker->later, op);
 }
 
 /* ---- epoll_post.c ---------------------------------------------------------------------------- */
 
-/* The worker in whose dispatch this thread is, or NULL. */
+/* The worker whose dispatch this thread is running, or NULL. */
 epoll_worker *tp__epoll_current(void);
 void tp__epoll_set_current(epoll_worker *worker);
 
-/* Hands the op to the worker, which runs it by its kind. Any thread. */
+/* Queues the op to the worker, which runs it by its kind. Any thread. */
 void tp__epoll_hand_over(epoll_worker *worker, epoll_op *op);
 /* Moves what was handed over to the end of the ready list. The worker's thread. */
 void tp__epoll_take_posts(epoll_worker *worker);
-/* Is anything handed over? A hint. */
+/* True if something is handed over. A hint. */
 bool tp__epoll_has_posts(epoll_worker *worker);
 /* Announces that the worker may sleep; false if there is something to take instead. */
 bool tp__epoll_fall_asleep(epoll_worker *worker);
-/* The worker is back from its sleep: who wants to rouse one looks elsewhere. */
+/* Announces that the worker is awake: threads that want to wake a worker choose another one. */
 void tp__epoll_awake(epoll_worker *worker);
 bool tp__epoll_is_asleep(epoll_worker *worker);
-/* Wakes the worker if it is asleep: true, and it is not any more. Any thread. */
+/* Wakes the worker if it is asleep. Returns whether it was. Any thread. */
 bool tp__epoll_rouse(epoll_worker *worker);
 /* Ends the worker's wait, or its next one. Any thread. */
 void tp__epoll_sound_alarm(epoll_worker *worker);
@@ -258,16 +268,16 @@ size_t tp__epoll_run_op(epoll_worker *worker, epoll_op *op);
 
 /* ---- epoll_socket.c -------------------------------------------------------------------------- */
 
-/* Fills the socket and registers it with the worker; from then on its events are delivered. Any
- * thread. On error the socket is attached to nothing and the descriptor still the caller's. */
+/* Fills the socket and registers it with the worker, which gets its events from then on. Any
+ * thread. On error the socket is not attached, and the caller still owns the descriptor. */
 tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descriptor,
     epoll_socket_kind kind, epoll_op *output);
-/* Fills the socket, and nothing else. */
+/* Fills the socket without registering it. */
 void tp__epoll_fill(epoll_worker *worker, epoll_socket *socket, int descriptor,
     epoll_socket_kind kind, epoll_op *output);
-/* What registering ends with when the system says `os_error`. */
+/* The error of a registration that failed with `os_error`, which is kept for tp_os_error(). */
 tp_err tp__epoll_register_error(int os_error);
-/* Runs a close on the socket's worker. */
+/* Closes the socket of the close op `op`. The thread of the socket's worker. */
 void tp__epoll_close_now(epoll_worker *worker, epoll_op *op);
 
 tp_err tp__epoll_attach(
@@ -279,10 +289,10 @@ tp_err tp__epoll_local_address(const tp_socket *socket, tp_address *address);
 
 /* ---- epoll_receive.c ------------------------------------------------------------------------- */
 
-/* Reads once and delivers what came. Returns how many deliveries. The socket has an input op that
- * is not queued, and is neither closed nor paused. */
-size_t tp__epoll_receive_turn(epoll_worker *worker, epoll_socket *socket);
-/* The input op's turn on the ready list: as above, or its cancellation. */
+/* Reads once, within the budget, and delivers the result. Returns how many `done` ran. The socket
+ * has an input op that is not queued, and is neither closed nor paused. The worker's thread. */
+size_t tp__epoll_receive_once(epoll_worker *worker, epoll_socket *socket);
+/* Runs an input op from the ready list: as above, or delivers its cancellation. */
 size_t tp__epoll_receive_again(epoll_worker *worker, epoll_op *op);
 
 tp_err tp__epoll_receive(tp_worker *worker, tp_socket *socket, tp_op *op);
@@ -291,7 +301,7 @@ void tp__epoll_resume(tp_worker *worker, tp_socket *socket);
 
 /* ---- epoll_send.c ---------------------------------------------------------------------------- */
 
-/* Goes on with the waiting send; its result, if it has one now, goes on the ready list. */
+/* Continues the waiting send. If it is over now, puts it on the ready list. The worker's thread. */
 void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket);
 
 tp_err tp__epoll_send(
@@ -303,87 +313,95 @@ bool tp__epoll_send_waits(const tp_worker *worker, const tp_socket *socket);
 
 /* ---- epoll_shared.c -------------------------------------------------------------------------- */
 
-/* Runs the op by its kind on whatever worker is free. Any thread. */
+/* Runs the op by its kind on any free worker. Any thread. */
 void tp__epoll_share(epoll_port *port, epoll_op *op);
-/* The same with shared.mutex held; tp__epoll_call_one() comes after that. */
+/* The same under shared.mutex; the caller calls tp__epoll_wake_one() after the unlock. */
 void tp__epoll_share_locked(epoll_port *port, epoll_op *op);
-/* Wakes a worker that is asleep, if there is one: that with the fewest sockets. Any thread. */
-void tp__epoll_call_one(epoll_port *port);
-/* Somebody waits at the listener: who is to take him finds it. With shared.mutex held. */
+/* Wakes one sleeping worker, if there is one: that with the fewest sockets. Any thread. */
+void tp__epoll_wake_one(epoll_port *port);
+/* Puts the listener's accept on the list, because a connection waits. Under shared.mutex. */
 void tp__epoll_offer(epoll_port *port, epoll_listener *listener);
-/* Takes an offer back. With shared.mutex held. */
+/* Takes the listener's accept off the list. Under shared.mutex. */
 void tp__epoll_withdraw(epoll_port *port, epoll_listener *listener);
-/* `worker` has found newcomers and will dispatch: calls the one for whom they are. */
-void tp__epoll_call_for_newcomers(epoll_worker *worker);
-/* What one who has taken something leaves behind: with shared.mutex held; and, when it is given
- * back, and before a callee is run that may block, the call for it. */
+/* Wakes the worker for which the accepts on the list are reserved, unless that is `worker`, which
+ * has found them and is about to dispatch. */
+void tp__epoll_wake_for_accepts(epoll_worker *worker);
+
+/* What is left for other workers when a worker has taken an entry. It is read under shared.mutex;
+ * the worker passes it to tp__epoll_wake_next() after the unlock and before the callee runs, which
+ * may block. */
 typedef enum epoll_leftover {
     LEFT_NOTHING,
-    LEFT_PAUSE, /* a listener rests */
-    LEFT_NEWCOMERS,
+    LEFT_RETRY, /* a listener that will try again */
+    LEFT_ACCEPTS,
     LEFT_TASKS
 } epoll_leftover;
 epoll_leftover tp__epoll_leftover(const epoll_port *port);
-void tp__epoll_call_next(epoll_port *port, epoll_leftover left);
-/* Takes what is shared, a turn's worth. Returns how many `done` ran. The worker's thread. */
+void tp__epoll_wake_next(epoll_port *port, epoll_leftover left);
+
+/* Takes and runs shared entries, within a budget. Returns how many `done` ran. The worker's
+ * thread. */
 size_t tp__epoll_run_shared(epoll_worker *worker);
-/* How long the worker may sleep, up to `timeout_ms`, for the sake of what is shared; *watches: it
- * is cut, and the worker is a watcher until tp__epoll_watched(). */
+/* How long the worker may sleep, at most `timeout_ms`, considering the shared work. If the sleep is
+ * limited for its sake, *watches is set, and the worker counts as a watcher until it calls
+ * tp__epoll_watched(). */
 int tp__epoll_watch(epoll_worker *worker, int timeout_ms, bool *watches);
 void tp__epoll_watched(epoll_worker *worker);
-/* May the worker take something? */
+/* True if there is a shared entry that the worker may take now. */
 bool tp__epoll_may_take(epoll_worker *worker);
-/* Who is to serve a connection that no worker has taken: one with few sockets that is not blocked,
- * as far as that can be known. Any thread. */
-epoll_worker *tp__epoll_place(epoll_port *port);
+/* Chooses the worker that is to serve a connection which no worker has accepted: one with few
+ * sockets that is not blocked, as far as that can be known. Any thread. */
+epoll_worker *tp__epoll_assign_worker(epoll_port *port);
 
 /* ---- epoll_accept.c -------------------------------------------------------------------------- */
 
-/* A connection that was accepted and not yet delivered, or why there is none. */
+/* The result of one accept4() that is not delivered yet: a connection or a failure. */
 typedef struct epoll_arrival {
-    bool there;
+    bool present; /* false: nothing to deliver */
     int handle;   /* -1: a failure */
     int os_error; /* 0: a connection */
     tp_address peer;
 } epoll_arrival;
 
+/* Guarded by shared.mutex. */
 struct epoll_listener {
-    epoll_listener *next; /* of the port's */
+    epoll_listener *next; /* in shared.listeners */
     epoll_socket *socket;
-    epoll_op *accept; /* in progress */
-    epoll_op *close;  /* it is closed; this comes back when the accept has */
+    epoll_op *accept; /* the accept in progress, or NULL */
+    epoll_op *close;  /* the close op, which comes back after the accept; NULL: open */
     epoll_arrival ahead;
-    uint64_t offered_ms;  /* since when its accept is on the list */
-    uint64_t rests_until; /* when accepting goes on, by tp_clock_ms(); 0: now */
-    unsigned delivering;  /* `done`s of the accept that run now */
+    uint64_t offered_ms; /* since when its accept is on the list */
+    uint64_t retry_at;   /* when accepting is tried again (tp_clock_ms); 0: no retry is due */
+    unsigned delivering; /* how many `done` of the accept are running */
 };
 
-/* Takes one connection of the listener and delivers it. With shared.mutex held, which it gives
- * back. Returns how many `done` ran. */
+/* Accepts one connection of the listener and delivers it. Called under shared.mutex, which it
+ * unlocks. Returns how many `done` ran. */
 size_t tp__epoll_accept_one(epoll_worker *worker, epoll_listener *listener);
-/* The accept's turn on the list of tasks: its cancellation. */
+/* Runs an accept op from the list of tasks: delivers its cancellation, as the last delivery. */
 size_t tp__epoll_accept_end(epoll_worker *worker, epoll_op *op);
-/* An event told of a listener. Any worker. */
+/* The worker got an event of a listener: puts the accepts of the port's listeners on the list. */
 void tp__epoll_listeners_readable(epoll_worker *worker);
-/* Says when the first resting listener goes on. With shared.mutex held. */
-void tp__epoll_note_rest_due(epoll_shared *shared);
-/* Offers the listeners that have rested until `now`. */
-void tp__epoll_end_rests(epoll_port *port, uint64_t now);
+/* Sets retry_due to the time of the first retry. Under shared.mutex. */
+void tp__epoll_note_retry_due(epoll_shared *shared);
+/* Puts the accepts whose retry is due at `now` on the list. */
+void tp__epoll_run_retries(epoll_port *port, uint64_t now);
 
 tp_err tp__epoll_accept(tp_socket *listener, tp_op *op);
 
 /* ---- epoll_listen.c -------------------------------------------------------------------------- */
 
-/* What an event of a listener carries. */
+/* The mark that a listener's events carry in place of a pointer: its address. */
 extern char tp__epoll_listener_mark;
 
 tp_err tp__epoll_listen(tp_port *port, tp_socket *socket, const tp_address *address,
     unsigned backlog, tp_address *bound);
+/* Closes the listener; `close` comes back when its accept has. Any thread, once. */
 void tp__epoll_unlisten(epoll_listener *listener, epoll_op *close);
 
 /* ---- epoll_connect.c ------------------------------------------------------------------------- */
 
-/* The connection is there or has failed: puts the connect op on the ready list. */
+/* The connect has succeeded or failed: puts its op on the ready list. The worker's thread. */
 void tp__epoll_connect_done(epoll_worker *worker, epoll_socket *socket);
 
 tp_err tp__epoll_connect(tp_port *port, tp_socket *socket, const tp_address *address,

@@ -1,29 +1,30 @@
 /*
- * What other threads want of one worker: a queue that any thread pushes to and the worker takes
- * whole. What any worker may do is in epoll_shared.c.
+ * Posting to one worker: a queue onto which any thread pushes, and which the worker takes as a
+ * whole. Work for any worker is in epoll_shared.c.
  *
- * `posts` is one word with three kinds of value:
- *   NULL     nothing is there, and the worker is awake or has been woken;
- *   ASLEEP   nothing is there, and the worker is in epoll_wait() or may be on its way into it;
- *   an op    the newest of a chain of ops, linked by `next` from newer to older.
+ * The queue is one word, `posts`, with three kinds of value:
+ *   NULL     no ops; the worker is awake or has been woken
+ *   ASLEEP   no ops; the worker is in epoll_wait(), or may be about to call it
+ *   an op    the newest of a chain of ops, linked by `next` from newer to older
  *
- * NO LOST WAKE-UP. All that is decided, is decided by read-modify-writes of this one word, and
- * those have one order that all threads agree on, whatever happens to other words. Before it sleeps
- * the worker turns NULL into ASLEEP, and does not sleep if it finds an op. A poster that turns
- * ASLEEP into its op is therefore the only one to do so since the worker announced its sleep, and
- * it sounds the alarm; posters that find an op or NULL know that somebody else has, or that the
- * worker will look here before it sleeps. Who rouses it turns ASLEEP into NULL, and sounds the
- * alarm too. So there is one write to the eventfd per sleep, and none at a busy worker.
+ * NO LOST WAKE-UP. Everything is decided by read-modify-writes of this one word. They have one
+ * order on which all threads agree, whatever happens to other words. Before the worker sleeps it
+ * turns NULL into ASLEEP; if it finds an op, it does not sleep. So a poster that turns ASLEEP into
+ * its op is the only one to do so since the worker announced its sleep, and that poster sounds the
+ * alarm. A poster that finds an op or NULL need not: another thread has woken the worker, or the
+ * worker will look here before it sleeps. tp__epoll_rouse() turns ASLEEP into NULL and sounds the
+ * alarm too. So there is one write to the eventfd per sleep, and none while the worker is busy.
  *
- * THE OPS' CONTENTS. A push is a release and the take an acquire of the same word. A push on top of
- * other ops is a read-modify-write, which continues the release sequence of those below it, so the
- * one acquire sees what all the posters wrote.
+ * MEMORY ORDER. A push is a release and the take is an acquire of the same word. A push on top of
+ * other ops is a read-modify-write, which continues the release sequence of the pushes below it. So
+ * the one acquire sees what all the posters wrote.
  *
- * NO ABA. The only pop takes the whole chain by exchange; a pusher's compare of a stale top that
- * has come back under the same address still links to exactly that op, which is then really on top.
+ * NO ABA. The only pop takes the whole chain by an exchange. If a pusher's compare-and-exchange
+ * succeeds with a top that was removed and has come back at the same address, the new op links to
+ * exactly that op, which is on top again.
  *
- * The eventfd is registered edge-triggered and never read: each write is a new edge, and at one
- * write per sleep its 64-bit count does not fill.
+ * The eventfd is registered edge-triggered and never read. Each write is a new edge, and with one
+ * write per sleep its 64-bit count does not overflow.
  */
 #include <assert.h>
 #include <errno.h>
@@ -50,7 +51,7 @@ void tp__epoll_sound_alarm(epoll_worker *worker) {
     do {
         written = write(worker->alarm, &one, sizeof one);
     } while (written < 0 && errno == EINTR);
-    /* It could only be refused with the count near 2^64; the edge would be pending then anyway. */
+    /* It can fail only with the count near 2^64, and then an edge is pending anyway. */
     assert(written == (ssize_t)sizeof one);
 }
 
@@ -71,8 +72,8 @@ bool tp__epoll_has_posts(epoll_worker *worker) {
 }
 
 bool tp__epoll_fall_asleep(epoll_worker *worker) {
-    /* Nothing is read through the word here, and its own order is all that counts for the posts.
-     * Sequentially consistent for the sake of what is shared: see epoll_shared.c. */
+    /* No op is read here, so for the posts the word's own order is enough. Sequentially consistent
+     * for the shared work: see epoll_shared.c. */
     epoll_op *top = NULL;
     return atomic_compare_exchange_strong(&worker->posts, &top, ASLEEP) || top == ASLEEP;
 }
@@ -80,12 +81,12 @@ bool tp__epoll_fall_asleep(epoll_worker *worker) {
 void tp__epoll_awake(epoll_worker *worker) {
     epoll_op *top = atomic_load_explicit(&worker->posts, memory_order_relaxed);
     if (top == ASLEEP) {
-        /* If it fails, a poster has woken it. */
+        /* If it fails, another thread has woken the worker. */
         (void)atomic_compare_exchange_strong_explicit(
             &worker->posts, &top, NULL, memory_order_relaxed, memory_order_relaxed);
     }
-    if (TP_UNLIKELY(atomic_load_explicit(&worker->late, memory_order_relaxed))) {
-        atomic_store_explicit(&worker->late, false, memory_order_relaxed);
+    if (TP_UNLIKELY(atomic_load_explicit(&worker->unresponsive, memory_order_relaxed))) {
+        atomic_store_explicit(&worker->unresponsive, false, memory_order_relaxed);
     }
 }
 
@@ -110,7 +111,7 @@ void tp__epoll_take_posts(epoll_worker *worker) {
     if (newest == ASLEEP) {
         return;
     }
-    /* Oldest first, so that the posts of one thread keep their order. */
+    /* Reverses the chain: oldest first, so that the posts of one thread keep their order. */
     epoll_op *oldest = NULL;
     while (newest != NULL) {
         epoll_op *older = newest->next;
@@ -126,12 +127,13 @@ void tp__epoll_take_posts(epoll_worker *worker) {
 }
 
 /*
- * A socket's worker runs its posts; its name stays in the socket after the close, as `binds`
- * promises. What names no socket, or one that was never attached, is shared: the callee of this
- * very call may block next, so not even this thread's worker keeps it for itself.
+ * A post to a socket runs on the socket's worker, which stays recorded in the socket after the
+ * close, as `binds` requires. A post without a socket, or to one that was never attached, is
+ * shared, even if this thread is a worker: the `done` that posts may block next.
  *
- * Within its own dispatch a worker's posts go straight to its ready list. Their order against this
- * thread's earlier posts from outside of dispatch holds too: dispatch takes the queue first.
+ * A post to the worker whose dispatch this thread is running goes directly to its ready list. It
+ * keeps its order behind this thread's earlier posts from outside of dispatch, because dispatch
+ * takes the queue first.
  */
 tp_err tp__epoll_post(tp_port *port, tp_socket *tp_named, tp_op *tp) {
     epoll_op *op = (epoll_op *)tp;

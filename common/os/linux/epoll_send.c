@@ -1,8 +1,9 @@
 /*
- * Sending: tried at once, and gone on with when the kernel has room again.
+ * Sending: tried at once, and continued when the kernel takes bytes again.
  *
- * Runs on the socket's worker. The kernel taking less than it was given arms the next output edge
- * by itself (as EAGAIN does), so a short count is not followed by a call only to be told EAGAIN.
+ * Runs on the thread of the socket's worker. If the kernel takes less than it was given, or returns
+ * EAGAIN, it arms the next output edge by itself. So after a short count no second call is made
+ * only to get EAGAIN.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,24 +14,28 @@
 #include "os/error.h"
 #include "os/linux/epoll_port.h"
 
-/* Linux takes at most 2 GiB - 4 KiB in one call and then comes back short without having run out of
- * room: no edge would follow. */
-enum { MOST_AT_ONCE = 1 << 30 };
+/* Bytes in one call. Linux takes at most 2 GiB - 4 KiB, and then returns a short count although its
+ * buffer is not full: no edge would follow. */
+enum { MAX_PER_SEND = 1 << 30 };
 
 enum { FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL };
 
 /*
- * Small buffers are copied into one and sent by send(): the kernel's toll for each piece of a
- * sendmsg() is that of copying one to four KiB (measured on loopback: 16 pieces of 68 bytes cost
- * 1.3 us flattened and 3.1 us gathered, 64 of 512 bytes 3.2 us and 8.2 us; at 4 of 4,096 bytes
- * gathering wins). So the limit grows with the number of pieces.
+ * True if the buffers are to be copied into one and sent by send(). The kernel's cost for each
+ * piece of a sendmsg() is that of copying 1 to 4 KiB. So the limit grows with the number of pieces.
+ * Measured on loopback:
+ *
+ *     pieces            flattened   gathered
+ *     16 of 68 bytes    1.3 us      3.1 us
+ *     64 of 512 bytes   3.2 us      8.2 us
+ *     4 of 4,096 bytes  gathering is faster
  */
 static bool is_worth_flattening(size_t count, size_t total) {
     return total <= FLATTEN_BASE + count * FLATTEN_PER_BUFFER;
 }
 
-/* What the contract lets a send end with. */
-static tp_err end_error(int os_error) {
+/* The error of a send, as port.h allows it. */
+static tp_err send_error(int os_error) {
     tp_err error = tp_os_translate(os_error);
     switch (error) {
     case TP_ERR_RESET:
@@ -46,8 +51,8 @@ static tp_err end_error(int os_error) {
 
 /* ---- one call -------------------------------------------------------------------------------- */
 
-/* Bytes that are left to send. */
-static uint64_t count_left(const epoll_op *op) {
+/* How many bytes are left to send. */
+static uint64_t bytes_left(const epoll_op *op) {
     const tp_buffer *buffers = op->u.send.buffers;
     uint64_t size = 0;
     for (size_t i = 0; i < op->u.send.count; i++) {
@@ -56,6 +61,7 @@ static uint64_t count_left(const epoll_op *op) {
     return size - op->u.send.offset;
 }
 
+/* Copies what is left to send into the worker's scratch memory, and returns that. */
 static const void *flatten(epoll_worker *worker, const epoll_op *op) {
     const tp_buffer *buffer = op->u.send.buffers;
     size_t offset = op->u.send.offset;
@@ -68,15 +74,15 @@ static const void *flatten(epoll_worker *worker, const epoll_op *op) {
     return worker->scratch;
 }
 
-/* Lists what is left to send, up to MOST_AT_ONCE. Returns how many pieces that is. */
-static size_t gather(const epoll_op *op, struct iovec *pieces) {
+/* Lists what is left to send, up to MAX_PER_SEND. Returns how many pieces that is. */
+static size_t list_pieces(const epoll_op *op, struct iovec *pieces) {
     size_t offset = op->u.send.offset;
     size_t total = 0;
     size_t i = 0;
-    for (; i < op->u.send.count && total < MOST_AT_ONCE; i++) {
+    for (; i < op->u.send.count && total < MAX_PER_SEND; i++) {
         const tp_buffer *buffer = &op->u.send.buffers[i];
         size_t size = buffer->size - offset;
-        size = size < MOST_AT_ONCE - total ? size : MOST_AT_ONCE - total;
+        size = size < MAX_PER_SEND - total ? size : MAX_PER_SEND - total;
         pieces[i].iov_base = (void *)(buffer->bytes + offset);
         pieces[i].iov_len = size;
         total += size;
@@ -85,28 +91,28 @@ static size_t gather(const epoll_op *op, struct iovec *pieces) {
     return i;
 }
 
-TP_NOINLINE static ssize_t write_gathered(int descriptor, const epoll_op *op) {
+TP_NOINLINE static ssize_t send_gathered(int descriptor, const epoll_op *op) {
     struct iovec pieces[TP_PORT_MAX_BUFFERS];
     struct msghdr message;
     memset(&message, 0, sizeof message);
     message.msg_iov = pieces;
-    message.msg_iovlen = gather(op, pieces);
+    message.msg_iovlen = list_pieces(op, pieces);
     return sendmsg(descriptor, &message, FLAGS);
 }
 
-/* `size`: what is left, at most MOST_AT_ONCE of it. */
-static ssize_t write_out(epoll_worker *worker, int descriptor, const epoll_op *op, size_t size) {
+/* `size`: what is left, at most MAX_PER_SEND of it. */
+static ssize_t send_once(epoll_worker *worker, int descriptor, const epoll_op *op, size_t size) {
     if (op->u.send.count == 1) {
         return send(descriptor, op->u.send.buffers->bytes + op->u.send.offset, size, FLAGS);
     }
     if (is_worth_flattening(op->u.send.count, size)) {
         return send(descriptor, flatten(worker, op), size, FLAGS);
     }
-    return write_gathered(descriptor, op);
+    return send_gathered(descriptor, op);
 }
 
-/* Counts `sent` more bytes as sent, which are not all that is left. */
-static void advance(epoll_op *op, size_t sent) {
+/* Counts `sent` more bytes, which are fewer than are left. */
+static void send_advance(epoll_op *op, size_t sent) {
     while (sent >= op->u.send.buffers->size - op->u.send.offset) {
         sent -= op->u.send.buffers->size - op->u.send.offset;
         op->u.send.offset = 0;
@@ -116,37 +122,38 @@ static void advance(epoll_op *op, size_t sent) {
     op->u.send.offset += sent;
 }
 
-static void fail(epoll_socket *socket, epoll_op *op, int os_error) {
-    /* EPIPE says only that it is over. If the receive has met the reason, that is the answer;
-     * otherwise what we met is kept for the receive, to which the kernel will not repeat it. */
+static void send_fail(epoll_socket *socket, epoll_op *op, int os_error) {
+    /* EPIPE means only that the connection is over. If the receive has got the reason, that is the
+     * error; any other error is kept for the receive, because the kernel reports it once. */
     if (os_error == EPIPE && socket->broken != 0) {
         os_error = socket->broken;
     } else if (os_error != EPIPE) {
         socket->broken = os_error;
     }
     op->os_error = os_error;
-    op->error = (uint8_t)end_error(os_error);
+    op->error = (uint8_t)send_error(os_error);
 }
 
-/* Sends what the kernel takes. True if the op has its result; false: an output edge will come. */
-static bool transmit(epoll_worker *worker, epoll_socket *socket, epoll_op *op) {
+/* Sends what the kernel takes. True: the op is over and has its result; false: an output edge will
+ * come. */
+static bool send_transmit(epoll_worker *worker, epoll_socket *socket, epoll_op *op) {
     for (;;) {
-        uint64_t left = count_left(op);
-        size_t size = left < MOST_AT_ONCE ? (size_t)left : MOST_AT_ONCE;
-        ssize_t sent = size == 0 ? 0 : write_out(worker, socket->descriptor, op, size);
+        uint64_t left = bytes_left(op);
+        size_t size = left < MAX_PER_SEND ? (size_t)left : MAX_PER_SEND;
+        ssize_t sent = size == 0 ? 0 : send_once(worker, socket->descriptor, op, size);
         if (TP_LIKELY(sent >= 0)) {
             op->sent += (size_t)sent;
             if (TP_LIKELY((uint64_t)sent == left)) {
                 return true;
             }
-            advance(op, (size_t)sent);
+            send_advance(op, (size_t)sent);
             if ((size_t)sent < size) {
                 return false;
             }
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return false;
         } else if (errno != EINTR) {
-            fail(socket, op, errno);
+            send_fail(socket, op, errno);
             return true;
         }
     }
@@ -154,7 +161,7 @@ static bool transmit(epoll_worker *worker, epoll_socket *socket, epoll_op *op) {
 
 /* ---- the operation --------------------------------------------------------------------------- */
 
-static void begin(epoll_op *op, epoll_socket *socket, const tp_buffer *buffers, size_t count) {
+static void send_begin(epoll_op *op, epoll_socket *socket, const tp_buffer *buffers, size_t count) {
     op->socket = socket;
     op->u.send.buffers = buffers;
     op->u.send.count = count;
@@ -167,7 +174,7 @@ static void begin(epoll_op *op, epoll_socket *socket, const tp_buffer *buffers, 
 
 void tp__epoll_send_more(epoll_worker *worker, epoll_socket *socket) {
     epoll_op *op = socket->output;
-    if (transmit(worker, socket, op)) {
+    if (send_transmit(worker, socket, op)) {
         socket->output = NULL;
         epoll_list_push(&worker->ready, op);
     }
@@ -187,8 +194,8 @@ tp_err tp__epoll_send(
         (void)tp_os_fail(0);
         return TP_ERR_STATE;
     }
-    begin(op, socket, buffers, count);
-    if (transmit(worker, socket, op)) {
+    send_begin(op, socket, buffers, count);
+    if (send_transmit(worker, socket, op)) {
         epoll_list_push(&worker->ready, op);
     } else {
         socket->output = op;
@@ -196,8 +203,8 @@ tp_err tp__epoll_send(
     return TP_OK;
 }
 
-/* If the kernel takes less than all, the output edge that it owes comes with no send in progress
- * and says nothing: the next send tries at once anyway. */
+/* If the kernel takes only a part, its output edge comes with no send in progress and is ignored:
+ * the next send tries at once anyway. */
 tp_err tp__epoll_send_now(
     tp_worker *head, tp_socket *tp, const tp_buffer *buffers, size_t count, size_t *sent) {
     epoll_worker *worker = epoll_worker_of(head);
@@ -208,8 +215,8 @@ tp_err tp__epoll_send_now(
         (void)tp_os_fail(0);
         return TP_ERR_CANCELLED;
     }
-    begin(&op, socket, buffers, count);
-    (void)transmit(worker, socket, &op);
+    send_begin(&op, socket, buffers, count);
+    (void)send_transmit(worker, socket, &op);
     *sent = op.sent;
     if (TP_UNLIKELY(op.error != TP_OK)) {
         (void)tp_os_fail(op.os_error);
@@ -231,7 +238,7 @@ bool tp__epoll_send_take_back(tp_worker *head, tp_socket *tp, tp_op *send_op, si
     return true;
 }
 
-/* What is left of its buffers is read anew by each transmit(). */
+/* Each send_transmit() reads the buffers that are left again. */
 bool tp__epoll_send_waits(const tp_worker *head, const tp_socket *tp) {
     const epoll_socket *socket = (const epoll_socket *)tp;
     assert(&socket->worker->head == head);

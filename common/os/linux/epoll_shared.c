@@ -1,44 +1,48 @@
 /*
- * What any worker may do: posts that name no socket, and newcomers. None of it hangs on one worker.
+ * Work that any worker may take: posts without a socket, and accepting. None of it depends on one
+ * worker, because any worker may be blocked.
  *
- * Two lists under one mutex, which no callee ever runs with. Neither is on the way of what is sent,
- * received or released.
- *   tasks      in the order in which they were posted;
- *   newcomers  the accepts of listeners where somebody waits (epoll_accept.c).
- * One at a time is taken, so that a callee that blocks keeps nothing but itself.
+ * Any thread adds work, and workers take it. The port owns two lists under one mutex, which is not
+ * held while a `done` runs. Sending, receiving and releasing use neither list.
+ *   tasks    posts without a socket, and the ends of listeners, in the order in which they came
+ *   accepts  the accept ops of listeners at which a connection waits (epoll_accept.c)
+ * A worker takes one entry at a time, so that a `done` that blocks delays no other entry.
  *
- * WHO IS CALLED. Who puts something there wakes one worker that sleeps; who takes one and leaves
- * more behind wakes the next. If nobody sleeps, all are awake, and each of them looks here before
- * it runs anything of its own, and again before it sleeps.
+ * WHICH WORKER IS WOKEN. A thread that adds an entry wakes one sleeping worker. A worker that takes
+ * an entry and leaves others wakes the next. If no worker sleeps, all are awake, and each of them
+ * looks at the lists before it runs anything of its own, and again before it sleeps.
  *
- * NO LOST WAKE-UP. Who puts something there raises `waiting` and then reads who is asleep; a worker
- * says that it is asleep (`posts`, epoll_post.c) and then reads `waiting`. All four are
- * sequentially consistent, so one of them sees the other. tests/model/rouse.pml explores it.
+ * NO LOST WAKE-UP. A thread that adds an entry raises `waiting` and then reads which workers are
+ * asleep. A worker announces that it is asleep (`posts`, epoll_post.c) and then reads `waiting`.
+ * All four accesses are sequentially consistent, so one of the two sees the other.
+ * tests/model/rouse.pml explores all interleavings.
  *
- * FOR WHOM NEWCOMERS ARE. Who accepts a connection serves it for life, so those with the fewest
- * sockets come first: for GRACE_MS a newcomer is only theirs. When that is over, anybody takes him,
- * and those who were called and did not come are `late` until they come round: nothing waits for
- * them any more.
+ * WHICH WORKER ACCEPTS. The worker that accepts a connection serves it for life, so the workers
+ * with the fewest sockets come first: for GRACE_MS an accept is reserved for them. After that any
+ * worker takes it, and the workers that it was reserved for and that are awake are marked
+ * `unresponsive` until they run again. No accept is reserved for an unresponsive worker.
  *
- * WATCHERS. As long as something waits for somebody who may block before he comes, some worker's
- * sleep is cut to that time: a watcher's. Who finds such a thing and has work of its own to run
- * first wakes one, if there is none. A second watcher sleeps a little longer than the first; more
- * are not needed.
+ * WATCHERS. While an entry is reserved for workers that may block before they take it, or a retry
+ * is due later, the sleep of some worker is limited to that time: this worker is a watcher. A
+ * worker that finds such an entry and has work of its own to run first wakes another worker, unless
+ * there is a watcher. A second watcher sleeps a little longer than the first one; more are not
+ * needed.
  */
 #include "os/clock.h"
 #include "os/linux/epoll_port.h"
 
 enum {
-    SHARED_PER_TURN = 32, /* of what is shared; then the worker's own connections have theirs */
-    GRACE_MS = 30,
-    STAND_IN_MS = 10, /* what the second watcher leaves to the first */
+    SHARED_BUDGET = 32, /* entries that one dispatch takes before the worker's own connections */
+    GRACE_MS = 30,      /* how long an accept is reserved for the workers with the fewest sockets */
+    STAND_IN_MS = 10,   /* how much longer the second watcher sleeps than the first */
     WATCHERS = 2,
-    BURST_SLACK = 8, /* sockets that a worker may have more while many newcomers wait */
+    BURST_SLACK = 8, /* how many more sockets a worker may have while several connections wait */
 };
 
-/* ---- who is called --------------------------------------------------------------------------- */
+/* ---- waking ---------------------------------------------------------------------------------- */
 
-/* The one with the fewest sockets of those that sleep, this thread's own not counted; or NULL. */
+/* The sleeping worker with the fewest sockets, or NULL. (The calling thread's own worker is
+ * awake.) */
 static epoll_worker *least_loaded_asleep(epoll_port *port) {
     epoll_worker *least = NULL;
     unsigned fewest = 0;
@@ -56,8 +60,8 @@ static epoll_worker *least_loaded_asleep(epoll_port *port) {
     return least;
 }
 
-void tp__epoll_call_one(epoll_port *port) {
-    /* If somebody else wakes it first, it comes for them, and another one has to come for this. */
+void tp__epoll_wake_one(epoll_port *port) {
+    /* If another thread wakes the worker first, it comes for that thread's entry: wake another. */
     for (;;) {
         epoll_worker *worker = least_loaded_asleep(port);
         if (worker == NULL || tp__epoll_rouse(worker)) {
@@ -70,14 +74,14 @@ static bool has_watcher(epoll_port *port) {
     return atomic_load(&port->shared.watchers) > 0;
 }
 
-/* The fewest sockets of those who come when they are called. */
-#define NO_WORKER (UINT32_MAX / 2) /* as a number of sockets: something may be added to it */
+#define NO_WORKER (UINT32_MAX / 2) /* as a number of sockets; a slack may be added to it */
 
+/* The fewest sockets of a worker that is asleep or not unresponsive; NO_WORKER if there is none. */
 static unsigned fewest_sockets(epoll_port *port) {
     unsigned fewest = NO_WORKER;
     for (unsigned i = 0; i < port->head.workers; i++) {
         epoll_worker *worker = &port->workers[i];
-        if (atomic_load_explicit(&worker->late, memory_order_relaxed) &&
+        if (atomic_load_explicit(&worker->unresponsive, memory_order_relaxed) &&
             !tp__epoll_is_asleep(worker)) {
             continue;
         }
@@ -87,39 +91,39 @@ static unsigned fewest_sockets(epoll_port *port) {
     return fewest;
 }
 
-/* Calls the one for whom the newcomers are, if it sleeps. If it is awake it comes by itself. */
-void tp__epoll_call_for_newcomers(epoll_worker *finder) {
+/* A worker that is awake looks at the lists by itself, so only a sleeping one is woken. */
+void tp__epoll_wake_for_accepts(epoll_worker *finder) {
     epoll_port *port = epoll_port_of(finder->head.port);
     unsigned fewest = fewest_sockets(port);
     if (atomic_load_explicit(&finder->sockets, memory_order_relaxed) <= fewest) {
-        return; /* the finder itself */
+        return; /* they are reserved for the finder itself */
     }
     epoll_worker *worker = least_loaded_asleep(port);
     if (worker != NULL && atomic_load_explicit(&worker->sockets, memory_order_relaxed) <= fewest) {
-        (void)tp__epoll_rouse(worker); /* if it fails it is awake */
+        (void)tp__epoll_rouse(worker); /* false: it is awake by now */
     }
 }
 
-/* For newcomers a watcher does, if nobody for whom they are sleeps: a burst wakes nobody in
- * vain. */
-static void call_for_newcomers_left(epoll_port *port) {
+/* Wakes a worker for the accepts that are left, if it may take them now. Otherwise a watcher is
+ * enough, so that a burst of connections wakes no worker for nothing. */
+static void wake_for_accepts_left(epoll_port *port) {
     epoll_worker *next = least_loaded_asleep(port);
     if (next == NULL) {
         return;
     }
     unsigned most = fewest_sockets(port) + BURST_SLACK;
     if (!has_watcher(port) || atomic_load_explicit(&next->sockets, memory_order_relaxed) <= most) {
-        tp__epoll_call_one(port);
+        tp__epoll_wake_one(port);
     }
 }
 
-void tp__epoll_call_next(epoll_port *port, epoll_leftover left) {
+void tp__epoll_wake_next(epoll_port *port, epoll_leftover left) {
     if (left == LEFT_TASKS) {
-        tp__epoll_call_one(port);
-    } else if (left == LEFT_NEWCOMERS) {
-        call_for_newcomers_left(port);
-    } else if (left == LEFT_PAUSE && !has_watcher(port)) {
-        tp__epoll_call_one(port);
+        tp__epoll_wake_one(port);
+    } else if (left == LEFT_ACCEPTS) {
+        wake_for_accepts_left(port);
+    } else if (left == LEFT_RETRY && !has_watcher(port)) {
+        tp__epoll_wake_one(port);
     }
 }
 
@@ -128,13 +132,13 @@ epoll_leftover tp__epoll_leftover(const epoll_port *port) {
     if (shared->tasks.first != NULL) {
         return LEFT_TASKS;
     }
-    if (shared->newcomers.first != NULL) {
-        return LEFT_NEWCOMERS;
+    if (shared->accepts.first != NULL) {
+        return LEFT_ACCEPTS;
     }
-    return atomic_load(&shared->rest_due) != 0 ? LEFT_PAUSE : LEFT_NOTHING;
+    return atomic_load(&shared->retry_due) != 0 ? LEFT_RETRY : LEFT_NOTHING;
 }
 
-/* ---- putting --------------------------------------------------------------------------------- */
+/* ---- adding ---------------------------------------------------------------------------------- */
 
 void tp__epoll_share_locked(epoll_port *port, epoll_op *op) {
     epoll_list_push(&port->shared.tasks, op);
@@ -145,26 +149,26 @@ void tp__epoll_share(epoll_port *port, epoll_op *op) {
     tp_mutex_lock(&port->shared.mutex);
     tp__epoll_share_locked(port, op);
     tp_mutex_unlock(&port->shared.mutex);
-    tp__epoll_call_one(port);
+    tp__epoll_wake_one(port);
 }
 
 void tp__epoll_offer(epoll_port *port, epoll_listener *listener) {
     listener->offered_ms = tp_clock_ms();
-    epoll_list_push(&port->shared.newcomers, listener->accept);
+    epoll_list_push(&port->shared.accepts, listener->accept);
     atomic_fetch_add(&port->shared.waiting, 1);
 }
 
 void tp__epoll_withdraw(epoll_port *port, epoll_listener *listener) {
     epoll_list others = {NULL, NULL};
     epoll_op *op;
-    while ((op = epoll_list_pop(&port->shared.newcomers)) != NULL) {
+    while ((op = epoll_list_pop(&port->shared.accepts)) != NULL) {
         if (op == listener->accept) {
             atomic_fetch_sub(&port->shared.waiting, 1);
         } else {
             epoll_list_push(&others, op);
         }
     }
-    port->shared.newcomers = others;
+    port->shared.accepts = others;
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */
@@ -173,36 +177,39 @@ static bool is_overdue(const epoll_listener *listener, uint64_t now) {
     return now >= listener->offered_ms + GRACE_MS;
 }
 
-static bool is_for(epoll_worker *worker, const epoll_listener *listener, uint64_t now) {
+/* May the worker take the listener's accept? It may if the accept is reserved for it, or for no
+ * worker any more. */
+static bool may_take(epoll_worker *worker, const epoll_listener *listener, uint64_t now) {
     unsigned most = fewest_sockets(epoll_port_of(worker->head.port));
-    most += listener->ahead.there ? BURST_SLACK : 0;
+    most += listener->ahead.present ? BURST_SLACK : 0;
     return atomic_load_explicit(&worker->sockets, memory_order_relaxed) <= most ||
            is_overdue(listener, now);
 }
 
-/* They were called, or came round as others do; it is nobody's fault but a slow machine's if they
- * are not blocked, and then they are late for a moment only. */
-static void note_late(epoll_worker *punctual) {
+/* Marks the workers that an overdue accept was reserved for and that have not come: those that are
+ * awake and have fewer sockets than `punctual`, the worker that takes it. On a slow machine a
+ * worker may be marked that is not blocked; the mark is removed as soon as it runs. */
+static void note_unresponsive(epoll_worker *punctual) {
     epoll_port *port = epoll_port_of(punctual->head.port);
     unsigned mine = atomic_load_explicit(&punctual->sockets, memory_order_relaxed);
     for (unsigned i = 0; i < port->head.workers; i++) {
         epoll_worker *worker = &port->workers[i];
         if (worker != punctual && !tp__epoll_is_asleep(worker) &&
             atomic_load_explicit(&worker->sockets, memory_order_relaxed) < mine) {
-            atomic_store_explicit(&worker->late, true, memory_order_relaxed);
+            atomic_store_explicit(&worker->unresponsive, true, memory_order_relaxed);
         }
     }
 }
 
-/* With the mutex: one that is for this worker, taken off the list; or NULL. */
-static epoll_listener *take_newcomer(epoll_worker *worker) {
+/* Takes an accept that the worker may take off the list; NULL: none. Under shared.mutex. */
+static epoll_listener *take_accept(epoll_worker *worker) {
     epoll_shared *shared = &epoll_port_of(worker->head.port)->shared;
-    uint64_t now = shared->newcomers.first != NULL ? tp_clock_ms() : 0;
-    for (epoll_op *op = shared->newcomers.first; op != NULL; op = op->next) {
+    uint64_t now = shared->accepts.first != NULL ? tp_clock_ms() : 0;
+    for (epoll_op *op = shared->accepts.first; op != NULL; op = op->next) {
         epoll_listener *listener = op->socket->listener;
-        if (is_for(worker, listener, now)) {
+        if (may_take(worker, listener, now)) {
             if (is_overdue(listener, now)) {
-                note_late(worker);
+                note_unresponsive(worker);
             }
             tp__epoll_withdraw(epoll_port_of(worker->head.port), listener);
             return listener;
@@ -211,7 +218,7 @@ static epoll_listener *take_newcomer(epoll_worker *worker) {
     return NULL;
 }
 
-/* With the mutex. */
+/* Under shared.mutex. */
 static epoll_op *take_task(epoll_shared *shared) {
     epoll_op *op = epoll_list_pop(&shared->tasks);
     if (op != NULL) {
@@ -220,16 +227,17 @@ static epoll_op *take_task(epoll_shared *shared) {
     return op;
 }
 
-/* False: nothing is there that this worker may take. By turns, if both kinds are there. */
+/* Takes and runs one entry; false if there is none that the worker may take. If there are both
+ * kinds, it alternates between them. */
 static bool take_one(epoll_worker *worker, size_t *ran) {
     epoll_port *port = epoll_port_of(worker->head.port);
     epoll_shared *shared = &port->shared;
     tp_mutex_lock(&shared->mutex);
-    bool newcomer_first = !worker->took_newcomer || shared->tasks.first == NULL;
-    epoll_listener *listener = newcomer_first ? take_newcomer(worker) : NULL;
-    worker->took_newcomer = listener != NULL;
+    bool accept_first = !worker->took_accept || shared->tasks.first == NULL;
+    epoll_listener *listener = accept_first ? take_accept(worker) : NULL;
+    worker->took_accept = listener != NULL;
     if (listener != NULL) {
-        *ran += tp__epoll_accept_one(worker, listener); /* gives the mutex back */
+        *ran += tp__epoll_accept_one(worker, listener); /* unlocks the mutex */
         return true;
     }
     epoll_op *op = take_task(shared);
@@ -238,7 +246,7 @@ static bool take_one(epoll_worker *worker, size_t *ran) {
     if (op == NULL) {
         return false;
     }
-    tp__epoll_call_next(port, left); /* before a callee that may block */
+    tp__epoll_wake_next(port, left); /* before a `done` that may block */
     *ran += tp__epoll_run_op(worker, op);
     return true;
 }
@@ -247,70 +255,73 @@ size_t tp__epoll_run_shared(epoll_worker *worker) {
     epoll_port *port = epoll_port_of(worker->head.port);
     size_t ran = 0;
     unsigned taken = 0;
-    /* A worker that always has something to do does not come to look before it sleeps. */
-    uint64_t rest_due = atomic_load(&port->shared.rest_due);
-    if (TP_UNLIKELY(rest_due != 0)) {
+    /* A worker that always has something to do never sleeps, and looks for due retries here. */
+    uint64_t retry_due = atomic_load(&port->shared.retry_due);
+    if (TP_UNLIKELY(retry_due != 0)) {
         uint64_t now = tp_clock_ms();
-        if (now >= rest_due) {
-            tp__epoll_end_rests(port, now);
+        if (now >= retry_due) {
+            tp__epoll_run_retries(port, now);
         }
     }
-    while (TP_UNLIKELY(atomic_load(&port->shared.waiting) > 0) && taken < SHARED_PER_TURN &&
+    while (TP_UNLIKELY(atomic_load(&port->shared.waiting) > 0) && taken < SHARED_BUDGET &&
            take_one(worker, &ran)) {
         taken++;
     }
-    bool waits = atomic_load(&port->shared.waiting) > 0 || atomic_load(&port->shared.rest_due) != 0;
+    bool waits =
+        atomic_load(&port->shared.waiting) > 0 || atomic_load(&port->shared.retry_due) != 0;
     if (TP_UNLIKELY(waits) && !has_watcher(port) &&
         (worker->event_count > 0 || worker->ready.first != NULL)) {
-        tp__epoll_call_one(port);
+        tp__epoll_wake_one(port);
     }
     return ran;
 }
 
 /* ---- sleeping -------------------------------------------------------------------------------- */
 
-/* What is there for this worker, with the mutex: 0; or how long something else may wait. */
+/* 0 if there is an entry that the worker may take; otherwise how long the first of the other
+ * entries may wait, UINT64_MAX: there is none. Under shared.mutex. */
 static uint64_t time_to_wait(epoll_worker *worker, uint64_t now) {
     epoll_shared *shared = &epoll_port_of(worker->head.port)->shared;
     uint64_t wait_ms = shared->tasks.first != NULL ? 0 : UINT64_MAX;
-    for (epoll_op *op = shared->newcomers.first; op != NULL && wait_ms > 0; op = op->next) {
+    for (epoll_op *op = shared->accepts.first; op != NULL && wait_ms > 0; op = op->next) {
         epoll_listener *listener = op->socket->listener;
-        uint64_t left = is_for(worker, listener, now) ? 0 : listener->offered_ms + GRACE_MS - now;
+        uint64_t left = may_take(worker, listener, now) ? 0 : listener->offered_ms + GRACE_MS - now;
         wait_ms = left < wait_ms ? left : wait_ms;
     }
     return wait_ms;
 }
 
-/* The same for what rests as well. */
-static uint64_t look(epoll_worker *worker) {
+/* The same, for retries as well: when the worker looks next, in milliseconds from now. Runs the
+ * retries that are due. */
+static uint64_t next_look(epoll_worker *worker) {
     epoll_port *port = epoll_port_of(worker->head.port);
     uint64_t now = tp_clock_ms();
-    uint64_t due = atomic_load(&port->shared.rest_due);
+    uint64_t due = atomic_load(&port->shared.retry_due);
     if (due != 0 && due <= now) {
-        tp__epoll_end_rests(port, now);
-        due = atomic_load(&port->shared.rest_due);
+        tp__epoll_run_retries(port, now);
+        due = atomic_load(&port->shared.retry_due);
     }
     tp_mutex_lock(&port->shared.mutex);
     uint64_t wait_ms = time_to_wait(worker, now);
     tp_mutex_unlock(&port->shared.mutex);
-    uint64_t rest_ms = due > now ? due - now : UINT64_MAX;
-    return rest_ms < wait_ms ? rest_ms : wait_ms;
+    uint64_t retry_ms = due > now ? due - now : UINT64_MAX;
+    return retry_ms < wait_ms ? retry_ms : wait_ms;
 }
 
-static bool anything_waits(epoll_port *port) {
-    return atomic_load(&port->shared.waiting) > 0 || atomic_load(&port->shared.rest_due) != 0;
+static bool has_waiting(epoll_port *port) {
+    return atomic_load(&port->shared.waiting) > 0 || atomic_load(&port->shared.retry_due) != 0;
 }
 
 bool tp__epoll_may_take(epoll_worker *worker) {
-    return TP_UNLIKELY(anything_waits(epoll_port_of(worker->head.port))) && look(worker) == 0;
+    return TP_UNLIKELY(has_waiting(epoll_port_of(worker->head.port))) && next_look(worker) == 0;
 }
 
 int tp__epoll_watch(epoll_worker *worker, int timeout_ms, bool *watches) {
     epoll_port *port = epoll_port_of(worker->head.port);
-    if (TP_LIKELY(!anything_waits(port))) {
+    if (TP_LIKELY(!has_waiting(port))) {
         return timeout_ms;
     }
-    uint64_t limit_ms = look(worker);
+    uint64_t limit_ms = next_look(worker);
     unsigned others = atomic_load(&port->shared.watchers);
     if (limit_ms == 0) {
         return 0;
@@ -331,9 +342,10 @@ void tp__epoll_watched(epoll_worker *worker) {
     atomic_fetch_sub(&epoll_port_of(worker->head.port)->shared.watchers, 1);
 }
 
-/* ---- placing --------------------------------------------------------------------------------- */
+/* ---- assigning connections ------------------------------------------------------------------- */
 
-/* The fewest sockets of all who come when they are called; if nobody does, of all. */
+/* The worker with the fewest sockets of those that are asleep or not unresponsive; if there are
+ * none, of all. */
 static epoll_worker *least_loaded(epoll_port *port) {
     unsigned fewest = fewest_sockets(port);
     epoll_worker *least = &port->workers[0];
@@ -350,11 +362,11 @@ static epoll_worker *least_loaded(epoll_port *port) {
     return least;
 }
 
-epoll_worker *tp__epoll_place(epoll_port *port) {
+epoll_worker *tp__epoll_assign_worker(epoll_port *port) {
     epoll_worker *least = least_loaded(port);
     epoll_worker *asleep = least_loaded_asleep(port);
     unsigned fewest = atomic_load_explicit(&least->sockets, memory_order_relaxed);
-    /* Who sleeps is not blocked. */
+    /* A worker that sleeps is not blocked. */
     return asleep != NULL &&
                    atomic_load_explicit(&asleep->sockets, memory_order_relaxed) <= fewest + 1
                ? asleep

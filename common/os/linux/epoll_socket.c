@@ -1,10 +1,10 @@
 /*
- * A socket's life at the epoll back end: attached to a worker, finished, closed.
+ * A connection's life at the epoll back end: attached to a worker, finished, closed. Listeners are
+ * registered and closed in epoll_listen.c.
  *
- * Attaching may happen on any thread: the socket is filled in before it is registered, and the
- * kernel orders the registration before the first event that carries its pointer. From then on only
- * the worker's thread touches it, but for `closing`. Listeners are registered and closed elsewhere:
- * epoll_listen.c.
+ * Attaching runs on any thread: the socket is filled before it is registered, and the kernel orders
+ * the registration before the first event that carries the socket's pointer. From then on only the
+ * worker's thread touches the socket, except for `closing`.
  */
 #include <assert.h>
 #include <errno.h>
@@ -30,7 +30,7 @@ void tp__epoll_fill(epoll_worker *worker, epoll_socket *socket, int descriptor,
 }
 
 tp_err tp__epoll_register_error(int os_error) {
-    /* ENOSPC is the system's limit of epoll registrations per user. */
+    /* ENOSPC: the system's limit of epoll registrations per user. */
     tp_err error = tp_os_fail(os_error);
     return os_error == ENOSPC || os_error == ENOMEM ? TP_ERR_NO_BUFFERS : error;
 }
@@ -51,21 +51,22 @@ tp_err tp__epoll_register(epoll_worker *worker, epoll_socket *socket, int descri
     return tp__epoll_register_error(os_error);
 }
 
-/* A worker keeps what it has accepted: it is awake, and has been chosen (epoll_shared.c). */
+/* A connection stays with the worker that has accepted it: that worker is awake, and was chosen for
+ * it (epoll_shared.c). */
 tp_err tp__epoll_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options) {
     tp_err error = tp__handle_set_options((int)handle, options);
     if (error == TP_OK) {
         epoll_worker *here = tp__epoll_current();
         bool is_ours = here != NULL && here->head.port == port;
-        error = tp__epoll_register(is_ours ? here : tp__epoll_place(epoll_port_of(port)),
+        error = tp__epoll_register(is_ours ? here : tp__epoll_assign_worker(epoll_port_of(port)),
             (epoll_socket *)socket, (int)handle, SOCKET_STREAM, NULL);
     }
     return error == TP_OK || error == TP_ERR_NO_BUFFERS ? error : TP_ERR_OS;
 }
 
 bool tp__epoll_serves(const tp_worker *worker, const tp_socket *socket) {
-    /* After its close a socket keeps its worker; one that was never attached is served by any. */
+    /* A closed socket keeps its worker; a socket that was never attached is served by any. */
     const void *owner = tp__socket_owner(socket);
     return owner == worker || owner == NULL;
 }
@@ -76,7 +77,7 @@ void tp__epoll_finish(tp_worker *worker, tp_socket *tp) {
     assert(socket->output == NULL);
     (void)worker;
     if (!socket->closed) {
-        /* Refused if the connection is broken: the receive meets that too, and reports it. */
+        /* Fails if the connection is broken, which the receive gets too, and reports. */
         (void)shutdown(socket->descriptor, SHUT_WR);
     }
 }
@@ -85,8 +86,8 @@ void tp__epoll_close_now(epoll_worker *worker, epoll_op *op) {
     epoll_socket *socket = op->socket;
     assert(!socket->closed);
     socket->closed = true;
-    /* Closing alone would leave the registration behind while a forked child still has the
-     * descriptor, and the pointer in it would outlive the socket. */
+    /* Closing alone would leave the registration, with its pointer to the socket, as long as a
+     * forked child has the descriptor. */
     (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, socket->descriptor, NULL);
     tp__handle_close(socket->descriptor, op->u.reset);
     socket->descriptor = -1;
@@ -117,9 +118,9 @@ void tp__epoll_close(tp_socket *tp, tp_op *close_op, bool reset) {
     op->os_error = 0;
     op->error = TP_OK;
     op->kind = OP_CLOSE;
-    /* The worker reads this between reading bytes and delivering them. Release and acquire give a
-     * worker that sees it everything that was written before; a worker that does not see it yet is
-     * in the one delivery that the contract allows. */
+    /* The worker reads `closing` between reading bytes and delivering them. By release and acquire,
+     * a worker that sees it also sees everything written before it; a worker that does not see it
+     * yet is in the one delivery that port.h allows. */
     bool twice = atomic_exchange_explicit(&socket->closing, true, memory_order_acq_rel);
     assert(!twice);
     (void)twice;

@@ -1,8 +1,8 @@
 /*
- * A worker's loop: wait fetches a batch of events, dispatch takes what is shared, acts on the batch
- * and runs the ready list.
+ * A worker's loop: wait fetches a batch of events; dispatch runs shared work, handles the batch and
+ * runs the ready list.
  *
- * Runs on the thread that sits at the worker; see epoll_port.h for why closing is safe.
+ * Runs on the worker's thread. See epoll_port.h for why closing is safe.
  */
 #include <assert.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include "os/error.h"
 #include "os/linux/epoll_port.h"
 
-/* Ready ops that one dispatch runs before it lets new events in. */
+/* How many ready ops one dispatch runs before new events are fetched. */
 enum { READY_BUDGET = 1024 };
 
 static const uint32_t input_events = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
@@ -24,25 +24,26 @@ static bool has_work(epoll_worker *worker) {
            tp__epoll_has_posts(worker) || tp__epoll_may_take(worker);
 }
 
-/* What tells of listeners leaves the batch: whoever is free takes their connections, and not this
- * worker when it comes to it. */
+/* Removes the events of listeners from the batch and puts their accepts on the shared list, so that
+ * any free worker takes the connections, and they do not wait for this worker. */
 static void note_listeners(epoll_worker *worker) {
-    bool told = false;
+    bool readable = false;
     unsigned kept = 0;
     for (unsigned i = 0; i < worker->event_count; i++) {
         if (TP_UNLIKELY(worker->events[i].data.ptr == &tp__epoll_listener_mark)) {
-            told = true;
+            readable = true;
         } else if (kept++ != i) {
             worker->events[kept - 1] = worker->events[i];
         }
     }
     worker->event_count = kept;
-    if (TP_UNLIKELY(told)) {
+    if (TP_UNLIKELY(readable)) {
         tp__epoll_listeners_readable(worker);
     }
 }
 
-/* *limit_ms: how long it may have slept, at most `timeout_ms`. */
+/* Fetches events, and sleeps for up to *limit_ms, which is at most `timeout_ms`. Returns the number
+ * of events, or -1 with errno. */
 static int sleep_and_fetch(epoll_worker *worker, int timeout_ms, int *limit_ms) {
     bool watches = false;
     *limit_ms = timeout_ms;
@@ -63,7 +64,7 @@ tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
     epoll_worker *worker = epoll_worker_of(head);
     worker->waited = true;
     if (TP_UNLIKELY(worker->event_count > 0)) {
-        return TP_OK; /* the last batch has not been dispatched: an edge is never fetched twice */
+        return TP_OK; /* the last batch is not dispatched yet, and an edge is never fetched twice */
     }
     for (;;) {
         int limit_ms;
@@ -74,8 +75,8 @@ tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
             return TP_OK;
         }
         if (count < 0) {
-            /* After a signal the caller looks round as after tp_port_wake(): how much of the time
-             * is left would cost every wait a look at the clock. */
+            /* A signal ends the wait as tp_port_wake() does. To continue the wait, the time left
+             * would be needed, and every wait would read the clock. */
             return errno == EINTR ? TP_OK : tp_os_fail_last();
         }
         if (has_work(worker)) {
@@ -85,7 +86,7 @@ tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
             (void)tp_os_fail(0);
             return TP_ERR_TIMED_OUT;
         }
-        if (timeout_ms > 0) { /* it watched, and somebody else has done what there was to do */
+        if (timeout_ms > 0) { /* it was a watcher, and another worker has done the work */
             timeout_ms -= limit_ms;
         }
     }
@@ -96,7 +97,7 @@ tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
 /* Acts on one event; returns how many `done` ran. */
 static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t events) {
     if (TP_UNLIKELY(socket == NULL) || socket->closed) {
-        return 0; /* the alarm, or closed by something earlier in this batch */
+        return 0; /* the alarm, or a socket that an earlier `done` of this batch has closed */
     }
     socket->readable |= (events & input_events) != 0;
     socket->ended |= (events & end_events) != 0;
@@ -112,16 +113,16 @@ static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t even
     if (!socket->readable || socket->input == NULL || socket->input->queued || socket->paused) {
         return 0;
     }
-    return tp__epoll_receive_turn(worker, socket);
+    return tp__epoll_receive_once(worker, socket);
 }
 
-/* The more sockets have something, the less each reads in its turn: an answer waits for all of
- * them. */
-static void share_batch(epoll_worker *worker, unsigned again) {
+/* The more sockets have input, the less each of them reads, because an answer to one waits for all
+ * of them. `again`: sockets of the later list that read in this batch too. */
+static void set_read_budget(epoll_worker *worker, unsigned again) {
     unsigned sockets = worker->event_count + again;
     size_t share = sockets > 0 ? BATCH_BYTES / sockets : BATCH_BYTES;
-    share = share > TURN_LEAST ? share : TURN_LEAST;
-    worker->turn_size = share < worker->receive_size ? share : worker->receive_size;
+    share = share > MIN_READ_BUDGET ? share : MIN_READ_BUDGET;
+    worker->read_budget = share < worker->receive_size ? share : worker->receive_size;
 }
 
 static size_t run_events(epoll_worker *worker) {
@@ -179,14 +180,14 @@ size_t tp__epoll_dispatch(tp_worker *head) {
     assert(tp__epoll_current() == NULL); /* not from inside a `done` */
     tp__epoll_set_current(worker);
     tp__epoll_take_posts(worker);
-    /* A dispatch for what sends have brought is no turn for those who have had theirs: they would
-     * have several before anybody new has one. */
+    /* Only after a wait: a dispatch without a new wait runs what sends have completed. Sockets that
+     * have used up their budget would read several times before a new event is handled. */
     if (worker->waited) {
         worker->waited = false;
         unsigned again = epoll_list_move(&worker->ready, &worker->later, EVENTS_AT_ONCE);
-        share_batch(worker, again);
+        set_read_budget(worker, again);
     }
-    /* What others could do as well comes first: what follows may block. */
+    /* Shared work first, which other workers could do as well: what follows may block. */
     size_t ran = tp__epoll_run_shared(worker);
     ran += run_events(worker);
     ran += run_ready(worker);

@@ -1,6 +1,6 @@
 /*
- * What only Linux tells: the thread's number, the processors allowed, the descriptors open.
- * Any thread; holds nothing.
+ * What only Linux provides: the thread's number, the processors allowed, the descriptors open. Any
+ * thread; owns nothing.
  */
 #include <dirent.h>
 #include <sched.h>
@@ -26,7 +26,7 @@ static unsigned count_allowed(void) {
         int count = CPU_COUNT(&allowed);
         return count > 0 ? (unsigned)count : 1;
     }
-    /* More processors than a cpu_set_t holds: then the number that are there is good enough. */
+    /* The machine has more processors than a cpu_set_t: their number is good enough. */
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (unsigned)online : 1;
 }
@@ -47,5 +47,5 @@ long tp_process_open_descriptors(void) {
         count += entry->d_name[0] != '.';
     }
     (void)closedir(folder);
-    return count - 1; /* without the one that reads the folder */
+    return count - 1; /* without the descriptor of the folder itself */
 }

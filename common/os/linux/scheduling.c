@@ -1,6 +1,6 @@
 /*
- * How much of the machine is this process's share: priority and processors. Linux gives both to
- * threads, and a new thread has those of the one that started it. Holds nothing.
+ * The process's share of the machine: priority and processors. Linux keeps both for each thread,
+ * and a new thread inherits those of the thread that started it. Owns nothing.
  */
 #include <errno.h>
 #include <sched.h>
@@ -14,14 +14,14 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-/* A step of nice is a quarter more or less of the processor: these are shares of about 1:9, 3:1 and
- * 1:3. */
+/* One step of nice is a quarter more or less of the processor. Beside a process of nice 0 these are
+ * shares of about 1:9, 3:1 and 1:3. */
 #define NICE_LOW       10
 #define NICE_HIGH      (-5)
-#define NICE_OF_THREAD 5 /* below the rest of its process */
+#define NICE_OF_THREAD 5 /* added to the nice value of its process */
 #define NICE_MOST      19
 
-/* The calling thread's nice value. -1 is one, too: errno tells. */
+/* Reads the calling thread's nice value. -1 is a valid value, so errno shows an error. */
 static tp_err read_nice(int *nice) {
     errno = 0;
     *nice = getpriority(PRIO_PROCESS, 0);
@@ -34,33 +34,33 @@ static tp_err write_nice(int nice) {
 
 /* ---- policies and slices --------------------------------------------------------------------- */
 
-/* As the kernel has had it since 3.14 (SCHED_ATTR_SIZE_VER0). C libraries have no call for it, or
- * only lately. */
+/* The kernel's struct sched_attr since 3.14 (SCHED_ATTR_SIZE_VER0). Older C libraries
+ * have no function for it. */
 typedef struct scheduling {
     uint32_t size;
     uint32_t policy;
     uint64_t flags;
     int32_t nice;
     uint32_t priority;
-    uint64_t runtime_ns; /* since 6.12, of the ordinary policies: the slice */
+    uint64_t runtime_ns; /* for the ordinary policies, since 6.12: the slice */
     uint64_t deadline_ns;
     uint64_t period_ns;
 } scheduling;
 
-_Static_assert(sizeof(scheduling) == 48, "as the kernel knows it");
+_Static_assert(sizeof(scheduling) == 48, "the kernel's size of the struct");
 
 #define SLICE_NS 100000u /* the shortest that the kernel gives */
 
-/* The calling thread's. */
+/* Reads the calling thread's attributes. */
 static tp_err read_scheduling(scheduling *now) {
     *now = (scheduling){.size = sizeof *now};
     return syscall(SYS_sched_getattr, 0, now, sizeof *now, 0) != 0 ? tp_os_fail_last() : TP_OK;
 }
 
-/* What the system does not know is no fault of the caller's: kernels and sandboxes have several
- * words for it. */
+/* Sets the calling thread's attributes. TP_ERR_UNSUPPORTED if the system does not know them:
+ * kernels and sandboxes return several codes for that. */
 static tp_err write_scheduling(scheduling *wanted) {
-    wanted->size = sizeof *wanted; /* reading has set it to what the kernel has filled */
+    wanted->size = sizeof *wanted; /* read_scheduling() has set it to the kernel's size */
     if (syscall(SYS_sched_setattr, 0, wanted, 0) == 0) {
         return TP_OK;
     }
@@ -73,7 +73,7 @@ static bool has_short_slice(const scheduling *now) {
     return now->runtime_ns != 0 && now->runtime_ns <= SLICE_NS;
 }
 
-/* An older kernel takes the wish and does not keep it, so what is in force is read again. */
+/* An older kernel accepts the request and ignores it, so the value in force is read back. */
 tp_err tp_thread_ask_low_latency(void) {
     scheduling now;
     tp_err error = read_scheduling(&now);
@@ -86,7 +86,7 @@ tp_err tp_thread_ask_low_latency(void) {
         return TP_OK;
     }
     if (idle) {
-        return TP_ERR_UNSUPPORTED; /* it keeps the slice that it had before */
+        return TP_ERR_UNSUPPORTED; /* an idle thread keeps its slice */
     }
     now.runtime_ns = SLICE_NS;
     error = write_scheduling(&now);
@@ -99,12 +99,12 @@ tp_err tp_thread_ask_low_latency(void) {
     return has_short_slice(&now) ? TP_OK : TP_ERR_UNSUPPORTED;
 }
 
-/* With the shortest slice, if there is one: an idle thread gets a three hundredth of what another
- * gets that wants the processor too, and waits after each slice until that is so again. After 0.1
- * ms that is 30 ms, after an ordinary slice a second. */
+/* With the shortest slice, if the kernel has slices. An idle thread gets one three-hundredth of the
+ * time of another thread that competes for the processor, and waits after each slice until that
+ * ratio is restored: 30 ms after a slice of 0.1 ms, a second after an ordinary slice. */
 tp_err tp_thread_go_idle(void) {
     scheduling now;
-    (void)tp_thread_ask_low_latency(); /* without it, it is idle all the same */
+    (void)tp_thread_ask_low_latency(); /* if it fails, the thread becomes idle anyway */
     tp_err error = read_scheduling(&now);
     if (error || now.policy == SCHED_IDLE) {
         return error;
@@ -135,7 +135,7 @@ tp_err tp_process_set_priority(tp_priority priority) {
     }
     switch (priority) {
     case TP_PRIORITY_LOW:
-        /* Whoever started it at less meant that, and it could not be raised anyway. */
+        /* A process started below that stays there; it could not be raised anyway. */
         return nice < NICE_LOW ? write_nice(NICE_LOW) : TP_OK;
     case TP_PRIORITY_NORMAL:
         return TP_OK;
@@ -147,7 +147,7 @@ tp_err tp_process_set_priority(tp_priority priority) {
     return TP_ERR_INVALID;
 }
 
-_Static_assert(CPU_SETSIZE >= TP_PROCESSORS_MAX, "every processor that can be named has its bit");
+_Static_assert(CPU_SETSIZE >= TP_PROCESSORS_MAX, "each processor has its bit in a cpu_set_t");
 
 tp_err tp_process_set_processors(const tp_processors *processors) {
     cpu_set_t set;
@@ -160,7 +160,7 @@ tp_err tp_process_set_processors(const tp_processors *processors) {
     if (sched_setaffinity(0, sizeof set, &set) == 0) {
         return TP_OK;
     }
-    bool none = errno == EINVAL; /* none is there that this process may use */
+    bool none = errno == EINVAL; /* the process may use none of them */
     tp_err error = tp_os_fail_last();
     return none ? TP_ERR_INVALID : error;
 }

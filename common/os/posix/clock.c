@@ -1,5 +1,5 @@
 /*
- * Time, from POSIX clocks. Any thread; holds nothing.
+ * Time, from POSIX clocks. Any thread; owns nothing.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +13,7 @@ static const uint64_t ns_per_s = 1000000000U;
 
 static struct timespec read_clock(clockid_t clock) {
     struct timespec now = {0, 0};
-    /* Cannot fail: both clocks exist on every POSIX system of the last twenty years. */
+    /* Cannot fail: every POSIX system of the last twenty years has both clocks. */
     (void)clock_gettime(clock, &now);
     return now;
 }
@@ -39,8 +39,7 @@ void tp_clock_format(uint64_t wall_ms, char *text) {
     struct tm local;
     memset(&local, 0, sizeof local);
     size_t end = 0;
-    /* A year of more than four digits does not fit and is left out, as is what localtime
-     * refuses. */
+    /* A year of more than four digits does not fit, and localtime_r() may fail: all zeros then. */
     if (localtime_r(&seconds, &local) != NULL) {
         end = strftime(text, TP_CLOCK_TEXT - 4, "%Y-%m-%d %H:%M:%S", &local);
     }

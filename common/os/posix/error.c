@@ -1,5 +1,5 @@
 /*
- * errno, translated once, and kept per thread for tp_os_error(). Any thread.
+ * Translates errno, and keeps one code per thread for tp_os_error(). Any thread.
  */
 #include <errno.h>
 
@@ -13,7 +13,7 @@ int tp_os_error(void) {
 }
 
 tp_err tp_os_translate(int os_error) {
-    /* EAGAIN and EINTR do not appear: they are the back end's everyday business, not errors. */
+    /* Without EAGAIN and EINTR: the back end handles them, and they are no errors. */
     switch (os_error) {
     case 0:
         return TP_OK;

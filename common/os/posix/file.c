@@ -1,5 +1,5 @@
 /*
- * Files: who may read them, and whether they could be written. Any thread; holds nothing.
+ * Files: who may read them, and whether they could be written. Any thread; owns nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include "os/file.h"
 #include "os/stream.h"
 
-/* 0, or the system's error. */
+/* Writes the bytes to the disk. 0, or the system's error. */
 static int write_through(int descriptor, const void *bytes, size_t size) {
     tp_stream file = {.handle = descriptor};
     if (tp_stream_write(&file, bytes, size, -1, NULL)) {
@@ -20,15 +20,15 @@ static int write_through(int descriptor, const void *bytes, size_t size) {
 }
 
 tp_err tp_file_create_private(const char *path, const void *bytes, size_t size) {
-    /* Private from its first moment; O_EXCL follows no link either. */
+    /* Private from the beginning; with O_EXCL, open() follows no link either. */
     int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
     if (descriptor < 0) {
         bool exists = errno == EEXIST;
         tp_err error = tp_os_fail_last();
         return exists ? TP_ERR_STATE : error;
     }
-    int error =
-        fchmod(descriptor, S_IRUSR | S_IWUSR) == 0 ? 0 : errno; /* should the umask take more */
+    /* In case the umask has removed the owner's rights. */
+    int error = fchmod(descriptor, S_IRUSR | S_IWUSR) == 0 ? 0 : errno;
     error = error ? error : write_through(descriptor, bytes, size);
     if (close(descriptor) != 0 && error == 0) {
         error = errno;
@@ -45,7 +45,7 @@ bool tp_file_is_shared(const char *path) {
     return stat(path, &facts) == 0 && (facts.st_mode & (S_IRWXG | S_IRWXO)) != 0;
 }
 
-/* A pipe without a reader is refused, as tp_stream_open() does. */
+/* O_NONBLOCK: fails for a pipe without a reader, as tp_stream_open() does. */
 static int open_to_append(const char *path) {
     return open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
@@ -60,7 +60,7 @@ tp_err tp_file_try_append(const char *path) {
     if (descriptor < 0) {
         return tp_os_fail_last();
     }
-    (void)close(descriptor); /* nothing was written that could be lost */
+    (void)close(descriptor); /* nothing was written, so nothing can be lost */
     if (made) {
         (void)unlink(path);
     }

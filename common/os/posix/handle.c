@@ -1,6 +1,6 @@
 /*
- * Descriptors of TCP sockets: opening, options, addresses, closing.
- * Any thread; holds nothing. Who owns a descriptor is the caller's matter.
+ * Descriptors of TCP sockets: opening, options, addresses, closing. Any thread; owns nothing. The
+ * caller owns the descriptors.
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -67,11 +67,11 @@ static tp_err set_number(int descriptor, int level, int name, int value) {
     return TP_OK;
 }
 
-/* A peer that has gone silent for `seconds` is probed; three probes unanswered, 10 s apart, end
- * it. */
+/* A connection that has been silent for `seconds` is probed; three unanswered probes, 10 s apart,
+ * end it. */
 static tp_err set_keepalive(int descriptor, unsigned seconds) {
-    enum { MOST_SECONDS = 32767, PROBE_INTERVAL_S = 10, PROBES = 3 };
-    int idle = seconds < MOST_SECONDS ? (int)seconds : MOST_SECONDS;
+    enum { MAX_KEEPALIVE_S = 32767, PROBE_INTERVAL_S = 10, PROBES = 3 };
+    int idle = seconds < MAX_KEEPALIVE_S ? (int)seconds : MAX_KEEPALIVE_S;
     tp_err error = set_number(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
     if (error == TP_OK) {
         error = set_number(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, idle);
@@ -111,10 +111,10 @@ tp_err tp__handle_local_address(int descriptor, tp_address *address) {
 void tp__handle_close(int descriptor, bool reset) {
     if (reset) {
         const struct linger now = {.l_onoff = 1, .l_linger = 0};
-        /* Refused only for what is not a socket; then there is no reset to send either. */
+        /* Fails only if the descriptor is not a socket, and then there is nothing to reset. */
         (void)setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
-    /* Not repeated after EINTR: Linux has freed the number by then, and another thread may have
+    /* Not repeated after EINTR: Linux has freed the number by then, and another thread may have got
      * it. */
     (void)close(descriptor);
 }

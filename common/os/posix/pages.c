@@ -1,6 +1,6 @@
 /*
- * Pages by anonymous mappings. Any thread; holds nothing. The kernel rounds sizes up to pages, in
- * mapping and unmapping alike.
+ * Pages by anonymous mappings. Any thread; owns nothing. The kernel rounds sizes up to whole pages,
+ * for mapping and for unmapping.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,12 +15,12 @@ void *tp_pages_allocate(size_t bytes) {
     return pages != MAP_FAILED ? pages : NULL;
 }
 
-/* Unmapping can fail only for want of room for a split mapping's second half (ENOMEM): then the
- * range stays mapped, and giving back at least its contents is worth the try. Anything else is a
+/* Unmapping fails only if the kernel has no memory for the second half of a split mapping (ENOMEM).
+ * The range stays mapped then, and madvise() gives at least its memory back. Any other failure is a
  * bug. */
 void tp_pages_free(void *pages, size_t bytes) {
     if (munmap(pages, bytes) != 0 && madvise(pages, bytes, MADV_DONTNEED) != 0) {
-        tp_stream_last_words("pages cannot be given back: %s", strerror(errno));
+        tp_stream_last_words("pages cannot be freed: %s", strerror(errno));
         abort();
     }
 }

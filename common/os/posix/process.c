@@ -1,11 +1,14 @@
 /*
- * The process: what it is asked for by signals, its limits, its use of the processor.
+ * The process: requests to stop and to reload, its limits, its processor time.
  *
- * A request is a flag and, for those that wait, a semaphore; the flag is set first. That of a stop
- * is never taken for good: whoever gets it gives it back, so that every later wait is told as well.
- * That of a reload is taken with its flag; if it came twice meanwhile, a semaphore without a flag
- * is left over, and who finds it waits on. sem_post() is one of the few calls that a signal handler
- * may make. Any thread, but for those that catch, and tp_process_wait().
+ * Any thread, except that tp_process_catch_stop(), tp_process_catch_reload() and tp_process_wait()
+ * are restricted in twinport/process.h. Signal handlers set the flags.
+ *
+ * A request is a flag and, for the threads that wait, a post of the semaphore; the flag is set
+ * first. A request to stop stays: the thread that takes its post posts again, so that each later
+ * wait returns too. A request to reload is taken with its flag. If two requests came before one was
+ * taken, a post without a flag is left, and the thread that takes it continues to wait. sem_post()
+ * is one of the few functions that a signal handler may call.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +28,9 @@
 
 static sem_t requests;
 static tp_once requests_once;
-static atomic_bool asked_to_stop; /* lock-free: a signal handler may set them */
+static atomic_bool asked_to_stop; /* lock-free, so that a signal handler may set them */
 static atomic_bool asked_to_reload;
-static atomic_bool signalled_to_stop; /* by a signal; asked_to_stop may be the program's own wish */
+static atomic_bool signalled_to_stop; /* by a signal; asked_to_stop is also set by the program */
 
 static void create_requests(void) {
     if (sem_init(&requests, 0, 0) != 0) {
@@ -36,9 +39,9 @@ static void create_requests(void) {
     }
 }
 
-/* All that it calls may be called in a signal handler. */
+/* Calls only what a signal handler may call. */
 static void end_at_once(void) {
-    static const char line[] = "twinport: asked to stop a second time: it ends at once\n";
+    static const char line[] = "twinport: stop requested a second time: exiting at once\n";
     tp_stream error;
     tp_stream_standard(&error, TP_STANDARD_ERROR);
     (void)tp_stream_write(&error, line, sizeof line - 1, 0, NULL);
@@ -51,7 +54,7 @@ static void on_signal(int number) {
         end_at_once();
     }
     atomic_store(number == SIGHUP ? &asked_to_reload : &asked_to_stop, true);
-    /* Fails only when it has been posted two thousand million times: the request stands. */
+    /* Fails only at a count of 2^31-1; the flag is set all the same. */
     (void)sem_post(&requests);
     errno = kept;
 }
@@ -118,10 +121,11 @@ void tp_process_request_stop(void) {
     (void)sem_post(&requests);
 }
 
-/* Opened the wrong way round, so that using it fails, as it does with a closed one. */
+/* Opens closed standard streams in the wrong direction, so that their use fails as with closed
+ * ones. */
 static void reserve_standard_streams(void) {
     for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++) {
-        /* The lowest free descriptor is this one: those below it are open by now. */
+        /* open() returns the lowest free descriptor, which is i: those below are open by now. */
         if (fcntl(i, F_GETFD) < 0) {
             (void)open("/dev/null", i == STDIN_FILENO ? O_WRONLY : O_RDONLY);
         }
@@ -136,7 +140,7 @@ void tp_process_guard(void) {
         memset(&action, 0, sizeof action);
         action.sa_handler = SIG_IGN;
         (void)sigemptyset(&action.sa_mask);
-        (void)sigaction(harmless[i], &action, NULL); /* fails only for numbers that are none */
+        (void)sigaction(harmless[i], &action, NULL); /* fails only for invalid numbers */
     }
 }
 

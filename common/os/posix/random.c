@@ -1,5 +1,5 @@
 /*
- * Randomness from the kernel's generator. Any thread; holds nothing.
+ * Randomness from the kernel's generator. Any thread; owns nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -9,13 +9,13 @@
 #include "os/random.h"
 #include "os/stream.h"
 
-/* getentropy() gives at most this many at once, and all of them or none. */
-enum { MOST_AT_ONCE = 256 };
+/* getentropy() returns at most this many bytes per call, and all of them or none. */
+enum { MAX_PER_CALL = 256 };
 
 void tp_random_bytes(void *bytes, size_t count) {
     unsigned char *at = bytes;
     while (count > 0) {
-        size_t piece = count < MOST_AT_ONCE ? count : MOST_AT_ONCE;
+        size_t piece = count < MAX_PER_CALL ? count : MAX_PER_CALL;
         if (getentropy(at, piece) != 0) {
             tp_stream_last_words("the system has no randomness: %s", strerror(errno));
             abort();

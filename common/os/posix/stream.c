@@ -1,18 +1,18 @@
 /*
- * Output that cannot hurt the process. See os/stream.h.
+ * Output that cannot harm the process: see os/stream.h.
  *
- * Any thread. What the standard descriptors were when the process began is read before main() and
- * constant from then on.
+ * Any thread. What the standard descriptors were when the process began is read before main(), and
+ * is constant from then on.
  *
- * SIGPIPE and SIGXFSZ are raised for the thread that writes, so blocking them there for the time of
- * the write and taking what the write has raised leaves no trace: the program's handlers,
- * dispositions and other threads do not come into it.
+ * SIGPIPE and SIGXFSZ are raised for the thread that writes. So they are blocked on that thread for
+ * the time of the write, and a signal that the write has raised is consumed. The program's
+ * handlers, dispositions and other threads are not affected.
  *
- * poll() cannot promise that a write does not wait: a terminal reports room for less than a line,
- * and of two that fill a pipe one finds it full. O_NONBLOCK is not for us to set on a standard
- * stream, whose description is shared with the process that started this one. So a pipe or terminal
- * is opened once more for the write, which makes a description that is ours alone; where that is
- * not to be had, poll() has to do.
+ * poll() cannot guarantee that a write does not wait: a terminal reports that it is writable when
+ * it can take less than a line, and of two writers that fill a pipe one finds it full. O_NONBLOCK
+ * must not be set on a standard stream, because its open file description is shared with the
+ * process that started this one. So a pipe or terminal is opened again for the write, which creates
+ * a description that belongs to this process alone. Where that is not possible, poll() has to do.
  */
 #include "os/stream.h"
 
@@ -31,7 +31,7 @@
 #include "os/error.h"
 
 #define STANDARD_STREAMS 3
-#define SLICE_MS         50 /* how long a cancelled writer may not notice it */
+#define SLICE_MS         50 /* how long a writer may take to notice that it is cancelled */
 
 /* ---- which descriptor ------------------------------------------------------------------------ */
 
@@ -54,8 +54,8 @@ static void look_at_standard_streams(void) {
     }
 }
 
-/* Reopening a standard stream, to a file, say, is every program's right. A socket behind its number
- * comes of closing it. */
+/* True if the descriptor is still the standard stream. A program may reopen a standard stream, to a
+ * file for example. But if the number is a socket now, the stream was closed. */
 static bool is_ours(int descriptor, const struct stat *facts) {
     return at_start[descriptor].open &&
            (!S_ISSOCK(facts->st_mode) || (at_start[descriptor].device == facts->st_dev &&
@@ -67,8 +67,9 @@ void tp_stream_standard(tp_stream *stream, tp_standard_stream which) {
 }
 
 tp_err tp_stream_open(tp_stream *stream, const char *path, bool anew) {
-    const mode_t mode = S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH; /* less umask */
-    /* O_NONBLOCK: opening a pipe without a reader fails instead of waiting for one. */
+    const mode_t mode =
+        S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH; /* minus the umask */
+    /* O_NONBLOCK: fails for a pipe without a reader instead of waiting for one. */
     const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     int descriptor = open(path, anew ? flags | O_TRUNC : flags, mode);
     if (descriptor < 0) {
@@ -85,13 +86,13 @@ tp_err tp_stream_close(tp_stream *stream) {
 
 /* ---- no signal ------------------------------------------------------------------------------- */
 
-typedef struct held_signals {
+typedef struct blocked_signals {
     sigset_t before;
-    bool pipe_pending; /* it was there already, and is not ours to take */
+    bool pipe_pending; /* it was pending before, so it is not consumed here */
     bool size_pending;
-} held_signals;
+} blocked_signals;
 
-static void hold_signals(held_signals *held) {
+static void block_signals(blocked_signals *blocked) {
     sigset_t raised_by_writing;
     sigset_t pending;
     (void)sigemptyset(&raised_by_writing);
@@ -99,12 +100,12 @@ static void hold_signals(held_signals *held) {
     (void)sigaddset(&raised_by_writing, SIGXFSZ);
     (void)sigemptyset(&pending);
     (void)sigpending(&pending);
-    held->pipe_pending = sigismember(&pending, SIGPIPE) == 1;
-    held->size_pending = sigismember(&pending, SIGXFSZ) == 1;
-    (void)pthread_sigmask(SIG_BLOCK, &raised_by_writing, &held->before);
+    blocked->pipe_pending = sigismember(&pending, SIGPIPE) == 1;
+    blocked->size_pending = sigismember(&pending, SIGXFSZ) == 1;
+    (void)pthread_sigmask(SIG_BLOCK, &raised_by_writing, &blocked->before);
 }
 
-static void take_signal(int number) {
+static void consume_signal(int number) {
     static const struct timespec at_once = {0, 0};
     sigset_t raised;
     (void)sigemptyset(&raised);
@@ -115,15 +116,15 @@ static void take_signal(int number) {
     } while (taken < 0 && errno == EINTR);
 }
 
-/* `error`: what the write said, 0 or an errno. */
-static void release_signals(const held_signals *held, int error) {
-    if (error == EPIPE && !held->pipe_pending) {
-        take_signal(SIGPIPE);
+/* `error`: the result of the write, 0 or an errno. */
+static void restore_signals(const blocked_signals *blocked, int error) {
+    if (error == EPIPE && !blocked->pipe_pending) {
+        consume_signal(SIGPIPE);
     }
-    if (error == EFBIG && !held->size_pending) {
-        take_signal(SIGXFSZ);
+    if (error == EFBIG && !blocked->size_pending) {
+        consume_signal(SIGXFSZ);
     }
-    (void)pthread_sigmask(SIG_SETMASK, &held->before, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &blocked->before, NULL);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -132,11 +133,12 @@ typedef struct output {
     tp_stream *stream;
     int descriptor;
     bool socket;
-    bool file; /* it takes what it is given, at once or not at all */
-    bool own;  /* the descriptor is to be closed again */
+    bool file; /* a regular file, which never has to be waited for */
+    bool own;  /* the descriptor is closed after the write */
     uint64_t until_ms;
 } output;
 
+/* Opens the stream again, if possible, so that the write can be non-blocking. */
 static void open_own_description(output *to) {
     char path[32];
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", to->descriptor);
@@ -145,21 +147,21 @@ static void open_own_description(output *to) {
     to->descriptor = to->own ? own : to->descriptor;
 }
 
-static bool cancelled(const output *to) {
+static bool is_cancelled(const output *to) {
     return atomic_load_explicit(&to->stream->cancelled, memory_order_acquire);
 }
 
-/* 0: there is room, or write() will say what is wrong. ETIMEDOUT, ECANCELED. */
-static int wait_for_room(const output *to) {
-    struct pollfd room = {.fd = to->descriptor, .events = POLLOUT};
+/* 0: writable, or write() will return the error. ETIMEDOUT, ECANCELED. */
+static int wait_writable(const output *to) {
+    struct pollfd writable = {.fd = to->descriptor, .events = POLLOUT};
     while (true) {
         uint64_t now = tp_clock_ms();
         uint64_t left = to->until_ms > now ? to->until_ms - now : 0;
-        int ready = poll(&room, 1, left < SLICE_MS ? (int)left : SLICE_MS);
+        int ready = poll(&writable, 1, left < SLICE_MS ? (int)left : SLICE_MS);
         if (ready > 0 || (ready < 0 && errno != EINTR)) {
             return 0;
         }
-        if (cancelled(to)) {
+        if (is_cancelled(to)) {
             return ECANCELED;
         }
         if (ready == 0 && left <= SLICE_MS) {
@@ -175,16 +177,16 @@ static ssize_t write_piece(const output *to, const char *bytes, size_t size) {
     return write(to->descriptor, bytes, size);
 }
 
-/* poll() saw room that is less than a piece, or gone: another writer was faster. */
+/* After poll(), the space was less than a piece, or another writer has filled it. */
 static void pause_shortly(void) {
     const struct timespec pause = {0, 5000000};
     (void)nanosleep(&pause, NULL);
 }
 
 /* 0 or an errno. */
-static int write_all(const output *to, const char *bytes, size_t size, size_t *written) {
+static int stream_write_all(const output *to, const char *bytes, size_t size, size_t *written) {
     while (*written < size) {
-        int error = to->file ? 0 : wait_for_room(to);
+        int error = to->file ? 0 : wait_writable(to);
         if (error) {
             return error;
         }
@@ -194,7 +196,7 @@ static int write_all(const output *to, const char *bytes, size_t size, size_t *w
         if (taken > 0) {
             *written += (size_t)taken;
         } else if (taken == 0 || errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (cancelled(to)) {
+            if (is_cancelled(to)) {
                 return ECANCELED;
             }
             if (tp_clock_ms() >= to->until_ms) {
@@ -208,7 +210,7 @@ static int write_all(const output *to, const char *bytes, size_t size, size_t *w
     return 0;
 }
 
-static tp_err result_of(int error) {
+static tp_err stream_result(int error) {
     switch (error) {
     case 0:
         return TP_OK;
@@ -244,17 +246,17 @@ tp_err tp_stream_write(
         open_own_description(&to);
     }
 
-    held_signals held;
-    hold_signals(&held);
-    int error = write_all(&to, bytes, size, count);
-    release_signals(&held, error);
+    blocked_signals blocked;
+    block_signals(&blocked);
+    int error = stream_write_all(&to, bytes, size, count);
+    restore_signals(&blocked, error);
     if (to.own) {
         (void)close(to.descriptor);
     }
-    return result_of(error);
+    return stream_result(error);
 }
 
 void tp_stream_cancel(tp_stream *stream, tp_thread *writer) {
-    (void)writer; /* looks by itself */
+    (void)writer; /* it reads `cancelled` itself */
     atomic_store_explicit(&stream->cancelled, true, memory_order_release);
 }

@@ -1,9 +1,9 @@
 /*
- * Threads, locks and the record, on pthreads.
+ * Threads, locks and the thread's record, on pthreads.
  *
- * Any thread. A started thread owns the block that carries its name and argument, and frees it
- * before it runs main. Locks live in the caller's memory; nothing else is held here but the key
- * that makes the record's at_exit run.
+ * Any thread. A started thread owns the block with its name and argument, and frees it before it
+ * runs main. Locks are in the caller's memory. This file owns only the key that makes the record's
+ * at_exit run.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -46,7 +46,7 @@ _Static_assert(sizeof(once_view) <= sizeof(tp_once), "a once fits");
 _Static_assert(sizeof(thread_view) <= sizeof(tp_thread), "a thread fits");
 _Static_assert(PTHREAD_ONCE_INIT == 0, "all zero is a fresh once");
 
-/* Ends the process: a lock that fails means broken memory or a broken caller. */
+/* Aborts on an error: a lock that fails means corrupted memory or a defect in the caller. */
 static void must(int error, const char *what) {
     if (TP_UNLIKELY(error != 0)) {
         tp_stream_last_words("%s: %s", what, strerror(error));
@@ -64,11 +64,11 @@ typedef struct start_block {
     char name[NAME_SIZE];
 } start_block;
 
-static void *begin(void *block_pointer) {
+static void *run_thread(void *block_pointer) {
     start_block *block = block_pointer;
     void (*body)(void *) = block->main;
     void *argument = block->argument;
-    /* The name serves debuggers only: a thread without one runs as well. */
+    /* The name is for debuggers only, so a failure does not matter. */
     (void)pthread_setname_np(pthread_self(), block->name);
     free(block);
     body(argument);
@@ -85,11 +85,11 @@ tp_err tp_thread_start(
     block->main = body;
     block->argument = argument;
     (void)snprintf(block->name, sizeof block->name, "%s", name);
-    int error = pthread_create(&((thread_view *)thread)->thread, NULL, begin, block);
+    int error = pthread_create(&((thread_view *)thread)->thread, NULL, run_thread, block);
     if (error != 0) {
         free(block);
         (void)tp_os_fail(error);
-        /* EAGAIN is how pthread_create says that there is no room for another thread. */
+        /* EAGAIN: the resources for another thread are lacking. */
         return error == ENOMEM || error == EAGAIN ? TP_ERR_NO_MEMORY : TP_ERR_OS;
     }
     return TP_OK;
@@ -124,7 +124,7 @@ void tp_mutex_unlock(tp_mutex *mutex) {
 void tp_condition_init(tp_condition *condition) {
     pthread_condattr_t attributes;
     must(pthread_condattr_init(&attributes), "condition");
-    /* Monotonic, so that setting the wall clock neither cuts a wait short nor stretches it. */
+    /* Monotonic, so that setting the wall clock neither shortens nor lengthens a wait. */
     must(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC), "condition");
     must(pthread_cond_init(&((condition_view *)condition)->condition, &attributes), "condition");
     (void)pthread_condattr_destroy(&attributes);
@@ -194,8 +194,8 @@ void tp_once_run(tp_once *once, void (*initialise)(void)) {
 /* ---- the record ------------------------------------------------------------------------------ */
 
 /*
- * The record is read from plain thread-local storage, which is one or two instructions here; the
- * key's only use is that its destructor runs when the thread ends.
+ * The record is read from plain thread-local storage, which takes one or two instructions here. The
+ * key only serves to run its destructor when the thread ends.
  */
 static TP_THREAD_LOCAL void *thread_record;
 
@@ -203,8 +203,9 @@ static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static int key_error;
 static pthread_mutex_t at_exit_lock = PTHREAD_MUTEX_INITIALIZER;
-static void (*record_at_exit)(void *record); /* under at_exit_lock */
+static void (*record_at_exit)(void *record); /* guarded by at_exit_lock */
 
+/* Sets the at_exit function if none is set yet. Returns the one in use. */
 static void (*first_at_exit(void (*given)(void *record)))(void *record) {
     must(pthread_mutex_lock(&at_exit_lock), "record");
     if (record_at_exit == NULL) {
@@ -217,7 +218,7 @@ static void (*first_at_exit(void (*given)(void *record)))(void *record) {
 
 static void end_record(void *record) {
     void (*at_exit)(void *) = first_at_exit(NULL);
-    /* at_exit still finds its record by tp_thread_record(): giving memory back may need it. */
+    /* tp_thread_record() still returns the record inside at_exit: freeing memory may need it. */
     if (at_exit != NULL) {
         at_exit(record);
     }

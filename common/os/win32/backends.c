@@ -1,6 +1,6 @@
 /*
- * The back ends of Windows, and Winsock's start. Winsock stays until the process ends: sockets of
- * several ports come and go, and its end would close them all.
+ * The back ends of Windows, and the start of Winsock. Winsock stays started until the process ends:
+ * its end would close the sockets of all ports.
  */
 #include "os/error.h"
 #include "os/port_backend.h"

@@ -1,9 +1,9 @@
 /*
  * Time, from the performance counter and the precise system time.
  *
- * Any thread; no state but the counter's frequency, which never changes while the system runs.
- * GetTickCount64 is cheaper but moves in steps of 16 ms, and two clocks that disagree by a step
- * would make "at most timeout_ms" unprovable.
+ * Any thread. Owns only a copy of the counter's frequency, which does not change while the system
+ * runs. GetTickCount64() is cheaper but moves in steps of 16 ms, and with two clocks that differ by
+ * a step "at most timeout_ms" could not be proved.
  */
 #include "os/clock.h"
 
@@ -14,10 +14,10 @@
 
 #define NS_PER_SECOND   1000000000u
 #define MS_PER_SECOND   1000u
-#define TICKS_PER_MS    10000u             /* of a FILETIME: 100 ns */
-#define UNIX_EPOCH_TICK 116444736000000000 /* 1970 counted from 1601, in FILETIME's ticks */
+#define TICKS_PER_MS    10000u             /* a FILETIME's tick is 100 ns */
+#define UNIX_EPOCH_TICK 116444736000000000 /* from 1601 to 1970, in a FILETIME's ticks */
 
-/* Several threads may find it unset at once: they all write the same number. */
+/* Several threads may find it unset at once; they all write the same number. */
 static uint64_t frequency(void) {
     static _Atomic uint64_t known;
     uint64_t value = atomic_load_explicit(&known, memory_order_relaxed);
@@ -30,7 +30,8 @@ static uint64_t frequency(void) {
     return value;
 }
 
-/* Whole seconds and the rest apart, so that the product stays below 2^64. */
+/* The counter's value in units. Whole seconds and the rest are converted separately, so that the
+ * products stay below 2^64. */
 static uint64_t counted(uint64_t units_per_second) {
     LARGE_INTEGER counter;
     (void)QueryPerformanceCounter(&counter);
@@ -61,7 +62,7 @@ void tp_clock_format(uint64_t wall_ms, char *text) {
     FILETIME instant = {.dwLowDateTime = (DWORD)ticks, .dwHighDateTime = (DWORD)(ticks >> 32)};
     SYSTEMTIME utc;
     SYSTEMTIME local;
-    /* By the rules of that day, not of today: FileTimeToLocalFileTime would take today's. */
+    /* By the time zone rules of that day. FileTimeToLocalFileTime() would use those of today. */
     if (!FileTimeToSystemTime(&instant, &utc) ||
         !SystemTimeToTzSpecificLocalTime(NULL, &utc, &local)) {
         (void)snprintf(text, TP_CLOCK_TEXT, "0000-00-00 00:00:00.000");

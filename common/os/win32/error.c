@@ -1,11 +1,11 @@
 /*
- * Win32, Winsock and NT codes, translated once.
+ * Translates Win32, Winsock and NT codes.
  *
- * One int per thread is kept, in a slot of TlsAlloc: this is the path of failures, and a slot needs
- * neither memory nor an end. Any thread.
+ * Any thread. One int per thread is kept for tp_os_error(), in a slot of TlsAlloc(): this is the
+ * path of failures, and such a slot needs neither memory nor a cleanup.
  *
  * Completions carry an NTSTATUS (OVERLAPPED.Internal). It becomes the Winsock or Win32 code that
- * the synchronous call would have given, so that the log shows one kind of number.
+ * the synchronous call would have returned, so that the log shows one kind of number.
  */
 #include "os/error.h"
 
@@ -16,7 +16,7 @@
 #include "os/thread.h"
 #include "os/win32/nt_error.h"
 
-/* ntstatus.h and winnt.h both define the statuses of waits. */
+/* ntstatus.h and winnt.h both define the wait statuses. */
 #define WIN32_NO_STATUS
 #include "os/win32/system.h"
 #undef WIN32_NO_STATUS
@@ -35,7 +35,8 @@ static const code_pair nt_codes[] = {
     {(uint32_t)STATUS_CONNECTION_RESET, WSAECONNRESET},
     {(uint32_t)STATUS_CONNECTION_DISCONNECTED, WSAECONNRESET},
     {(uint32_t)STATUS_REMOTE_DISCONNECT, WSAECONNRESET},
-    /* An AcceptEx whose peer has reset before the new socket was looked at (Wine). */
+    /* Wine: the remote side reset the connection before the AcceptEx had examined the new
+     * socket. */
     {(uint32_t)STATUS_INVALID_CONNECTION, WSAECONNRESET},
     {(uint32_t)STATUS_CONNECTION_ABORTED, WSAECONNABORTED},
     {(uint32_t)STATUS_LOCAL_DISCONNECT, WSAECONNABORTED},
@@ -82,7 +83,7 @@ tp_err tp_os_translate(int os_error) {
         return TP_ERR_NO_MEMORY;
     case WAIT_TIMEOUT:
     case WSAETIMEDOUT:
-    case ERROR_SEM_TIMEOUT: /* how a connection attempt that nobody answered comes back */
+    case ERROR_SEM_TIMEOUT: /* a connection attempt without an answer */
         return TP_ERR_TIMED_OUT;
     case ERROR_OPERATION_ABORTED: /* also WSA_OPERATION_ABORTED */
     case WSAECANCELLED:
@@ -157,7 +158,7 @@ tp_err tp_os_fail(int os_error) {
     return tp_os_translate(os_error);
 }
 
-/* WSAGetLastError is GetLastError under another name. A failure never reads as success. */
+/* WSAGetLastError() is GetLastError() under another name. The result is never TP_OK. */
 tp_err tp_os_fail_last(void) {
     tp_err error = tp_os_fail((int)GetLastError());
     return error != TP_OK ? error : TP_ERR_OS;

@@ -1,5 +1,5 @@
 /*
- * Files: who may read them, and whether they could be written. Any thread; holds nothing.
+ * Files: who may read them, and whether they could be written. Any thread; owns nothing.
  */
 #include "os/file.h"
 
@@ -9,8 +9,8 @@
 #include "os/error.h"
 #include "os/win32/system.h"
 
-/* 0, or the system's error. */
-static DWORD write_all(HANDLE file, const char *bytes, size_t size) {
+/* Writes the bytes to the disk. 0, or the system's error. */
+static DWORD file_write_all(HANDLE file, const char *bytes, size_t size) {
     while (size > 0) {
         DWORD piece = size < (1u << 20) ? (DWORD)size : 1u << 20;
         DWORD written = 0;
@@ -31,7 +31,7 @@ tp_err tp_file_create_private(const char *path, const void *bytes, size_t size) 
         tp_err error = tp_os_fail_last();
         return exists ? TP_ERR_STATE : error;
     }
-    DWORD error = write_all(file, bytes, size);
+    DWORD error = file_write_all(file, bytes, size);
     (void)CloseHandle(file);
     if (error != 0) {
         (void)DeleteFileA(path);
@@ -45,7 +45,7 @@ bool tp_file_is_shared(const char *path) {
     return false;
 }
 
-/* Others may have it open meanwhile, as the program that is running: its log, say. */
+/* Other programs may have the file open at the same time, such as a running program its log. */
 #define SHARE_ALL (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
 
 tp_err tp_file_try_append(const char *path) {

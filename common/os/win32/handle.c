@@ -1,6 +1,5 @@
 /*
- * SOCKETs before and beside the port: opening, options, addresses, closing.
- * Any thread; owns nothing.
+ * SOCKETs outside of the port: opening, options, addresses, closing. Any thread; owns nothing.
  */
 #include "os/win32/handle.h"
 
@@ -55,12 +54,13 @@ tp_err tp__handle_set_number(SOCKET handle, int level, int name, int value) {
     return TP_OK;
 }
 
-/* A peer that has gone silent for `seconds` is probed every 10 s; the system decides how often. */
+/* A connection that has been silent for `seconds` is probed every 10 s; the system decides how
+ * often. */
 static tp_err set_keepalive(SOCKET handle, unsigned seconds) {
-    enum { MOST_SECONDS = 32767, PROBE_INTERVAL_MS = 10000 };
+    enum { MAX_KEEPALIVE_S = 32767, PROBE_INTERVAL_MS = 10000 };
     struct tcp_keepalive wanted = {
         .onoff = 1,
-        .keepalivetime = (seconds < MOST_SECONDS ? seconds : MOST_SECONDS) * 1000u,
+        .keepalivetime = (seconds < MAX_KEEPALIVE_S ? seconds : MAX_KEEPALIVE_S) * 1000u,
         .keepaliveinterval = PROBE_INTERVAL_MS,
     };
     DWORD bytes = 0;
@@ -99,7 +99,7 @@ tp_err tp__handle_local_address(SOCKET handle, tp_address *address) {
 
 void tp__handle_set_reset(SOCKET handle) {
     const struct linger now = {.l_onoff = 1, .l_linger = 0};
-    /* Refused only where there is no connection; then there is nothing to reset either. */
+    /* Fails only if there is no connection, and then there is none to reset. */
     (void)setsockopt(handle, SOL_SOCKET, SO_LINGER, (const char *)&now, (int)sizeof now);
 }
 
@@ -111,8 +111,8 @@ void tp_handle_close(tp_handle handle, bool reset) {
     if (reset) {
         tp__handle_set_reset(system);
     }
-    /* Nothing of ours is in progress here, but the handle may come from elsewhere, and Wine loses
-     * the completion of a send that closesocket() finds in progress. */
+    /* The port has nothing in progress on this handle, but it may come from other code, and Wine
+     * loses the completion of a send that closesocket() finds in progress. */
     (void)CancelIoEx((HANDLE)system, NULL);
     (void)closesocket(system);
 }

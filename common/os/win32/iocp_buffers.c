@@ -1,10 +1,10 @@
 /*
- * Receive buffers that are posted to the kernel, when the port's options ask for that.
+ * Receive buffers that are posted to the kernel, if the port's options ask for it.
  *
- * Any thread. A buffer belongs to the socket whose receive is posted with it, else to the port's
- * list. The list is the system's lock-free one; it never gives memory back before the port's end,
- * which is also what makes its pop safe. So there are at most as many buffers as receives were
- * posted at once.
+ * Any thread. A buffer belongs to the socket whose receive is posted with it, otherwise to the
+ * port's list. That is the system's lock-free list. It gives no memory back before the port's end,
+ * which is also what makes its pop safe. So there are never more buffers than the largest number of
+ * receives that were posted at the same time.
  */
 #include <malloc.h>
 

@@ -1,5 +1,5 @@
 /*
- * Connecting, by ConnectEx. Started on any thread; completed on any worker.
+ * Connecting, by ConnectEx. Started on any thread, completed on any worker.
  */
 #include <string.h>
 
@@ -7,7 +7,7 @@
 #include "os/win32/iocp.h"
 #include "os/win32/nt_error.h"
 
-/* ConnectEx wants a bound socket: any address, any port. */
+/* ConnectEx needs a bound socket: any address, any port. */
 static tp_err bind_any(SOCKET handle, int family) {
     tp__sockaddr any = {.any = {.sa_family = (ADDRESS_FAMILY)family}};
     int size = (int)(family == AF_INET ? sizeof any.in : sizeof any.in6);
@@ -49,8 +49,9 @@ tp_err tp__iocp_connect(tp_port *head, tp_socket *connecting, const tp_address *
     request->socket = socket;
     request->kind = IOCP_CONNECT;
     request->overlapped = (OVERLAPPED){0};
-    (void)tp__iocp_enter(
-        socket, 2); /* the operation's and ours; nobody else knows the socket yet */
+    /* The operation's count and this thread's. It cannot fail: no other thread has the socket
+     * yet. */
+    (void)tp__iocp_enter(socket, 2);
     if (!port->connect_ex(socket->handle, &system.any, size, NULL, 0, NULL, &request->overlapped)) {
         int code = WSAGetLastError();
         if (code != WSA_IO_PENDING) {
@@ -58,16 +59,17 @@ tp_err tp__iocp_connect(tp_port *head, tp_socket *connecting, const tp_address *
             return tp_os_fail(code);
         }
     }
-    /* It may have come back and its done have closed the socket: our count is what keeps it. */
+    /* The op may have come back, and its `done` have closed the socket: this thread's count keeps
+     * it. */
     tp__iocp_started(socket, request);
     tp__iocp_leave(NULL, socket, 1);
     return TP_OK;
 }
 
 /*
- * The port that bind_any() was given may be the very one asked for, and TCP then connects the
- * socket to itself: a client that retries a server which is down would hold the port that the
- * server needs. Nobody listens there: it is a refusal.
+ * True if TCP has connected the socket to itself. The port that bind_any() got may be the very one
+ * to connect to. A client that tries again to reach a server which is down would then occupy the
+ * server's port. As nothing listens there, it is a refusal.
  */
 static bool is_connected_to_itself(SOCKET handle) {
     tp__sockaddr local = {0}, peer = {0};
@@ -81,7 +83,7 @@ void tp__iocp_connected(iocp_worker *worker, iocp_request *request) {
     iocp_socket *socket = request->socket;
     tp_completion completion = {.last = true, .handle = TP_NO_HANDLE};
     completion.os_error = tp__nt_error((uint32_t)request->overlapped.Internal);
-    /* Until this is set, shutdown and getpeername do not know the connection. */
+    /* Until this is set, shutdown() and getpeername() fail on the connection. */
     if (completion.os_error == 0 &&
         setsockopt(socket->handle, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0) != 0) {
         completion.os_error = WSAGetLastError();

@@ -1,15 +1,16 @@
 /*
- * Dispatching: running what the wait took, then what became ready meanwhile.
+ * Dispatching: runs what the wait took, and then what became ready meanwhile.
  *
- * Runs on the worker's thread and touches this worker only; every request here has been taken by it
- * and is nobody else's, until it is shared (iocp_shared.c): that comes first.
+ * Runs on the worker's thread and touches only this worker. Each request here was taken by this
+ * worker and belongs to no other thread, until it is shared (iocp_shared.c), which happens first.
  *
- * The budget bounds what one dispatch runs beyond the completions it was given (ready requests, and
- * a long turn of one socket), so that it comes back to the kernel's queue, where everybody else is.
+ * The run budget limits what one dispatch runs beyond the completions that the wait took: ready
+ * requests, and a long chain in one socket's serialiser. So dispatch returns soon to the kernel's
+ * queue, where the completions of all other sockets are.
  */
 #include "os/win32/iocp.h"
 
-#define BUDGET 128
+#define RUN_BUDGET 128
 
 void tp__iocp_ready(iocp_worker *worker, iocp_request *request) {
     request->waiting.next = NULL;
@@ -63,12 +64,12 @@ void tp__iocp_run(iocp_worker *worker, iocp_request *request, size_t bytes) {
     case IOCP_ACCEPT_FAILED:
         tp__iocp_accept_failed(worker, request);
         return;
-    case IOCP_TURN_POSTED:
-    case IOCP_TURN_ACCEPTED:
-    case IOCP_TURN_RETRY:
-    case IOCP_TURN_UNLISTEN:
-    case IOCP_TURN_DELIVERED:
-        tp__iocp_run_turn(worker, request->socket);
+    case IOCP_SERIAL_POSTED:
+    case IOCP_SERIAL_ACCEPTED:
+    case IOCP_SERIAL_RETRY:
+    case IOCP_SERIAL_UNLISTEN:
+    case IOCP_SERIAL_DELIVERED:
+        tp__iocp_run_serialised(worker, request->socket);
         return;
     }
 }
@@ -77,14 +78,14 @@ static iocp_request *request_of(const OVERLAPPED_ENTRY *entry) {
     return TP_CONTAINER_OF(entry->lpOverlapped, iocp_request, overlapped);
 }
 
-/* Gives what others could do as well to all: what is left here may block. */
+/* Moves what any worker may take to the shared list: what runs here may block. */
 static void share_entries(iocp_worker *worker) {
     iocp_port *port = iocp_port_of(worker);
     ULONG kept = 0;
     for (ULONG i = 0; i < worker->taken; i++) {
         const OVERLAPPED_ENTRY entry = worker->entries[i];
         if (entry.lpOverlapped == NULL) {
-            atomic_store(&port->called, false); /* before the list is looked at */
+            atomic_store(&port->wake_queued, false); /* before the shared list is read */
         } else if (tp__iocp_is_shared(request_of(&entry))) {
             if (request_of(&entry)->kind == IOCP_ACCEPT) {
                 tp__iocp_note_accepted(request_of(&entry));
@@ -100,18 +101,18 @@ static void share_entries(iocp_worker *worker) {
 size_t tp__iocp_dispatch(tp_worker *head) {
     iocp_worker *worker = (iocp_worker *)(void *)head;
     worker->ran = 0;
-    worker->budget = BUDGET;
+    worker->run_budget = RUN_BUDGET;
     share_entries(worker);
     size_t share = IOCP_BATCH_BYTES / (worker->taken > 0 ? worker->taken : 1);
-    worker->share = share > IOCP_SHARE_LEAST ? share : IOCP_SHARE_LEAST;
+    worker->read_budget = share > IOCP_MIN_READ_BUDGET ? share : IOCP_MIN_READ_BUDGET;
     tp__iocp_run_shared(worker);
     for (ULONG i = 0; i < worker->taken; i++) {
         tp__iocp_run(
             worker, request_of(&worker->entries[i]), worker->entries[i].dwNumberOfBytesTransferred);
     }
     worker->taken = 0;
-    while (worker->ready_first != NULL && worker->budget > 0) {
-        worker->budget--;
+    while (worker->ready_first != NULL && worker->run_budget > 0) {
+        worker->run_budget--;
         tp__iocp_run(worker, take_ready(worker), 0);
     }
     return worker->ran;

@@ -1,24 +1,26 @@
 /*
- * The port: one kernel completion port, its workers' seats, and waking the workers.
+ * The iocp back end's port: creates and frees it with its workers, wakes the workers, and defines
+ * the back end's table.
  *
- * One thread creates and destroys it; any thread wakes its workers. The port owns the workers,
- * their buffers and the list of posted buffers.
+ * Create and destroy run on the thread of the port's owner while no other thread uses the port; any
+ * thread wakes its workers. The port owns the kernel port, the workers, their buffers and the list
+ * of posted buffers.
  *
- * WAKING. A wake reaches every worker once. A completion packet cannot do that: the first worker
- * that looks takes it, and with a running count of 1 that is the same worker again and again. So a
+ * WAKING. A wake reaches each worker once. A completion packet cannot do that: the first worker
+ * that waits takes it, and with a running count of 1 that is the same worker again and again. So a
  * wake is a flag for each worker and, for a worker that is blocked in the kernel, an APC, which the
- * system delivers to that thread alone.
+ * system delivers to that thread only.
  *
- *     waker:    sets the flag, reads which thread sits in the seat, queues the APC
- *     worker:   writes that it sits in the seat, reads the flag, blocks
+ *     waker:   sets the flag; reads which thread is in the worker slot; queues the APC to it
+ *     worker:  writes that it is in the worker slot; reads the flag; blocks
  *
- * These accesses are sequentially consistent, so one of the two sees the other: the worker does not
- * block, or it gets the APC, which the system keeps for it if it has not blocked yet.
+ * These accesses are sequentially consistent, so one of the two sees the other: either the worker
+ * does not block, or it gets the APC, which the system keeps for it if it has not blocked yet.
  *
- * The waker finds the thread by its id. If that thread has ended and another thread has its id,
- * that one gets an APC that does nothing, and the flag stays for the thread that takes the seat
- * next. If the system has no handle to spare, the worker sees the flag at the end of the wait's
- * slice.
+ * The waker finds the thread by its id. If that thread has ended and another one has its id now,
+ * the other one gets an APC that does nothing, and the flag stays set for the next thread in the
+ * worker slot. If the system has no handle left to open the thread, the worker reads the flag when
+ * the slice of its wait is over (iocp_wait.c).
  */
 #include <assert.h>
 #include <malloc.h>
@@ -27,7 +29,8 @@
 #include "os/error.h"
 #include "os/win32/iocp.h"
 
-/* Extensions have no import: they are asked for by a socket of the provider that has them. */
+/* Extension functions cannot be imported. A socket of the provider that has them returns their
+ * addresses. */
 static tp_err find_extension(SOCKET socket, GUID name, void *function, DWORD size) {
     DWORD bytes = 0;
     if (WSAIoctl(socket, SIO_GET_EXTENSION_FUNCTION_POINTER, &name, sizeof name, function, size,
@@ -58,8 +61,8 @@ static tp_err find_extensions(iocp_port *port) {
     return error;
 }
 
-/* Memory is the system's in whole lines, zeroed. */
-static void *allocate(size_t size) {
+/* Returns zeroed memory that begins with a cache line, or NULL. */
+static void *allocate_zeroed(size_t size) {
     void *memory = _aligned_malloc(size, TP_CACHE_LINE);
     if (memory != NULL) {
         memset(memory, 0, size);
@@ -76,7 +79,7 @@ static void free_worker(iocp_worker *worker) {
 }
 
 static tp_err make_worker(iocp_port *port, unsigned index) {
-    iocp_worker *worker = allocate(sizeof *worker);
+    iocp_worker *worker = allocate_zeroed(sizeof *worker);
     if (worker == NULL) {
         return TP_ERR_NO_MEMORY;
     }
@@ -100,14 +103,14 @@ static void free_port(iocp_port *port) {
 }
 
 /*
- * One call takes 32-bit sizes; nothing else bounds it on Windows.
+ * How many bytes to give to one WSASend. On Windows only the 32-bit sizes of the call limit it.
  *
- * Wine (8.0) writes a pending send from a system APC, and one that could not write all of it is
- * queued again. If the peer's reset or our CancelIoEx comes while that APC is on its way, the
- * server finds no send waiting, and the one queued afterwards never completes. A piece that always
- * fits the room which makes the socket writable is never queued again.
+ * Wine (8.0) writes a pending send from a system APC, and queues it again if it could not write all
+ * of it. If a reset from the remote side or a CancelIoEx() comes while that APC is in progress,
+ * Wine's server finds no waiting send, and the send that is queued afterwards never completes. A
+ * send that always fits into the space that makes the socket writable is never queued again.
  */
-static size_t most_per_send(void) {
+static size_t max_per_send(void) {
     const size_t windows = (size_t)1 << 30;
     const size_t wine = (size_t)1 << 16;
     HMODULE system = GetModuleHandleW(L"ntdll.dll");
@@ -119,7 +122,7 @@ static tp_err fill_port(iocp_port *port, const tp_port_options *options) {
     port->head.workers = options->workers;
     port->receive_buffer = options->receive_buffer;
     port->post_receive_buffers = options->post_receive_buffers;
-    port->most_per_send = most_per_send();
+    port->max_per_send = max_per_send();
     InitializeSRWLock(&port->retries_lock);
     InitializeSRWLock(&port->shared_lock);
     InitializeSListHead(&port->buffers);
@@ -134,8 +137,8 @@ static tp_err fill_port(iocp_port *port, const tp_port_options *options) {
     return port->kernel != NULL ? TP_OK : tp_os_fail_last();
 }
 
-static tp_err create(const tp_port_options *options, tp_port **created) {
-    iocp_port *port = allocate(sizeof *port);
+static tp_err iocp_create_port(const tp_port_options *options, tp_port **created) {
+    iocp_port *port = allocate_zeroed(sizeof *port);
     if (port == NULL) {
         return TP_ERR_NO_MEMORY;
     }
@@ -148,10 +151,10 @@ static tp_err create(const tp_port_options *options, tp_port **created) {
     return TP_OK;
 }
 
-static void destroy(tp_port *head) {
+static void iocp_destroy_port(tp_port *head) {
     iocp_port *port = (iocp_port *)(void *)head;
     assert(atomic_load(&port->sockets) == 0);
-    assert(atomic_load(&port->late) == NULL);
+    assert(atomic_load(&port->overflow) == NULL);
     assert(!tp__iocp_has_shared(port));
     for (unsigned i = 0; i < head->workers; i++) {
         assert(port->workers[i]->ready_first == NULL);
@@ -159,20 +162,20 @@ static void destroy(tp_port *head) {
     free_port(port);
 }
 
-static tp_worker *worker_at(tp_port *head, unsigned index) {
+static tp_worker *iocp_worker_at(tp_port *head, unsigned index) {
     return &((iocp_port *)(void *)head)->workers[index]->head;
 }
 
-static bool serves(const tp_worker *worker, const tp_socket *socket) {
+static bool iocp_serves(const tp_worker *worker, const tp_socket *socket) {
     return tp__socket_owner(socket) == worker->port;
 }
 
-/* It has done its work by ending the wait. */
+/* The APC has nothing to do: its delivery ends the wait. */
 static void CALLBACK end_wait(ULONG_PTR argument) {
     (void)argument;
 }
 
-static void wake(tp_port *head) {
+static void iocp_wake(tp_port *head) {
     iocp_port *port = (iocp_port *)(void *)head;
     for (unsigned i = 0; i < head->workers; i++) {
         iocp_worker *worker = port->workers[i];
@@ -188,14 +191,14 @@ static void wake(tp_port *head) {
 
 const tp__port_backend tp__iocp_backend = {
     .name = "iocp",
-    .create = create,
-    .destroy = destroy,
-    .worker = worker_at,
+    .create = iocp_create_port,
+    .destroy = iocp_destroy_port,
+    .worker = iocp_worker_at,
     .wait = tp__iocp_wait,
     .dispatch = tp__iocp_dispatch,
     .post = tp__iocp_post,
-    .wake = wake,
-    .serves = serves,
+    .wake = iocp_wake,
+    .serves = iocp_serves,
     .listen = tp__iocp_listen,
     .attach = tp__iocp_attach,
     .connect = tp__iocp_connect,

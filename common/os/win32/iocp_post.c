@@ -1,26 +1,33 @@
 /*
- * Posting, and a socket's turn.
+ * Posting, and a socket's serialiser.
  *
- * tp__iocp_post and tp__iocp_queue: any thread. tp__iocp_run_turn, tp__iocp_take_late: workers.
+ * tp__iocp_post(), tp__iocp_queue(): any thread. tp__iocp_run_serialised(),
+ * tp__iocp_take_overflow(): workers.
  *
- * THE TURN keeps what has to run one after the other for a socket in order, although any worker
- * takes any packet: two packets taken by two workers would run in either order. `turn` is
- *   NULL              nobody has anything to do
- *   busy              there is an owner, and nothing new
- *   a chain           there is an owner, and these came since, newest first
- * Who pushes on NULL makes an owner: of himself or, through the kernel, of whatever worker takes
- * the packet. The owner takes chains (leaving `busy`), runs them oldest first, and goes by
- * exchanging `busy` for NULL, which fails if something came meanwhile. So there is at most one
- * owner, and while there is a chain there is exactly one. Memory order: a push releases and a take
- * acquires, so the request's content is seen by its runner. The owner's going releases and the push
- * on NULL acquires, so the next owner sees what the last one wrote (turn_rest, the listener). Life:
- * every request in the turn holds a count of the socket, and the owner gives those of what he ran
- * back only after he has gone: the socket is there for his last exchange.
+ * THE SERIALISER runs the requests of a socket that need an order one after the other. Any worker
+ * takes any packet, and two packets taken by two workers would run in either order. The word
+ * `serialiser` is one of:
+ *   NULL      idle: no holder, no requests
+ *   BUSY      there is a holder, and nothing new
+ *   a chain   there is a holder, and these requests came since, newest first
+ * A push onto NULL makes a holder: the pushing thread itself or, through the kernel, the worker
+ * that takes the packet. The holder takes chains, leaving BUSY, and runs them oldest first. It
+ * becomes idle by exchanging BUSY for NULL, which fails if something came meanwhile. So there is at
+ * most one holder, and while there is a chain there is exactly one.
  *
- * LATE. The kernel needs memory for a packet and may have none (non-paged pool). What it refuses is
- * kept in the port's late list, a stack that anybody pushes on and a worker takes whole: nothing
- * that was promised to come back is lost, it is late by one slice of a wait at most. The exchange
- * takes all, so no node is ever compared with one that was freed (no ABA).
+ * MEMORY ORDER. A push releases and a take acquires, so the thread that runs a request sees its
+ * content. The exchange of BUSY for NULL releases and the push onto NULL acquires, so the next
+ * holder sees what the last one wrote (serialised_rest, the listener).
+ *
+ * LIFETIME. Each request in the serialiser holds a count of the socket. The holder gives back the
+ * counts of the requests that it ran only after its last exchange, so the socket exists for that
+ * exchange.
+ *
+ * THE OVERFLOW LIST. The kernel needs memory for a packet and may have none (non-paged pool). A
+ * request that the kernel refuses is pushed onto the port's overflow list, a stack onto which any
+ * thread pushes and which a worker takes as a whole. So nothing that was promised to come back is
+ * lost; it is late by at most one slice of a wait (iocp_wait.c). The exchange takes all nodes, so
+ * no node is ever compared with one that was freed (no ABA).
  */
 #include "os/win32/iocp.h"
 
@@ -31,16 +38,16 @@ void tp__iocp_queue(iocp_port *port, iocp_request *request) {
     if (TP_LIKELY(PostQueuedCompletionStatus(port->kernel, 0, 0, &request->overlapped))) {
         return;
     }
-    iocp_request *first = atomic_load_explicit(&port->late, memory_order_relaxed);
+    iocp_request *first = atomic_load_explicit(&port->overflow, memory_order_relaxed);
     do {
         request->waiting.next = first;
     } while (!atomic_compare_exchange_weak_explicit(
-        &port->late, &first, request, memory_order_release, memory_order_relaxed));
+        &port->overflow, &first, request, memory_order_release, memory_order_relaxed));
 }
 
-void tp__iocp_take_late(iocp_worker *worker) {
+void tp__iocp_take_overflow(iocp_worker *worker) {
     iocp_request *newest =
-        atomic_exchange_explicit(&iocp_port_of(worker)->late, NULL, memory_order_acquire);
+        atomic_exchange_explicit(&iocp_port_of(worker)->overflow, NULL, memory_order_acquire);
     iocp_request *oldest = NULL;
     while (newest != NULL) {
         iocp_request *next = newest->waiting.next;
@@ -59,81 +66,82 @@ void tp__iocp_take_late(iocp_worker *worker) {
     }
 }
 
-bool tp__iocp_join_turn(iocp_socket *socket, iocp_request *request) {
-    iocp_request *newest = atomic_load_explicit(&socket->turn, memory_order_relaxed);
+bool tp__iocp_serialise(iocp_socket *socket, iocp_request *request) {
+    iocp_request *newest = atomic_load_explicit(&socket->serialiser, memory_order_relaxed);
     do {
-        request->next_in_turn = newest == BUSY ? NULL : newest;
+        request->next_serialised = newest == BUSY ? NULL : newest;
     } while (!atomic_compare_exchange_weak_explicit(
-        &socket->turn, &newest, request, memory_order_acq_rel, memory_order_relaxed));
+        &socket->serialiser, &newest, request, memory_order_acq_rel, memory_order_relaxed));
     return newest == NULL;
 }
 
-/* Owner: what came since, oldest first. */
-static iocp_request *take_turn(iocp_socket *socket) {
-    iocp_request *newest = atomic_exchange_explicit(&socket->turn, BUSY, memory_order_acquire);
+/* The holder takes the requests that came since, oldest first. */
+static iocp_request *take_serialised(iocp_socket *socket) {
+    iocp_request *newest =
+        atomic_exchange_explicit(&socket->serialiser, BUSY, memory_order_acquire);
     iocp_request *oldest = NULL;
     while (newest != NULL && newest != BUSY) {
-        iocp_request *next = newest->next_in_turn;
-        newest->next_in_turn = oldest;
+        iocp_request *next = newest->next_serialised;
+        newest->next_serialised = oldest;
         oldest = newest;
         newest = next;
     }
     return oldest;
 }
 
-/* Owner: goes, if nothing came. */
-static bool leave_turn(iocp_socket *socket) {
+/* The holder makes the serialiser idle. False: requests came, and it remains the holder. */
+static bool try_idle_serialiser(iocp_socket *socket) {
     iocp_request *expected = BUSY;
     return atomic_compare_exchange_strong_explicit(
-        &socket->turn, &expected, NULL, memory_order_release, memory_order_relaxed);
+        &socket->serialiser, &expected, NULL, memory_order_release, memory_order_relaxed);
 }
 
-bool tp__iocp_begin_turn(iocp_socket *socket) {
+bool tp__iocp_acquire_serialiser(iocp_socket *socket) {
     iocp_request *expected = NULL;
     return atomic_compare_exchange_strong_explicit(
-        &socket->turn, &expected, BUSY, memory_order_acquire, memory_order_relaxed);
+        &socket->serialiser, &expected, BUSY, memory_order_acquire, memory_order_relaxed);
 }
 
-void tp__iocp_pass_turn(iocp_socket *socket) {
-    if (leave_turn(socket)) {
+void tp__iocp_release_serialiser(iocp_socket *socket) {
+    if (try_idle_serialiser(socket)) {
         return;
     }
-    socket->turn_rest = take_turn(socket);
-    tp__iocp_queue(socket->port, socket->turn_rest);
+    socket->serialised_rest = take_serialised(socket);
+    tp__iocp_queue(socket->port, socket->serialised_rest);
 }
 
-static void run_in_turn(iocp_worker *worker, iocp_request *request) {
-    if (request->kind == IOCP_TURN_POSTED) {
+static void run_one_serialised(iocp_worker *worker, iocp_request *request) {
+    if (request->kind == IOCP_SERIAL_POSTED) {
         tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
     } else {
         tp__iocp_accept_event(worker, request);
     }
 }
 
-void tp__iocp_run_turn(iocp_worker *worker, iocp_socket *socket) {
-    iocp_request *next = socket->turn_rest;
+void tp__iocp_run_serialised(iocp_worker *worker, iocp_socket *socket) {
+    iocp_request *next = socket->serialised_rest;
     unsigned ran = 0;
     for (;;) {
         if (next == NULL) {
-            next = take_turn(socket);
+            next = take_serialised(socket);
         }
-        if (next == NULL && leave_turn(socket)) {
+        if (next == NULL && try_idle_serialiser(socket)) {
             break;
         }
         if (next == NULL) {
             continue;
         }
-        if (ran > 0 && worker->budget == 0) { /* the first one was paid for by whoever called */
-            socket->turn_rest = next;
+        if (ran > 0 && worker->run_budget == 0) { /* the caller has charged the first request */
+            socket->serialised_rest = next;
             tp__iocp_ready(worker, next);
             break;
         }
         iocp_request *request = next;
-        next = request->next_in_turn; /* before it runs: then its memory is the caller's again */
-        socket->turn_rest = NULL;
-        worker->budget -= ran > 0;
+        next = request->next_serialised; /* before it runs, which gives its memory back */
+        socket->serialised_rest = NULL;
+        worker->run_budget -= ran > 0;
         ran++;
-        run_in_turn(worker, request);
+        run_one_serialised(worker, request);
     }
     tp__iocp_leave(worker, socket, ran);
 }
@@ -144,11 +152,11 @@ tp_err tp__iocp_post(tp_port *head, tp_socket *to, tp_op *posted) {
     iocp_request *request = &((iocp_op *)(void *)posted)->request;
     request->socket = NULL;
     request->kind = IOCP_POSTED;
-    /* A socket that has come to its end has no posts before this one: order needs no turn then. */
+    /* A socket at its end has no earlier posts to be ordered with, so it needs no serialiser. */
     if (socket != NULL && tp__iocp_enter_closing(socket, 1)) {
         request->socket = socket;
-        request->kind = IOCP_TURN_POSTED;
-        if (!tp__iocp_join_turn(socket, request)) {
+        request->kind = IOCP_SERIAL_POSTED;
+        if (!tp__iocp_serialise(socket, request)) {
             return TP_OK;
         }
     }

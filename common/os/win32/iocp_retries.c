@@ -1,15 +1,16 @@
 /*
- * The pauses of listeners that the system has refused something: a list of the port's, of those
- * that are to try again, and when. Every wait looks at the first one's time; what is due is shared
- * (iocp_shared.c).
+ * The list of the listeners that the system has refused something, and that are to try again. Each
+ * wait reads when the first of them is due; due retries are shared (iocp_shared.c).
+ *
+ * Runs on workers, and on the thread of tp__iocp_accept(). retries_lock guards the list.
  */
 #include "os/clock.h"
 #include "os/win32/iocp_listener.h"
 
 #define RETRY_MS 100
 
-/* Under the lock. */
-static void note_first_due(iocp_port *port) {
+/* Under retries_lock. */
+static void note_retry_due(iocp_port *port) {
     uint64_t first = 0;
     for (iocp_listener *it = port->retries; it != NULL; it = it->next_retry) {
         first = first == 0 || it->retry_at < first ? it->retry_at : first;
@@ -17,7 +18,7 @@ static void note_first_due(iocp_port *port) {
     atomic_store(&port->retry_due, first);
 }
 
-/* The entry in the list holds a count. */
+/* The entry on the list holds a count of the socket. */
 void tp__iocp_retry_later(iocp_listener *listener) {
     iocp_port *port = listener->socket->port;
     AcquireSRWLockExclusive(&port->retries_lock);
@@ -26,12 +27,12 @@ void tp__iocp_retry_later(iocp_listener *listener) {
     listener->retry_at = tp_clock_ms() + RETRY_MS;
     listener->next_retry = port->retries;
     port->retries = listener;
-    note_first_due(port);
+    note_retry_due(port);
     ReleaseSRWLockExclusive(&port->retries_lock);
-    tp__iocp_call(port); /* this worker may block: another one must know when to wake */
+    tp__iocp_wake_one(port); /* this worker may block: another one limits its wait to the retry */
 }
 
-/* Under the lock. */
+/* Under retries_lock. */
 static void remove_retry(iocp_port *port, iocp_listener *listener) {
     iocp_listener **link = &port->retries;
     while (*link != listener) {
@@ -49,7 +50,7 @@ void tp__iocp_forget_retry(iocp_worker *worker, iocp_listener *listener) {
     }
     if (found) {
         remove_retry(port, listener);
-        note_first_due(port);
+        note_retry_due(port);
     }
     ReleaseSRWLockExclusive(&port->retries_lock);
     if (found) {
@@ -70,11 +71,11 @@ void tp__iocp_run_retries(iocp_worker *worker, uint64_t now) {
         }
         it = next;
     }
-    note_first_due(port);
+    note_retry_due(port);
     ReleaseSRWLockExclusive(&port->retries_lock);
     while (due != NULL) {
         iocp_listener *next = due->next_retry;
-        if (tp__iocp_join_turn(due->socket, &due->retry)) { /* with the entry's count */
+        if (tp__iocp_serialise(due->socket, &due->retry)) { /* it takes over the entry's count */
             tp__iocp_share(port, &due->retry);
         }
         due = next;

@@ -1,37 +1,38 @@
 /*
- * What any worker may do, and no worker may keep: posts that name no socket, connections that have
- * come, failures to accept, and retries of accepting.
+ * Work that any worker may take: posts without a socket, connections that were accepted, failures
+ * to accept, and retries. None of it may depend on one worker, because any worker may be blocked.
  *
- * The kernel hands a worker up to IOCP_ENTRIES packets at once, and whoever runs one of them may
- * block in the callee. So those of these kinds go on a list of the port's first, from which each
- * worker takes one at a time; who takes one and leaves more behind posts a CALL, a packet that
- * makes a worker look here. The kernel gives it to one that waits for packets, so to one that is
- * not blocked. One call is on its way at most: `called` says so, from the post until a worker has
- * it in its hands.
+ * Any thread adds work, and workers take it. The kernel gives a worker up to IOCP_ENTRIES packets
+ * at once, and the worker that runs one of them may block in its `done`. So packets of these kinds
+ * first go on a list of the port, from which a worker takes one entry at a time. A worker that
+ * takes an entry and leaves others queues a wake-up packet, which makes a worker look at this list.
+ * The kernel gives the packet to a worker that waits for packets, which is not blocked. At most one
+ * wake-up packet is queued at a time: `wake_queued` is set from the post until a worker has taken
+ * the packet.
  *
- * Any thread puts; workers take. A call that the kernel refuses (no non-paged pool) is not needed
- * for what is on the list to be seen: every worker looks before each of its waits.
+ * If the kernel refuses a wake-up packet (no non-paged pool), the entries are seen all the same:
+ * each worker looks at the list before each of its waits.
  */
 #include "os/win32/iocp.h"
 
-#define SHARED_PER_TURN 32
+#define SHARED_BUDGET 32 /* entries that one dispatch takes before its own completions */
 
 bool tp__iocp_is_shared(const iocp_request *request) {
     switch ((iocp_kind)request->kind) {
     case IOCP_POSTED:
     case IOCP_ACCEPT:
     case IOCP_ACCEPT_FAILED:
-    case IOCP_TURN_RETRY:
+    case IOCP_SERIAL_RETRY:
         return true;
     default:
         return false;
     }
 }
 
-void tp__iocp_call(iocp_port *port) {
-    if (!atomic_exchange(&port->called, true) &&
+void tp__iocp_wake_one(iocp_port *port) {
+    if (!atomic_exchange(&port->wake_queued, true) &&
         !PostQueuedCompletionStatus(port->kernel, 0, 0, NULL)) {
-        atomic_store(&port->called, false);
+        atomic_store(&port->wake_queued, false);
     }
 }
 
@@ -48,7 +49,8 @@ void tp__iocp_share(iocp_port *port, iocp_request *request) {
     ReleaseSRWLockExclusive(&port->shared_lock);
 }
 
-static iocp_request *take(iocp_port *port, bool *more) {
+/* Takes the first entry, or NULL. *more: others are left. */
+static iocp_request *take_shared(iocp_port *port, bool *more) {
     AcquireSRWLockExclusive(&port->shared_lock);
     iocp_request *request = port->shared_first;
     if (request != NULL) {
@@ -67,16 +69,16 @@ bool tp__iocp_has_shared(iocp_port *port) {
 void tp__iocp_run_shared(iocp_worker *worker) {
     iocp_port *port = iocp_port_of(worker);
     bool more = tp__iocp_has_shared(port);
-    for (unsigned taken = 0; more && taken < SHARED_PER_TURN; taken++) {
-        iocp_request *request = take(port, &more);
+    for (unsigned taken = 0; more && taken < SHARED_BUDGET; taken++) {
+        iocp_request *request = take_shared(port, &more);
         if (more) {
-            tp__iocp_call(port); /* before a callee that may block */
+            tp__iocp_wake_one(port); /* before a `done` that may block */
         }
         if (request != NULL) {
             tp__iocp_run(worker, request, 0);
         }
     }
     if (tp__iocp_has_shared(port)) {
-        tp__iocp_call(port); /* the packets that this worker has in hand come first now */
+        tp__iocp_wake_one(port); /* this worker runs the packets that it has taken first */
     }
 }

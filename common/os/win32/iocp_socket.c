@@ -1,36 +1,37 @@
 /*
  * A socket's life, decided by one word.
  *
- * STATE. The low half counts: 1 for the socket being open, 1 for every request of it that is
- * anywhere (kernel, ready, late, turn, parked), 1 for every thread that is just now starting
- * something on it. Above are the flags CLOSING, PAUSED and PARKED.
+ * Runs on any thread, except where iocp.h restricts it. The memory is the caller's, lent until the
+ * `done` of the close.
  *
- *     enter   takes counts, unless CLOSING: one compare-and-exchange, so an operation starts either
- *             before the close (and is counted) or not at all
+ * STATE. The low half counts: 1 while the socket is open, 1 for each of its requests in any place
+ * (kernel, ready, shared, overflow, serialiser, parked), and 1 for each thread that is just
+ * starting something on it. The flags CLOSING, PAUSED and PARKED are above.
+ *
+ *     enter   takes counts, unless CLOSING is set; one compare-and-exchange, so an operation either
+ *             starts before the close (and is counted) or does not start
  *     close   sets CLOSING, cancels, and gives the open count back
- *     leave   gives counts back; the thread that takes the word to 0 closes the handle and has the
- *             close's done run
+ *     leave   gives counts back; the thread that takes the count to 0 closes the handle and queues
+ *             the close op
  *
- * The count cannot rise again from 0: enter refuses because CLOSING is set, tp__iocp_enter_closing
- * (posts) refuses 0, tp__iocp_enter_again is called by holders of a count. So 0 is reached once,
- * the handle is closed once, and the close's done is the last thing that is heard of the socket.
+ * The count never rises again from 0: enter fails because CLOSING is set; tp__iocp_enter_closing(),
+ * for posts, fails at 0; tp__iocp_enter_again() is called by holders of a count. So the count
+ * reaches 0 once, the handle is closed once, and the `done` of the close is the socket's last
+ * completion.
  *
- * NO RECYCLED HANDLE. The handle is closed at 0, and every system call with it is made by a holder
- * of a count: by a starter (temporary count), by the runner of a completion (the request's count)
- * or by close itself (the open count). So the number cannot have been given to another socket
- * meanwhile.
+ * NO RECYCLED HANDLE. The handle is closed at 0, and each system call that uses it is made by a
+ * holder of a count: a thread that starts an operation (its temporary count), the worker that runs
+ * a completion (the request's count), or close itself (the open count). So the handle's number
+ * cannot belong to another socket meanwhile.
  *
- * NO HANG. An operation may be started while close is cancelling. Starter: gives the operation to
- * the kernel, then reads CLOSING (tp__iocp_started). Closer: sets CLOSING, then cancels all. Both
- * kernel calls take the file's lock of operations in progress. If the operation was there before
- * the cancel looked, it was cancelled. If not, the starter's call took that lock after the
- * closer's, which comes after CLOSING was set: the starter sees CLOSING and cancels his operation
- * himself. He may do so although it has perhaps come back by then: he has a count of his own, and a
- * cancel compares the OVERLAPPED's address without reading it. (If the address has been started
- * anew in the meantime, on this closing handle it cannot have been.)
- *
- * Any thread, except where iocp.h says otherwise. The memory is the caller's, lent until the
- * close's done.
+ * NO HANG. An operation may be started while close is cancelling. The starter gives the operation
+ * to the kernel and then reads CLOSING (tp__iocp_started()); the closer sets CLOSING and then
+ * cancels everything. Both kernel calls take the lock on the file's list of operations. If the
+ * cancel found the operation on that list, it was cancelled. Otherwise the starter's call took the
+ * lock after the closer's, which came after CLOSING was set; so the starter sees CLOSING and
+ * cancels its operation itself. It may do so although the operation may have come back by then: the
+ * starter holds a count of its own, and a cancel compares the OVERLAPPED's address without reading
+ * it. (Nor can a new operation have been started at that address on this handle, which is closing.)
  */
 #include <assert.h>
 #include <string.h>
@@ -74,11 +75,11 @@ void tp__iocp_started(iocp_socket *socket, iocp_request *request) {
     }
 }
 
-/* The last count is gone: nothing is in progress, nobody will look again. */
-static void end_socket(iocp_worker *worker, iocp_socket *socket) {
+/* The count is 0: nothing is in progress, and no thread uses the socket any more. */
+static void socket_end(iocp_worker *worker, iocp_socket *socket) {
     iocp_port *port = socket->port;
     tp__iocp_listener_free(socket->listener);
-    /* CancelIoEx went before this, in close; and since then everything has come back. */
+    /* tp__iocp_close() has called CancelIoEx(), and everything has come back since. */
     (void)closesocket(socket->handle);
     if (worker != NULL) {
         tp__iocp_ready(worker, socket->close);
@@ -88,26 +89,26 @@ static void end_socket(iocp_worker *worker, iocp_socket *socket) {
 }
 
 void tp__iocp_leave(iocp_worker *worker, iocp_socket *socket, unsigned count) {
-    /* Releases what this holder wrote, acquires what all others did. */
+    /* Releases what this thread wrote, and acquires what all others did. */
     uint64_t before = atomic_fetch_sub(&socket->state, count);
     if (TP_UNLIKELY((before & IOCP_COUNT) == count)) {
-        end_socket(worker, socket);
+        socket_end(worker, socket);
     }
 }
 
-/* The socket keeps its port and its state: other threads may still ask whom it is served by, and
- * post (port.h), as long as its owner lends it the memory. */
+/* The socket keeps its port and its state: other threads may still call tp_port_serves() and post
+ * to it, as long as its memory holds no other socket (port.h). */
 void tp__iocp_closed(iocp_worker *worker, iocp_request *request) {
     iocp_socket *socket = request->socket;
     (void)atomic_fetch_sub(&socket->port->sockets, 1);
     tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
 }
 
-/* ---- beginning ------------------------------------------------------------------------------- */
+/* ---- attaching ------------------------------------------------------------------------------- */
 
 tp_err tp__iocp_adopt(iocp_port *port, iocp_socket *socket, SOCKET handle) {
     u_long non_blocking = 1;
-    /* For the read that follows a zero-byte receive; overlapped operations do not care. */
+    /* For the read that follows a zero-byte receive; overlapped operations are not affected. */
     if (ioctlsocket(handle, (long)FIONBIO, &non_blocking) != 0) {
         return tp_os_fail_last();
     }
@@ -139,14 +140,13 @@ tp_err tp__iocp_attach(
     return error;
 }
 
-/* Binds and listens. */
-static tp_err open_listener(SOCKET handle, const tp_address *address, unsigned backlog) {
+static tp_err bind_and_listen(SOCKET handle, const tp_address *address, unsigned backlog) {
     tp__sockaddr system;
     int size = tp__sockaddr_from_address(address, &system);
-    /* Without this another program may bind the same port and take connections away. */
+    /* Otherwise another program could bind the same port and take connections away. */
     tp_err error = tp__handle_set_number(handle, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1);
     if (error == TP_OK && system.any.sa_family == AF_INET6) {
-        /* As elsewhere, [::] listens to both families. */
+        /* [::] listens to both families, as on Linux. */
         error = tp__handle_set_number(handle, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
     if (error == TP_OK && (bind(handle, &system.any, size) != 0 ||
@@ -166,7 +166,7 @@ tp_err tp__iocp_listen(tp_port *port, tp_socket *listening, const tp_address *ad
     if (error != TP_OK) {
         return error;
     }
-    error = open_listener(handle, address, backlog);
+    error = bind_and_listen(handle, address, backlog);
     if (error == TP_OK) {
         error = tp__handle_local_address(handle, &actual);
     }
@@ -188,7 +188,7 @@ tp_err tp__iocp_listen(tp_port *port, tp_socket *listening, const tp_address *ad
     return TP_OK;
 }
 
-/* ---- end ------------------------------------------------------------------------------------- */
+/* ---- ending ---------------------------------------------------------------------------------- */
 
 void tp__iocp_finish(tp_worker *worker, tp_socket *finished) {
     iocp_socket *socket = (iocp_socket *)(void *)finished;
@@ -219,7 +219,7 @@ void tp__iocp_close(tp_socket *closed, tp_op *op, bool reset) {
 }
 
 tp_err tp__iocp_local_address(const tp_socket *asked, tp_address *address) {
-    /* Counting is no change that the caller could see. */
+    /* The count is no change that the caller can see. */
     iocp_socket *socket = (iocp_socket *)(uintptr_t)asked;
     if (!tp__iocp_enter(socket, 1)) {
         (void)tp_os_fail(WSAENOTSOCK);

@@ -1,4 +1,5 @@
-# Cross build for 64-bit Windows by mingw-w64 (Debian: g++-mingw-w64-x86-64-posix), tests by Wine.
+# Cross build for 64-bit Windows with mingw-w64 (Debian: g++-mingw-w64-x86-64-posix). Tests run
+# under Wine.
 
 set(CMAKE_SYSTEM_NAME Windows)
 set(CMAKE_SYSTEM_PROCESSOR x86_64)
@@ -7,10 +8,10 @@ set(CMAKE_C_COMPILER x86_64-w64-mingw32-gcc-posix)
 set(CMAKE_CXX_COMPILER x86_64-w64-mingw32-g++-posix)
 set(CMAKE_RC_COMPILER x86_64-w64-mingw32-windres)
 
-# A program is one file that runs anywhere: no libwinpthread or libgcc to carry along.
+# Static, so that a program is one file without the DLLs of libwinpthread and libgcc.
 set(CMAKE_EXE_LINKER_FLAGS_INIT -static)
 
-# The WAN's libcrypto: what .ci/openssl-win64 has built, unless the user has said where another is.
+# The WAN's libcrypto: the one that .ci/openssl-win64 has built, unless the user has set a path.
 if(CMAKE_HOST_UNIX AND NOT OPENSSL_ROOT_DIR AND NOT DEFINED ENV{OPENSSL_ROOT_DIR})
     cmake_path(SET twinport_openssl NORMALIZE "${CMAKE_CURRENT_LIST_DIR}/../../../.ci/openssl-win64")
     execute_process(COMMAND "${twinport_openssl}" --find

@@ -1,6 +1,6 @@
 /*
- * Pages by VirtualAlloc. Any thread; holds nothing. Address space comes in pieces of 64 KiB, memory
- * in pages: of a piece that is not full only the pages asked for are committed.
+ * Pages by VirtualAlloc(). Any thread; owns nothing. Address space is allocated in units of 64 KiB,
+ * memory in pages: of a unit that is not full, only the requested pages are committed.
  */
 #include "os/pages.h"
 
@@ -14,10 +14,9 @@ void *tp_pages_allocate(size_t bytes) {
 }
 
 void tp_pages_free(void *pages, size_t bytes) {
-    (void)bytes; /* MEM_RELEASE frees the whole reservation, and wants no size */
+    (void)bytes; /* MEM_RELEASE frees the whole reservation, without a size */
     if (!VirtualFree(pages, 0, MEM_RELEASE)) {
-        tp_stream_last_words(
-            "pages cannot be given back (error %lu)", (unsigned long)GetLastError());
+        tp_stream_last_words("pages cannot be freed (error %lu)", (unsigned long)GetLastError());
         abort();
     }
 }

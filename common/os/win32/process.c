@@ -1,8 +1,8 @@
 /*
- * The process: the request to stop, processor time, handles.
+ * The process: requests to stop, its processor time, its handles.
  *
- * The system calls the console handler on a thread that it makes for that; it only sets an event,
- * on which any thread may wait. The event lives until the process ends.
+ * The system calls the console handler on a thread that it creates for the call. The handler only
+ * sets an event, for which any thread may wait. The event exists until the process ends.
  */
 #include "os/process.h"
 
@@ -17,25 +17,25 @@
 #define NS_PER_TICK 100u /* of a FILETIME */
 
 static tp_once stop_once;
-static HANDLE stop_event; /* manual reset: once set, it stays */
+static HANDLE stop_event; /* manual reset: once set, it stays set */
 
 static void make_stop_event(void) {
     stop_event = CreateEventW(NULL, TRUE, FALSE, NULL);
 }
 
-static atomic_bool asked_by_console;
+static atomic_bool console_stop_requested;
 
-/* Not ExitProcess(), which would wait for whatever holds the loader's lock. */
+/* Not ExitProcess(), which would wait for a thread that holds the loader's lock. */
 static void end_at_once(void) {
-    tp_stream_last_words("asked to stop a second time: it ends at once");
+    tp_stream_last_words("stop requested a second time: exiting at once");
     (void)TerminateProcess(GetCurrentProcess(), TP_PROCESS_ENDED_AT_ONCE);
 }
 
-static BOOL WINAPI console_asks(DWORD what) {
+static BOOL WINAPI on_console_event(DWORD what) {
     switch (what) {
     case CTRL_C_EVENT:
     case CTRL_BREAK_EVENT:
-        if (atomic_exchange(&asked_by_console, true)) {
+        if (atomic_exchange(&console_stop_requested, true)) {
             end_at_once();
         }
         (void)SetEvent(stop_event);
@@ -43,8 +43,8 @@ static BOOL WINAPI console_asks(DWORD what) {
     case CTRL_CLOSE_EVENT:
     case CTRL_LOGOFF_EVENT:
     case CTRL_SHUTDOWN_EVENT:
-        /* The process is killed as soon as this returns, or after some seconds: so it does not
-         * return, and the process ends by itself when it has drained. */
+        /* The system kills the process when this handler returns, or after some seconds. So it does
+         * not return, and the process ends by itself after it has drained. */
         (void)SetEvent(stop_event);
         Sleep(INFINITE);
         return TRUE;
@@ -58,8 +58,8 @@ tp_err tp_process_catch_stop(void) {
     if (stop_event == NULL) {
         return tp_os_fail_last();
     }
-    /* A parent may have had Ctrl-C ignored, which is inherited (CREATE_NEW_PROCESS_GROUP). */
-    if (!SetConsoleCtrlHandler(NULL, FALSE) || !SetConsoleCtrlHandler(console_asks, TRUE)) {
+    /* A process inherits it if its parent ignores Ctrl-C (CREATE_NEW_PROCESS_GROUP). */
+    if (!SetConsoleCtrlHandler(NULL, FALSE) || !SetConsoleCtrlHandler(on_console_event, TRUE)) {
         return tp_os_fail_last();
     }
     return TP_OK;
@@ -71,13 +71,13 @@ bool tp_process_wait_stop(int timeout_ms) {
     return WaitForSingleObject(stop_event, limit) == WAIT_OBJECT_0;
 }
 
-/* The console has no event to spare for it: Ctrl-Break asks to stop, as programs' users expect. */
+/* The console has no event left for it: Ctrl-Break requests a stop, as users expect. */
 tp_err tp_process_catch_reload(void) {
     return TP_ERR_UNSUPPORTED;
 }
 
 void tp_process_guard(void) {
-    /* There are no signals, and a handle's value is never that of a stream that is closed. */
+    /* There are no signals, and no handle gets the value of a closed standard stream. */
 }
 
 tp_process_event tp_process_wait(int timeout_ms) {
@@ -93,19 +93,20 @@ uint64_t tp_process_id(void) {
     return GetCurrentProcessId();
 }
 
-/* Handles are bounded by memory alone. */
+/* Only memory limits the number of handles. */
 uint64_t tp_process_raise_descriptor_limit(void) {
     return UINT64_MAX;
 }
 
-#define HANDLE_STEP 4                    /* handles are multiples of it */
-#define HANDLE_GAP  (2048 * HANDLE_STEP) /* how far behind the last one found another may be */
+#define HANDLE_STEP 4                    /* handles are multiples of this */
+#define HANDLE_GAP  (2048 * HANDLE_STEP) /* the largest gap between two handles */
 
 /*
- * For Wine, which has no count of them. It gives the lowest value that is free, so asking about one
- * value after the other finds them. The table of the whole system, which Wine could show, is not
- * for us: Wine 8's server reads past the end of a process's handles where it has none, as one that
- * just starts, and dies of it with all programs that it serves.
+ * Counts the handles under Wine, which does not provide their number. Wine hands out the lowest
+ * free value, so testing one value after the other finds them. The handle table of the whole
+ * system, which Wine provides, is not used: for a process without handles, such as one that is just
+ * starting, Wine 8's server reads past the end of the table and crashes, with all programs that it
+ * serves.
  */
 static long count_handles(void) {
     long count = 0;
@@ -125,7 +126,7 @@ long tp_process_open_descriptors(void) {
     if (GetProcessHandleCount(GetCurrentProcess(), &count) && count > 0) {
         return (long)count;
     }
-    return count_handles(); /* no process has none: so answers Wine */
+    return count_handles(); /* 0 is Wine's answer: every process has some */
 }
 
 static uint64_t ticks_of(FILETIME time) {

@@ -1,5 +1,5 @@
 /*
- * Randomness, from the system's preferred generator. Any thread; no state.
+ * Randomness from the system's preferred generator. Any thread; owns nothing.
  */
 #include "os/random.h"
 
@@ -18,7 +18,7 @@ void tp_random_bytes(void *bytes, size_t count) {
         NTSTATUS status = BCryptGenRandom(NULL, at, part, BCRYPT_USE_SYSTEM_PREFERRED_RNG);
         if (status < 0) {
             tp_stream_last_words(
-                "the system gives no randomness (status %08lx)", (unsigned long)status);
+                "the system has no randomness (status %08lx)", (unsigned long)status);
             abort();
         }
         at += part;

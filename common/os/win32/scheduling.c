@@ -1,5 +1,5 @@
 /*
- * How much of the machine is this process's share: priority and processors. Holds nothing.
+ * The process's share of the machine: priority and processors. Owns nothing.
  */
 #include "os/error.h"
 #include "os/process.h"
@@ -11,8 +11,8 @@ tp_err tp_thread_lower_priority(void) {
                                                                                : tp_os_fail_last();
 }
 
-/* Not THREAD_PRIORITY_IDLE: priorities are strict here, and what is below everything would wait for
- * programs of the idle class as well. */
+/* Not THREAD_PRIORITY_IDLE: priorities are strict on Windows, and such a thread would wait even for
+ * processes of the idle class. */
 tp_err tp_thread_go_idle(void) {
     return SetThreadPriority(GetCurrentThread(), THREAD_PRIORITY_LOWEST) ? TP_OK
                                                                          : tp_os_fail_last();
@@ -30,7 +30,7 @@ static tp_err set_class(DWORD wanted) {
 tp_err tp_process_set_priority(tp_priority priority) {
     switch (priority) {
     case TP_PRIORITY_LOW:
-        /* Whoever started it at less meant that. */
+        /* A process started below that stays there. */
         return GetPriorityClass(GetCurrentProcess()) == IDLE_PRIORITY_CLASS
                    ? TP_OK
                    : set_class(BELOW_NORMAL_PRIORITY_CLASS);
@@ -47,7 +47,7 @@ tp_err tp_process_set_priority(tp_priority priority) {
 tp_err tp_process_set_processors(const tp_processors *processors) {
     for (unsigned i = 1; i < TP_PROCESSORS_MAX / 64; i++) {
         if (processors->bits[i] != 0) {
-            return TP_ERR_UNSUPPORTED; /* of another group than the process's */
+            return TP_ERR_UNSUPPORTED; /* in another processor group than the process */
         }
     }
     DWORD_PTR ours = 0;

@@ -1,13 +1,13 @@
 /*
- * Output that cannot hurt the process. See os/stream.h.
+ * Output that cannot harm the process: see os/stream.h.
  *
- * Any thread. Writing raises no signal here. A pipe whose reader stands still, and a console in
- * which somebody is selecting text, hold WriteFile() as long as that lasts, and with it every other
- * call on the same pipe, be it a question. So a write with a limit is done by a thread of its own,
- * which is cancelled when the time is over; if even that does not bring it back, as when it waits
- * for another's call, it is left behind with its copy of the bytes, and frees them should it ever
- * return. While one is left behind, others to that stream are not begun. What is written so is a
- * line at a time and rare.
+ * Any thread. Writing raises no signal on Windows. But WriteFile() blocks as long as a pipe's
+ * reader does not read, or while a user selects text in the console, and it blocks every other call
+ * on the same pipe, even a query. So a write with a time limit runs on a thread of its own, which
+ * is cancelled when the time is over. If it does not return even then (it may wait for another
+ * thread's call), it is abandoned with its copy of the bytes, which it frees if it ever returns.
+ * While a write to a stream is abandoned, no other write to that stream is started. Such writes are
+ * single lines, and rare.
  */
 #include "os/stream.h"
 
@@ -17,8 +17,8 @@
 #include "os/error.h"
 #include "os/win32/system.h"
 
-#define CANCEL_MS 200 /* how long a cancelled write may take to come back */
-#define LEAST_MS  20u /* what any write has: its thread must begin to run */
+#define CANCEL_MS    200 /* how long a cancelled write may take to return */
+#define MIN_WRITE_MS 20u /* the shortest limit, because the thread has to start first */
 
 static HANDLE handle_of(const tp_stream *stream) {
     if (!stream->standard) {
@@ -33,7 +33,7 @@ void tp_stream_standard(tp_stream *stream, tp_standard_stream which) {
     *stream = (tp_stream){.handle = which, .standard = true};
 }
 
-/* Others may rename and delete it while it is open: a log is put away so. */
+/* Other programs may rename and delete the file while it is open, for example to rotate a log. */
 tp_err tp_stream_open(tp_stream *stream, const char *path, bool anew) {
     HANDLE file =
         CreateFileA(path, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
@@ -52,8 +52,8 @@ tp_err tp_stream_close(tp_stream *stream) {
 
 /* ---- writing without a limit ----------------------------------------------------------------- */
 
-/* 0 or the system's error. `stream`: the one that may be cancelled, or NULL. */
-static DWORD write_all(
+/* 0 or the system's error. `stream`: the stream that may be cancelled, or NULL. */
+static DWORD stream_write_all(
     const tp_stream *stream, HANDLE to, const char *bytes, size_t size, size_t *written) {
     while (*written < size) {
         if (stream && atomic_load_explicit(&stream->cancelled, memory_order_acquire)) {
@@ -69,25 +69,25 @@ static DWORD write_all(
     return 0;
 }
 
-static tp_err result_of(DWORD error) {
+static tp_err stream_result(DWORD error) {
     if (error == ERROR_OPERATION_ABORTED) {
         return TP_ERR_CANCELLED;
     }
     return error ? tp_os_fail((int)error) : TP_OK;
 }
 
-/* ---- writing with one ------------------------------------------------------------------------ */
+/* ---- writing with a limit -------------------------------------------------------------------- */
 
 typedef enum write_state {
     WRITE_RUNS,
     WRITE_DONE,
-    WRITE_LEFT /* nobody waits for it */
+    WRITE_ABANDONED /* no thread waits for it */
 } write_state;
 
-/* How many are left behind, for each standard stream. */
-static atomic_int left_behind[TP_STANDARD_ERROR + 1];
+/* The number of abandoned writes of each standard stream. */
+static atomic_int abandoned[TP_STANDARD_ERROR + 1];
 
-/* Shared by the thread that asks and the one that writes; the last to leave frees it. */
+/* Shared by the calling thread and the writing thread; the last one to release it frees it. */
 typedef struct timed_write {
     atomic_int users;
     atomic_int state; /* write_state */
@@ -99,7 +99,7 @@ typedef struct timed_write {
     char bytes[];
 } timed_write;
 
-static void leave(timed_write *write) {
+static void timed_write_release(timed_write *write) {
     if (atomic_fetch_sub(&write->users, 1) == 1) {
         free(write);
     }
@@ -107,39 +107,39 @@ static void leave(timed_write *write) {
 
 static DWORD WINAPI run_timed_write(void *context) {
     timed_write *write = context;
-    write->error = write_all(NULL, write->to, write->bytes, write->size, &write->written);
+    write->error = stream_write_all(NULL, write->to, write->bytes, write->size, &write->written);
     int runs = WRITE_RUNS;
     if (!atomic_compare_exchange_strong(&write->state, &runs, WRITE_DONE)) {
-        atomic_fetch_sub(&left_behind[write->which], 1);
+        atomic_fetch_sub(&abandoned[write->which], 1);
     }
-    leave(write);
+    timed_write_release(write);
     return 0;
 }
 
-static tp_err leave_behind(timed_write *write) {
-    atomic_fetch_add(&left_behind[write->which], 1);
+static tp_err timed_write_abandon(timed_write *write) {
+    atomic_fetch_add(&abandoned[write->which], 1);
     int runs = WRITE_RUNS;
-    if (!atomic_compare_exchange_strong(&write->state, &runs, WRITE_LEFT)) {
-        atomic_fetch_sub(&left_behind[write->which], 1); /* it has come back after all */
+    if (!atomic_compare_exchange_strong(&write->state, &runs, WRITE_ABANDONED)) {
+        atomic_fetch_sub(&abandoned[write->which], 1); /* it has returned after all */
     }
     return TP_ERR_TIMED_OUT;
 }
 
-static tp_err wait_for_timed_write(
+static tp_err timed_write_wait(
     timed_write *write, HANDLE thread, DWORD patience_ms, size_t *written) {
     if (WaitForSingleObject(thread, patience_ms) != WAIT_OBJECT_0) {
         (void)CancelSynchronousIo(thread);
         if (WaitForSingleObject(thread, CANCEL_MS) != WAIT_OBJECT_0) {
-            return leave_behind(write);
+            return timed_write_abandon(write);
         }
     }
     *written = write->written;
-    return write->error == ERROR_OPERATION_ABORTED ? TP_ERR_TIMED_OUT : result_of(write->error);
+    return write->error == ERROR_OPERATION_ABORTED ? TP_ERR_TIMED_OUT : stream_result(write->error);
 }
 
-static tp_err write_in_time(const tp_stream *stream, HANDLE to, const void *bytes, size_t size,
+static tp_err write_timed(const tp_stream *stream, HANDLE to, const void *bytes, size_t size,
     DWORD patience_ms, size_t *written) {
-    if (atomic_load(&left_behind[stream->handle]) > 0) {
+    if (atomic_load(&abandoned[stream->handle]) > 0) {
         return TP_ERR_TIMED_OUT;
     }
     timed_write *write = malloc(sizeof *write + size);
@@ -160,9 +160,9 @@ static tp_err write_in_time(const tp_stream *stream, HANDLE to, const void *byte
         free(write);
         return error;
     }
-    tp_err error = wait_for_timed_write(write, thread, patience_ms, written);
+    tp_err error = timed_write_wait(write, thread, patience_ms, written);
     (void)CloseHandle(thread);
-    leave(write);
+    timed_write_release(write);
     return error;
 }
 
@@ -178,10 +178,10 @@ tp_err tp_stream_write(
         return TP_ERR_NO_FILE;
     }
     if (patience_ms < 0 || !stream->standard) {
-        return result_of(write_all(stream, to, bytes, size, count));
+        return stream_result(stream_write_all(stream, to, bytes, size, count));
     }
-    DWORD limit_ms = (DWORD)patience_ms > LEAST_MS ? (DWORD)patience_ms : LEAST_MS;
-    return write_in_time(stream, to, bytes, size, limit_ms, count);
+    DWORD limit_ms = (DWORD)patience_ms > MIN_WRITE_MS ? (DWORD)patience_ms : MIN_WRITE_MS;
+    return write_timed(stream, to, bytes, size, limit_ms, count);
 }
 
 void tp_stream_cancel(tp_stream *stream, tp_thread *writer) {

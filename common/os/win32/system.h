@@ -1,5 +1,5 @@
 /*
- * The Windows headers, in the one order that works. Included by this folder only.
+ * The Windows headers, in the one order that works. Included only by this folder.
  */
 #ifndef TWINPORT_OS_WIN32_SYSTEM_H
 #define TWINPORT_OS_WIN32_SYSTEM_H

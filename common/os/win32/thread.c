@@ -1,11 +1,12 @@
 /*
  * Threads, slim locks and the thread's record.
  *
- * A started thread owns its `start` and frees it before main runs; a tp_thread owns the handle
- * until join. Locks are SRWLOCK and CONDITION_VARIABLE, which own nothing.
+ * Any thread. A started thread owns its start_block and frees it before it runs main; a tp_thread
+ * owns the handle until join. Locks are SRWLOCK and CONDITION_VARIABLE, which own nothing.
  *
- * The record is kept twice: in a TLS slot, whose reading is a few instructions, and in an FLS slot,
- * only because that one has a callback at the thread's end, for threads that others started too.
+ * The record is kept twice: in a TLS slot, because reading that takes a few instructions, and in an
+ * FLS slot, because that has a callback at the thread's end, also for threads that other code
+ * started.
  */
 #include "os/thread.h"
 
@@ -22,13 +23,13 @@
 
 #define NAME_SIZE 16
 
-typedef struct start {
+typedef struct start_block {
     void (*main)(void *argument);
     void *argument;
     wchar_t name[NAME_SIZE];
-} start;
+} start_block;
 
-/* Not in every SDK that has the rest of what is used here, so it is looked up. */
+/* Looked up at run time: not every SDK that has the other functions used here declares it. */
 typedef HRESULT WINAPI describe_thread(HANDLE thread, const wchar_t *name);
 
 static void name_thread(const wchar_t *name) {
@@ -40,9 +41,9 @@ static void name_thread(const wchar_t *name) {
 }
 
 static unsigned __stdcall run_thread(void *context) {
-    start *given = context;
-    start own = *given;
-    free(given);
+    start_block *block = context;
+    start_block own = *block;
+    free(block);
     name_thread(own.name);
     own.main(own.argument);
     return 0;
@@ -50,23 +51,23 @@ static unsigned __stdcall run_thread(void *context) {
 
 tp_err tp_thread_start(
     tp_thread *thread, const char *name, void (*main)(void *argument), void *argument) {
-    start *given = malloc(sizeof *given);
-    if (given == NULL) {
+    start_block *block = malloc(sizeof *block);
+    if (block == NULL) {
         return TP_ERR_NO_MEMORY;
     }
-    given->main = main;
-    given->argument = argument;
+    block->main = main;
+    block->argument = argument;
     size_t length = 0;
     while (length < NAME_SIZE - 1 && name[length] != '\0') {
-        given->name[length] = (wchar_t)(unsigned char)name[length];
+        block->name[length] = (wchar_t)(unsigned char)name[length];
         length++;
     }
-    given->name[length] = L'\0';
-    /* Not CreateThread: the C library wants to know its threads. */
-    uintptr_t handle = _beginthreadex(NULL, 0, run_thread, given, 0, NULL);
+    block->name[length] = L'\0';
+    /* Not CreateThread(): the C library has to initialise its threads. */
+    uintptr_t handle = _beginthreadex(NULL, 0, run_thread, block, 0, NULL);
     if (handle == 0) {
         tp_err error = tp_os_fail((int)_doserrno);
-        free(given);
+        free(block);
         return error;
     }
     thread->os[0] = handle;
@@ -93,7 +94,7 @@ unsigned tp_processor_count(void) {
             count++;
         }
     }
-    if (count == 0) { /* the process spans processor groups: no mask can say */
+    if (count == 0) { /* the process spans processor groups, which no mask can represent */
         count = (unsigned)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
     }
     return count > 0 ? count : 1;
@@ -105,12 +106,13 @@ void tp_thread_yield(void) {
 
 /* ---- locks ----------------------------------------------------------------------------------- */
 
-_Static_assert(sizeof(SRWLOCK) <= sizeof(tp_mutex), "a mutex is an SRWLOCK");
-_Static_assert(sizeof(CONDITION_VARIABLE) <= sizeof(tp_condition), "a condition is the system's");
-_Static_assert(sizeof(INIT_ONCE) <= sizeof(tp_once), "a once is an INIT_ONCE");
-_Static_assert(alignof(SRWLOCK) <= alignof(tp_mutex), "a mutex is an SRWLOCK");
+_Static_assert(sizeof(SRWLOCK) <= sizeof(tp_mutex), "an SRWLOCK fits into a tp_mutex");
+_Static_assert(sizeof(CONDITION_VARIABLE) <= sizeof(tp_condition),
+    "a CONDITION_VARIABLE fits into a tp_condition");
+_Static_assert(sizeof(INIT_ONCE) <= sizeof(tp_once), "an INIT_ONCE fits into a tp_once");
+_Static_assert(alignof(SRWLOCK) <= alignof(tp_mutex), "a tp_mutex is aligned for an SRWLOCK");
 
-/* All three are one pointer, which the system's functions alone read and write. */
+/* All three are one pointer, which only the system's functions read and write. */
 static SRWLOCK *lock_of(tp_mutex *mutex) {
     return (SRWLOCK *)(void *)mutex->os;
 }
@@ -178,7 +180,7 @@ void tp_semaphore_wait(tp_semaphore *semaphore) {
     (void)WaitForSingleObject((HANDLE)(uintptr_t)semaphore->os[0], INFINITE);
 }
 
-/* A function's address does not fit a void pointer in C: its holder's does. */
+/* In C a void pointer cannot point to a function, but to a struct with its address. */
 typedef struct initialiser {
     void (*run)(void);
 } initialiser;
@@ -199,9 +201,9 @@ void tp_once_run(tp_once *once, void (*initialise)(void)) {
 /* ---- the record ------------------------------------------------------------------------------ */
 
 /*
- * `record_slot` goes from TLS_OUT_OF_INDEXES to its number once. A thread that has set a record has
- * seen the number itself; one that reads the old value has no record, and NULL is its answer: so
- * relaxed is enough for reading.
+ * `record_slot` changes once, from TLS_OUT_OF_INDEXES to the slot's number. A thread that has set a
+ * record has seen the number itself. A thread that still reads the old value has no record and
+ * returns NULL. So a relaxed load is enough.
  */
 static _Atomic DWORD record_slot = TLS_OUT_OF_INDEXES;
 static tp_once record_once;
@@ -214,8 +216,8 @@ static void note_exit(void) {
 }
 
 /*
- * Also called for the thread that ends the process, when every other thread has been killed where
- * it stood, perhaps with a lock held: nothing is to be tidied then.
+ * Also called for the thread that ends the process, after the system has killed all other threads,
+ * possibly while they held locks. Nothing may be freed then.
  */
 static void WINAPI end_record(void *record) {
     void (*at_exit)(void *) = atomic_load(&record_at_exit);

@@ -1,12 +1,12 @@
 /*
- * lanserver: a server for a trusted network. TCP, frames of a 4-byte header and a payload, nothing
- * else.
+ * lanserver: a server for a trusted network: TCP, and frames of a 4-byte header and a payload. No
+ * encryption.
  *
  *     #include <stdio.h>
  *     #include <twinport/lanserver.h>
  *
  *     static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
- *         tp_server_send(server, session, packet); // the same packet, back to where it came from
+ *         tp_server_send(server, session, packet); // echo: sends the packet back
  *     }
  *
  *     int main(void) {
@@ -29,8 +29,8 @@
  *         return error ? 1 : 0;
  *     }
  *
- * Everything else is in twinport/server.h. The program `lanserver`, the bus, is written on this
- * header and on that one.
+ * All other functions are in twinport/server.h. The program `lanserver`, the bus, is written on
+ * these two headers.
  */
 #ifndef TWINPORT_LANSERVER_H
 #define TWINPORT_LANSERVER_H
@@ -41,17 +41,20 @@
 extern "C" {
 #endif
 
-/* Fills `options` with the LAN's profile: the core's defaults, and 127.0.0.1 with a free port to
- * listen on, allowed are the private ranges (tp_private_networks()), 1,024 sessions, 1 MiB frames,
- * low latency, Nagle off, 4 MiB of memory for packets made ready. The access list points to memory
- * that lives as long as the process. Any thread. */
+/* Fills `options` with the core's defaults, changed for a LAN: listen on 127.0.0.1 at a free port,
+ * admit the private networks (tp_private_networks()), 1,024 sessions, 1 MiB frames, low latency,
+ * Nagle off, 4 MiB of memory for packets allocated at start. The access list points to static
+ * memory. Any thread. */
 void tp_lanserver_defaults(tp_server_options *options);
 
 /*
- * Makes a server under the LAN's rules; then as tp_server_create(), with its errors. The rules:
- * TP_ERR_PUBLIC_BIND if `address` is a wildcard or no private address and allow_public_bind is not
- * set; TP_ERR_INVALID if it does not listen at all, since only lanclient opens connections. On
- * error *server is NULL. Any thread.
+ * Creates a server, not started, as tp_server_create() does and with its errors. The LAN's rules
+ * add:
+ *
+ *     TP_ERR_PUBLIC_BIND  `address` is a wildcard or not private, and allow_public_bind is not set
+ *     TP_ERR_INVALID      `listen` is not set: only lanclient opens connections
+ *
+ * On error *server is NULL. Any thread.
  */
 tp_err tp_lanserver_create(
     const tp_server_options *options, const tp_handlers *handlers, tp_server **server);

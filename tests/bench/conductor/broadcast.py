@@ -1,4 +1,4 @@
-"""Table (e): one packet to 10,000 sessions by broadcast, and a copy to each beside it."""
+"""Table (e): one packet to 10,000 sessions by broadcast, compared with a copy for each."""
 
 import json
 
@@ -35,7 +35,7 @@ def run(settings):
     settings.say(f"broadcast to {SESSIONS} sessions")
     try:
         result = measure(settings)
-    except Exception as error:  # reported, and the other tables still made
+    except Exception as error:  # reported; the other tables are still made
         return {}, [f"broadcast: {type(error).__name__}: {error}"]
     medians = {
         way: {key: report.median(result[way], key) for key in result[way][0]} for way in WAYS

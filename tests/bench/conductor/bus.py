@@ -1,13 +1,13 @@
-"""Table (b): messages routed from 8 senders to 8 receivers and their acks back, beside nats-server.
+"""Table (b): messages routed from 8 senders to 8 receivers and their acks back, compared with nats-server.
 
-All servers get the same traffic: route_load.h says which. They are pinned to one core, the load to the
-other. nats-server is told so by GOMAXPROCS (its run time would find the same number), runs on its
-defaults, and logs nothing after its start-up lines. The relay is the floor: it joins connections in
-pairs and never looks at a message, one read and one write for each that comes alone.
+All servers get the same traffic (route_load.h). They are pinned to one core, the load to the other. For
+nats-server GOMAXPROCS is set accordingly (its run time would find the same number); it runs with its defaults
+and logs nothing after its first lines. The relay is the lower bound: it joins connections in pairs and never
+looks at a message, with one read and one write for each that comes alone.
 
-How the load is threaded decides how messages arrive, and what waking their receivers costs the
-server. So there are two kinds of load, each with its own row for nats-server to be compared with: one
-thread that serves all connections, and a thread for each connection, as lanclient has it.
+The threads of the load decide how messages arrive, and what waking their receivers costs the server. So there
+are two kinds of load, each compared with nats-server under the same kind: one thread that serves all
+connections, and a thread for each connection, as with lanclient.
 """
 
 import json
@@ -52,7 +52,7 @@ def start_relay(settings, folder):
     return start_server([f"{settings.bin}/peer-epoll-relay", "--port", "0"], settings.cores[0])
 
 
-# What each row starts: the server, the load, and further arguments of the load.
+# For each row: the server, the load, and further arguments of the load.
 ROWS = {
     NATS: (start_nats, "nats-load", ["--threads", "one"]),
     TWINPORT: (start_lanserver, "bus-raw-load", ["--threads", "one"]),

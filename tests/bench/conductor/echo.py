@@ -1,4 +1,4 @@
-"""Table (a): the echo of 64 bytes, server CPU per message, beside the floor and other libraries."""
+"""Table (a): an echo of 64 bytes, server CPU per message, compared with the lower bound and other libraries."""
 
 from . import load, report
 from .process import start_server

@@ -10,8 +10,7 @@ from .process import Child, Failed, start_server
 
 SERVICE = "echo"
 
-# What keeps one address, or one player, from taking everything is in the way of a load that plays all of
-# them from one address.
+# Limits per address and per player are off, because the load connects all players from one address.
 WITHOUT_LIMITS = {
     "accept_rate": 0, "connections_per_address": 0, "message_rate": 0, "byte_rate": 0,
 }  # fmt: skip
@@ -40,8 +39,8 @@ def backend(settings, bus_port, core):
 
 
 def wait_for_echo(settings, where):
-    """Until a player's message has come back: until then the gate may not know the service yet."""
-    for patience in (0.25, 0.5, 1, 2, 4, 8, 16, 32):  # what was said too early is lost
+    """Waits until a player's message has come back: before that the gate may not have found the service."""
+    for patience in (0.25, 0.5, 1, 2, 4, 8, 16, 32):  # messages sent too early are lost
         argv = [
             f"{settings.bin}/bench-player-echo", *where, "--connections", "1", "--window", "1",
             "--size", "64", "--seconds", "0.01", "--warm", "0", "--patience", str(patience),
@@ -55,7 +54,7 @@ def wait_for_echo(settings, where):
 
 @contextlib.contextmanager
 def wanserver(settings, folder, bus_port, core, **values):
-    """Yields the process and a load's arguments to reach it."""
+    """Yields the process and a load's arguments for connecting to it."""
     key, public = players.gateway_key(settings.bin)
     config = write_config(
         f"{folder}/wanserver.conf",

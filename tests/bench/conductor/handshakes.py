@@ -1,11 +1,10 @@
-"""Table (g): players who come: server CPU per full handshake, beside TLS 1.3, and what refusing costs.
+"""Table (g): full handshakes: server CPU per player, compared with TLS 1.3, and the cost of a refusal.
 
-A handshake's figure is all that the server does for a player who connects, is let in, says one message, has
-its echo and is gone by a reset. Over our protocol his first word needs nothing of the server's, so it is
-ready when he connects; over TLS the library makes it then. `connection alone` is the same without a cipher:
-what accepting, one echo and closing cost. A forged HELLO is measured twice: the checks alone, in process, which is what the target
-is about; and, for information, as a connection to a whole server that wants tokens, accept and close
-included.
+The figure is all that the server does for a player that connects, is admitted, sends one message, receives its
+echo and closes by a reset. In our protocol the client's first message needs nothing of the server, so it is made
+before the connection; with TLS the library makes it afterwards. `connection alone` is the same without a cipher:
+the cost of accepting, one echo and closing. A forged HELLO is measured twice: the checks alone, in process, for
+the target; and, for information, as a connection to a whole server in mode token, accept and close included.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Table (h): user memory per idle player, cipher state included, beside TLS 1.3 on epoll.
+"""Table (h): user memory per idle player, cipher state included, compared with TLS 1.3 on epoll.
 
-As table (d). `TLS 1.3` keeps its buffers, as OpenSSL does unless it is told otherwise; `release` gives them
-back whenever they are empty.
+Measured as table (d). `TLS 1.3` keeps its buffers, which is OpenSSL's default; `release` frees them when they
+are empty.
 """
 
 from . import memory, players

@@ -6,7 +6,7 @@ import time
 from . import report
 from .process import START_SECONDS, Child, Failed
 
-# A load program says these around the window that its figures are about.
+# A load program prints these around the measured window.
 BEGIN, END = "measuring", "measured"
 
 

@@ -1,7 +1,7 @@
 """Table (d): user memory per idle session, from the server's resident anonymous memory.
 
-The empty server is one that has served: a client has come, had its echo and gone, so that what a
-server allocates once (its read buffer, its first chunk) is not counted as the sessions'.
+The empty server has served one client, which has had its echo and left, so that what a server allocates once
+(its read buffer, its first chunk) does not count for the sessions.
 """
 
 from . import echo, report
@@ -13,8 +13,7 @@ SIZE = 64
 
 
 def hold(settings, where, count, size=SIZE):
-    """The client that holds `count` connections, all connected. `where`: its arguments that say to
-    what, and how."""
+    """The client that holds `count` open connections. `where`: its arguments for connecting."""
     argv = [
         f"{settings.bin}/bench-hold", *where, "--connections", str(count), "--size", str(size),
     ]  # fmt: skip
@@ -33,7 +32,7 @@ def echo_once(clients):
 
 
 def measure_server(settings, server, where, count):
-    """What `count` sessions at a server that nobody has connected to yet take."""
+    """The memory of `count` sessions at a server without connections so far."""
     if settings.descriptors < count + SPARE_DESCRIPTORS:
         raise Failed(f"the limit of {settings.descriptors} descriptors does not allow it")
     unused = server.descriptors()
@@ -62,7 +61,7 @@ def measure(settings, name, count):
 
 
 def measure_all(settings, names, measure_one, title, what):
-    """The table's rows for each of COUNTS, shown; and what could not be measured."""
+    """Measures and prints the table's rows for each of COUNTS. Returns them and the failures."""
     counts, failures = {}, []
     for count in COUNTS:
         results, failed = report.interleave(

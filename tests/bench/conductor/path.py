@@ -1,17 +1,17 @@
-"""Table (i): the whole path from a player to a service and back, beside what does the same with others'.
+"""Table (i): the whole path from a player to a service and back, compared with haproxy and nats-server.
 
-Ours: a player's message is taken out of its record by wanserver, goes over lanserver to a service, and the
-answer comes back the same way. What is judged is the processor time of both servers together, for a message
-and its answer. The service and the players run on the other core and are not counted.
+Twinport: wanserver opens the record of a player's message and sends it over lanserver to a service, and the
+answer comes back the same way. The figure is the processor time of both servers for a message and its answer.
+The service and the players run on the other core and are not counted.
 
-Theirs is a sum, to their advantage: haproxy ends TLS and hands the player's bytes to a plain echo, which is
-one process less than a service on a bus behind it would need; and nats-server routes two messages, there
-and back, which is what table (b) measures at window 1. Whatever would take messages out of haproxy's
-stream and publish them is not counted at all.
+The other side is a sum, to its advantage: haproxy ends TLS and passes the player's bytes to a plain echo, which
+is one process less than a service on a bus behind it needs; and nats-server routes two messages, there and
+back, as table (b) measures at window 1. A program that takes messages out of haproxy's stream and publishes
+them is not counted.
 
-Ours has all players' messages on one connection to the bus, so it is also compared with a nats-server that
-is reached like this: one connection on either side, with as many messages on their way as there are
-players. That sum is shown and not judged.
+Twinport has all players' messages on one connection to the bus, so it is also compared with nats-server used
+in that way: one connection on each side, with as many messages in flight as there are players. That sum is
+shown without a target.
 """
 
 import tempfile
@@ -62,7 +62,7 @@ ROWS = {
 
 
 def sums(summary):
-    """What the path costs, in us for a message and its answer."""
+    """The cost of the path in us for a message and its answer."""
     cpu = {name: value["cpu_us"] for name, value in summary.items()}
     paths = {}
     if TWINPORT in cpu:

@@ -1,12 +1,11 @@
-"""The servers that players connect to, ours and the others', and what they need: a certificate, a key.
+"""The servers that players connect to, with their certificates and keys.
 
-All of them are given the same load by the same programs (players/): only the cipher differs.
+All of them get the same load from the same programs (players/); only the cipher differs.
 
 TLS everywhere is 1.3 alone, AES-256-GCM, X25519, with a self-signed P-256 certificate, without tickets or
-sessions: every handshake is a full one. OpenSSL is measured as it comes, because that is what most servers
-over it do, and with the choice that serves a table's figure best, so that nobody has to wonder:
-`read ahead` (a receive fetches all there is) for processor time, `release` (an idle connection gives its
-buffers back) for memory.
+sessions: every handshake is a full one. OpenSSL is measured with its defaults, as most servers use it, and with
+the option that is best for a table's figure: `read ahead` (a receive fetches all there is) for processor time,
+`release` (an idle connection frees its buffers) for memory.
 """
 
 import contextlib
@@ -50,7 +49,7 @@ KEYS = {"P-256": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "Ed25519": ["ed2
 
 @functools.lru_cache(maxsize=None)
 def _folder():
-    return tempfile.TemporaryDirectory()  # kept until the conductor ends
+    return tempfile.TemporaryDirectory()  # removed when the conductor ends
 
 
 @functools.lru_cache(maxsize=None)
@@ -104,7 +103,7 @@ def tls(settings, *further, key="P-256"):
 
 @contextlib.contextmanager
 def haproxy(settings):
-    """In front of an echo that never looks at a message and runs on the load's core."""
+    """haproxy in front of an echo that never looks at a message, on the load's core."""
     echo, echo_port = start_server([f"{settings.bin}/peer-epoll-raw", "--port", "0"], settings.cores[1])
     with echo, socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         port = listener.getsockname()[1]
@@ -116,14 +115,14 @@ def haproxy(settings):
             encoding="ascii",
         )
         argv = [find_program("haproxy"), "-db", "-f", str(config)]
-        # It takes over the listener, which queues whoever comes before it is up.
+        # It takes over the listener, whose backlog keeps connections until it is up.
         with Child(argv, settings.cores[0], pass_fds=[listener.fileno()]) as server:
             yield server, ["--connect", f"127.0.0.1:{port}", "--over", "tls"]
 
 
 @functools.lru_cache(maxsize=None)
 def key_ring():
-    """A file with the key of number KEY_ID, which nobody else knows."""
+    """A file with a random key of number KEY_ID."""
     path = pathlib.Path(_folder().name) / "ring"
     path.write_text(f"{KEY_ID} {secrets.token_hex(32)}\n", encoding="ascii")
     return str(path)
@@ -138,7 +137,7 @@ def wan(settings, suite="aes"):
 
 @contextlib.contextmanager
 def wan_forged(settings):
-    """A server that wants tokens, and a load that has none."""
+    """A server in mode token, and a load without tokens."""
     key, _ = gateway_key(settings.bin)
     token = ["--auth", "token", "--key", key, "--key-ring", key_ring()]
     with _tp_echo(settings, *token) as (server, address):
@@ -147,7 +146,7 @@ def wan_forged(settings):
 
 @contextlib.contextmanager
 def plain(settings):
-    """No cipher, and a server that never looks at a message."""
+    """A server without a cipher that never looks at a message."""
     server, port = start_server([f"{settings.bin}/peer-epoll-raw", "--port", "0"], settings.cores[0])
     with server:
         yield server, ["--connect", f"127.0.0.1:{port}", "--over", "plain"]

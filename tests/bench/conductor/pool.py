@@ -1,4 +1,4 @@
-"""Table (c): allocating and freeing a block, the notes' three methods and packets beside malloc."""
+"""Table (c): allocating and freeing a block: the notes' three methods and packets, compared with malloc."""
 
 import json
 

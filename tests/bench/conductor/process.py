@@ -1,7 +1,7 @@
-"""Children: started pinned to a core, read line by line with a deadline, their processor time and
-memory looked at from outside, and ended, whatever happens to the conductor.
+"""Child processes: pinned to a core, read line by line with a time-out, their processor time and memory measured
+from outside, and ended whatever happens to the conductor.
 
-Linux only, as the bench is.
+Linux only, as the benchmark.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 
-# How long anything may take before it counts as never.
+# The time-out of everything.
 START_SECONDS = 60.0 * float(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
-    """A measurement that could not be made, and why."""
+    """A measurement failed, with the reason."""
 
 
 def raise_descriptor_limit():
@@ -42,7 +42,7 @@ def cores():
 
 
 def find_program(name):
-    """Debian puts servers into /usr/sbin, which is not on everyone's path."""
+    """Also looks in /usr/sbin, where Debian installs servers and which may not be on the path."""
     program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if program is None:
         raise Failed(f"{name} is not installed (Debian package {name})")
@@ -50,8 +50,8 @@ def find_program(name):
 
 
 class Child:
-    """One running program. Use as a context manager; leaving it ends the program. `core`: the one it is
-    bound to, None: all. `idle`: it gets only what nobody else wants of the processors (SCHED_IDLE)."""
+    """One running program, as a context manager that ends it. `core`: the core it is pinned to; None: all. `idle`: run
+    it as SCHED_IDLE."""
 
     def __init__(self, argv, core=None, environment=None, stdin=False, pass_fds=(), idle=False):
         self.name = os.path.basename(argv[0])
@@ -59,7 +59,7 @@ class Child:
 
         def in_child():
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != conductor:  # it ended before prctl
+            if os.getppid() != conductor:  # the conductor ended before prctl
                 os._exit(1)
             if core is not None:
                 os.sched_setaffinity(0, {core})
@@ -97,7 +97,7 @@ class Child:
             self.process.terminate()
             deadline = time.monotonic() + 5
             while self.process.poll() is None and time.monotonic() < deadline:
-                self._read(0.05)  # a full pipe must not keep it from ending
+                self._read(0.05)  # a full pipe must not block its end
         if self.process.poll() is None:
             self.process.kill()
         code = self.process.wait()
@@ -120,7 +120,7 @@ class Child:
         while b"\n" not in self._rest["out"]:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise Failed(f"{self.name} said nothing for {seconds:.0f} s{self.last_words()}")
+                raise Failed(f"{self.name} printed nothing for {seconds:.0f} s{self.last_words()}")
             if not self._read(left):
                 self.process.wait()
                 code = self.process.returncode
@@ -129,14 +129,14 @@ class Child:
         return line.decode(errors="replace").strip()
 
     def expect(self, beginning, seconds=START_SECONDS):
-        """The next line, which must begin so; returns what follows."""
+        """Reads the next line, which must begin with `beginning`. Returns the rest of it."""
         line = self.line(seconds)
         if not line.startswith(beginning):
-            raise Failed(f"{self.name} said {line!r} instead of {beginning!r}")
+            raise Failed(f"{self.name} printed {line!r}, expected {beginning!r}")
         return line[len(beginning) :].strip()
 
     def _read(self, seconds):
-        """Reads what is there within the time; False when both streams have ended."""
+        """Reads what comes within the time. False when both streams have ended."""
         if not self._open.get_map():
             return False
         for key, _ in self._open.select(seconds):
@@ -162,7 +162,7 @@ class Child:
         return time.clock_gettime_ns((~self.pid << 3) | 2)
 
     def cpu_each_ns(self):
-        """The same of each part of Several; this is one."""
+        """The same for each part of Several: only this one."""
         return {}
 
     def user_memory(self):
@@ -176,7 +176,7 @@ class Child:
 
 @contextlib.contextmanager
 def machine_busy():
-    """Yields a function that, once the block is left, says how busy the machine was meanwhile, 0 to 1."""
+    """Yields a function that, after the block, returns how busy the machine was meanwhile, 0 to 1."""
 
     def look():
         with open("/proc/stat", encoding="ascii") as stat:
@@ -191,7 +191,7 @@ def machine_busy():
 
 
 class Several:
-    """Servers that do one job together: their processor time is one figure, and each one's is kept."""
+    """Servers that do one job together: their processor time is one figure, and each one's is kept, too."""
 
     def __init__(self, **servers):
         self.servers = servers
@@ -204,13 +204,13 @@ class Several:
 
 
 def start_server(argv, core, environment=None):
-    """Starts a server whose first line says `listening on ADDRESS:PORT`; returns it and the port."""
+    """Starts a server whose first line is `listening on ADDRESS:PORT`. Returns it and the port."""
     server = Child(argv, core, environment)
     try:
         line = server.line()
         port = re.search(r"listening on \S+:(\d+)", line)
         if port is None:
-            raise Failed(f"{server.name} said {line!r} instead of where it listens")
+            raise Failed(f"{server.name} printed {line!r} in place of its address")
         return server, int(port.group(1))
     except BaseException:
         server.end()
@@ -218,7 +218,7 @@ def start_server(argv, core, environment=None):
 
 
 def wait_until(seen, what, seconds=START_SECONDS):
-    """Looks until `seen` returns something true."""
+    """Waits until `seen` returns something true."""
     deadline = time.monotonic() + seconds
     while not seen():
         if time.monotonic() > deadline:

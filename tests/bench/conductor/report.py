@@ -4,8 +4,8 @@ import statistics
 
 
 def interleave(rounds, names, measure, say):
-    """Runs measure(name) for every name, round after round (A B C A B C ...), so that what changes
-    on the machine meanwhile meets all alike. Returns {name: [result of each round]}; a name whose
+    """Runs measure(name) for every name, round after round (A B C A B C ...), so that changes
+    of the machine affect all alike. Returns {name: [result of each round]}; a name whose
     measurement failed is left out of the rounds that follow and has its error in the second
     result."""
     results = {name: [] for name in names}
@@ -17,7 +17,7 @@ def interleave(rounds, names, measure, say):
             say(f"round {number + 1}/{rounds}: {name}")
             try:
                 results[name].append(measure(name))
-            except Exception as error:  # whatever it was: the others are still worth measuring
+            except Exception as error:  # any error: the others are still measured
                 failures[name] = f"{type(error).__name__}: {error}"
     return {n: r for n, r in results.items() if n not in failures}, failures
 
@@ -27,14 +27,14 @@ def median(results, key):
 
 
 def spread(results, key):
-    """Half the range, as a share of the median: how much the rounds disagree."""
+    """Half the range as a share of the median: how much the rounds differ."""
     values = [result[key] for result in results]
     middle = statistics.median(values)
     return (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
 def table(title, heads, rows):
-    """Text: the first column to the left, the others to the right."""
+    """The table as text: the first column is left-aligned, the others right-aligned."""
     cells = [heads] + [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     lines = [title]

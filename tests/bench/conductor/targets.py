@@ -1,4 +1,4 @@
-"""What the bench is to show: each target with what was measured, met or missed."""
+"""The benchmark's targets, each with the measured value: met or missed."""
 
 from . import bus, echo, handshakes, isolation, path, players, pool
 
@@ -110,7 +110,7 @@ def _path(tables):
 
 def _isolation(tables):
     rows = tables.get("isolation", {})
-    beside = {  # what is shown for comparison
+    beside = {  # shown for comparison
         "beside talk": ("players on a bus of their own", isolation.APART),
         "beside storm": ("idle-class computing instead", isolation.COMPUTING),
     }
@@ -124,7 +124,7 @@ def _isolation(tables):
 
 
 def judge(tables):
-    """One entry per target of a table that was asked for."""
+    """One entry for each target of a requested table."""
     entries = []
     for source in (_echo, _bus, _memory, _pool, _wan, _handshakes, _idle, _path, _isolation):
         for table, what, measured, limit, at_most, unit in source(tables):

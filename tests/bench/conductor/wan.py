@@ -1,7 +1,7 @@
-"""Table (f): players' echo of 64 bytes, server CPU per message, beside TLS 1.3.
+"""Table (f): players' echo of 64 bytes, server CPU per message, compared with TLS 1.3.
 
-TLS sends back what it has read and never looks at a message; ours finds the messages, calls a handler with
-each and sends each by a call of its own. `write per message` is TLS doing that.
+The TLS server sends back what it has read and never looks at a message; ours finds the messages, calls a handler
+for each and sends each by a call of its own. `write per message` is TLS with the same work.
 """
 
 from . import load, players, report
@@ -13,7 +13,7 @@ REFERENCE = players.TLS
 
 
 def argv(settings, server, connections, window):
-    """The load's command line; `server`: its arguments to reach the server."""
+    """The load's command line. `server`: its arguments for connecting."""
     return [
         f"{settings.bin}/bench-player-echo", *server, "--connections", str(connections),
         "--window", str(window), "--size", str(SIZE), "--warm", str(WARM_SECONDS),

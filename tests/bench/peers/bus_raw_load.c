@@ -1,10 +1,12 @@
-/* bus-raw-load: the bus table's traffic through lanserver, written from docs/bus-protocol.md alone.
- * The same loop as nats-load: what differs between the two runs is the server. (bench-bus-load does
- * the same by lanclient, with its threads, as services do.)
+/*
+ * bus-raw-load: the bus table's traffic through lanserver, written from docs/bus-protocol.md alone.
+ * It has the same loop as nats-load, so that the two runs differ in the server only.
+ * (bench-bus-load does the same with lanclient and its threads, as services do.)
  *
  * Sender i is instance s<i> of service `sender`, receiver i is r<i> of `receiver`. A sender is
- * ready when it has heard of its receiver, a receiver when it is welcome. Confirmations travel with
- * the traffic, since every message is answered. */
+ * ready when its receiver has been announced, a receiver when it has its WELCOME. Acknowledgements
+ * ride on the traffic, because every message is answered.
+ */
 #define _GNU_SOURCE
 #include "links.h"
 
@@ -16,10 +18,10 @@ enum { frame_data = 0, frame_ping = 1, frame_pong = 2, frame_header = 4, bus_hea
 enum { welcome = 2, peer_up = 3, peer_down = 4, ack = 5, send_to_peer = 6, hello_kind = 1 };
 enum { names_room = 64, pairs_most = 1000 };
 
-/* What a link remembers of the bus. */
+/* A link's state on the bus. */
 static struct member {
-    uint32_t partner; /* id of the peer it sends to; 0: not known yet */
-    uint32_t handled; /* messages received and dealt with */
+    uint32_t partner; /* id of the peer to send to; 0: not known yet */
+    uint32_t handled; /* messages received and processed */
     uint32_t correlation;
 } members[pairs_most][2];
 
@@ -78,7 +80,7 @@ static void hello(link_state *link) {
     put_message(link, hello_kind, 0, 0, payload, size);
 }
 
-/* `payload`: u32 id, service's name, instance's name, each u16 length and bytes. */
+/* `payload`: u32 id, then the names of service and instance, each as u16 length and bytes. */
 static void take_peer_up(link_state *link, const unsigned char *payload, size_t size) {
     char wanted[16];
     snprintf(wanted, sizeof wanted, "r%u", link->pair);

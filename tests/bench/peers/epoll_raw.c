@@ -1,11 +1,14 @@
-/* peer-epoll-raw: the floor of the echo table. Level-triggered epoll; whatever one read brings is
- * written back by one write. It never looks at a message, keeps nothing per connection while all is
- * well, and makes no system call that could be left out: a lot of events per wait, one recv and one
- * send per event, interest changed only when the kernel's send buffer is full.
+/*
+ * peer-epoll-raw: the lower bound of the echo table. Level-triggered epoll; what one read returns
+ * is written back by one write. It never looks at a message, keeps nothing per connection as long
+ * as the kernel takes everything, and makes no avoidable system call: many events per wait, one
+ * recv and one send per event, and the interest is changed only when the kernel's send buffer is
+ * full.
  *
- * One thread owns everything. A connection is known by its descriptor. While its unsent rest waits
- * for room, the connection is watched for writing only, so an event for writing means that a rest
- * exists, and no more than one read's worth is ever held. */
+ * One thread owns everything. A connection is identified by its descriptor. While a connection has
+ * unsent bytes it is watched for writing only. So an event for writing means that there are unsent
+ * bytes, and at most one read's worth is kept.
+ */
 #define _GNU_SOURCE
 #include "peer.h"
 

@@ -1,10 +1,11 @@
-/* peer-epoll-relay: the floor of the bus table. It joins every two connections, in the order in
- * which they were accepted, and what one read brings from one side is written to the other by one
- * write. It never looks at a message: no routing costs less.
+/*
+ * peer-epoll-relay: the lower bound of the bus table. It joins every two connections, in the order
+ * in which they were accepted, and writes what one read returns on one side to the other side with
+ * one write. It never looks at a message: no routing is cheaper.
  *
- * Level-triggered epoll, one thread. A side whose unsent rest waits for room is watched for
- * writing, and its partner is not read from meanwhile, so no more than one read's worth is ever
- * held per side. */
+ * Level-triggered epoll, one thread. A side with unsent bytes is watched for writing, and its
+ * partner is not read meanwhile, so at most one read's worth is kept per side.
+ */
 #define _GNU_SOURCE
 #include "peer.h"
 
@@ -31,12 +32,12 @@ struct side {
 
 struct joint {
     struct side sides[2];
-    bool ended; /* freed after the batch of events in hand, which may hold both sides */
+    bool ended; /* freed after the current batch of events, which may contain both sides */
     struct joint *next_ended;
 };
 
 static int queue;
-static struct joint *waiting; /* its second side has not come yet */
+static struct joint *waiting; /* its second side has not connected yet */
 static struct joint *ended;
 static unsigned char bytes[bytes_per_read];
 

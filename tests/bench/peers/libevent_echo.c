@@ -1,6 +1,8 @@
-/* peer-libevent: the echo on libevent's bufferevents: frames are cut out of the input buffer and
- * each message is given to bufferevent_write, which gathers them until the socket is writable.
- * The base's thread owns everything; a bufferevent is freed where its connection ends. */
+/*
+ * peer-libevent: the echo on libevent's bufferevents. Frames are cut out of the input buffer, and
+ * each message is passed to bufferevent_write, which gathers them until the socket is writable. The
+ * base's thread owns everything; a bufferevent is freed when its connection ends.
+ */
 #define _GNU_SOURCE
 #include "peer.h"
 
@@ -60,7 +62,7 @@ static void on_connection(struct evconnlistener *listener, evutil_socket_t fd,
     bufferevent_enable(client, EV_READ | EV_WRITE);
 }
 
-/* A bufferevent adds and removes its write event for every answer: the change list saves the
+/* A bufferevent adds and removes its write event for every answer. The change list saves the
  * epoll_ctl calls of pairs that cancel out, and one thread needs no locks. */
 static struct event_base *make_base(void) {
     struct event_config *config = event_config_new();

@@ -1,6 +1,8 @@
-/* peer-libuv-per-message: the echo as a typical user of libuv writes it: a buffer per read, frames
- * cut out of the stream, and for each message a request of its own with a copy of the message and
- * one uv_write. libuv's loop thread owns everything; a client is freed by its close callback. */
+/*
+ * peer-libuv-per-message: the echo as a typical user of libuv writes it: a buffer per read, frames
+ * cut out of the stream, and for each message a request with a copy of the message and one
+ * uv_write. libuv's loop thread owns everything; a client is freed by its close callback.
+ */
 #define _GNU_SOURCE
 #include "peer.h"
 
@@ -11,7 +13,7 @@
 
 struct client {
     uv_tcp_t tcp;        /* first: the handle is the client */
-    unsigned char *part; /* the beginning of a frame whose end has not come yet */
+    unsigned char *part; /* the beginning of an incomplete frame */
     size_t part_size;
 };
 
@@ -53,7 +55,7 @@ static void on_message(struct client *client, const unsigned char *frame, size_t
     }
 }
 
-/* Hands out every whole frame and returns the bytes used. */
+/* Passes on every whole frame and returns the bytes used. */
 static size_t cut_frames(struct client *client, const unsigned char *bytes, size_t size) {
     size_t at = 0;
     while (size - at >= peer_frame_header && !uv_is_closing((uv_handle_t *)client)) {

@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 enum { input_room = 256 * 1024, output_room = 4 * 1024 * 1024 };
-enum { give_up_ms = 5000, look_ms = 20 }; /* look_ms: how often a thread without traffic looks up */
+/* look_ms: how often a thread without traffic checks the state. */
+enum { give_up_ms = 5000, look_ms = 20 };
 
 /* The links that one thread serves. */
 typedef struct shard {
@@ -152,8 +153,8 @@ static void on_readable(link_state *link) {
     flush(link);
 }
 
-/* Serves the shard until `done` says so; false if that does not come within give_up_ms of the
- * moment in which `begun` (NULL: now) was first seen true. */
+/* Serves the shard until `done` returns true. False if that does not happen within give_up_ms after
+ * `begun` (NULL: now) was first true. */
 static bool serve(shard *of, bool (*done)(void), const atomic_bool *begun) {
     struct epoll_event events[64];
     uint64_t give_up_ns = 0;
@@ -241,10 +242,10 @@ static void say(const char *line) {
     fflush(stdout);
 }
 
-/* Acks of the measured window, and how long it was. */
+/* Acks of the measured window, and its length. */
 static uint64_t measure(double *seconds) {
     while (!all_ready()) {
-        rest(0.005); /* a shard that waits in vain ends the process */
+        rest(0.005); /* a shard whose wait fails ends the process */
     }
     rest(run.options.warm_seconds);
     say("measuring");

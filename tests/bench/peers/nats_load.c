@@ -35,8 +35,8 @@ static void message(link_state *link, const unsigned char *payload, size_t size)
 }
 
 /* Takes `MSG subject sid [reply] size` (`line_size` bytes with its end) and its payload. The line
- * is copied before it is cut into words: the same bytes come again if the payload is not all
- * there. */
+ * is copied before it is cut into words, because an incomplete payload makes the same bytes come
+ * again. */
 static size_t take_message(
     link_state *link, const unsigned char *line, size_t line_size, size_t size, uint64_t now_ns) {
     char words[4][64];

@@ -1,6 +1,8 @@
-/* relay-load: the bus table's traffic through peer-epoll-relay: frames with nothing but the
- * payload, since the relay knows by the connection where they go. A pair's sender connects first,
- * then its receiver. Nothing has to be agreed on, so a link is ready at once. */
+/*
+ * relay-load: the bus table's traffic through peer-epoll-relay: frames with only the payload,
+ * because the connection determines the destination. A pair's sender connects first, then
+ * its receiver. There is no handshake, so a link is ready immediately.
+ */
 #include "links.h"
 
 enum { frame_header = 4 };

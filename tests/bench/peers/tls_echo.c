@@ -4,19 +4,19 @@
  *     peer-tls --port N --certificate FILE [--answer read|message] [--read-ahead yes|no]
  *         [--buffers keep|release]
  *
- * --answer read (default) writes back what one SSL_read gave, by one SSL_write, and never looks at
- * it: the least that a server over TLS can do. --answer message writes each frame by an SSL_write
- * of its own, as a server does whose content answers by itself.
+ * --answer read (default) writes back what one SSL_read returned, with one SSL_write, and never
+ * looks at it: the least that a server over TLS can do. --answer message writes each frame with an
+ * SSL_write of its own, as a server does whose application answers each message.
  *
- * Each of its other choices is for the least work, and the bench says which it measures:
- *   --read-ahead yes   a receive fetches all that is there, not first a header and then a record
- *   --buffers release  an idle connection has no buffers, at the price of allocating them again
+ * Each of the other options reduces work, and the benchmark names the one it measures:
+ *   --read-ahead yes   one receive fetches all there is, not first a header and then a record
+ *   --buffers release  an idle connection has no buffers, which must be allocated again
  *
- * TLS 1.3 alone, AES-256-GCM, X25519; no tickets, no sessions: every handshake is a full one. FILE
- * holds the certificate and its key, as PEM.
+ * TLS 1.3 alone, AES-256-GCM, X25519; no tickets and no sessions: every handshake is a full one.
+ * FILE has the certificate and its key, as PEM.
  *
- * A connection is known by its descriptor. While what it was to be sent waits for room it is
- * watched for writing only, so that no more than one read's worth is ever held.
+ * A connection is identified by its descriptor. While it has unsent bytes it is watched for writing
+ * only, so that at most one read's worth is kept.
  */
 #define _GNU_SOURCE
 #include "peer.h"
@@ -44,7 +44,7 @@ struct rest {
 struct client {
     SSL *ssl;
     struct rest *unsent;
-    struct rest *part; /* --answer message: a frame that has not come whole */
+    struct rest *part; /* --answer message: an incomplete frame */
 };
 
 static struct client *clients; /* by descriptor */
@@ -85,7 +85,7 @@ static struct rest *rest_of(const unsigned char *from, size_t size) {
     return rest;
 }
 
-/* True: TLS has to wait for the socket. False: the connection is over. Clears the thread's
+/* True: TLS has to wait for the socket. False: the connection has ended. Clears the thread's
  * errors. */
 static bool has_to_wait(SSL *ssl, int result) {
     int error = SSL_get_error(ssl, result);
@@ -93,7 +93,8 @@ static bool has_to_wait(SSL *ssl, int result) {
     return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
 }
 
-/* True: written, or there is room for no more. False: the connection is over, and dropped. */
+/* True: written, or kept until the socket is writable. False: the connection has ended and is
+ * closed. */
 static bool answer(int fd, const unsigned char *from, size_t size) {
     struct client *client = &clients[fd];
     int sent = client->unsent == NULL ? SSL_write(client->ssl, from, (int)size) : 0;
@@ -139,7 +140,7 @@ static void send_unsent(int fd) {
     }
 }
 
-/* `have` bytes stand at `bytes`: answers the whole frames among them and keeps the rest. */
+/* Answers the whole frames among the `have` bytes at `bytes` and keeps the rest. */
 static bool answer_messages(int fd, size_t have) {
     size_t at = 0;
     while (have - at >= peer_frame_header) {
@@ -162,7 +163,7 @@ static bool answer_messages(int fd, size_t have) {
     return true;
 }
 
-/* Puts back to the front what the last read left over; returns its size. */
+/* Copies what the last read has left to the front; returns its size. */
 static size_t take_part(struct client *client) {
     struct rest *part = client->part;
     if (part == NULL) {

@@ -93,7 +93,8 @@ void channels_prepare(const channel_events *of) {
 
 /* ---- one channel ----------------------------------------------------------------------------- */
 
-/* The source address is one of 127.1.0.1 .. 127.1.250.250, for servers that count addresses. */
+/* The source address is one of 127.1.0.1 .. 127.1.250.250, for servers that count connections per
+ * address. */
 static void choose_source(int fd) {
     if (channels.sources > 0) {
         unsigned number = opened++ % channels.sources;
@@ -121,7 +122,7 @@ void channel_open(channel *c) {
     if (channels.kind->make != NULL) {
         channels.kind->make(c);
     }
-    /* The connect blocks, which on this machine is no wait; what follows does not. */
+    /* The connect blocks, which takes no time on this machine; all later calls do not block. */
     if (connect(c->fd, (struct sockaddr *)&there, sizeof there) != 0 ||
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset) != 0 ||

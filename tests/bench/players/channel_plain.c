@@ -1,4 +1,4 @@
-/* A channel without a cipher. Also what the ciphers send and receive by. */
+/* A channel without a cipher, and the socket calls that all channels use. */
 #define _GNU_SOURCE
 #include "channel_socket.h"
 
@@ -24,7 +24,7 @@ void socket_send(int fd, const unsigned char *bytes, size_t size) {
         } else if (errno == EAGAIN) {
             socket_wait_for_room(fd);
         } else if (errno == EPIPE || errno == ECONNRESET) {
-            return; /* the next receive tells */
+            return; /* the next receive reports it */
         } else if (errno != EINTR) {
             fail("cannot send");
         }

@@ -1,4 +1,4 @@
-/* What the kinds of channels send and receive by. */
+/* The socket calls that all channels use. */
 #ifndef TWINPORT_BENCH_CHANNEL_SOCKET_H
 #define TWINPORT_BENCH_CHANNEL_SOCKET_H
 
@@ -6,11 +6,11 @@
 
 #include "channel.h"
 
-/* Sends everything; waits for room if there is none. */
+/* Sends everything; waits while the socket is full. */
 void socket_send(int fd, const unsigned char *bytes, size_t size);
-/* Waits until the socket has room again; ends the program if that takes too long. */
+/* Waits until the socket is writable; ends the program if that takes too long. */
 void socket_wait_for_room(int fd);
-/* What is there, 0 if nothing is, -1 if the stream has ended. */
+/* Receives what has come: 0 if nothing has, -1 if the stream has ended. */
 ssize_t socket_receive(int fd, unsigned char *bytes, size_t size);
 
 #endif

@@ -1,5 +1,7 @@
-/* A channel over TLS 1.3. Reads ahead, so that a record that has come whole costs one receive, as
- * it does over the others. Nothing is verified but what the handshake itself verifies. */
+/*
+ * A channel over TLS 1.3. Reads ahead, so that a whole record costs one receive, as over the
+ * others. Nothing is verified beyond the handshake itself.
+ */
 #define _GNU_SOURCE
 #include "channel_socket.h"
 
@@ -30,7 +32,7 @@ static void tls_prepare(void) {
 }
 
 /* True: all of it. False: not now. */
-static bool went_on(SSL *ssl, int result) {
+static bool succeeded(SSL *ssl, int result) {
     if (result == 1) {
         return true;
     }
@@ -52,14 +54,14 @@ static void tls_make(channel *c) {
 
 static void tls_begin(channel *c) {
     SSL *ssl = c->secure;
-    c->ready = went_on(ssl, SSL_do_handshake(ssl)); /* the server may be that quick */
+    c->ready = succeeded(ssl, SSL_do_handshake(ssl)); /* complete if the server is that fast */
 }
 
 static bool tls_readable(channel *c, const channel_events *events) {
     static unsigned char bytes[room];
     SSL *ssl = c->secure;
     if (!c->ready) {
-        if (!went_on(ssl, SSL_do_handshake(ssl))) {
+        if (!succeeded(ssl, SSL_do_handshake(ssl))) {
             return true;
         }
         c->ready = true;
@@ -89,7 +91,7 @@ static void tls_write(channel *c, const unsigned char *bytes, size_t size) {
         int error = SSL_get_error(c->secure, sent);
         ERR_clear_error();
         if (error != SSL_ERROR_WANT_WRITE) {
-            return; /* the next read tells */
+            return; /* the next read reports it */
         }
         socket_wait_for_room(c->fd);
     }

@@ -13,11 +13,11 @@
 enum { room = 64 * 1024, record_room = TP_RECORD_HEADER + TP_RECORD_MAX };
 
 typedef struct wan {
-    tp_noise *noise;      /* until the reply has come */
-    unsigned char *hello; /* until it is said */
+    tp_noise *noise;      /* until the REPLY has come */
+    unsigned char *hello; /* until it is sent */
     size_t hello_size;
     tp_record_direction out, in;
-    unsigned char *rest; /* the beginning of a record, or of the reply */
+    unsigned char *rest; /* the beginning of a record, or of the REPLY */
     size_t rest_size;
 } wan;
 
@@ -46,7 +46,7 @@ static void *allocate(size_t size) {
     return memory;
 }
 
-/* HELLO needs nothing of the server's, so it is ready when the connection is. */
+/* A HELLO needs nothing of the server, so it is made before the connection. */
 static void wan_make(channel *c) {
     wan *w = allocate(sizeof *w);
     const tp_client_hello options = {
@@ -100,7 +100,7 @@ static void join(channel *c, const unsigned char *bytes) {
     c->ready = true;
 }
 
-/* Takes the reply or one record off the bytes; returns its size, 0 if it is not all there. */
+/* Takes the REPLY or one record from the bytes; returns its size, 0 if it is incomplete. */
 static size_t take(channel *c, unsigned char *bytes, size_t size, const channel_events *events) {
     wan *w = c->secure;
     if (!c->ready) {

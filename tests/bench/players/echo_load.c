@@ -1,16 +1,16 @@
 /*
- * bench-player-echo: players who each keep `window` messages on their way to a server that echoes,
- * and compare every byte that comes back.
+ * bench-player-echo: players that each keep `window` messages in flight to an echo server, and
+ * compare every byte that comes back.
  *
  *     bench-player-echo --connect 127.0.0.1:PORT --over plain|tls|wan
  *         [--server-key HEX --suite NAME]
  *         --connections N --window W --size B --seconds S [--warm S] [--patience S] [--sources N]
  *
  * Lines on stdout: `measuring` and `measured` around the measured window, then one JSON object. All
- * messages that one receive makes due go out in one write, as one record. SIGTERM ends the measured
- * time early.
+ * messages that one receive makes due are sent in one write, as one record. SIGTERM ends the
+ * measured time early.
  *
- * One thread. A player is known by its channel, its first member.
+ * One thread. A player is identified by its channel, its first member.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -36,17 +36,18 @@ typedef struct player {
 static unsigned connections, window;
 static size_t size;
 static double seconds, warm_seconds = 0.3;
-static uint64_t give_up_ns; /* for all to be let in, and at the end for what is outstanding */
+/* The time-out until all are ready, and at the end for what is outstanding. */
+static uint64_t give_up_ns;
 
 static player *players;
 static unsigned opened, ready;
 static uint64_t answers, errors, lost, outstanding;
-static uint64_t now_ns; /* of the receive that is being looked at */
+static uint64_t now_ns; /* of the receive being processed */
 static bool going, measuring;
 static histogram round_trips;
 static volatile sig_atomic_t told_to_end;
 
-/* A message is its number and a pattern made of number and player. */
+/* A message is its number and a pattern of number and player. */
 static void write_message(const player *p, uint64_t number, unsigned char *payload) {
     for (unsigned i = 0; i < size_least; i++) {
         payload[i] = (unsigned char)(number >> (8 * i));
@@ -105,7 +106,7 @@ static void on_ready(channel *c) {
 static void on_bytes(channel *c, const unsigned char *bytes, size_t count) {
     player *p = (player *)c;
     now_ns = clock_ns();
-    if (!frames_take(&p->reader, frame_room(size), bytes, count, take_frame, p)) {
+    if (!frames_take(&p->reader, frame_capacity(size), bytes, count, take_frame, p)) {
         errors++;
         fail("a wrong answer");
     }
@@ -122,7 +123,7 @@ static void served(channel *c, bool there) {
 
 static void open_player(player *p) {
     p->sent_ns = calloc(window, sizeof *p->sent_ns);
-    p->reader.part = malloc(frame_room(size));
+    p->reader.part = malloc(frame_capacity(size));
     if (p->sent_ns == NULL || p->reader.part == NULL) {
         fail("no memory");
     }
@@ -153,7 +154,7 @@ static void say(const char *line) {
     fflush(stdout);
 }
 
-/* Answers of the measured window, and how long it was. */
+/* Answers of the measured window, and its length. */
 static uint64_t measure(double *took) {
     now_ns = clock_ns();
     going = true;
@@ -203,8 +204,7 @@ static void read_options(int argc, char **argv) {
             give_up_ns = (uint64_t)(strtod(value, NULL) * 1e9);
         } else if (!channels_option(argv[i], value)) {
             usage("the options are --connect --over --connections --window --size --seconds --warm"
-                  " --patience"
-                  " --server-key --suite --sources");
+                  " --patience --server-key --suite --sources");
         }
     }
     if (argc % 2 == 0 || connections == 0 || window == 0 || window > window_most ||
@@ -236,8 +236,7 @@ int main(int argc, char **argv) {
     printf(
         "{\"over\": \"%s\", \"connections\": %u, \"window\": %u, \"size\": %zu, \"seconds\": %.6f,"
         " \"messages\": %" PRIu64 ", \"answers\": %" PRIu64 ", \"errors\": %" PRIu64
-        ", \"p50_us\": %.1f, \"p99_us\": %.1f,"
-        " \"max_us\": %.1f}\n",
+        ", \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n",
         channels.kind->name, connections, window, size, took, measured, answers, errors,
         (double)histogram_at(&round_trips, 0.5) / 1e3,
         (double)histogram_at(&round_trips, 0.99) / 1e3, (double)round_trips.max / 1e3);

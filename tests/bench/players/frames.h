@@ -1,4 +1,4 @@
-/* The frames in a player's stream, taken out of whatever pieces it comes in. Header-only. */
+/* The frames in a player's stream, taken out of the pieces in which it comes. Header-only. */
 #ifndef TWINPORT_BENCH_FRAMES_H
 #define TWINPORT_BENCH_FRAMES_H
 
@@ -9,12 +9,12 @@
 enum { frame_header = 4, frame_data = 0, frame_ping = 1, frame_pong = 2, frame_ping_most = 32 };
 
 typedef struct frame_reader {
-    unsigned char *part; /* frame_room() bytes, the caller's: a frame that has not come whole */
+    unsigned char *part; /* frame_capacity() bytes of the caller: an incomplete frame */
     size_t have;
 } frame_reader;
 
-/* `size`: of the DATA frames' payload, the largest that is taken. */
-static inline size_t frame_room(size_t size) {
+/* `size`: of the largest DATA payload that is accepted. */
+static inline size_t frame_capacity(size_t size) {
     return frame_header + (size > frame_ping_most ? size : frame_ping_most);
 }
 
@@ -29,8 +29,8 @@ static inline void frame_begin(unsigned char *frame, size_t size) {
     frame[3] = frame_data;
 }
 
-/* Calls `take` with each whole frame, header included. False: a frame has no room, or `take` said
- * so. */
+/* Calls `take` with each whole frame, header included. False: a frame is too large, or `take`
+ * returned false. */
 static inline bool frames_take(frame_reader *reader, size_t room, const unsigned char *bytes,
     size_t size, bool (*take)(void *context, unsigned char *frame, size_t frame_size),
     void *context) {

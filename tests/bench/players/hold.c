@@ -5,17 +5,17 @@
  *     bench-hold --connect 127.0.0.1:PORT --connections N --size B
  *         [--over plain|tls|wan --server-key HEX --suite NAME --sources N]
  *
- * stdout: `connected N` once all are. Then it obeys lines on stdin:
+ * stdout: `connected N` once all are connected. Then it obeys lines on stdin:
  *     echo      sends one frame of B bytes on each connection, waits until each has one frame more
- *               than before, and says `echoed N`
- *     wait F    waits until each connection has F frames and says `have F`
- *     count     says `frames MIN MAX BYTES`, over all connections
- * The end of stdin ends it; its connections are reset, so that none stays in TIME_WAIT. It exits
- * with 1 and a message if a connection is lost, a frame is not B bytes long, or nothing comes for a
+ *               than before, and prints `echoed N`
+ *     wait F    waits until each connection has F frames and prints `have F`
+ *     count     prints `frames MIN MAX BYTES`, over all connections
+ * It ends with stdin; its connections are reset, so that none stays in TIME_WAIT. It exits with 1
+ * and a message if a connection is lost, a frame is not B bytes long, or nothing comes for a
  * minute.
  *
- * One thread, one epoll set. A PING is answered, as a client must. Connections come, and speak, few
- * at a time: what a server needs for a burst is not what it needs for a session.
+ * One thread, one epoll set. A PING is answered, as a client must. Only few connections connect or
+ * send at a time, because a burst needs other memory of a server than its sessions do.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,7 +39,7 @@ static client *clients;
 static unsigned client_count, ready;
 static size_t size;
 static uint64_t bytes_read;
-static uint64_t goal;        /* frames that each connection is to have */
+static uint64_t goal;        /* frames that each connection shall have */
 static unsigned short_of_it; /* connections that have fewer */
 
 static bool take_frame(void *context, unsigned char *frame, size_t whole) {
@@ -63,7 +63,7 @@ static void on_ready(channel *c) {
 static void on_bytes(channel *c, const unsigned char *bytes, size_t count) {
     client *of = (client *)c;
     bytes_read += count;
-    if (!frames_take(&of->reader, frame_room(size), bytes, count, take_frame, of)) {
+    if (!frames_take(&of->reader, frame_capacity(size), bytes, count, take_frame, of)) {
         errno = EPROTO;
         fail("an unexpected frame");
     }
@@ -84,7 +84,7 @@ static void set_goal(uint64_t frames) {
     }
 }
 
-/* One line is obeyed at a time, so what stdin can have while this waits is its end. */
+/* One line is obeyed at a time, so while this waits, stdin becomes readable only by its end. */
 static void serve_towards_goal(void) {
     int count = channels_serve((int)(patience_ns() / 1000000), STDIN_FILENO, served);
     if (count <= 0) {
@@ -140,14 +140,14 @@ static void obey(const char *line) {
         say_count();
     } else {
         errno = EINVAL;
-        fail("what?");
+        fail("an unknown line on stdin");
     }
     fflush(stdout);
 }
 
 static void connect_all(void) {
     for (unsigned i = 0; i < client_count; i++) {
-        clients[i].reader.part = malloc(frame_room(size));
+        clients[i].reader.part = malloc(frame_capacity(size));
         if (clients[i].reader.part == NULL) {
             fail("no memory");
         }

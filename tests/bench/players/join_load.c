@@ -1,16 +1,16 @@
 /*
- * bench-player-join: players who come, say one message, have its echo, and are gone; `crowd` of
- * them at a time. Full handshakes, nothing is resumed.
+ * bench-player-join: players that connect, send one message, receive its echo and disconnect;
+ * `crowd` of them at a time. Full handshakes, nothing is resumed.
  *
  *     bench-player-join --connect 127.0.0.1:PORT --over plain|tls|wan
  *         [--server-key HEX --suite NAME]
  *         --crowd N --seconds S [--warm S] [--sources N] [--hello forged:KEY-ID|replayed]
  *
- * --hello (over plain): instead, each says no more than a HELLO that costs this side nothing.
- *     forged:KEY-ID  of mode token: its token names a key that the server has and is not expired,
- *                    and is random otherwise; the server is to close without a word
+ * --hello (over plain): each player sends only a HELLO that costs this side nothing.
+ *     forged:KEY-ID  of mode token: its token names a key that the server has, is not expired,
+ *                    and is random otherwise; the server must close without an answer
  *     replayed       of mode open, genuine, the same each time: the server does its part of the
- *                    handshake, says welcome, and waits for a first record in vain
+ *                    handshake, sends its WELCOME, and no first record follows
  *
  * SIGTERM ends the measured time early.
  *
@@ -74,7 +74,7 @@ static void go(player *p, bool good) {
     }
 }
 
-/* ---- a HELLO and no more --------------------------------------------------------------------- */
+/* ---- a HELLO only ---------------------------------------------------------------------------- */
 
 static void write_replayed(void) {
     static tp_noise noise;
@@ -87,7 +87,8 @@ static void write_replayed(void) {
     }
 }
 
-/* What the server looks at first is right, everything else random, and another one each time. */
+/* The fields that are checked first are right; everything else is random, and different each
+ * time. */
 static void write_forged(void) {
     const uint64_t expiry = (uint64_t)time(NULL) + 3600;
     hello_size = TP_HELLO_TOKEN;
@@ -112,7 +113,7 @@ static bool read_hello(const char *text) {
     return kind != whole_player;
 }
 
-/* ---- what comes ------------------------------------------------------------------------------ */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 static void on_ready(channel *c) {
     unsigned char message[frame_header + size];
@@ -137,9 +138,9 @@ static bool take_frame(void *context, unsigned char *frame, size_t whole) {
 static void on_bytes(channel *c, const unsigned char *bytes, size_t count) {
     player *p = (player *)c;
     if (kind == hello_replayed) {
-        p->answered = true; /* welcome, or busy: both are an answer */
+        p->answered = true; /* WELCOME or BUSY: both are an answer */
     } else if (kind == hello_forged ||
-               !frames_take(&p->reader, frame_room(size), bytes, count, take_frame, p)) {
+               !frames_take(&p->reader, frame_capacity(size), bytes, count, take_frame, p)) {
         fail("a wrong answer");
     }
 }
@@ -201,13 +202,13 @@ int main(int argc, char **argv) {
     signal(SIGTERM, end_early);
     channels_prepare(&events);
     player *players = calloc(crowd, sizeof *players);
-    unsigned char *parts = calloc(crowd, frame_room(size));
+    unsigned char *parts = calloc(crowd, frame_capacity(size));
     if (players == NULL || parts == NULL) {
         fail("no memory");
     }
     going = true;
     for (unsigned i = 0; i < crowd; i++) {
-        players[i].reader.part = parts + i * frame_room(size);
+        players[i].reader.part = parts + i * frame_capacity(size);
         come(&players[i]);
     }
     serve_until(clock_ns() + (uint64_t)(warm_seconds * 1e9));

@@ -1,4 +1,4 @@
-/* Takes something from every library, and says which version it got. */
+/* Uses a function of every library and prints their version. */
 #include "everything.h"
 
 #include <stdio.h>

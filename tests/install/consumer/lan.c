@@ -1,5 +1,7 @@
-/* Takes something from every library of the LAN half, which needs no OpenSSL, and says its
- * version. */
+/*
+ * Uses a function of every library of the LAN half, which needs no OpenSSL, and prints their
+ * version.
+ */
 #include <stdbool.h>
 #include <stdio.h>
 

@@ -1,0 +1,180 @@
+/*
+ * Connections of the hub, pending and registered. See connections.h.
+ *
+ * add, find and remove_pending are called by the session's own handlers. connections_check_due()
+ * runs as a task on any worker and touches only the list, under the mutex. An entry belongs to the
+ * session that has the slot, and the server reuses a slot only after on_leave, so an entry is used
+ * by one session at a time.
+ */
+#include "lanserver/bus/connections.h"
+
+#include "core/engine/server_state.h"
+#include "core/memory/memory.h"
+#include "os/clock.h"
+#include "proto/frame.h"
+#include "twinport/log.h"
+
+static void connections_check_due(void *context);
+
+void tp__hub_connections_init(tp__hub_connections *connections, unsigned timeout_ms) {
+    for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
+        atomic_init(&connections->pages[i], NULL);
+    }
+    connections->server = NULL;
+    connections->timeout_ms = timeout_ms;
+    connections->first = NULL;
+    connections->last = NULL;
+    connections->armed = false;
+    atomic_init(&connections->late, 0);
+    tp_mutex_init(&connections->mutex);
+}
+
+void tp__hub_connections_reset(tp__hub_connections *connections, tp_server *server) {
+    tp_mutex_lock(&connections->mutex);
+    connections->server = server;
+    connections->armed = false;
+    tp_mutex_unlock(&connections->mutex);
+}
+
+void tp__hub_connections_destroy(tp__hub_connections *connections) {
+    for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
+        tp__free(atomic_load_explicit(&connections->pages[i], memory_order_relaxed));
+    }
+    tp_mutex_destroy(&connections->mutex);
+}
+
+/* The page of a slot, allocated if necessary. If two threads allocate it, both use the one stored
+ * first. NULL: no memory. */
+static tp__hub_connection *connections_page(tp__hub_connections *connections, uint32_t slot) {
+    _Atomic(tp__hub_connection *) *entry = &connections->pages[slot / TP__HUB_CONNECTION_PAGE];
+    tp__hub_connection *page = atomic_load_explicit(entry, memory_order_acquire);
+    if (page) {
+        return page;
+    }
+    tp__hub_connection *created = tp__allocate_zeroed(TP__HUB_CONNECTION_PAGE, sizeof *created);
+    if (!created) {
+        return NULL;
+    }
+    if (atomic_compare_exchange_strong_explicit(
+            entry, &page, created, memory_order_acq_rel, memory_order_acquire)) {
+        return created;
+    }
+    tp__free(created);
+    return page;
+}
+
+static void connections_unlink(tp__hub_connections *connections, tp__hub_connection *connection) {
+    *(connection->previous ? &connection->previous->next : &connections->first) = connection->next;
+    *(connection->next ? &connection->next->previous : &connections->last) = connection->previous;
+    connection->pending = false;
+}
+
+/* Posts the task that checks the list, for the time at which its first entry is due. If that fails,
+ * the session is still ended, later, by the idle time-out. Under the mutex. */
+static void connections_arm(tp__hub_connections *connections, uint64_t now_ms) {
+    if (connections->armed || !connections->first) {
+        return;
+    }
+    uint64_t due = connections->first->due_ms;
+    unsigned delay = due > now_ms ? (unsigned)(due - now_ms) : 0;
+    tp_err error = tp_server_post(connections->server, delay, connections_check_due, connections);
+    connections->armed = error == TP_OK;
+    if (error && error != TP_ERR_STATE) {
+        TP_LOG(TP_LOG_WARNING, "bus: HELLO deadline not watched: %s", tp_err_text(error));
+    }
+}
+
+static void connections_log_late(tp__hub_connections *connections, tp_session_id session) {
+    tp_session_info info = {.size = sizeof info};
+    char text[TP_ADDRESS_TEXT] = "?";
+    atomic_fetch_add_explicit(&connections->late, 1, memory_order_relaxed);
+    if (tp_server_session_info(connections->server, session, &info)) {
+        tp_address_format(&info.peer, text);
+    }
+    TP_LOG(TP_LOG_WARNING, "bus: refused %s: no HELLO within %u ms", text, connections->timeout_ms);
+}
+
+static void connections_append(tp__hub_connections *connections, tp__hub_connection *connection) {
+    connection->previous = connections->last;
+    connection->next = NULL;
+    connection->pending = true;
+    *(connections->last ? &connections->last->next : &connections->first) = connection;
+    connections->last = connection;
+}
+
+/* The rest of its time for HELLO. Time in which its worker was blocked does not count: the HELLO
+ * may be in the socket. */
+static uint64_t connections_time_left(
+    const tp__hub_connections *connections, const tp__hub_connection *connection, uint64_t now_ms) {
+    uint64_t served =
+        tp__server_session_served_ms(connections->server, connection->session, now_ms) -
+        connection->since_ms;
+    return served < connections->timeout_ms ? connections->timeout_ms - served : 0;
+}
+
+/* Appends the entry, due at due_ms, but not before the last one in the list: it is checked at most
+ * one time-out too late. Under the mutex. */
+static void connections_check_later(
+    tp__hub_connections *connections, tp__hub_connection *connection, uint64_t due_ms) {
+    uint64_t last_ms = connections->last ? connections->last->due_ms : 0;
+    connection->due_ms = due_ms > last_ms ? due_ms : last_ms;
+    connections_append(connections, connection);
+}
+
+static void connections_check_due(void *context) {
+    tp__hub_connections *connections = context;
+    uint64_t now = tp_clock_ms();
+    tp_mutex_lock(&connections->mutex);
+    connections->armed = false;
+    while (connections->first && connections->first->due_ms <= now) {
+        tp__hub_connection *connection = connections->first;
+        uint64_t left = connections_time_left(connections, connection, now);
+        connections_unlink(connections, connection);
+        if (left > 0) {
+            connections_check_later(connections, connection, now + left);
+            continue;
+        }
+        connections_log_late(connections, connection->session);
+        tp_server_turn_away(connections->server, connection->session, TP_CLOSE_IDLE);
+    }
+    connections_arm(connections, now);
+    tp_mutex_unlock(&connections->mutex);
+}
+
+tp__hub_connection *tp__hub_connections_add(
+    tp__hub_connections *connections, tp_session_id session) {
+    uint32_t slot = tp_session_slot(session);
+    tp__hub_connection *page = connections_page(connections, slot);
+    if (!page) {
+        return NULL;
+    }
+    tp__hub_connection *connection = &page[slot % TP__HUB_CONNECTION_PAGE];
+    uint64_t now = tp_clock_ms();
+    uint64_t since = tp__server_session_served_ms(connections->server, session, now);
+    connection->peer = NULL;
+    tp_mutex_lock(&connections->mutex);
+    connection->session = session;
+    connection->since_ms = since;
+    connections_check_later(connections, connection, now + connections->timeout_ms);
+    connections_arm(connections, now);
+    tp_mutex_unlock(&connections->mutex);
+    return connection;
+}
+
+tp__hub_connection *tp__hub_connections_find(
+    tp__hub_connections *connections, tp_session_id session) {
+    uint32_t slot = tp_session_slot(session);
+    tp__hub_connection *page = atomic_load_explicit(
+        &connections->pages[slot / TP__HUB_CONNECTION_PAGE], memory_order_acquire);
+    tp__hub_connection *connection = page ? &page[slot % TP__HUB_CONNECTION_PAGE] : NULL;
+    return connection && connection->session == session ? connection : NULL;
+}
+
+void tp__hub_connections_remove_pending(
+    tp__hub_connections *connections, tp__hub_connection *connection) {
+    tp_mutex_lock(&connections->mutex);
+    if (connection->pending) {
+        connections_unlink(connections, connection);
+    }
+    tp_mutex_unlock(&connections->mutex);
+}

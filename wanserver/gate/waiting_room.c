@@ -1,0 +1,98 @@
+/*
+ * The waiting room: the queue of the players who came when max_players were playing.
+ *
+ * A new player gets a position at once. When a player leaves, the positions behind change; these
+ * are sent in rounds, at most one each place_interval_ms, and at most TP__GATE_POSITIONS_PER_TICK
+ * of them in one tick. So a crowd that comes and goes costs no more than that. A round walks from
+ * the head. If a player nearer the head than the cursor leaves, the next position drops by one; if
+ * one nearer the tail leaves, nothing changes. Queue numbers, which rise from the head to the tail,
+ * tell the two apart.
+ *
+ * Under the gate's mutex.
+ *
+ *     next_position = 1 + the number of players before the cursor
+ *     waited = admitted + gave_up + the length of the queue
+ */
+#include "proto/gate.h"
+#include "wanserver/gate/gate_internal.h"
+
+bool tp__gate_send_position(tp__gate *gate, tp__gate_player *player, uint32_t position) {
+    tp_packet *packet = tp_packet_new(TP_GATE_PLACE_SIZE);
+    bool taken = packet != NULL;
+    if (packet) {
+        tp_packet_put_u32(packet, position);
+        tp_packet_put_u32(packet, gate->waiting_room.list.count);
+        taken = tp_server_send(gate->server, tp__gate_session_of(player), packet);
+    }
+    tp_packet_release(packet);
+    if (taken) {
+        player->position_sent = position;
+    }
+    return taken;
+}
+
+void tp__gate_waiting_room_add(tp__gate *gate, tp__gate_player *player) {
+    player->queue_number = ++gate->waiting_room.last_number;
+    tp__gate_set_state(player, TP__GATE_WAITING);
+    tp__gate_list_append(&gate->waiting_room.list, player);
+    gate->stats.waited++;
+    if (!tp__gate_send_position(gate, player, gate->waiting_room.list.count)) {
+        gate->waiting_room.changed = true; /* a round sends it */
+        tp__gate_schedule_tick(gate);
+    }
+}
+
+void tp__gate_waiting_room_remove(tp__gate *gate, tp__gate_player *player) {
+    tp__gate_waiting_room *room = &gate->waiting_room;
+    if (room->cursor == player) {
+        room->cursor = player->later;
+    } else if (room->cursor && player->queue_number < room->cursor->queue_number) {
+        room->next_position--;
+    }
+    tp__gate_list_remove(&room->list, player);
+    room->changed = true;
+    tp__gate_schedule_tick(gate);
+}
+
+void tp__gate_admit_waiting(tp__gate *gate) {
+    while (gate->waiting_room.list.first && gate->players < gate->options.max_players &&
+           !gate->stopping) {
+        tp__gate_player *player = gate->waiting_room.list.first;
+        tp__gate_waiting_room_remove(gate, player);
+        gate->stats.admitted++;
+        tp__gate_admit_player(gate, player);
+    }
+}
+
+bool tp__gate_waiting_room_check(tp__gate *gate) {
+    if (gate->waiting_room.list.count > 0) {
+        tp__gate_find_ending(gate, 0);
+        tp__gate_admit_waiting(gate);
+    }
+    return gate->waiting_room.list.count > 0;
+}
+
+static void waiting_room_begin_round(
+    tp__gate_waiting_room *room, uint64_t now_ms, unsigned place_interval_ms) {
+    room->cursor = room->list.first;
+    room->next_position = 1;
+    room->changed = false;
+    room->next_round_ms = now_ms + place_interval_ms;
+}
+
+bool tp__gate_send_positions(tp__gate *gate, uint64_t now_ms) {
+    tp__gate_waiting_room *room = &gate->waiting_room;
+    if (!room->cursor && room->changed && now_ms >= room->next_round_ms) {
+        waiting_room_begin_round(room, now_ms, gate->options.place_interval_ms);
+    }
+    for (unsigned i = 0; i < TP__GATE_POSITIONS_PER_TICK && room->cursor; i++) {
+        tp__gate_player *player = room->cursor;
+        if (player->position_sent != room->next_position &&
+            !tp__gate_send_position(gate, player, room->next_position)) {
+            room->changed = true; /* the next round sends it */
+        }
+        room->cursor = player->later;
+        room->next_position++;
+    }
+    return room->list.count > 0 && (room->cursor || room->changed);
+}
