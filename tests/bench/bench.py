@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""The benchmark's conductor: makes the tables, prints them, writes them as JSON, and says which of
-the project's targets they meet.
+"""The benchmark's conductor: measures the tables, prints them, writes them as JSON, and checks the project's
+targets.
 
     bench.py --bin build/release/bin --out build/release/bench.json [--quick] [--tables echo,bus]
+             [--compare OLD.json]
+    bench.py --compare OLD.json --measured NEW.json
 
-Every table is made of ratios within one run: what is compared runs in turn, round after round, the
-server on one core and its load on another. Exit code 0: everything was measured (whatever came out);
-1: a measurement could not be made, and it is said which; 2: wrong arguments.
+Every table consists of ratios within one run: the compared programs run in turn, round after round, the
+server on one core and its load on another. --compare lists the rows of twinport that got worse than in an
+earlier run by more than their spread; with --measured nothing is run. Exit code 0: everything was measured,
+whatever the result; 1: a measurement failed, and is named; 2: wrong arguments.
 """
 
 import argparse
@@ -23,7 +26,7 @@ import time
 sys.dont_write_bytecode = True
 
 from conductor import (  # noqa: E402
-    broadcast, bus, echo, handshakes, idle, isolation, memory, path, pool, targets, wan,
+    broadcast, bus, compare, echo, handshakes, idle, isolation, memory, path, pool, targets, wan,
 )  # fmt: skip
 from conductor.process import Failed, cores, raise_descriptor_limit  # noqa: E402
 
@@ -46,7 +49,7 @@ class Settings:
     broadcasts: int
 
     def say(self, text):
-        """What is going on, for whoever watches."""
+        """Prints the progress to standard error."""
         print(f"... {text}", file=sys.stderr, flush=True)
 
     def show(self, text):
@@ -55,13 +58,19 @@ class Settings:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bin", required=True, help="folder of the programs")
-    parser.add_argument("--out", required=True, help="where the JSON goes")
+    parser.add_argument("--bin", help="folder of the programs")
+    parser.add_argument("--out", help="where the JSON goes")
+    parser.add_argument("--compare", metavar="OLD.json", help="an earlier run to compare with")
+    parser.add_argument("--measured", metavar="NEW.json", help="compare this run instead of measuring")
     parser.add_argument("--quick", action="store_true", help="one short round: does it all run?")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="length of each load")
     parser.add_argument("--tables", default=",".join(TABLES), help="comma-separated; default all")
     chosen = parser.parse_args()
+    if chosen.measured and not chosen.compare:
+        parser.error("--measured is compared with an earlier run: --compare OLD.json")
+    if not chosen.measured and not (chosen.bin and chosen.out):
+        parser.error("--bin and --out are needed to measure")
     chosen.tables = chosen.tables.split(",")
     unknown = [name for name in chosen.tables if name not in TABLES]
     if unknown:
@@ -84,7 +93,7 @@ def make_settings(chosen):
 
 
 def surroundings():
-    """What the figures depend on besides the code."""
+    """The machine and versions, on which the figures depend besides the code."""
     model = "unknown"
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         for line in info:
@@ -121,12 +130,26 @@ def describe(about, settings):
     return "\n".join(lines)
 
 
+def read(path):
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def show_comparison(old, new):
+    lines = [compare.text(compare.judge(old["tables"], new["tables"])),
+             compare.surroundings(old["surroundings"], new["surroundings"])]  # fmt: skip
+    print("\n" + "\n".join(line for line in lines if line))
+
+
 def stop(number, frame):
     raise SystemExit(128 + number)  # unwinds, so every child is ended
 
 
 def main():
     chosen = arguments()
+    old = read(chosen.compare) if chosen.compare else None
+    if chosen.measured:
+        show_comparison(old, read(chosen.measured))
+        return 0
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     try:
@@ -145,14 +168,15 @@ def main():
     print(f"\n{targets.text(verdicts)}")
     if failures:
         print("\nNOT MEASURED:\n" + "\n".join(f"  {failure}" for failure in failures))
-    pathlib.Path(chosen.out).write_text(
-        json.dumps(
-            {"surroundings": about, "settings": dataclasses.asdict(settings), "tables": tables,
-             "targets": verdicts, "failures": failures},
-            indent=1,
-        ),
-        encoding="utf-8",
+    # Through JSON, so that a run is compared in the form in which the old one was kept.
+    written = json.dumps(
+        {"surroundings": about, "settings": dataclasses.asdict(settings), "tables": tables,
+         "targets": verdicts, "failures": failures},
+        indent=1,
     )  # fmt: skip
+    pathlib.Path(chosen.out).write_text(written, encoding="utf-8")
+    if old:
+        show_comparison(old, json.loads(written))
     print(f"\n{time.monotonic() - begin:.0f} s; also in {chosen.out}")
     return 1 if failures else 0
 

@@ -15,7 +15,7 @@ import types
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
-from conductor import gateway, memory, players  # noqa: E402
+from conductor import compare, gateway, memory, players  # noqa: E402
 from conductor.process import START_SECONDS, Child, start_server  # noqa: E402
 from fixture import Program, cases, expect, expect_equal, skip  # noqa: E402
 
@@ -162,6 +162,30 @@ def case_the_whole_path_works():
             expect_echo(where)
             expect_answers(1, "bench-lan-requests", "--connect", f"127.0.0.1:{port}", "--size", "64",
                            *SHORT)
+
+
+def run_with(cpu_us, spread=0.05, floor_us=1.0, silent=512.0):
+    """Tables of a run in which our echo took `cpu_us`, and an idle session `silent` bytes."""
+    row = {"cpu_us": cpu_us, "spread": spread}
+    floor = {"cpu_us": floor_us, "spread": 0.02}
+    return {"echo": {"window 1": {"epoll raw (floor)": floor, "twinport": row, "asio": row}},
+            "memory": {"1000": {"twinport": {"silent": silent, "spoken": silent - 1}}}}
+
+
+def verdicts(old, new):
+    return {entry["row"]: entry["verdict"] for entry in compare.judge(old, new)}
+
+
+def case_two_runs_are_compared():
+    echo, idle = "echo, window 1, twinport", "memory, 1000 sessions, twinport"
+    expect_equal(verdicts(run_with(1.2), run_with(1.25)), {echo: "same", idle: "same"}, "within the margin")
+    expect_equal(verdicts(run_with(1.2), run_with(1.3))[echo], "WORSE", "8 % more, with a margin of 7 %")
+    expect_equal(verdicts(run_with(1.2), run_with(1.1))[echo], "better", "8 % less")
+    expect_equal(verdicts(run_with(1.2), run_with(1.3, spread=0.1))[echo], "same", "8 % more, margin 12 %")
+    expect_equal(verdicts(run_with(1.2), run_with(2.4, floor_us=2.0))[echo], "same", "a slower machine")
+    expect_equal(verdicts(run_with(1.2), run_with(1.2, silent=552.0))[idle], "WORSE", "8 % more memory")
+    expect_equal(verdicts({}, run_with(1.2))[echo], "only new", "a row that the old run does not have")
+    expect("1 of 2 rows got worse" in compare.text(compare.judge(run_with(1.2), run_with(1.3))), "the sum")
 
 
 cases(globals())

@@ -1,29 +1,29 @@
-"""Table (j): what the LAN feels of the WAN when both servers share one machine.
+"""Table (j): the effect of the WAN on the LAN when both servers share one machine.
 
-The LAN is two services on the bus, of which one asks the other, one request at a time, each as soon as the
-last is answered; their round trip is the figure. They, lanserver and the players' service run at normal
-priority. The WAN is wanserver with the settings that it has by itself, kept busy in two ways:
+The LAN is two services on the bus: one sends requests to the other, one at a time, each when the last one is
+answered; the round trip is the figure. They, lanserver and the players' service run at normal priority. The WAN
+is wanserver with its defaults, kept busy in two ways:
 
-    talk   players who speak through the gate to their service, on the same bus, as fast as they are answered
-    storm  the same, and connections that say a genuine HELLO, have the handshake computed, and are gone
+    talk   players that send messages through the gate to their service, on the same bus, as fast as they are
+           answered
+    storm  the same, and connections that send a genuine HELLO, have the handshake computed, and close
 
-Nothing is bound to a processor unless the settings say so, so all of it shares the machine's two cores. The
-programs that play the players would not be on this machine: they get only what nobody else wants of the
-processors (SCHED_IDLE, which whoever wakes up displaces at once), so that it is not they who hold up the
-LAN. Whatever the servers leave idle they take, so the machine has nothing left: `machine busy` says how
-true that is.
+Processes are bound to processors only in the rows that say so; otherwise everything shares the machine's two
+cores. The loads of players would not run on this machine: they run as SCHED_IDLE, which any other thread
+preempts, so that they do not delay the LAN. They use all time that the servers leave, so the machine should
+have none left: `machine busy` shows how far that is true.
 
-Two more rows are shown and not judged; they say where the ratios come from:
+Two more rows are shown without a target; they explain the ratios:
 
-    on a bus of its own        the talking players' service is on a bus that nobody else is on: what is left is
-                               the contest for processors, without the wait behind players' messages
-    beside talk and computing  instead of the storm, one program for each processor that only computes, with
-                               SCHED_IDLE: no connections, no handshakes, no work of ours. What the LAN feels of
-                               it is the kernel's: a processor that runs idle-class work is not idle, so it
-                               takes over nobody who waits for the other one, and has to be interrupted first
+    on a bus of its own        the players' service has a bus of its own: what is left is the contention for
+                               processors, without the wait behind players' messages
+    beside talk and computing  in place of the storm, one program for each processor that only computes, as
+                               SCHED_IDLE: no connections and no handshakes. This effect is the kernel's: a
+                               processor that runs idle-class work is not idle, so it does not take over threads
+                               that wait for another processor, and must be interrupted first
 
-The documented setting is `processors`: lanserver on the second core, and the services likewise by taskset;
-wanserver, and with it the programs that play its players, on the first.
+The documented setting is `processors`: lanserver runs on the second core, the services too (by taskset);
+wanserver and the loads of its players run on the first.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ CROWD = 64
 ALONE = "LAN alone"
 APART = "beside talk on a bus of its own"
 COMPUTING = "beside talk and computing"
-ROWS = {  # what keeps wanserver busy, and whether the documented setting is made
+ROWS = {  # the load of wanserver, and whether the documented setting is applied
     ALONE: (None, False),
     "beside talk": ("talk", False),
     APART: ("talk", False),
@@ -52,7 +52,7 @@ JUDGED = [name for name in ROWS if name not in (ALONE, APART, COMPUTING)]
 
 
 def sourced(where):
-    """From many addresses, so that the limits for each of them are not what is measured."""
+    """From many addresses, so that the limits per address have no effect."""
     return [*where, "--sources", str(SOURCES)]
 
 
@@ -136,7 +136,8 @@ def summarise(results):
         for name, rounds in results.items()
     }
     alone = summary.get(ALONE)
-    for value in summary.values():
+    for name, value in summary.items():
+        value["spread"] = report.spread(results[name], "p99_us")
         value["ratio"] = value["p99_us"] / alone["p99_us"] if alone else None
     return summary
 
