@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/base/deadline.h"
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "lanclient/client/link_clock.h"
 #include "os/clock.h"
@@ -204,6 +205,7 @@ static void gate_tick(void *context) {
     if (more) {
         tp__gate_schedule_tick(gate);
     }
+    TP__VERIFY(tp__gate_check(gate));
     tp_mutex_unlock(&gate->mutex);
 }
 

@@ -358,4 +358,10 @@ void tp__gate_on_request(tp_lanclient *client, const tp_delivery *from, tp_packe
  * answer of a service may come after the server has been destroyed. */
 void tp__gate_schedule_tick(tp__gate *gate);
 
+/* ---- gate_check.c ---------------------------------------------------------------------------- */
+
+/* Walks over everything that the gate has. NULL, or the text of an invariant that does not hold:
+ * see core/base/invariant.h. Under the mutex. */
+const char *tp__gate_check(const tp__gate *gate);
+
 #endif

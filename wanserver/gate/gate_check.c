@@ -1,0 +1,170 @@
+/*
+ * The gate's invariants, as gate_internal.h and the heads of its files state them.
+ *
+ * Called under the gate's mutex, from any thread that has it. Reads everything and changes nothing;
+ * costs a walk over all entries, assignments and peers, so it runs in the tick and only in builds
+ * with assertions.
+ */
+#include "core/base/invariant.h"
+#include "wanserver/gate/gate_internal.h"
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+/* Both directions, the ends and the count agree. */
+static const char *list_check(const tp__gate_list *list) {
+    unsigned count = 0;
+    const tp__gate_player *last = NULL;
+    for (const tp__gate_player *it = list->first; it; it = it->later) {
+        TP__INVARIANT(it->earlier == last);
+        TP__INVARIANT(count < list->count);
+        last = it;
+        count++;
+    }
+    TP__INVARIANT(list->last == last);
+    TP__INVARIANT(list->count == count);
+    return NULL;
+}
+
+static const char *kept_check(const tp__gate_service *service) {
+    const char *broken = list_check(&service->kept);
+    uint64_t since_ms = 0;
+    for (const tp__gate_player *it = service->kept.first; !broken && it; it = it->later) {
+        TP__INVARIANT(tp__gate_state_of(it) == TP__GATE_KEPT);
+        TP__INVARIANT(!it->assignment && it->service == service);
+        TP__INVARIANT(it->kept_since_ms >= since_ms);
+        since_ms = it->kept_since_ms;
+    }
+    return broken;
+}
+
+static const char *waiting_check(const tp__gate_waiting_room *room) {
+    const char *broken = list_check(&room->list);
+    uint64_t number = 0;
+    uint32_t position = 1;
+    bool found = room->cursor == NULL;
+    for (const tp__gate_player *it = room->list.first; !broken && it; it = it->later) {
+        TP__INVARIANT(tp__gate_state_of(it) == TP__GATE_WAITING);
+        TP__INVARIANT(!it->has_quota && !it->assignment);
+        TP__INVARIANT(it->queue_number > number && it->queue_number <= room->last_number);
+        if (it == room->cursor) {
+            found = true;
+            TP__INVARIANT(room->next_position == position);
+        }
+        number = it->queue_number;
+        position++;
+    }
+    TP__INVARIANT(broken || found); /* the cursor is in the queue */
+    return broken;
+}
+
+/* ---- assignments ----------------------------------------------------------------------------- */
+
+static bool is_in_flight(const tp__gate_assignment *assignment) {
+    return assignment->state == TP__ASSIGNMENT_JOINING ||
+           assignment->state == TP__ASSIGNMENT_LEAVING;
+}
+
+static bool is_due(const tp__gate_assignment *assignment) {
+    return assignment->state == TP__ASSIGNMENT_DUE_JOIN ||
+           assignment->state == TP__ASSIGNMENT_DUE_LEAVE;
+}
+
+static const char *assignment_check(const tp__gate_assignment *assignment) {
+    const tp__gate_player *player = assignment->player;
+    if (player) {
+        TP__INVARIANT(player->assignment == assignment);
+        TP__INVARIANT(tp__gate_session_of(player) == assignment->session);
+        TP__INVARIANT(tp__gate_state_of(player) == TP__GATE_AT_PEER);
+        TP__INVARIANT(assignment->state != TP__ASSIGNMENT_DUE_LEAVE);
+        TP__INVARIANT(assignment->state != TP__ASSIGNMENT_LEAVING);
+    }
+    TP__INVARIANT(assignment->join_sent || !assignment->uncertain);
+    return NULL;
+}
+
+static const char *peer_check(const tp__gate_peer *peer, unsigned *assignments) {
+    unsigned players = 0;
+    unsigned in_flight = 0;
+    unsigned due = 0;
+    const tp__gate_assignment *last = NULL;
+    for (const tp__gate_assignment *it = peer->assignments; it; it = it->later) {
+        TP__INVARIANT(it->peer == peer && it->earlier == last);
+        const char *broken = assignment_check(it);
+        if (broken) {
+            return broken;
+        }
+        players += it->player != NULL;
+        in_flight += is_in_flight(it);
+        due += is_due(it);
+        last = it;
+        ++*assignments;
+    }
+    TP__INVARIANT(peer->players == players);
+    TP__INVARIANT(peer->in_flight == in_flight);
+    TP__INVARIANT(peer->in_flight <= TP__GATE_WINDOW);
+
+    last = NULL;
+    for (const tp__gate_assignment *it = peer->queue_first; it; it = it->next) {
+        TP__INVARIANT(it->peer == peer && it->previous == last && is_due(it));
+        TP__INVARIANT(due > 0); /* exactly what is due is in the queue */
+        last = it;
+        due--;
+    }
+    TP__INVARIANT(due == 0);
+    TP__INVARIANT(peer->queue_last == last);
+    return NULL;
+}
+
+static const char *service_check(
+    const tp__gate_service *service, unsigned *assignments, unsigned *kept) {
+    const char *broken = kept_check(service);
+    for (const tp__gate_peer *peer = service->peers; !broken && peer; peer = peer->next) {
+        TP__INVARIANT(peer->service == service);
+        broken = peer_check(peer, assignments);
+    }
+    *kept += service->kept.count;
+    return broken;
+}
+
+/* ---- the gate -------------------------------------------------------------------------------- */
+
+static unsigned count_quota(const tp__gate *gate) {
+    unsigned count = 0;
+    for (size_t i = 0; i < TP__GATE_PAGES; i++) {
+        const tp__gate_player *page = atomic_load_explicit(&gate->pages[i], memory_order_acquire);
+        for (size_t j = 0; page && j < TP__GATE_PAGE; j++) {
+            count += page[j].has_quota;
+        }
+    }
+    return count;
+}
+
+static size_t count_free(const tp__gate *gate) {
+    size_t count = 0;
+    for (const tp__gate_assignment *it = gate->free_assignment; it; it = it->next) {
+        count++;
+    }
+    return count;
+}
+
+const char *tp__gate_check(const tp__gate *gate) {
+    unsigned assignments = 0;
+    unsigned kept = 0;
+    for (unsigned i = 0; i < gate->service_count; i++) {
+        const char *broken = service_check(&gate->services[i], &assignments, &kept);
+        if (broken) {
+            return broken;
+        }
+    }
+    TP__INVARIANT(gate->kept == kept);
+    TP__INVARIANT(gate->kept <= gate->options.keep_players);
+    TP__INVARIANT(gate->players == count_quota(gate));
+    TP__INVARIANT(gate->players <= gate->options.max_players);
+    TP__INVARIANT(gate->waiting_room.list.count <= gate->options.max_waiting);
+    /* The others are lost and wait for lanclient's answer. */
+    TP__INVARIANT(gate->assignments_used >= assignments);
+    TP__INVARIANT(
+        gate->assignments_used + count_free(gate) == TP__GATE_ASSIGNMENTS(&gate->options));
+    TP__INVARIANT(gate->assignments_announced <= gate->assignments_used);
+    return waiting_check(&gate->waiting_room);
+}
