@@ -189,11 +189,12 @@ static void group_send_listed(tp_backend *backend, group_send *group, const tp__
 tp_err tp_backend_send_all(
     tp_backend *backend, const tp_player *except, const tp_packet *packet, size_t *reached) {
     group_send group = {.packet = packet};
-    group.error = packet ? tp_packet_error(packet) : TP_ERR_INVALID;
+    tp_err unusable = packet ? tp_packet_error(packet) : TP_ERR_INVALID;
+    group.error = unusable;
     tp_mutex_lock(&backend->mutex);
     bool has_excluded = except && tp__backend_has(backend, except);
     const tp__backend_player *excluded = has_excluded ? &backend->players[except->index] : NULL;
-    for (uint32_t g = 0; !group.error && g < backend->options.max_gates; g++) {
+    for (uint32_t g = 0; !unusable && g < backend->options.max_gates; g++) {
         const tp__backend_gate *gate = &backend->gates[g];
         for (uint32_t from = 0; from < gate->count; from += SESSIONS_MAX) {
             uint32_t left = gate->count - from;

@@ -5,7 +5,7 @@ twinport_test(NAME unit.backend SOURCES backend.c
     LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 120)
 twinport_test(NAME unit.gate_room SOURCES gate_room.c raw_peer.c
     LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
-foreach(part check messages losses churn)
+foreach(part check groups messages losses churn)
     twinport_test(NAME unit.gate_${part} SOURCES gate_${part}.c
         LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
 endforeach()
