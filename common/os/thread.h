@@ -58,6 +58,16 @@ void tp_mutex_destroy(tp_mutex *mutex);
 void tp_mutex_lock(tp_mutex *mutex);
 void tp_mutex_unlock(tp_mutex *mutex);
 
+/* Asserts that the calling thread has locked the mutex: the claim "under the mutex" of a function's
+ * comment, as code. Compiled where assertions are; in a build of the seam without them, it checks
+ * nothing. */
+#ifdef NDEBUG
+#define TP_ASSERT_LOCKED(mutex) ((void)0)
+#else
+#define TP_ASSERT_LOCKED(mutex) tp_mutex_assert_locked((mutex), __FILE__, __LINE__)
+#endif
+void tp_mutex_assert_locked(const tp_mutex *mutex, const char *file, int line);
+
 void tp_condition_init(tp_condition *condition);
 void tp_condition_destroy(tp_condition *condition);
 /* Waits, with the mutex locked by the caller, for at most timeout_ms (-1: without limit). False if

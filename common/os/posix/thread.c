@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,7 @@
 
 typedef struct TP_MAY_ALIAS mutex_view {
     pthread_mutex_t mutex;
+    _Atomic uintptr_t owner; /* mutex_self() of the thread that has it, or 0; not under NDEBUG */
 } mutex_view;
 
 typedef struct TP_MAY_ALIAS condition_view {
@@ -105,8 +108,37 @@ void tp_thread_yield(void) {
 
 /* ---- locks ----------------------------------------------------------------------------------- */
 
+#ifdef NDEBUG
+static void mutex_set_owner(mutex_view *mutex, bool locked) {
+    (void)mutex, (void)locked;
+}
+
+void tp_mutex_assert_locked(const tp_mutex *mutex, const char *file, int line) {
+    (void)mutex, (void)file, (void)line;
+}
+#else
+/* A number of the calling thread: the address of a variable of its own. */
+static uintptr_t mutex_self(void) {
+    static _Thread_local char self;
+    return (uintptr_t)&self;
+}
+
+static void mutex_set_owner(mutex_view *mutex, bool locked) {
+    atomic_store_explicit(&mutex->owner, locked ? mutex_self() : 0, memory_order_relaxed);
+}
+
+void tp_mutex_assert_locked(const tp_mutex *mutex, const char *file, int line) {
+    const mutex_view *view = (const mutex_view *)mutex;
+    if (atomic_load_explicit(&view->owner, memory_order_relaxed) != mutex_self()) {
+        tp_stream_last_words("%s:%d: the calling thread has not locked the mutex", file, line);
+        abort();
+    }
+}
+#endif
+
 void tp_mutex_init(tp_mutex *mutex) {
     must(pthread_mutex_init(&((mutex_view *)mutex)->mutex, NULL), "mutex");
+    mutex_set_owner((mutex_view *)mutex, false);
 }
 
 void tp_mutex_destroy(tp_mutex *mutex) {
@@ -115,9 +147,12 @@ void tp_mutex_destroy(tp_mutex *mutex) {
 
 void tp_mutex_lock(tp_mutex *mutex) {
     must(pthread_mutex_lock(&((mutex_view *)mutex)->mutex), "a mutex could not be locked");
+    mutex_set_owner((mutex_view *)mutex, true);
 }
 
 void tp_mutex_unlock(tp_mutex *mutex) {
+    TP_ASSERT_LOCKED(mutex);
+    mutex_set_owner((mutex_view *)mutex, false);
     must(pthread_mutex_unlock(&((mutex_view *)mutex)->mutex), "a mutex could not be unlocked");
 }
 
@@ -135,9 +170,7 @@ void tp_condition_destroy(tp_condition *condition) {
         "a condition was destroyed in use");
 }
 
-bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms) {
-    pthread_cond_t *c = &((condition_view *)condition)->condition;
-    pthread_mutex_t *m = &((mutex_view *)mutex)->mutex;
+static bool condition_wait(pthread_cond_t *c, pthread_mutex_t *m, int timeout_ms) {
     if (timeout_ms < 0) {
         must(pthread_cond_wait(c, m), "a condition could not be waited for");
         return true;
@@ -156,6 +189,16 @@ bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms)
     }
     must(error, "a condition could not be waited for");
     return true;
+}
+
+bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms) {
+    mutex_view *view = (mutex_view *)mutex;
+    TP_ASSERT_LOCKED(mutex);
+    mutex_set_owner(view, false);
+    bool woken =
+        condition_wait(&((condition_view *)condition)->condition, &view->mutex, timeout_ms);
+    mutex_set_owner(view, true);
+    return woken;
 }
 
 void tp_condition_wake_all(tp_condition *condition) {

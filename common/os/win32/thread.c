@@ -17,6 +17,7 @@
 
 #include "os/compiler.h"
 #include "os/error.h"
+#include "os/stream.h"
 #include "os/win32/system.h"
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -106,7 +107,7 @@ void tp_thread_yield(void) {
 
 /* ---- locks ----------------------------------------------------------------------------------- */
 
-_Static_assert(sizeof(SRWLOCK) <= sizeof(tp_mutex), "an SRWLOCK fits into a tp_mutex");
+_Static_assert(sizeof(SRWLOCK) <= sizeof(uint64_t), "an SRWLOCK fits into a tp_mutex's first word");
 _Static_assert(sizeof(CONDITION_VARIABLE) <= sizeof(tp_condition),
     "a CONDITION_VARIABLE fits into a tp_condition");
 _Static_assert(sizeof(INIT_ONCE) <= sizeof(tp_once), "an INIT_ONCE fits into a tp_once");
@@ -117,12 +118,39 @@ static SRWLOCK *lock_of(tp_mutex *mutex) {
     return (SRWLOCK *)(void *)mutex->os;
 }
 
+#ifdef NDEBUG
+static void mutex_set_owner(tp_mutex *mutex, bool locked) {
+    (void)mutex, (void)locked;
+}
+
+void tp_mutex_assert_locked(const tp_mutex *mutex, const char *file, int line) {
+    (void)mutex, (void)file, (void)line;
+}
+#else
+/* Behind the SRWLOCK: the id of the thread that has the mutex, or 0. */
+static LONG64 volatile *mutex_owner_of(const tp_mutex *mutex) {
+    return (LONG64 volatile *)(uintptr_t)&mutex->os[1];
+}
+
+static void mutex_set_owner(tp_mutex *mutex, bool locked) {
+    (void)InterlockedExchange64(mutex_owner_of(mutex), locked ? (LONG64)GetCurrentThreadId() : 0);
+}
+
+void tp_mutex_assert_locked(const tp_mutex *mutex, const char *file, int line) {
+    if (InterlockedCompareExchange64(mutex_owner_of(mutex), 0, 0) != (LONG64)GetCurrentThreadId()) {
+        tp_stream_last_words("%s:%d: the calling thread has not locked the mutex", file, line);
+        abort();
+    }
+}
+#endif
+
 static CONDITION_VARIABLE *variable_of(tp_condition *condition) {
     return (CONDITION_VARIABLE *)(void *)condition->os;
 }
 
 void tp_mutex_init(tp_mutex *mutex) {
     InitializeSRWLock(lock_of(mutex));
+    mutex_set_owner(mutex, false);
 }
 
 void tp_mutex_destroy(tp_mutex *mutex) {
@@ -131,9 +159,12 @@ void tp_mutex_destroy(tp_mutex *mutex) {
 
 void tp_mutex_lock(tp_mutex *mutex) {
     AcquireSRWLockExclusive(lock_of(mutex));
+    mutex_set_owner(mutex, true);
 }
 
 void tp_mutex_unlock(tp_mutex *mutex) {
+    TP_ASSERT_LOCKED(mutex);
+    mutex_set_owner(mutex, false);
     ReleaseSRWLockExclusive(lock_of(mutex));
 }
 
@@ -147,7 +178,11 @@ void tp_condition_destroy(tp_condition *condition) {
 
 bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms) {
     DWORD limit = timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms;
-    return SleepConditionVariableSRW(variable_of(condition), lock_of(mutex), limit, 0);
+    TP_ASSERT_LOCKED(mutex);
+    mutex_set_owner(mutex, false);
+    bool woken = SleepConditionVariableSRW(variable_of(condition), lock_of(mutex), limit, 0);
+    mutex_set_owner(mutex, true);
+    return woken;
 }
 
 void tp_condition_wake_all(tp_condition *condition) {
