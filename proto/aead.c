@@ -4,11 +4,13 @@
  */
 #include "proto/secure_internal.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <string.h>
 
 /* Returns a context with key, nonce and bound data; NULL on failure. */
 static EVP_CIPHER_CTX *aead_begin(const tp__aead *aead, bool sealing) {
+    assert(aead->bound != NULL || aead->bound_size == 0);
     const EVP_CIPHER *cipher = tp__suite_cipher(aead->suite);
     EVP_CIPHER_CTX *context = cipher != NULL ? EVP_CIPHER_CTX_new() : NULL;
     uint8_t nonce[TP__NONCE_SIZE];

@@ -14,6 +14,7 @@
  */
 #include "proto/noise.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "proto/secure_internal.h"
@@ -24,6 +25,7 @@
  * the input. */
 static tp_err hkdf(EVP_MD_CTX *context, const uint8_t chaining_key[TP_KEY_SIZE], tp__piece input,
     uint8_t keys[][TP_KEY_SIZE], uint8_t count) {
+    assert(count == 2 || count == 3);
     uint8_t extracted[TP_KEY_SIZE];
     tp_err error = tp__hmac(context, chaining_key, &input, 1, extracted);
     for (uint8_t number = 1; !error && number <= count; number++) {
@@ -54,6 +56,7 @@ static tp_err mix_key(tp_noise *noise, EVP_MD_CTX *context, const uint8_t input[
 /* The pattern's token psk. The cipher key that it gives is replaced before anything is
  * encrypted. */
 static tp_err mix_psk(tp_noise *noise, EVP_MD_CTX *context) {
+    assert(noise->with_psk && noise->step == 0);
     uint8_t keys[3][TP_KEY_SIZE];
     tp_err error =
         hkdf(context, noise->chaining_key, (tp__piece){noise->psk, TP_KEY_SIZE}, keys, 3);
@@ -165,6 +168,7 @@ tp_err tp_noise_set_ephemeral(tp_noise *noise, const uint8_t private_key[TP_KEY_
 /* Writes e, then mixes es or ee, then writes the payload. */
 static tp_err message_write(
     tp_noise *noise, EVP_MD_CTX *context, const uint8_t *payload, size_t size, uint8_t *message) {
+    assert(!noise->failed && noise->step < 2);
     const uint8_t *peer = noise->step == 0 ? noise->static_public : noise->remote_ephemeral;
     uint8_t *sealed = message + TP_KEY_SIZE;
     tp_err error = noise->has_ephemeral
@@ -190,6 +194,7 @@ static tp_err message_write(
 /* Reads what message_write() writes; `size` is the size of the payload. */
 static tp_err message_read(
     tp_noise *noise, EVP_MD_CTX *context, const uint8_t *message, uint8_t *payload, size_t size) {
+    assert(!noise->failed && noise->step < 2);
     bool first = noise->step == 0;
     const uint8_t *own_private = first ? noise->static_private : noise->ephemeral_private;
     const uint8_t *own_public = first ? noise->static_public : noise->ephemeral_public;
@@ -226,6 +231,7 @@ static tp_err message_begin(tp_noise *noise, EVP_MD_CTX **context) {
 /* Wipes every secret that is not needed any more. After the second message only the chaining key is
  * still needed. */
 static tp_err message_end(tp_noise *noise, EVP_MD_CTX *context, tp_err error) {
+    assert(noise->step < 2 && !noise->failed);
     EVP_MD_CTX_free(context);
     tp_secure_wipe(noise->cipher_key, TP_KEY_SIZE);
     tp_secure_wipe(noise->static_private, TP_KEY_SIZE);

@@ -5,6 +5,7 @@
  */
 #include "proto/record.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <openssl/core_names.h>
 #include <openssl/params.h>
@@ -73,6 +74,7 @@ void tp_record_destroy(tp_record_direction *direction) {
  * small records libcrypto's calls cost as much as the ciphers do. */
 static bool record_set_nonce(
     tp_record_direction *direction, uint64_t counter, const OSSL_PARAM *tag) {
+    assert(direction->cipher != NULL);
     uint8_t nonce[TP__NONCE_SIZE];
     tp__suite_nonce((tp_suite)direction->suite, counter, nonce);
     return EVP_CipherInit_ex2(direction->cipher, NULL, NULL, nonce, direction->sealing, tag) == 1;
@@ -125,6 +127,7 @@ static bool record_observe(tp_record_direction *direction, uint64_t counter) {
 }
 
 static bool record_rekey(tp_record_direction *direction) {
+    assert(direction->counter > 0);
     uint8_t key[TP_KEY_SIZE];
     bool done =
         record_observe(direction, REKEY_COUNTER) && record_next_key(direction, key) &&
@@ -145,6 +148,7 @@ static tp_err record_fail(tp_record_direction *direction, tp_err error) {
 static tp_err record_use_counter(tp_record_direction *direction, const OSSL_PARAM *tag) {
     uint64_t counter = direction->counter;
     uint64_t interval = atomic_load_explicit(&rekey_interval, memory_order_relaxed);
+    assert(interval > 0 && (interval & (interval - 1)) == 0); /* the mask below finds when */
     if (direction->cipher == NULL || direction->failed) {
         return TP_ERR_STATE;
     }
@@ -179,6 +183,7 @@ tp_err tp_record_seal(tp_record_direction *direction, uint8_t *record, size_t pl
     }
     uint8_t *body = record + TP_RECORD_HEADER;
     int written = 0;
+    assert(direction->counter > 0 && direction->counter <= TP_RECORD_COUNTER_END);
     OSSL_PARAM tag[2];
     describe_tag(body + plain_size, tag);
     tp__put_u16(record, (uint16_t)(plain_size + TP_SECRET_TAG));

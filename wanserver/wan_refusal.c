@@ -4,6 +4,7 @@
  */
 #include "wanserver/wan_refusal.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "core/log/refusal.h"
@@ -16,6 +17,7 @@ static const char *const texts[] = {
 };
 
 static _Atomic uint64_t *counter_of(tp__wan *wan, tp__refusal why) {
+    assert((unsigned)why < TP__REFUSAL_COUNT);
     _Atomic uint64_t *const counters[] = {
 #define COUNTER(name, counter, text) [TP__REFUSAL_##name] = &wan->counter,
         TP__REFUSALS(COUNTER)

@@ -5,6 +5,7 @@
  * workers (core/engine/layer.h). The handshake threads run from create to destroy. Between two runs
  * of the server they have no jobs, because every job has a reference to a session.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/memory/memory.h"
@@ -56,6 +57,7 @@ static void wan_dismiss(void *context, const tp_address *peer) {
 }
 
 static void wan_evict(tp__wan *wan, tp_session_id id) {
+    assert(id != TP_NO_SESSION);
     tp__session *session = tp__session_enter(wan->server, id, TP__LIFE_CLOSING);
     if (session) {
         if (tp__session_close_unjoined(session, TP_END_OVERLOAD)) {
@@ -66,6 +68,8 @@ static void wan_evict(tp__wan *wan, tp_session_id id) {
 }
 
 static void wan_begin(tp__session *session, tp__worker *worker) {
+    assert(atomic_load_explicit(&tp__connection_of(session)->state, memory_order_relaxed) ==
+           TP__CONNECTION_NONE);
     tp__wan *wan = tp__wan_of(session);
     tp_session_id evicted;
     (void)worker;
@@ -143,6 +147,7 @@ static void wan_release(tp__session *session, tp__worker *worker) {
     if (atomic_load_explicit(&connection->state, memory_order_relaxed) != TP__CONNECTION_NONE) {
         tp__pending_remove(&wan->pending, session);
     }
+    assert(!connection->counted && !connection->evictable);
     memset((void *)connection, 0, offsetof(tp__connection, identity));
 }
 
@@ -263,6 +268,7 @@ static tp__layer wan_layer(tp__wan *wan) {
 
 /* The last step of create, when the server has its layer: what needs the server or runs threads. */
 static tp_err wan_complete(tp__wan *wan, tp_server *server) {
+    assert(!wan->server && !wan->workers);
     wan->server = server;
     wan->workers = tp__allocate_zeroed(server->options.workers, sizeof *wan->workers);
     return wan->workers ? tp__handshakes_start(wan->handshakes) : TP_ERR_NO_MEMORY;

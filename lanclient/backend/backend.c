@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "lanclient/backend/backend_internal.h"
 #include "twinport/log.h"
@@ -106,6 +107,9 @@ void tp_backend_destroy(tp_backend *backend) {
         return;
     }
     tp_lanclient_destroy(backend->client); /* its last handlers make all players leave */
+    if (backend->client) {                 /* else it may have been created in part */
+        TP__VERIFY(tp__backend_check(backend));
+    }
     tp__backend_players_destroy(backend);
     tp_mutex_destroy(&backend->mutex);
     tp__free(backend);

@@ -49,6 +49,9 @@ typedef struct tp__backend_player {
     tp_player_info info;
 } tp__backend_player;
 
+/* One for each player that the service may have. */
+_Static_assert(sizeof(void *) != 8 || sizeof(tp__backend_player) <= 152, "a player has grown");
+
 struct tp_backend {
     tp_backend_options options; /* strings point to the copies */
     tp_backend_handlers handlers;
@@ -114,6 +117,12 @@ tp_err tp__backend_add_player(
 /* Removes a player: the handle is invalid from here on. Takes the mutex. */
 void tp__backend_remove_player(
     tp_backend *backend, tp__backend_gate *gate, tp__backend_player *player);
+
+/* ---- backend_check.c ------------------------------------------------------------------------- */
+
+/* Walks over everything that the backend has. NULL, or the text of an invariant that does not hold:
+ * see core/base/invariant.h. Called by the handlers, under the mutex. */
+const char *tp__backend_check(const tp_backend *backend);
 
 /* ---- backend_receive.c ----------------------------------------------------------------------- */
 

@@ -6,8 +6,10 @@
  * stay for the next gate in the same entry: nothing is allocated while there are no more players
  * than there were before.
  */
+#include <assert.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "lanclient/backend/backend_internal.h"
 
@@ -67,18 +69,22 @@ tp__backend_gate *tp__backend_find_gate(tp_backend *backend, tp_peer_id peer) {
 }
 
 tp__backend_gate *tp__backend_open_gate(tp_backend *backend, tp_peer_id peer) {
+    assert(peer != TP_NO_PEER);
     tp__backend_gate *gate = gates_find(backend, TP_NO_PEER);
     if (gate) {
         tp_mutex_lock(&backend->mutex);
         gate->peer = peer;
+        TP__VERIFY(tp__backend_check(backend));
         tp_mutex_unlock(&backend->mutex);
     }
     return gate;
 }
 
 void tp__backend_close_gate(tp_backend *backend, tp__backend_gate *gate) {
+    assert(gate->peer != TP_NO_PEER && gate->count == 0);
     tp_mutex_lock(&backend->mutex);
     gate->peer = TP_NO_PEER;
+    TP__VERIFY(tp__backend_check(backend));
     tp_mutex_unlock(&backend->mutex);
 }
 
@@ -89,6 +95,7 @@ tp__backend_player *tp__backend_in_slot(
     uint32_t slot = tp_session_slot(session);
     const uint32_t *page = gate->slots[slot / TP__BACKEND_PAGE];
     uint32_t entry = page ? page[slot % TP__BACKEND_PAGE] : 0;
+    assert(entry <= backend->options.max_players);
     return entry ? &backend->players[entry - 1] : NULL;
 }
 
@@ -106,6 +113,7 @@ static uint32_t *gate_slot(tp__backend_gate *gate, tp_session_id session) {
 
 /* Under the mutex. */
 static bool gate_list_grow(tp__backend_gate *gate) {
+    assert(gate->count == gate->capacity);
     uint32_t capacity = gate->capacity ? gate->capacity * 2 : FIRST_SIZE;
     uint64_t *sessions = tp__allocate(capacity * sizeof *sessions);
     uint32_t *indexes = tp__allocate(capacity * sizeof *indexes);
@@ -129,15 +137,18 @@ static bool gate_list_grow(tp__backend_gate *gate) {
 /* Under the mutex; the list has space. */
 static void gate_list_add(
     tp__backend_gate *gate, tp__backend_player *player, const tp_player *handle) {
+    assert(gate->count < gate->capacity);
     player->position = gate->count;
     gate->sessions[gate->count] = handle->session;
     gate->indexes[gate->count] = handle->index;
     gate->count++;
 }
 
-/* Under the mutex. */
 static void gate_list_remove(
     tp_backend *backend, tp__backend_gate *gate, const tp__backend_player *player) {
+    TP_ASSERT_LOCKED(&backend->mutex);
+    assert(gate->count > 0 && player->position < gate->count);
+    assert(gate->sessions[player->position] == player->info.player.session);
     uint32_t last = --gate->count;
     gate->sessions[player->position] = gate->sessions[last];
     gate->indexes[player->position] = gate->indexes[last];
@@ -154,6 +165,8 @@ tp_err tp__backend_add_player(
     uint32_t index = backend->free_player - 1;
     tp__backend_player *player = &backend->players[index];
     uint32_t *slot = gate_slot(gate, info->player.session);
+    assert(gate->peer != TP_NO_PEER);
+    assert(!slot || *slot == 0); /* the caller has removed the player who was in it */
     tp_mutex_lock(&backend->mutex);
     bool done = slot && (gate->count < gate->capacity || gate_list_grow(gate));
     if (done) {
@@ -180,6 +193,8 @@ tp_err tp__backend_add_player(
 void tp__backend_remove_player(
     tp_backend *backend, tp__backend_gate *gate, tp__backend_player *player) {
     tp_player handle = player->info.player;
+    assert(tp__backend_has(backend, &handle) && handle.gate == gate->peer);
+    assert(tp__backend_in_slot(backend, gate, handle.session) == player);
     tp_mutex_lock(&backend->mutex);
     atomic_store_explicit(&player->session, TP_NO_SESSION, memory_order_release);
     gate_list_remove(backend, gate, player);

@@ -7,6 +7,7 @@
  * twice: the assignment's number identifies one that has been processed. They are answered before
  * the application's handler runs.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/log/refusal.h"
@@ -79,6 +80,7 @@ static bool backend_is_surplus_gate(tp_backend *backend, tp_peer_id id) {
 
 /* Gives a surplus gate an entry that has become free since. NULL: there is none. */
 static tp__backend_gate *backend_admit_surplus_gate(tp_backend *backend, tp_peer_id id) {
+    assert(backend->surplus_gates > 0);
     tp__backend_gate *gate = tp__backend_open_gate(backend, id);
     backend->surplus_gates -= gate != NULL;
     return gate;

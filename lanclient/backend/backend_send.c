@@ -4,6 +4,7 @@
  * A message to many is one bus message per gate: the list of sessions first, then the payload. So
  * the gate removes the list and puts the same packet into the queues of all these players.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/memory/memory.h"
@@ -89,6 +90,7 @@ static size_t group_count(const group_send *group, size_t from, tp_peer_id gate)
 /* Sends one message to the players of this gate, beginning at *from, which is moved behind the last
  * player included. */
 static void group_send_some(tp_backend *backend, group_send *group, tp_peer_id gate, size_t *from) {
+    assert(*from < group->count && gate != TP_NO_PEER);
     size_t capacity = group_count(group, *from, gate);
     tp_packet *message = NULL;
     tp_err error = capacity > 0 ? backend_message_create(group->packet, capacity, &message) : TP_OK;
@@ -106,11 +108,13 @@ static void group_send_some(tp_backend *backend, group_send *group, tp_peer_id g
             count++;
         }
     }
+    assert(i > *from); /* the caller's loop ends */
     *from = i;
     if (count == 0) {
         tp_packet_release(message);
         return;
     }
+    assert(count <= capacity);
     tp_gate_write_send(tp_packet_edit(message), count); /* some may have left */
     group_note(group, backend_message_post(backend, gate, message, count, group->packet), count);
 }
@@ -159,9 +163,11 @@ tp_err tp_backend_send_many(tp_backend *backend, const tp_player *players, size_
 /* ---- to all ---------------------------------------------------------------------------------- */
 
 /* Sends one message to the players number `from` to `from + count - 1` of the gate's list, without
- * `except`. Under the mutex. */
+ * `except`. */
 static void group_send_listed(tp_backend *backend, group_send *group, const tp__backend_gate *gate,
     uint32_t from, uint32_t count, const tp__backend_player *except) {
+    TP_ASSERT_LOCKED(&backend->mutex);
+    assert(count >= 1 && from + count <= gate->count && gate->peer != TP_NO_PEER);
     tp_packet *message;
     tp_err error = backend_message_create(group->packet, count, &message);
     if (error) {

@@ -151,6 +151,11 @@ void tp__lanclient_ack(tp_lanclient *client);
 /* The same, under the mutex. */
 void tp__lanclient_ack_locked(tp_lanclient *client);
 
+/* ---- client_check.c -------------------------------------------------------------------------- */
+
+/* The first invariant of the fields under `mutex` that does not hold, or NULL. Under the mutex. */
+const char *tp__lanclient_check(const tp_lanclient *client);
+
 /* ---- tick.c ---------------------------------------------------------------------------------- */
 
 /* Posts the first tick, at start. TP_ERR_NO_MEMORY, TP_ERR_STATE (the network does not run). */

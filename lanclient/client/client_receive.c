@@ -4,6 +4,7 @@
  * A delivery counts as processed when the application's handler has returned: the count is raised
  * after it.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "lanclient/client/client.h"
@@ -39,6 +40,7 @@ static tp_err reason_to_error(uint16_t reason) {
 }
 
 static tp_delivery receive_delivery(const tp_lanclient *client, const tp_bus_header *header) {
+    assert(tp_bus_is_message(header->kind));
     tp_delivery from = {.size = sizeof from,
         .hub = client->hub, /* of this link; it changes only between two links */
         .peer = header->source,
@@ -51,6 +53,7 @@ static tp_delivery receive_delivery(const tp_lanclient *client, const tp_bus_hea
 /* ---- joining --------------------------------------------------------------------------------- */
 
 static void receive_welcome(tp_lanclient *client, tp_session_id session, tp_packet *packet) {
+    assert(tp_packet_size(packet) >= TP_BUS_HEADER);
     const uint8_t *bytes = tp_packet_bytes(packet) + TP_BUS_HEADER;
     if (tp_packet_size(packet) < TP_BUS_HEADER + TP_BUS_WELCOME_SIZE) {
         receive_protocol_error(client, session, "truncated WELCOME");
@@ -133,6 +136,8 @@ static void receive_peer_down(tp_lanclient *client, tp_session_id session, tp_pa
 
 void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err error,
     const tp_delivery *from, tp_packet *packet) {
+    assert(request->ticket != 0 && request->on_reply);
+    assert((error == TP_OK) == (from != NULL) && (error == TP_OK) == (packet != NULL));
     if (error == TP_OK) {
         tp__lanclient_count(&client->replies);
     } else if (error == TP_ERR_TIMED_OUT) {

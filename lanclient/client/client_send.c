@@ -1,6 +1,7 @@
 /*
  * Messages to the hub. Any thread; one message at a time, under the client's mutex.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/packet/packet_internal.h"
@@ -21,6 +22,7 @@ typedef struct outgoing {
 /* Checks whether the message can be accepted. Replies and refusals, which have `hub` set, still
  * pass while the client stops. */
 static tp_err outgoing_check(const tp_lanclient *client, const outgoing *message) {
+    TP_ASSERT_LOCKED(&client->mutex);
     if (client->state != TP__LINK_UP || (client->stopping && message->hub == 0)) {
         return TP_ERR_NOT_CONNECTED;
     }
@@ -38,12 +40,14 @@ static tp_err outgoing_check(const tp_lanclient *client, const outgoing *message
 
 /* The next ticket. It becomes last_ticket only if the message is accepted. */
 static tp_ticket next_ticket(const tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     tp_ticket next = client->last_ticket + 1;
     return next != 0 ? next : 1;
 }
 
 /* The reason why the network did not accept a packet. */
 static tp_err outgoing_refusal(tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     tp_session_info info = {.size = sizeof info};
     bool present = tp_server_session_info(client->network, client->session, &info) && !info.ending;
     return present ? TP_ERR_FULL : TP_ERR_NOT_CONNECTED;
@@ -60,6 +64,8 @@ static void outgoing_restore(tp_packet *packet) {
 
 /* Writes the header and queues the packet. */
 static tp_err outgoing_queue(tp_lanclient *client, outgoing *message) {
+    TP_ASSERT_LOCKED(&client->mutex);
+    assert(client->state == TP__LINK_UP && message->also_processed <= 1);
     uint8_t *head = tp_packet_push_head(message->packet, TP_BUS_HEADER);
     if (!head) {
         return tp_packet_error(message->packet);
@@ -78,6 +84,8 @@ static tp_err outgoing_queue(tp_lanclient *client, outgoing *message) {
 
 /* Appends the message to the unacknowledged messages and queues it, as one step. */
 static tp_err outgoing_post(tp_lanclient *client, outgoing *message) {
+    TP_ASSERT_LOCKED(&client->mutex);
+    assert(message->header.correlation != 0 && tp_bus_is_message(message->header.kind));
     tp__sent entry = {.correlation = message->header.correlation,
         .destination = message->header.destination,
         .kind = message->header.kind};
@@ -179,10 +187,12 @@ tp_err tp_lanclient_send_all(
  * Adds the request to the table and posts its message, in this order, so that the reply finds the
  * request. If the message cannot be posted, the request is taken out again; if it has timed out
  * meanwhile and its callback was called, the caller gets TP_OK, since an accepted request is one
- * whose callback is called. Under the mutex.
+ * whose callback is called.
  */
 static tp_err outgoing_post_request(
     tp_lanclient *client, outgoing *message, tp__request request, unsigned timeout_ms) {
+    TP_ASSERT_LOCKED(&client->mutex);
+    assert(request.on_reply && message->header.kind == TP_BUS_REQUEST);
     request.ticket = message->header.correlation = next_ticket(client);
     uint64_t now_ms = tp__lanclient_now_locked(client);
     tp_err error = tp__requests_add(&client->requests, request, now_ms, timeout_ms);
@@ -324,6 +334,7 @@ void tp_lanclient_decline(tp_lanclient *client, const tp_delivery *from, tp_err 
 
 /* If it cannot be sent now, the next tick tries again. */
 void tp__lanclient_ack_locked(tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     uint32_t processed = atomic_load_explicit(&client->processed, memory_order_relaxed);
     bool unacknowledged =
         processed != atomic_load_explicit(&client->acknowledged, memory_order_relaxed);

@@ -7,10 +7,12 @@
  */
 #include "lanclient/client/client.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/base/deadline.h"
+#include "core/base/invariant.h"
 #include "os/clock.h"
 #include "os/process.h"
 #include "os/random.h"
@@ -187,6 +189,7 @@ void tp_lanclient_destroy(tp_lanclient *client) {
     (void)tp_lanclient_wait(client, -1); /* a stop in progress has its own limit */
     tp_mutex_lock(&client->mutex);
     client->stopping = true; /* the last on_leave must not reconnect */
+    TP__VERIFY(tp__lanclient_check(client));
     tp_mutex_unlock(&client->mutex);
     tp_server_destroy(client->network);
     tp__peer_table_destroy(&client->peers);
@@ -203,6 +206,8 @@ void tp_lanclient_destroy(tp_lanclient *client) {
  * between, another thread might stop the network, wait for it and start it again, and this call
  * would stop the new run. */
 static void client_stop_network(tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
+    assert(client->stopping);
     /* Deliveries processed up to here need not return to their senders. */
     tp__lanclient_ack_locked(client);
     tp_server_stop_within(client->network, tp__left_until(client->end_by_ms));
@@ -213,6 +218,7 @@ static void client_stop_network(tp_lanclient *client) {
 /* The last step of a start: after it a wait does not wait for the start any more. */
 static void client_end_start(tp_lanclient *client, bool runs) {
     tp_mutex_lock(&client->mutex);
+    assert(client->started && client->starting);
     client->starting = false;
     if (!runs) {
         client->started = false;
@@ -280,9 +286,9 @@ static uint64_t earlier_of(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* Begins a stop, or shortens one in progress: a second call can only bring the times forward. Under
- * the mutex. */
+/* Begins a stop, or shortens one in progress: a second call can only bring the times forward. */
 static void client_stop_by(tp_lanclient *client, uint64_t stop_by_ms, uint64_t end_by_ms) {
+    TP_ASSERT_LOCKED(&client->mutex);
     if (!client->started) {
         return;
     }
@@ -324,8 +330,8 @@ bool tp__lanclient_stopping(tp_lanclient *client) {
     return stopping;
 }
 
-/* Under the mutex. */
 static bool client_is_stopping(const tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     return client->started && client->stopping;
 }
 
@@ -366,6 +372,7 @@ tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
     }
     if (!error) {
         tp_mutex_lock(&client->mutex);
+        assert(tp_lanclient_self(client) == TP_NO_PEER); /* the network's last session has left */
         client->started = false;
         client->state = TP__LINK_OFF;
         tp_mutex_unlock(&client->mutex);
@@ -416,11 +423,11 @@ void tp_lanclient_get_stats(const tp_lanclient *asked, tp_lanclient_stats *stats
     size_t size = stats->size;
     tp_lanclient_stats now = {.size = size};
     tp_mutex_lock(&client->mutex);
-    uint64_t head = tp__unconfirmed_head(&client->unconfirmed);
+    uint64_t acknowledged = tp__unconfirmed_acknowledged(&client->unconfirmed);
     now.sent = client->sent;
-    now.confirmed = client->confirmed_before + head;
+    now.confirmed = client->confirmed_before + acknowledged;
     now.lost = client->lost;
-    now.unconfirmed = tp__unconfirmed_tail(&client->unconfirmed) - head;
+    now.unconfirmed = tp__unconfirmed_tail(&client->unconfirmed) - acknowledged;
     now.requests = client->requested;
     tp_mutex_unlock(&client->mutex);
     now.returned = client_counter(&client->returned);

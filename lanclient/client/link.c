@@ -5,8 +5,10 @@
  * attempt is scheduled only at the end of the previous one, so there is never more than one in
  * progress.
  */
+#include <assert.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "lanclient/client/client.h"
 #include "os/clock.h"
 #include "os/compiler.h"
@@ -20,6 +22,7 @@
 /* Exponential back-off with full jitter: a random time between 0 and a bound that doubles up to
  * backoff_max_ms. */
 static unsigned link_backoff_ms(const tp_lanclient_options *options, unsigned attempts) {
+    assert(attempts > 0);
     uint64_t bound = options->backoff_min_ms;
     for (unsigned i = 1; i < attempts && bound < options->backoff_max_ms; i++) {
         bound *= 2;
@@ -91,6 +94,7 @@ static tp_packet *link_hello_packet(const tp_lanclient *client) {
 
 void tp__link_on_join(tp_server *network, tp_session_id session) {
     tp_lanclient *client = tp_server_context(network);
+    assert(session != TP_NO_SESSION && tp_lanclient_self(client) == TP_NO_PEER);
     tp_packet *hello = link_hello_packet(client);
     tp_mutex_lock(&client->mutex);
     client->session = session;
@@ -124,10 +128,13 @@ bool tp__link_watch(tp_lanclient *client) {
 
 static void link_go_up(tp_lanclient *client) {
     uint32_t self = client->self_given;
+    assert(self != TP_NO_PEER && client->awaited == 0);
     tp_mutex_lock(&client->mutex);
+    assert(client->state == TP__LINK_ARRIVING);
     client->state = TP__LINK_UP;
     client->up_since_ms = tp_clock_ms();
     atomic_store_explicit(&client->self, self, memory_order_release);
+    TP__VERIFY(tp__lanclient_check(client));
     tp_mutex_unlock(&client->mutex);
     tp__lanclient_count(&client->connections);
     if (client->handlers.on_up) {
@@ -171,7 +178,9 @@ static void link_compare_with_hub(const tp_lanclient *client, const tp_bus_welco
 }
 
 void tp__link_welcomed(tp_lanclient *client, const tp_bus_welcome *welcome) {
+    assert(welcome->peer != TP_NO_PEER);
     tp_mutex_lock(&client->mutex);
+    assert(client->state == TP__LINK_GREETING);
     client->state = TP__LINK_ARRIVING;
     client->hub = welcome->hub;
     client->max_payload = welcome->max_payload;
@@ -186,6 +195,7 @@ void tp__link_welcomed(tp_lanclient *client, const tp_bus_welcome *welcome) {
 }
 
 void tp__link_arrived(tp_lanclient *client) {
+    assert(client->awaited > 0);
     if (--client->awaited == 0) {
         link_go_up(client);
     }
@@ -213,9 +223,10 @@ static tp_err link_error(tp_end_reason reason) {
 /*
  * Resets the count of attempts if the link lasted at least backoff_max_ms. A hub that accepts and
  * closes at once, again and again, must be treated as unreachable: otherwise all its clients
- * together would prevent it from recovering. Under the mutex.
+ * together would prevent it from recovering.
  */
 static void link_reset_attempts(tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     bool lasted = client->state == TP__LINK_UP &&
                   tp_clock_ms() - client->up_since_ms >= client->options.backoff_max_ms;
     client->attempts = lasted ? 0 : client->attempts;
@@ -232,7 +243,7 @@ static tp__unconfirmed link_take_down(tp_lanclient *client, bool *stopping) {
     atomic_store_explicit(&client->self, TP_NO_PEER, memory_order_release);
 
     tp__unconfirmed taken;
-    uint64_t head = tp__unconfirmed_head(&client->unconfirmed);
+    uint64_t head = tp__unconfirmed_acknowledged(&client->unconfirmed);
     uint64_t tail = tp__unconfirmed_tail(&client->unconfirmed);
     tp__unconfirmed_init(&taken, client->unconfirmed.limit);
     atomic_init(&taken.head, head);
@@ -245,6 +256,8 @@ static tp__unconfirmed link_take_down(tp_lanclient *client, bool *stopping) {
     atomic_store_explicit(&client->acknowledged, 0, memory_order_relaxed);
     atomic_store_explicit(&client->processed, 0, memory_order_relaxed);
     client->processed_at_tick = 0;
+    TP__VERIFY(tp__unconfirmed_check(&taken));
+    TP__VERIFY(tp__lanclient_check(client));
     tp_mutex_unlock(&client->mutex);
     return taken;
 }

@@ -9,6 +9,7 @@
 #include "os/clock.h"
 
 uint64_t tp__lanclient_now_locked(const tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     return client->clock_ahead_ms +
            tp__server_served_ms(client->network, client->link_worker, tp_clock_ms());
 }
@@ -21,12 +22,14 @@ uint64_t tp__lanclient_now_ms(tp_lanclient *client) {
 }
 
 void tp__link_clock_reset(tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     client->link_worker = TP__ANY_WORKER;
     client->clock_ahead_ms = 0;
 }
 
 /* Both clocks are read at the same moment; the difference keeps the link clock continuous. */
 void tp__link_clock_follow(tp_lanclient *client) {
+    TP_ASSERT_LOCKED(&client->mutex);
     uint64_t now_ms = tp_clock_ms();
     unsigned worker = tp__server_worker_here(client->network);
     client->clock_ahead_ms += tp__server_served_ms(client->network, client->link_worker, now_ms) -

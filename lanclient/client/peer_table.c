@@ -3,8 +3,10 @@
  */
 #include "lanclient/client/peer_table.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 
 #define FIRST_SIZE 16u
@@ -21,6 +23,7 @@ void tp__peer_table_destroy(tp__peer_table *table) {
 
 /* The position at which the id is, or belongs. Binary search. */
 static size_t peer_table_position(const tp__peer_table *table, tp_peer_id id) {
+    TP_ASSERT_LOCKED(&table->mutex);
     size_t low = 0;
     size_t high = table->count;
     while (low < high) {
@@ -31,6 +34,7 @@ static size_t peer_table_position(const tp__peer_table *table, tp_peer_id id) {
             high = middle;
         }
     }
+    assert(low <= table->count);
     return low;
 }
 
@@ -39,6 +43,8 @@ static bool peer_table_is_at(const tp__peer_table *table, size_t position, tp_pe
 }
 
 static bool peer_table_grow(tp__peer_table *table) {
+    TP_ASSERT_LOCKED(&table->mutex);
+    assert(table->count == table->capacity);
     size_t capacity = table->capacity ? table->capacity * 2 : FIRST_SIZE;
     tp_peer *larger = tp__allocate(capacity * sizeof *larger);
     if (!larger) {
@@ -55,6 +61,7 @@ static bool peer_table_grow(tp__peer_table *table) {
 
 tp_err tp__peer_table_add(tp__peer_table *table, const tp_peer *peer) {
     tp_err error = TP_OK;
+    assert(peer->id != TP_NO_PEER && peer->size == sizeof *peer);
     tp_mutex_lock(&table->mutex);
     size_t position = peer_table_position(table, peer->id);
     if (peer_table_is_at(table, position, peer->id)) {
@@ -67,6 +74,7 @@ tp_err tp__peer_table_add(tp__peer_table *table, const tp_peer *peer) {
         table->peers[position] = *peer;
         table->count++;
     }
+    TP__VERIFY(tp__peer_table_check(table));
     tp_mutex_unlock(&table->mutex);
     return error;
 }
@@ -81,6 +89,7 @@ bool tp__peer_table_remove(tp__peer_table *table, tp_peer_id id, tp_peer *remove
         memmove(&table->peers[position], &table->peers[position + 1],
             (table->count - position) * sizeof *table->peers);
     }
+    TP__VERIFY(tp__peer_table_check(table));
     tp_mutex_unlock(&table->mutex);
     return present;
 }

@@ -33,4 +33,8 @@ bool tp__peer_table_find(tp__peer_table *table, tp_peer_id id, tp_peer *peer);
 size_t tp__peer_table_list(
     tp__peer_table *table, const char *service, tp_peer *peers, size_t capacity);
 
+/* The first invariant that does not hold, or NULL. Under the mutex; looks at every peer
+ * (client_check.c). */
+const char *tp__peer_table_check(const tp__peer_table *table);
+
 #endif

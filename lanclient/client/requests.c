@@ -3,13 +3,16 @@
  */
 #include "lanclient/client/requests.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 
 #define FIRST_SIZE 64u
 
 void tp__requests_init(tp__requests *requests, uint32_t limit) {
+    assert(limit > 0);
     memset(requests, 0, sizeof *requests);
     requests->limit = limit;
     atomic_init(&requests->open, 0);
@@ -25,11 +28,14 @@ void tp__requests_destroy(tp__requests *requests) {
 /* ---- links ----------------------------------------------------------------------------------- */
 
 static tp__request *requests_entry(const tp__requests *requests, uint32_t entry) {
+    assert(entry >= 1 && entry <= requests->capacity);
     return &requests->entries[entry - 1];
 }
 
 /* Tickets are consecutive, so their low bits are evenly distributed. */
 static uint32_t *requests_bucket(const tp__requests *requests, tp_ticket ticket) {
+    TP_ASSERT_LOCKED(&requests->mutex);
+    assert(requests->capacity > 0);
     return &requests->buckets[ticket & (requests->capacity - 1)];
 }
 
@@ -39,6 +45,7 @@ static uint32_t *wheel_slot(tp__requests *requests, uint64_t tick) {
 
 static void wheel_link(tp__requests *requests, uint32_t entry) {
     tp__request *request = requests_entry(requests, entry);
+    assert(request->due_tick > requests->checked_tick);
     uint32_t *slot = wheel_slot(requests, request->due_tick);
     request->wheel_previous = 0;
     request->wheel_next = *slot;
@@ -50,6 +57,8 @@ static void wheel_link(tp__requests *requests, uint32_t entry) {
 
 static void wheel_unlink(tp__requests *requests, const tp__request *request) {
     if (request->wheel_previous) {
+        assert(requests_entry(requests, request->wheel_previous)->due_tick % TP__REQUEST_WHEEL ==
+               request->due_tick % TP__REQUEST_WHEEL);
         requests_entry(requests, request->wheel_previous)->wheel_next = request->wheel_next;
     } else {
         *wheel_slot(requests, request->due_tick) = request->wheel_next;
@@ -74,7 +83,9 @@ static void bucket_unlink(tp__requests *requests, uint32_t entry) {
 }
 
 static void requests_take_out(tp__requests *requests, uint32_t entry, tp__request *taken) {
+    TP_ASSERT_LOCKED(&requests->mutex);
     tp__request *request = requests_entry(requests, entry);
+    assert(request->ticket != 0 && tp__requests_open(requests) > 0);
     *taken = *request;
     bucket_unlink(requests, entry);
     wheel_unlink(requests, request);
@@ -86,9 +97,10 @@ static void requests_take_out(tp__requests *requests, uint32_t entry, tp__reques
 
 /* ---- capacity -------------------------------------------------------------------------------- */
 
-/* Doubles the table. The wheel's links are indexes and stay valid; the buckets are rebuilt. Under
- * the mutex. */
+/* Doubles the table. The wheel's links are indexes and stay valid; the buckets are rebuilt. */
 static bool requests_grow(tp__requests *requests) {
+    TP_ASSERT_LOCKED(&requests->mutex);
+    assert(!requests->free && tp__requests_open(requests) == requests->capacity);
     uint32_t old = requests->capacity;
     uint32_t capacity = old ? old * 2 : FIRST_SIZE;
     tp__request *entries = tp__allocate_zeroed(capacity, sizeof *entries);
@@ -113,11 +125,13 @@ static bool requests_grow(tp__requests *requests) {
         entries[entry - 1].bucket_next = requests->free;
         requests->free = entry;
     }
+    TP__VERIFY(tp__requests_check(requests));
     return true;
 }
 
 void tp__requests_trim(tp__requests *requests) {
     tp_mutex_lock(&requests->mutex);
+    TP__VERIFY(tp__requests_check(requests));
     if (tp__requests_open(requests) == 0) {
         tp__free(requests->entries);
         tp__free(requests->buckets);
@@ -131,8 +145,8 @@ void tp__requests_trim(tp__requests *requests) {
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-/* Under the mutex. */
 static tp_err requests_insert(tp__requests *requests, const tp__request *request) {
+    TP_ASSERT_LOCKED(&requests->mutex);
     uint32_t open = tp__requests_open(requests);
     if (open >= requests->limit) {
         return TP_ERR_FULL;
@@ -151,6 +165,7 @@ static tp_err requests_insert(tp__requests *requests, const tp__request *request
 
 tp_err tp__requests_add(
     tp__requests *requests, tp__request request, uint64_t now_ms, unsigned timeout_ms) {
+    assert(request.ticket != 0);
     uint64_t now_tick = now_ms / TP__REQUEST_TICK_MS;
     /* Rounded up, so that a request never times out too early. */
     request.due_tick = (now_ms + timeout_ms) / TP__REQUEST_TICK_MS + 1;
@@ -182,6 +197,8 @@ bool tp__requests_take(tp__requests *requests, tp_ticket ticket, tp__request *ta
 
 /* An entry in the slot of this tick that is due, or 0. */
 static uint32_t wheel_find_due(tp__requests *requests, uint64_t tick, uint64_t now_tick) {
+    TP_ASSERT_LOCKED(&requests->mutex);
+    assert(tick <= now_tick);
     uint32_t entry = *wheel_slot(requests, tick);
     while (entry && requests_entry(requests, entry)->due_tick > now_tick) {
         entry = requests_entry(requests, entry)->wheel_next;
@@ -202,6 +219,8 @@ bool tp__requests_take_due(tp__requests *requests, uint64_t now_ms, tp__request 
     }
     if (entry) {
         requests_take_out(requests, entry, taken);
+    } else {
+        TP__VERIFY(tp__requests_check(requests));
     }
     tp_mutex_unlock(&requests->mutex);
     return entry != 0;
@@ -218,6 +237,8 @@ bool tp__requests_take_next(
     }
     if (found) {
         requests_take_out(requests, *from, taken);
+    } else {
+        TP__VERIFY(tp__requests_check(requests));
     }
     tp_mutex_unlock(&requests->mutex);
     return found;

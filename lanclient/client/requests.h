@@ -69,6 +69,10 @@ bool tp__requests_take_next(
 /* Frees the table's memory if no request is open. */
 void tp__requests_trim(tp__requests *requests);
 
+/* The first invariant that does not hold, or NULL. Under the mutex; looks at every entry
+ * (client_check.c). */
+const char *tp__requests_check(const tp__requests *requests);
+
 static inline uint32_t tp__requests_open(const tp__requests *requests) {
     return atomic_load_explicit(&requests->open, memory_order_seq_cst);
 }

@@ -2,6 +2,9 @@
  * Tasks of the client by the clock: acknowledgements, request time-outs, the deadline of a pending
  * link, and the release of idle memory. They run on any worker of the network, one tick at a time.
  */
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "core/packet/packet_internal.h"
 #include "lanclient/client/client.h"
 #include "twinport/log.h"
@@ -40,6 +43,7 @@ void tp__tick_processed(tp_lanclient *client) {
     uint32_t processed = atomic_load_explicit(&client->processed, memory_order_relaxed) + 1;
     atomic_store_explicit(&client->processed, processed, memory_order_release);
     uint32_t acknowledged = atomic_load_explicit(&client->acknowledged, memory_order_relaxed);
+    assert(client->ack_messages > 0);
     if (TP_UNLIKELY((processed - acknowledged) % client->ack_messages == 0)) {
         tp__lanclient_ack(client);
     }
@@ -56,6 +60,7 @@ static bool tick_acknowledge(tp_lanclient *client) {
     /* The previous tick's count is ahead of `acknowledged`, modulo 2^32. */
     bool old = unacknowledged && client->processed_at_tick - acknowledged - 1 < UINT32_MAX / 2;
     client->processed_at_tick = processed;
+    TP__VERIFY(tp__lanclient_check(client));
     tp_mutex_unlock(&client->mutex);
     if (old) {
         tp__lanclient_ack(client);
@@ -120,6 +125,7 @@ void tp__trim_start(tp_lanclient *client) {
     if (period == 0) {
         return;
     }
+    assert(client->network);
     tp_err error = tp_server_post(client->network, period, trim_check, client);
     if (error && error != TP_ERR_STATE) {
         TP_LOG(TP_LOG_WARNING, "lanclient %s: idle trim stopped: %s", client->service,

@@ -12,6 +12,9 @@
  * sweep, one or two last sweeps, the HELLO deadline, the drain), and posting fails only when the
  * server stops, which its clients learn from their connections.
  */
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "lanserver/bus/hub_internal.h"
 #include "twinport/log.h"
 
@@ -39,12 +42,14 @@ static void acks_arm(tp__hub *hub) {
 }
 
 tp_err tp__acks_start(tp__hub *hub) {
+    assert(hub->server);
     tp_err error = tp_server_post(hub->server, SWEEP_MS, acks_sweep, hub);
     return error == TP_ERR_STATE ? TP_OK : error; /* stopped already */
 }
 
 /* If it cannot be sent now, the next sweep tries again. */
 static void acks_send(tp__hub *hub, uint32_t id) {
+    assert(id != 0);
     tp_bus_header header = {.kind = TP_BUS_ACK};
     tp_packet *packet = tp_packet_new(TP_BUS_HEADER);
     if (packet) {
@@ -55,8 +60,9 @@ static void acks_send(tp__hub *hub, uint32_t id) {
 }
 
 /* Sends an ACK if the peer has had unacknowledged messages since the previous round. True: another
- * round must check this peer. Under the directory lock. */
+ * round must check this peer. */
 static bool acks_sweep_peer(tp__hub *hub, tp__peer *peer) {
+    TP_ASSERT_LOCKED(&hub->directory);
     uint32_t processed = atomic_load_explicit(&peer->processed, memory_order_relaxed);
     uint32_t acknowledged = atomic_load_explicit(&peer->acknowledged, memory_order_relaxed);
     if (processed == acknowledged) {
@@ -87,6 +93,7 @@ static bool acks_sweep_peers(tp__hub *hub) {
     for (uint32_t i = 0; i < hub->up_count; i++) {
         more |= acks_sweep_peer(hub, hub->up[i]);
     }
+    TP__VERIFY(tp__hub_check(hub));
     tp_mutex_unlock(&hub->directory);
     return more;
 }

@@ -4,6 +4,8 @@
  * A sender must get every bounce. If one cannot be queued (the sender's queue is full, or there is
  * no memory), the sender is disconnected: otherwise it would wait for an outcome that never comes.
  */
+#include <assert.h>
+
 #include "lanserver/bus/hub_internal.h"
 #include "proto/frame.h"
 #include "twinport/log.h"
@@ -35,6 +37,8 @@ static void bounce_disconnect_sender(tp__hub *hub, uint32_t id) {
 
 void tp__bounce(tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_reason reason,
     uint32_t also_processed) {
+    assert(reason != TP_BUS_DELIVERED && reason < TP_BUS_REASON_END);
+    assert(message->source != 0 && also_processed <= 1);
     tp_bus_header header = {
         .kind = TP_BUS_ERROR, .key = (uint16_t)reason, .correlation = message->correlation};
     tp_packet *packet = bounce_packet(message, peer);

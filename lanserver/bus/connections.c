@@ -8,6 +8,9 @@
  */
 #include "lanserver/bus/connections.h"
 
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "core/memory/memory.h"
 #include "os/clock.h"
@@ -30,13 +33,16 @@ void tp__hub_connections_init(tp__hub_connections *connections, unsigned timeout
 }
 
 void tp__hub_connections_reset(tp__hub_connections *connections, tp_server *server) {
+    assert(server);
     tp_mutex_lock(&connections->mutex);
+    assert(!connections->first && !connections->last);
     connections->server = server;
     connections->armed = false;
     tp_mutex_unlock(&connections->mutex);
 }
 
 void tp__hub_connections_destroy(tp__hub_connections *connections) {
+    assert(!connections->first && !connections->last); /* every session has left */
     for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
         tp__free(atomic_load_explicit(&connections->pages[i], memory_order_relaxed));
     }
@@ -46,6 +52,7 @@ void tp__hub_connections_destroy(tp__hub_connections *connections) {
 /* The page of a slot, allocated if necessary. If two threads allocate it, both use the one stored
  * first. NULL: no memory. */
 static tp__hub_connection *connections_page(tp__hub_connections *connections, uint32_t slot) {
+    assert(slot < TP_MAX_SESSIONS);
     _Atomic(tp__hub_connection *) *entry = &connections->pages[slot / TP__HUB_CONNECTION_PAGE];
     tp__hub_connection *page = atomic_load_explicit(entry, memory_order_acquire);
     if (page) {
@@ -64,14 +71,17 @@ static tp__hub_connection *connections_page(tp__hub_connections *connections, ui
 }
 
 static void connections_unlink(tp__hub_connections *connections, tp__hub_connection *connection) {
+    TP_ASSERT_LOCKED(&connections->mutex);
+    assert(connection->pending);
     *(connection->previous ? &connection->previous->next : &connections->first) = connection->next;
     *(connection->next ? &connection->next->previous : &connections->last) = connection->previous;
     connection->pending = false;
 }
 
 /* Posts the task that checks the list, for the time at which its first entry is due. If that fails,
- * the session is still ended, later, by the idle time-out. Under the mutex. */
+ * the session is still ended, later, by the idle time-out. */
 static void connections_arm(tp__hub_connections *connections, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&connections->mutex);
     if (connections->armed || !connections->first) {
         return;
     }
@@ -95,6 +105,9 @@ static void connections_log_late(tp__hub_connections *connections, tp_session_id
 }
 
 static void connections_append(tp__hub_connections *connections, tp__hub_connection *connection) {
+    TP_ASSERT_LOCKED(&connections->mutex);
+    assert(!connection->pending);
+    assert(!connections->last || connections->last->due_ms <= connection->due_ms);
     connection->previous = connections->last;
     connection->next = NULL;
     connection->pending = true;
@@ -113,9 +126,10 @@ static uint64_t connections_time_left(
 }
 
 /* Appends the entry, due at due_ms, but not before the last one in the list: it is checked at most
- * one time-out too late. Under the mutex. */
+ * one time-out too late. */
 static void connections_check_later(
     tp__hub_connections *connections, tp__hub_connection *connection, uint64_t due_ms) {
+    TP_ASSERT_LOCKED(&connections->mutex);
     uint64_t last_ms = connections->last ? connections->last->due_ms : 0;
     connection->due_ms = due_ms > last_ms ? due_ms : last_ms;
     connections_append(connections, connection);
@@ -138,6 +152,7 @@ static void connections_check_due(void *context) {
         tp_server_turn_away(connections->server, connection->session, TP_CLOSE_IDLE);
     }
     connections_arm(connections, now);
+    TP__VERIFY(tp__hub_connections_check(connections));
     tp_mutex_unlock(&connections->mutex);
 }
 
@@ -176,5 +191,48 @@ void tp__hub_connections_remove_pending(
     if (connection->pending) {
         connections_unlink(connections, connection);
     }
+    TP__VERIFY(tp__hub_connections_check(connections));
     tp_mutex_unlock(&connections->mutex);
+}
+
+/* ---- invariants ------------------------------------------------------------------------------ */
+
+static uint32_t connections_count_pending(const tp__hub_connections *connections) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
+        const tp__hub_connection *page =
+            atomic_load_explicit(&connections->pages[i], memory_order_acquire);
+        for (uint32_t j = 0; page && j < TP__HUB_CONNECTION_PAGE; j++) {
+            count += page[j].pending;
+        }
+    }
+    return count;
+}
+
+static const tp__hub_connection *connections_entry(
+    const tp__hub_connections *connections, uint32_t slot) {
+    const tp__hub_connection *page = atomic_load_explicit(
+        &connections->pages[slot / TP__HUB_CONNECTION_PAGE], memory_order_acquire);
+    return page ? &page[slot % TP__HUB_CONNECTION_PAGE] : NULL;
+}
+
+const char *tp__hub_connections_check(const tp__hub_connections *connections) {
+    TP_ASSERT_LOCKED(&connections->mutex);
+    uint32_t pending = connections_count_pending(connections);
+    uint32_t count = 0;
+    uint64_t due_ms = 0;
+    const tp__hub_connection *last = NULL;
+    for (const tp__hub_connection *it = connections->first; it; it = it->next) {
+        TP__INVARIANT(it->previous == last);
+        TP__INVARIANT(it->pending);
+        TP__INVARIANT(count < pending);
+        TP__INVARIANT(it->due_ms >= due_ms);
+        TP__INVARIANT(connections_entry(connections, tp_session_slot(it->session)) == it);
+        due_ms = it->due_ms;
+        last = it;
+        count++;
+    }
+    TP__INVARIANT(connections->last == last);
+    TP__INVARIANT(count == pending); /* what is marked pending is in the list */
+    return NULL;
 }

@@ -57,4 +57,8 @@ tp__hub_connection *tp__hub_connections_find(
 void tp__hub_connections_remove_pending(
     tp__hub_connections *connections, tp__hub_connection *connection);
 
+/* The first invariant of the list of pending connections that does not hold, or NULL. Under the
+ * mutex; looks at every entry. */
+const char *tp__hub_connections_check(const tp__hub_connections *connections);
+
 #endif

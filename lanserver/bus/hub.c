@@ -10,9 +10,11 @@
  */
 #include "lanserver/bus/hub_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/base/deadline.h"
+#include "core/base/invariant.h"
 #include "os/clock.h"
 #include "os/random.h"
 #include "proto/frame.h"
@@ -94,6 +96,7 @@ static void hub_on_recv(tp_server *server, tp_session_id session, tp_packet *pac
     }
     connection->peer = tp__hub_register(hub, session, &header, packet);
     if (connection->peer) {
+        assert(connection->peer->public_id != 0);
         tp__hub_connections_remove_pending(&hub->connections, connection);
     }
 }
@@ -192,6 +195,7 @@ void tp__hub_destroy(tp__hub *hub) {
         return;
     }
     tp_server_destroy(hub->server);
+    TP__VERIFY(hub->mask ? tp__hub_check(hub) : NULL); /* 0: the table was not created */
     tp__peers_destroy(hub);
     tp__services_destroy(&hub->services);
     tp__hub_connections_destroy(&hub->connections);
@@ -207,6 +211,8 @@ tp_server *tp__hub_server(tp__hub *hub) {
 
 /* Under stop_mutex, so that no stop intervenes; no handler takes it. */
 static tp_err hub_start_server(tp__hub *hub) {
+    TP_ASSERT_LOCKED(&hub->stop_mutex);
+    assert(!hub->server_stopping);
     tp_err error = tp_server_start(hub->server);
     if (error) {
         return error;
@@ -248,6 +254,7 @@ static void hub_stop_server(tp__hub *hub) {
 /* Runs every DRAIN_CHECK_MS until nothing is outstanding or the drain's time is over. */
 static void hub_drain(void *context) {
     tp__hub *hub = context;
+    assert(atomic_load(&hub->stopping));
     tp__hub_stats stats;
     tp__hub_get_stats(hub, &stats);
     bool done = stats.outstanding == 0 || tp_clock_ms() >= hub->stop_by_ms;

@@ -175,6 +175,12 @@ tp_err tp__acks_start(tp__hub *hub);
  * acknowledgement in time, unless it has had one already. Session. */
 void tp__acks_later(tp__hub *hub, tp__peer *peer, uint32_t processed);
 
+/* ---- hub_check.c ----------------------------------------------------------------------------- */
+
+/* The first invariant of the directory that does not hold, or NULL. Under the directory lock, or
+ * when no other thread uses the hub; takes each peer's mutex. Looks at every peer and service. */
+const char *tp__hub_check(tp__hub *hub);
+
 /* ---- hub.c ----------------------------------------------------------------------------------- */
 
 /* The session's remote address; all zero if the session has ended. */

@@ -5,6 +5,7 @@
  * its own peer. So no counter is shared on the path of a message, and the equation between the two
  * sums is a real check.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ void tp__hub_get_stats(tp__hub *hub, tp__hub_stats *stats) {
     for (uint32_t i = 0; i < hub->up_count; i++) {
         tp__peer *peer = hub->up[i];
         stats->accepted += atomic_load_explicit(&peer->accepted, memory_order_relaxed);
-        stats->delivered += tp__unconfirmed_head(&peer->unconfirmed);
+        stats->delivered += tp__unconfirmed_acknowledged(&peer->unconfirmed);
         stats->outstanding += tp__unconfirmed_count(&peer->unconfirmed);
     }
     tp_mutex_unlock(&hub->directory);
@@ -46,6 +47,7 @@ typedef struct stats_text {
 } stats_text;
 
 static void stats_line(stats_text *out, const char *name, uint64_t value) {
+    assert(out->size <= out->capacity);
     size_t left = out->capacity - out->size;
     int written = snprintf(out->text + out->size, left, "%s=%" PRIu64 "\n", name, value);
     if (written > 0) {

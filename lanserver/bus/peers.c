@@ -4,6 +4,7 @@
  * Opening, publishing, withdrawing and closing a peer: on the worker that runs the session's
  * handler, under the directory lock. Delivering: on any worker.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/packet/packet_internal.h"
@@ -32,12 +33,14 @@ tp_err tp__peers_create(tp__hub *hub, uint32_t max_peers) {
 }
 
 static void peer_destroy(tp__peer *peer) {
+    assert(peer->id == 0);
     tp__unconfirmed_clear(&peer->unconfirmed);
     tp_mutex_destroy(&peer->mutex);
     tp__free(peer);
 }
 
 void tp__peers_destroy(tp__hub *hub) {
+    assert(hub->up_count == 0); /* every session has left */
     while (hub->spare) {
         tp__peer *next = hub->spare->next;
         peer_destroy(hub->spare);
@@ -50,6 +53,7 @@ void tp__peers_destroy(tp__hub *hub) {
 /* The next id whose slot is free, or 0. At least one slot in five is free, since there are more
  * slots than peers. */
 static uint32_t peers_new_id(tp__hub *hub) {
+    TP_ASSERT_LOCKED(&hub->directory);
     while (hub->ids_left > 0) {
         uint32_t id = hub->next_id++;
         hub->ids_left--;
@@ -63,8 +67,10 @@ static uint32_t peers_new_id(tp__hub *hub) {
 }
 
 static tp__peer *peers_take_spare(tp__hub *hub) {
+    TP_ASSERT_LOCKED(&hub->directory);
     tp__peer *peer = hub->spare;
     if (peer) {
+        assert(peer->id == 0 && !peer->unconfirmed.ring);
         hub->spare = peer->next;
         return peer;
     }
@@ -77,6 +83,7 @@ static tp__peer *peers_take_spare(tp__hub *hub) {
 }
 
 tp__peer *tp__peers_open(tp__hub *hub, tp_session_id session) {
+    TP_ASSERT_LOCKED(&hub->directory);
     tp__peer *peer = hub->up_count <= hub->mask ? peers_take_spare(hub) : NULL;
     uint32_t id = peer ? peers_new_id(hub) : 0;
     if (id == 0) {
@@ -98,6 +105,9 @@ tp__peer *tp__peers_open(tp__hub *hub, tp_session_id session) {
 }
 
 void tp__peers_publish(tp__hub *hub, tp__peer *peer) {
+    TP_ASSERT_LOCKED(&hub->directory);
+    assert(peer->public_id != 0 && peer->id == 0);
+    assert(peer->service && hub->up_count <= hub->mask);
     tp_mutex_lock(&peer->mutex);
     peer->id = peer->public_id;
     tp_mutex_unlock(&peer->mutex);
@@ -107,6 +117,9 @@ void tp__peers_publish(tp__hub *hub, tp__peer *peer) {
 }
 
 void tp__peers_withdraw(tp__hub *hub, tp__peer *peer) {
+    TP_ASSERT_LOCKED(&hub->directory);
+    assert(peer->id == peer->public_id);
+    assert(hub->up_count > peer->up_index && hub->up[peer->up_index] == peer);
     atomic_store_explicit(&hub->slots[peer->public_id & hub->mask], NULL, memory_order_relaxed);
     tp_mutex_lock(&peer->mutex);
     peer->id = 0;
@@ -114,6 +127,8 @@ void tp__peers_withdraw(tp__hub *hub, tp__peer *peer) {
 }
 
 void tp__peers_close(tp__hub *hub, tp__peer *peer) {
+    TP_ASSERT_LOCKED(&hub->directory);
+    assert(peer->id == 0 && !peer->unconfirmed.ring);
     peer->next = hub->spare;
     hub->spare = peer;
 }
@@ -125,8 +140,10 @@ static tp_bus_reason peer_refusal_reason(tp__hub *hub, tp_session_id session) {
     return present ? TP_BUS_QUEUE_FULL : TP_BUS_NO_PEER;
 }
 
-/* Checks the size and appends the entry to the unacknowledged messages. Under the peer's mutex. */
+/* Checks the size and appends the entry to the unacknowledged messages. */
 static tp_bus_reason peer_push_unconfirmed(tp__peer *peer, const tp__sent *entry, size_t size) {
+    TP_ASSERT_LOCKED(&peer->mutex);
+    assert(peer->id != 0);
     if (size > peer->max_payload) {
         return TP_BUS_TOO_LARGE;
     }
@@ -144,9 +161,10 @@ static tp_bus_reason peer_push_unconfirmed(tp__peer *peer, const tp__sent *entry
     return TP_BUS_DELIVERED;
 }
 
-/* Queues the packet; if that fails, removes the entry again. Under the peer's mutex. */
+/* Queues the packet; if that fails, removes the entry again. */
 static tp_bus_reason peer_queue(
     tp__hub *hub, tp__peer *peer, const tp__sent *entry, tp_packet *packet) {
+    TP_ASSERT_LOCKED(&peer->mutex);
     if (TP_LIKELY(tp_server_send(hub->server, peer->session, packet))) {
         return TP_BUS_DELIVERED;
     }
@@ -163,6 +181,7 @@ static tp_bus_reason peer_queue(
  */
 tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
     const tp_bus_header *header, tp_packet *packet, uint32_t also_processed) {
+    assert(tp_packet_size(packet) >= TP_BUS_HEADER && also_processed <= 1);
     tp__peer *peer = atomic_load_explicit(&hub->slots[id & hub->mask], memory_order_acquire);
     uint8_t *bytes = tp_packet_edit(packet);
     if (TP_UNLIKELY(!peer || !bytes)) {
@@ -197,6 +216,7 @@ tp_bus_reason tp__peer_deliver(tp__hub *hub, uint32_t id, const tp__sent *entry,
 
 tp_bus_reason tp__peer_deliver_shared(
     tp__hub *hub, tp__peer *peer, const tp__sent *entry, tp_packet *packet) {
+    assert(tp_packet_size(packet) >= TP_BUS_HEADER);
     tp_mutex_lock(&peer->mutex);
     tp_bus_reason reason = TP_BUS_NO_SERVICE;
     if (peer->id != 0) {

@@ -16,8 +16,10 @@
  * Order at the end: no message reaches the peer any more; its unacknowledged messages bounce; the
  * others get PEER_DOWN, unless the hub stops.
  */
+#include <assert.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/log/refusal.h"
 #include "lanserver/bus/hub_internal.h"
 #include "proto/frame.h"
@@ -74,6 +76,7 @@ static void registration_log_refusal(tp__hub *hub, tp_session_id session, tp_bus
 
 /* Refuses a HELLO: ERROR with the reason, also as text; then CLOSE. */
 static void registration_refuse(tp__hub *hub, tp_session_id session, tp_bus_reason reason) {
+    assert(reason != TP_BUS_DELIVERED && reason < TP_BUS_REASON_END);
     const char *text = tp_bus_reason_name((uint16_t)reason);
     tp_bus_header header = {.kind = TP_BUS_ERROR, .key = (uint16_t)reason};
     tp_bus_error error = {.kind = TP_BUS_HELLO};
@@ -127,6 +130,7 @@ static tp_packet *welcome_packet(const tp__hub *hub, const tp__peer *peer) {
 static tp_packet *peer_up_packet(const tp__peer *peer) {
     tp_bus_header header = {.kind = TP_BUS_PEER_UP};
     const tp__service *service = peer->service;
+    assert(peer->public_id != 0 && strlen(peer->instance) == peer->instance_size);
     tp_packet *packet = tp_packet_new(
         TP_BUS_HEADER + TP_BUS_PEER_UP_FIXED + 4 + service->name_size + peer->instance_size);
     if (packet) {
@@ -159,9 +163,9 @@ static bool send_and_release(tp__hub *hub, tp_session_id session, tp_packet *pac
 
 /* Sends an announcement to all peers but `except`; `packet` NULL: there was no memory for it. A
  * peer that misses an announcement has a wrong peer list. It is disconnected; on reconnection it
- * gets the full list. (If it is being ended already, that has no effect.) Under the directory
- * lock. */
+ * gets the full list. (If it is being ended already, that has no effect.) */
 static void announce_to_peers(tp__hub *hub, const tp__peer *except, tp_packet *packet) {
+    TP_ASSERT_LOCKED(&hub->directory);
     for (uint32_t i = 0; i < hub->up_count; i++) {
         tp__peer *peer = hub->up[i];
         bool sent =
@@ -172,8 +176,10 @@ static void announce_to_peers(tp__hub *hub, const tp__peer *except, tp_packet *p
     }
 }
 
-/* Sends the new peer WELCOME and a PEER_UP for each other peer. Under the directory lock. */
+/* Sends the new peer WELCOME and a PEER_UP for each other peer. */
 static bool send_welcome(tp__hub *hub, tp__peer *peer) {
+    TP_ASSERT_LOCKED(&hub->directory);
+    assert(peer->id == 0); /* not published: nothing overtakes the WELCOME */
     bool sent = send_and_release(hub, peer->session, welcome_packet(hub, peer));
     for (uint32_t i = 0; sent && i < hub->up_count; i++) {
         sent = send_and_release(hub, peer->session, peer_up_packet(hub->up[i]));
@@ -183,9 +189,11 @@ static bool send_welcome(tp__hub *hub, tp__peer *peer) {
 
 /* ---- registration ---------------------------------------------------------------------------- */
 
-/* Adds a peer to the bus. NULL, with the reason in *why. Under the directory lock. */
+/* Adds a peer to the bus. NULL, with the reason in *why. */
 static tp__peer *registration_add(
     tp__hub *hub, tp_session_id session, const hello *fields, tp_bus_reason *why) {
+    TP_ASSERT_LOCKED(&hub->directory);
+    assert(fields->instance_size <= TP_BUS_NAME_MAX && fields->max_payload >= MIN_MAX_PAYLOAD);
     tp__service *service =
         tp__services_open(&hub->services, fields->service, fields->service_size, why);
     if (!service) {
@@ -228,6 +236,7 @@ tp__peer *tp__hub_register(
     if (reason == TP_BUS_DELIVERED) {
         tp_mutex_lock(&hub->directory);
         peer = registration_add(hub, session, &fields, &reason);
+        TP__VERIFY(tp__hub_check(hub));
         tp_mutex_unlock(&hub->directory);
     }
     if (!peer) {
@@ -244,6 +253,7 @@ tp__peer *tp__hub_register(
 /* No message is added to a withdrawn peer, and its session receives no more acknowledgements: only
  * this thread uses the ring. */
 static void registration_bounce(tp__hub *hub, tp__peer *peer, uint32_t id) {
+    assert(id != 0 && peer->public_id == id);
     uint64_t tail = tp__unconfirmed_tail(&peer->unconfirmed);
     for (uint64_t n = tp__unconfirmed_head(&peer->unconfirmed); n < tail; n++) {
         tp__sent lost = tp__unconfirmed_at(&peer->unconfirmed, n);
@@ -251,8 +261,8 @@ static void registration_bounce(tp__hub *hub, tp__peer *peer, uint32_t id) {
     }
 }
 
-/* Under the directory lock. */
 static void announce_peer_down(tp__hub *hub, uint32_t id, tp_end_reason reason) {
+    TP_ASSERT_LOCKED(&hub->directory);
     tp_packet *down = peer_down_packet(id, reason);
     if (!down) {
         TP_LOG(TP_LOG_ERROR, "bus: PEER_DOWN of peer %u not sent: no memory", (unsigned)id);
@@ -263,13 +273,16 @@ static void announce_peer_down(tp__hub *hub, uint32_t id, tp_end_reason reason) 
 
 /* Removes a peer from the list and announces its end. A session that the hub ends because it stops
  * is not announced: all others are ended with it, and their clients would take the loss of the hub
- * for the loss of a peer. Under the directory lock. */
+ * for the loss of a peer. */
 static void registration_remove(tp__hub *hub, tp__peer *peer, tp_end_reason reason) {
+    TP_ASSERT_LOCKED(&hub->directory);
+    assert(peer->up_index < hub->up_count && hub->up[peer->up_index] == peer);
+    assert(peer->id == 0); /* withdrawn: nothing was added since its messages bounced */
     tp__peer *last = hub->up[--hub->up_count];
     hub->up[peer->up_index] = last;
     last->up_index = peer->up_index;
     hub->left_accepted += atomic_load_explicit(&peer->accepted, memory_order_relaxed);
-    hub->left_delivered += tp__unconfirmed_head(&peer->unconfirmed);
+    hub->left_delivered += tp__unconfirmed_acknowledged(&peer->unconfirmed);
     tp__unconfirmed_clear(&peer->unconfirmed);
 
     if (reason != TP_END_SHUTDOWN) {
@@ -288,11 +301,13 @@ void tp__hub_unregister(tp__hub *hub, tp__peer *peer, tp_end_reason reason) {
     tp_mutex_lock(&hub->directory);
     tp__service_remove(peer->service, id);
     tp__peers_withdraw(hub, peer);
+    TP__VERIFY(tp__hub_check(hub));
     tp_mutex_unlock(&hub->directory);
 
     registration_bounce(hub, peer, id);
 
     tp_mutex_lock(&hub->directory);
     registration_remove(hub, peer, reason);
+    TP__VERIFY(tp__hub_check(hub));
     tp_mutex_unlock(&hub->directory);
 }

@@ -7,6 +7,7 @@
  * after every copy has been queued or returned. If an earlier ERROR did, a sender that stops would
  * not wait for the others.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "lanserver/bus/hub_internal.h"
@@ -41,6 +42,8 @@ static void route_bounce(routed_message *message, uint32_t also_processed) {
 /* Records the outcome of the message for one receiver. A bounce is held back until the next one, or
  * the end of routing: only then it is known whether it is the last. */
 static uint32_t route_conclude(routed_message *message, uint32_t peer, tp_bus_reason reason) {
+    assert(reason < TP_BUS_REASON_END);
+    assert(reason != TP_BUS_DELIVERED || peer != 0);
     if (TP_UNLIKELY(reason != TP_BUS_DELIVERED)) {
         route_bounce(message, 0);
         message->bounce_reason = reason;
@@ -64,6 +67,7 @@ static uint32_t route_to_keyed(routed_message *message, tp__service *service) {
     uint32_t id = tp__service_choose(service, message->header->key, NULL, &rank);
     tp_bus_reason reason = id ? TP_BUS_NO_PEER : TP_BUS_NO_SERVICE;
     while (id != 0) {
+        assert(rank.id == id);
         reason = route_deliver(message, id);
         if (reason != TP_BUS_NO_PEER) {
             return route_conclude(message, id, reason);
@@ -126,6 +130,8 @@ static uint32_t route_to_any(routed_message *message) {
 /* Sends one copy of an ALL. A peer that has been withdrawn but not yet announced gets no copy and
  * is not counted. Every published peer counts, even if this copy overflows its queue. */
 static uint32_t route_copy(routed_message *message, tp__peer *peer) {
+    TP_ASSERT_LOCKED(&message->hub->directory);
+    assert(peer);
     if (peer == message->from) {
         return 0;
     }
@@ -139,6 +145,7 @@ static uint32_t route_copy(routed_message *message, tp__peer *peer) {
 
 /* Under the directory lock, so that each member gets exactly one copy. */
 static uint32_t route_to_members(routed_message *message, const tp__service *service) {
+    TP_ASSERT_LOCKED(&message->hub->directory);
     uint32_t copies = 0;
     uint32_t count = service ? tp__service_count(service) : 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -151,6 +158,7 @@ static uint32_t route_to_members(routed_message *message, const tp__service *ser
 }
 
 static uint32_t route_to_all_peers(routed_message *message) {
+    TP_ASSERT_LOCKED(&message->hub->directory);
     uint32_t copies = 0;
     for (uint32_t i = 0; i < message->hub->up_count; i++) {
         copies += route_copy(message, message->hub->up[i]);
@@ -174,6 +182,7 @@ static uint32_t route_to_all(routed_message *message) {
 /* A request to the hub itself. */
 static uint32_t route_to_hub(routed_message *message) {
     static const char stats[] = "stats";
+    assert(tp_packet_size(message->packet) >= TP_BUS_HEADER);
     const uint8_t *asked = tp_packet_bytes(message->packet) + TP_BUS_HEADER;
     size_t size = tp_packet_size(message->packet) - TP_BUS_HEADER;
     if (size != sizeof stats - 1 || memcmp(asked, stats, size) != 0) {
@@ -258,6 +267,7 @@ static uint32_t route_dispatch(routed_message *message) {
 
 uint32_t tp__route(tp__hub *hub, tp__peer *from, const tp_bus_header *header, tp_packet *packet) {
     uint32_t self = from->public_id;
+    assert(self != 0 && tp_bus_is_message(header->kind) && header->correlation != 0);
     routed_message message = {
         .hub = hub,
         .from = from,
@@ -276,5 +286,6 @@ uint32_t tp__route(tp__hub *hub, tp__peer *from, const tp_bus_header *header, tp
     };
     uint32_t count = route_dispatch(&message);
     route_bounce(&message, 1);
+    assert(message.bounce_reason == TP_BUS_DELIVERED);
     return count;
 }

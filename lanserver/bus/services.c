@@ -3,6 +3,7 @@
  */
 #include "lanserver/bus/services.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/memory/memory.h"
@@ -10,6 +11,7 @@
 #define FIRST_CAPACITY 4u
 
 tp_err tp__services_create(tp__services *services, uint32_t limit) {
+    assert(limit > 0);
     uint32_t capacity = 16;
     while (capacity < limit * 2) {
         capacity *= 2;
@@ -68,6 +70,7 @@ tp__service *tp__services_find(const tp__services *services, uint32_t hash) {
 }
 
 static tp__members *members_create(uint32_t capacity) {
+    assert(capacity >= FIRST_CAPACITY);
     tp__members *members = tp__allocate(sizeof *members + capacity * sizeof members->at[0]);
     if (members) {
         members->outgrown = NULL;
@@ -81,6 +84,7 @@ static tp__members *members_create(uint32_t capacity) {
 
 tp__service *tp__services_open(
     tp__services *services, const char *name, size_t size, tp_bus_reason *why) {
+    assert(tp_bus_name_valid(name, size));
     uint32_t hash = tp_bus_service_hash(name, size);
     tp__service *service;
     uint32_t index = services_index(services, hash, &service);
@@ -90,6 +94,7 @@ tp__service *tp__services_open(
         return same ? service : NULL;
     }
     uint32_t count = atomic_load_explicit(&services->count, memory_order_relaxed);
+    assert(count <= services->limit);
     if (count == services->limit) {
         *why = TP_BUS_HUB_FULL;
         return NULL;
@@ -116,6 +121,7 @@ tp__service *tp__services_open(
 bool tp__service_add(tp__service *service, tp__member member) {
     uint32_t count = atomic_load_explicit(&service->count, memory_order_relaxed);
     tp__members *members = atomic_load_explicit(&service->members, memory_order_relaxed);
+    assert(tp__member_id(member) != 0 && count <= members->capacity);
     if (count == members->capacity) {
         tp__members *larger = members_create(members->capacity * 2);
         if (!larger) {
@@ -136,6 +142,7 @@ bool tp__service_add(tp__service *service, tp__member member) {
 
 /* The last member fills the gap. Order is irrelevant: a choice by key ranks all members. */
 void tp__service_remove(tp__service *service, uint32_t id) {
+    assert(id != 0);
     uint32_t count = atomic_load_explicit(&service->count, memory_order_relaxed);
     tp__members *members = atomic_load_explicit(&service->members, memory_order_relaxed);
     for (uint32_t i = 0; i < count; i++) {

@@ -105,6 +105,56 @@ static void without_memory_a_push_fails_and_nothing_is_lost(void) {
     tp__unconfirmed_clear(&ring);
 }
 
+#define CHECK_BROKEN(type, field, value, text)                                                     \
+    do {                                                                                           \
+        type good_ = (field);                                                                      \
+        (field) = (value);                                                                         \
+        CHECK(strstr(found(&ring), (text)) != NULL);                                               \
+        (field) = good_;                                                                           \
+        CHECK_STR(found(&ring), "");                                                               \
+    } while (0)
+
+static const char *found(const tp__unconfirmed *ring) {
+    const char *broken = tp__unconfirmed_check(ring);
+    return broken ? broken : "";
+}
+
+static void the_check_finds_what_is_broken(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 100);
+    CHECK_STR(found(&ring), "");
+    push_many(&ring, 80);
+    CHECK(tp__unconfirmed_confirm(&ring, 5));
+    CHECK_STR(found(&ring), "");
+    CHECK_BROKEN(uint64_t, ring.head, 82, "head <= tail + 1");
+    CHECK_BROKEN(uint64_t, ring.tail, 106, "count <= ring->limit");
+    CHECK_BROKEN(uint32_t, ring.limit, 74, "count <= ring->limit");
+    CHECK_BROKEN(uint32_t, ring.capacity, 64, "count <= ring->capacity");
+    CHECK_BROKEN(uint32_t, ring.capacity, 96, "ring->capacity - 1");
+    CHECK_BROKEN(uint32_t, ring.capacity, 256, "ring->capacity / 2 < ring->limit");
+    CHECK_BROKEN(tp__sent *, ring.ring, NULL, "ring->ring == NULL");
+    tp__unconfirmed_clear(&ring);
+    CHECK_STR(found(&ring), "");
+}
+
+/* A receiver that does not wait for a message before it acknowledges it, while the push is undone:
+ * the only case in which head passes tail. */
+static void an_acknowledged_push_may_be_undone(void) {
+    tp__unconfirmed ring;
+    tp__unconfirmed_init(&ring, 100);
+    push_many(&ring, 1);
+    CHECK(tp__unconfirmed_confirm(&ring, 1));
+    tp__unconfirmed_undo(&ring);
+    CHECK_EQ(tp__unconfirmed_count(&ring), 0);
+    CHECK_STR(found(&ring), "");
+    push_many(&ring, 1);
+    CHECK_EQ(tp__unconfirmed_count(&ring), 0);
+    push_many(&ring, 1);
+    CHECK_EQ(tp__unconfirmed_count(&ring), 1);
+    CHECK_STR(found(&ring), "");
+    tp__unconfirmed_clear(&ring);
+}
+
 /* One thread acknowledges what another has pushed, as soon as it sees it. */
 enum { TOTAL = 1000000 };
 
@@ -144,4 +194,5 @@ static void two_threads_share_a_ring(void) {
 
 CHECK_MAIN(CASE(entries_stay_in_order_while_it_grows), CASE(the_limit_holds),
     CASE(impossible_counts_are_refused), CASE(counts_wrap_at_32_bits),
-    CASE(without_memory_a_push_fails_and_nothing_is_lost), CASE(two_threads_share_a_ring))
+    CASE(without_memory_a_push_fails_and_nothing_is_lost), CASE(the_check_finds_what_is_broken),
+    CASE(an_acknowledged_push_may_be_undone), CASE(two_threads_share_a_ring))

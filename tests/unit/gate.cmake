@@ -3,6 +3,8 @@
 twinport_test(NAME unit.gate_codec SOURCES gate_codec.c LIBRARIES tp_proto LABEL unit TIMEOUT 10)
 twinport_test(NAME unit.backend SOURCES backend.c
     LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 120)
+twinport_test(NAME unit.backend_check SOURCES backend_check.c
+    LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 60)
 twinport_test(NAME unit.gate_room SOURCES gate_room.c raw_peer.c
     LIBRARIES tp_gate tp_bus tp_lanclient tp_lanserver tp_os LABEL unit TIMEOUT 180)
 foreach(part check groups messages losses churn)

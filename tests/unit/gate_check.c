@@ -13,6 +13,18 @@ static gate_fixture fixture;
 static service arena;
 static player players[ALL];
 
+/* Every JOIN is answered: no assignment changes its state by itself any more. */
+static bool all_joined(void) {
+    tp__gate *gate = fixture.gate;
+    bool joined = true;
+    tp_mutex_lock(&gate->mutex);
+    for (const tp__gate_assignment *it = gate->services[0].peers->assignments; it; it = it->later) {
+        joined = joined && it->state == TP__ASSIGNMENT_JOINED;
+    }
+    tp_mutex_unlock(&gate->mutex);
+    return joined;
+}
+
 static void open_all(void) {
     memset(players, 0, sizeof players);
     fixture_init(&fixture, hub_open_default());
@@ -26,7 +38,7 @@ static void open_all(void) {
         player_join(&fixture, &players[i]);
         AWAIT(players[i].notices > 0);
     }
-    AWAIT(arena.joins == PLAYERS);
+    AWAIT(arena.joins == PLAYERS && all_joined());
 }
 
 static void close_all(void) {
@@ -63,6 +75,8 @@ static void the_check_finds_a_wrong_count(void) {
     CHECK_FOUND(peer->players, "peer->players == players");
     CHECK_FOUND(peer->in_flight, "peer->in_flight == in_flight");
     CHECK_FOUND(gate->waiting_room.list.count, "count");
+    CHECK_FOUND(gate->stats.joined, "stats->joined");
+    CHECK_FOUND(gate->stats.waited, "stats->waited");
     tp_mutex_unlock(&gate->mutex);
     close_all();
 }

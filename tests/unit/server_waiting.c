@@ -194,18 +194,23 @@ static void messages_in_flight_take_no_more_memory(void) {
     uint64_t before = tp__memory_held();
     unsigned rounds = 0;
     forwarded_size = 3000;
-    while (!is_waiting(target.id) || queued_bytes(fixture.server, target.id) < 64 * 3000) {
-        enum { AT_ONCE = 64 };
-        static uint8_t frames[AT_ONCE][TP_FRAME_HEADER + 1];
-        for (unsigned i = 0; i < AT_ONCE; i++) {
-            tp_frame_write(frames[i], TP_FRAME_DATA, 1);
+    unsigned spare;
+    do { /* with iocp the system may take all of it a moment later */
+        while (!is_waiting(target.id) || queued_bytes(fixture.server, target.id) < 64 * 3000) {
+            enum { AT_ONCE = 64 };
+            static uint8_t frames[AT_ONCE][TP_FRAME_HEADER + 1];
+            for (unsigned i = 0; i < AT_ONCE; i++) {
+                tp_frame_write(frames[i], TP_FRAME_DATA, 1);
+            }
+            REQUIRE(raw_send(peer, frames, sizeof frames));
+            rounds += AT_ONCE;
+            FIXTURE_WAIT(atomic_load(&fixture.messages) == rounds && is_at_rest(target.id));
         }
-        REQUIRE(raw_send(peer, frames, sizeof frames));
-        rounds += AT_ONCE;
-        FIXTURE_WAIT(atomic_load(&fixture.messages) == rounds && is_at_rest(target.id));
-    }
+        spare = settle(fixture.server, target.id);
+    } while (queued_bytes(fixture.server, target.id) < 64 * 3000);
     trim_all_memory(); /* the worker keeps what is in its magazines, four chunks at most */
-    check_bound("held", before, tp__memory_held(), queued_bytes(fixture.server, target.id), 1 + 4);
+    check_bound(
+        "held", before, tp__memory_held(), queued_bytes(fixture.server, target.id), 1 + 4 + spare);
     forwarded_size = 64;
     raw_close(peer, false);
     raw_close(slow.peer, true);

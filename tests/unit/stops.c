@@ -144,7 +144,48 @@ static void read_after_release(void) {
     still_alive();
 }
 
+/* The following cases only with assertions. */
+
+static void lock_and_end(void *mutex) {
+    tp_mutex_lock(mutex);
+}
+
+static void a_mutex_that_another_thread_has(void) {
+    await_stop();
+    tp_mutex mutex;
+    tp_thread thread;
+    tp_mutex_init(&mutex);
+    REQUIRE(tp_thread_start(&thread, "test", lock_and_end, &mutex) == TP_OK);
+    tp_thread_join(&thread);
+    TP_ASSERT_LOCKED(&mutex);
+    still_alive();
+}
+
+/* Not before the thread locks it, and not after it has unlocked it. */
+static void an_assertion_of_a_lock(void) {
+    tp_mutex mutex;
+    tp_mutex_init(&mutex);
+    for (unsigned i = 0; i < 3; i++) {
+        tp_mutex_lock(&mutex);
+        TP_ASSERT_LOCKED(&mutex); /* an abort here would fail the test: it is not awaited yet */
+        tp_mutex_unlock(&mutex);
+    }
+    await_stop();
+    TP_ASSERT_LOCKED(&mutex);
+    still_alive();
+}
+
+static void a_broken_invariant(void) {
+    await_stop();
+    tp_pool *pool = make("first");
+    tp_pool_free(pool, tp_pool_allocate(pool));
+    atomic_fetch_add(&pool->blocks, 1);
+    (void)tp_pool_trim(pool);
+    still_alive();
+}
+
 CHECK_MAIN(CASE(double_free), CASE(double_free_on_two_threads), CASE(double_free_in_two_magazines),
     CASE(free_to_another_pool), CASE(free_of_foreign_memory), CASE(free_of_the_middle),
     CASE(overwritten_header), CASE(destroy_in_use), CASE(release_of_a_dead_packet),
-    CASE(release_of_a_dead_large_packet), CASE(read_after_release))
+    CASE(release_of_a_dead_large_packet), CASE(read_after_release),
+    CASE(a_mutex_that_another_thread_has), CASE(an_assertion_of_a_lock), CASE(a_broken_invariant))

@@ -3,6 +3,7 @@
  */
 #include "wanserver/files/ban_list.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@ typedef struct reader {
 } reader;
 
 static bool ban_read(const tp__word *words, size_t count, tp__listed_ban *ban) {
+    assert(count >= 1);
     char text[TP_ADDRESS_TEXT];
     unsigned long long until = 0;
     bool right = count <= 2 && tp__word_copy(words[0], text, sizeof text) &&
@@ -36,6 +38,7 @@ int tp__ban_compare(const tp_network *a, const tp_network *b) {
 
 /* The index of the network in the list, or the index at which it would be inserted. */
 static size_t ban_list_find(const tp__ban_list *list, const tp_network *network) {
+    assert(list->count <= TP__BAN_LIST_MAX);
     size_t from = 0;
     size_t to = list->count;
     while (from < to) {
@@ -52,6 +55,7 @@ static size_t ban_list_find(const tp__ban_list *list, const tp_network *network)
 /* Merges a ban of a network that has one. The longer ban counts, so no ban ends earlier because a
  * line was added. */
 static void ban_list_merge(reader *in, tp__listed_ban *had, const tp__listed_ban *ban) {
+    assert(tp__ban_compare(&had->network, &ban->network) == 0);
     tp__report_error(&in->warnings,
         "%s:%u: network given again: line %u has it; the longer ban counts", in->name, ban->line,
         had->line);
@@ -77,6 +81,8 @@ static bool ban_list_add(reader *in, const tp__listed_ban *ban) {
     memmove(place + 1, place, (list->count - at) * sizeof *place);
     *place = *ban;
     list->count++;
+    assert(at == 0 || tp__ban_compare(&place[-1].network, &place->network) < 0);
+    assert(at + 1 == list->count || tp__ban_compare(&place->network, &place[1].network) < 0);
     return true;
 }
 

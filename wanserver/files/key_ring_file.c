@@ -4,6 +4,7 @@
  */
 #include "wanserver/files/key_ring_file.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +42,7 @@ static bool key_is_zero(const uint8_t key[TP_KEY_SIZE]) {
  * because either key could be meant. */
 static void key_ring_repeat(
     reader *in, unsigned line, unsigned id, const uint8_t key[TP_KEY_SIZE]) {
+    assert(id < TP__KEY_RING_MAX && in->given[id] != 0 && tp__key_ring_find(in->ring, id));
     if (memcmp(tp__key_ring_find(in->ring, id)->key, key, TP_KEY_SIZE) == 0) {
         tp__report_error(&in->warnings,
             "%s:%u: id %u is given again, with the same key: line %u has it", in->name, line, id,

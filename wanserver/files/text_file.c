@@ -4,6 +4,7 @@
  */
 #include "wanserver/files/text_file.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "core/memory/memory.h"
@@ -21,6 +22,7 @@ static tp_err text_file_fail(tp__report *report, const char *path, const char *w
 static tp_err text_file_read(
     FILE *stream, const char *path, size_t most, tp__text_file *file, tp__report *report) {
     file->size = fread(file->text, 1, file->capacity, stream);
+    assert(file->size <= file->capacity && file->capacity == most + 1);
     if (ferror(stream)) {
         return text_file_fail(report, path, "read", TP_ERR_NO_FILE);
     }

@@ -3,6 +3,7 @@
  */
 #include "wanserver/files/words.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/config/config_report.h"
@@ -12,12 +13,14 @@ static bool is_blank(char c) {
 }
 
 tp__lines tp__lines_of(const char *text, size_t size) {
+    assert(text || size == 0);
     /* some editors begin a text with a byte order mark */
     size_t mark = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     return (tp__lines){.at = text + mark, .end = text + size};
 }
 
 static size_t line_split(const char *at, const char *end, tp__word *words, size_t capacity) {
+    assert(at <= end);
     size_t count = 0;
     for (;;) {
         while (at < end && is_blank(*at)) {
@@ -38,6 +41,7 @@ static size_t line_split(const char *at, const char *end, tp__word *words, size_
 }
 
 size_t tp__lines_next(tp__lines *lines, tp__word *words, size_t capacity) {
+    assert(lines->at <= lines->end);
     size_t count = 0;
     while (count == 0 && lines->at < lines->end) {
         const char *begin = lines->at;
@@ -68,6 +72,7 @@ bool tp__word_number(tp__word word, unsigned long long most, unsigned long long 
 }
 
 bool tp__word_copy(tp__word word, char *text, size_t size) {
+    assert(size > 0);
     if (word.length >= size || memchr(word.text, '\0', word.length) != NULL) {
         return false;
     }

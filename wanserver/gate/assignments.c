@@ -12,6 +12,7 @@
  *     assignments_used = the peers' assignments + those that are lost and still in flight
  *     in_flight of a peer = its assignments in JOINING or LEAVING, at most TP__GATE_WINDOW
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/log/refusal.h"
@@ -22,7 +23,10 @@
 /* ---- lists ----------------------------------------------------------------------------------- */
 
 static void assignment_enqueue(tp__gate_assignment *assignment, tp__assignment_state state) {
+    TP_ASSERT_LOCKED(&assignment->gate->mutex);
     tp__gate_peer *peer = assignment->peer;
+    assert(peer && (state == TP__ASSIGNMENT_DUE_JOIN || state == TP__ASSIGNMENT_DUE_LEAVE));
+    assert((state == TP__ASSIGNMENT_DUE_JOIN) == (assignment->player != NULL));
     assignment->state = state;
     assignment->previous = peer->queue_last;
     assignment->next = NULL;
@@ -31,7 +35,10 @@ static void assignment_enqueue(tp__gate_assignment *assignment, tp__assignment_s
 }
 
 static void assignment_dequeue(tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&assignment->gate->mutex);
     tp__gate_peer *peer = assignment->peer;
+    assert((assignment->previous ? assignment->previous->next : peer->queue_first) == assignment);
+    assert((assignment->next ? assignment->next->previous : peer->queue_last) == assignment);
     *(assignment->previous ? &assignment->previous->next : &peer->queue_first) = assignment->next;
     *(assignment->next ? &assignment->next->previous : &peer->queue_last) = assignment->previous;
 }
@@ -47,6 +54,7 @@ static bool assignment_is_in_flight(const tp__gate_assignment *assignment) {
 }
 
 static void peer_add_assignment(tp__gate_peer *peer, tp__gate_assignment *assignment) {
+    assert(!assignment->peer);
     assignment->peer = peer;
     assignment->earlier = NULL;
     assignment->later = peer->assignments;
@@ -57,7 +65,9 @@ static void peer_add_assignment(tp__gate_peer *peer, tp__gate_assignment *assign
 }
 
 static void assignment_remove_from_peer(tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&assignment->gate->mutex);
     tp__gate_peer *peer = assignment->peer;
+    assert((assignment->earlier ? assignment->earlier->later : peer->assignments) == assignment);
     *(assignment->earlier ? &assignment->earlier->later : &peer->assignments) = assignment->later;
     if (assignment->later) {
         assignment->later->earlier = assignment->earlier;
@@ -69,6 +79,8 @@ static void assignment_remove_from_peer(tp__gate_assignment *assignment) {
 
 /* No pointer to it is left: it is in no list of a peer, and lanclient has called back. */
 static void assignment_free(tp__gate *gate, tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(!assignment->peer && !assignment->player && gate->assignments_used > 0);
     assignment->next = gate->free_assignment;
     gate->free_assignment = assignment;
     gate->assignments_used--;
@@ -77,8 +89,10 @@ static void assignment_free(tp__gate *gate, tp__gate_assignment *assignment) {
 
 /* The peer has confirmed that the player has left, or has never had a JOIN. */
 static void assignment_finish(tp__gate *gate, tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     assignment_remove_from_peer(assignment);
     if (assignment->join_sent) {
+        assert(gate->assignments_announced > 0);
         gate->assignments_announced--;
         gate->stats.confirmed_leaves++;
     }
@@ -87,7 +101,9 @@ static void assignment_finish(tp__gate *gate, tp__gate_assignment *assignment) {
 
 /* Separates the player from the assignment, which stays. */
 static void assignment_detach_player(tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&assignment->gate->mutex);
     tp__gate_player *player = assignment->player;
+    assert(player->assignment == assignment && assignment->peer->players > 0);
     atomic_store_explicit(&player->route, TP_NO_PEER, memory_order_relaxed);
     atomic_store_explicit(&player->source, TP_NO_PEER, memory_order_relaxed);
     player->assignment = NULL;
@@ -104,6 +120,7 @@ static bool peer_is_busy(const tp__gate_peer *peer) {
  * must be scheduled here: when an answer comes, the player may have left and the server may have
  * been destroyed (tp__gate_schedule_tick). */
 static void peer_send_due(tp__gate *gate, tp__gate_peer *peer) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_send_due(gate, peer);
     if (peer_is_busy(peer)) {
         tp__gate_schedule_tick(gate);
@@ -111,12 +128,15 @@ static void peer_send_due(tp__gate *gate, tp__gate_peer *peer) {
 }
 
 bool tp__gate_begin_assignment(tp__gate *gate, tp__gate_player *player, tp__gate_peer *peer) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(!player->assignment && peer->service == player->service && !peer->incompatible);
     tp__gate_assignment *assignment = gate->free_assignment;
     if (!assignment) {
         return false;
     }
     gate->free_assignment = assignment->next;
     gate->assignments_used++;
+    assert(gate->assignments_used <= TP__GATE_ASSIGNMENTS(&gate->options));
     *assignment = (tp__gate_assignment){.gate = gate,
         .player = player,
         .session = tp__gate_session_of(player),
@@ -131,8 +151,12 @@ bool tp__gate_begin_assignment(tp__gate *gate, tp__gate_player *player, tp__gate
 }
 
 void tp__gate_end_assignment(tp__gate *gate, tp__gate_player *player, uint16_t why, uint16_t end) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_assignment *assignment = player->assignment;
     tp__gate_peer *peer = assignment->peer;
+    assert(assignment->player == player && peer);
+    assert(assignment->state != TP__ASSIGNMENT_DUE_LEAVE);
+    assert(assignment->state != TP__ASSIGNMENT_LEAVING);
     assignment_detach_player(assignment);
     assignment->why = why;
     assignment->end = end;
@@ -150,6 +174,7 @@ void tp__gate_end_assignment(tp__gate *gate, tp__gate_player *player, uint16_t w
 }
 
 tp__gate_player *tp__gate_lose_assignment(tp__gate *gate, tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_player *player = assignment->player;
     if (player) {
         bool known = assignment->join_sent && !assignment->peer->incompatible;
@@ -160,10 +185,12 @@ tp__gate_player *tp__gate_lose_assignment(tp__gate *gate, tp__gate_assignment *a
         assignment_dequeue(assignment);
     }
     if (assignment->join_sent) {
+        assert(gate->assignments_announced > 0);
         gate->assignments_announced--;
         gate->stats.lost_visits++;
     }
     bool awaited = assignment_is_in_flight(assignment);
+    assert(assignment->peer->in_flight >= awaited);
     assignment->peer->in_flight -= awaited;
     assignment_remove_from_peer(assignment);
     if (!awaited) {
@@ -180,6 +207,7 @@ static void on_assignment_answer(
 static void join_give_up(tp__gate *gate, tp__gate_assignment *assignment);
 
 static tp_packet *join_packet(tp__gate *gate, const tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     const tp__gate_player *player = assignment->player;
     tp_gate_join join = {.flags = player->flags,
         .port = player->address.port,
@@ -204,6 +232,8 @@ static tp_packet *join_packet(tp__gate *gate, const tp__gate_assignment *assignm
 }
 
 static tp_packet *leave_packet(const tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&assignment->gate->mutex);
+    assert(!assignment->player);
     const tp_gate_left left = {.session = assignment->session,
         .visit = assignment->number,
         .why = assignment->why,
@@ -216,6 +246,7 @@ static tp_packet *leave_packet(const tp__gate_assignment *assignment) {
 }
 
 static void count_join(tp__gate *gate, tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (assignment->join_sent) {
         return;
     }
@@ -228,6 +259,7 @@ static void count_join(tp__gate *gate, tp__gate_assignment *assignment) {
 /* Releases `packet`. */
 static tp_err assignment_request(
     tp__gate *gate, tp__gate_assignment *assignment, tp_packet *packet) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp_err error = packet ? tp_lanclient_request(gate->client, assignment->peer->id, packet, 0,
                                 on_assignment_answer, assignment, NULL)
                           : TP_ERR_NO_MEMORY;
@@ -236,6 +268,7 @@ static tp_err assignment_request(
 }
 
 static tp_err send_join(tp__gate *gate, tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_player *player = assignment->player;
     atomic_store_explicit(&player->source, assignment->peer->id, memory_order_release);
     tp_err error = assignment_request(gate, assignment, join_packet(gate, assignment));
@@ -250,6 +283,7 @@ static tp_err send_join(tp__gate *gate, tp__gate_assignment *assignment) {
 
 /* The answer is not handled before the state is set: that takes the mutex. */
 void tp__gate_send_due(tp__gate *gate, tp__gate_peer *peer) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     while (peer->queue_first && peer->in_flight < TP__GATE_WINDOW &&
            (peer->retry_at_ms == 0 || tp_clock_ms() >= peer->retry_at_ms)) {
         tp__gate_assignment *assignment = peer->queue_first;
@@ -270,10 +304,12 @@ void tp__gate_send_due(tp__gate *gate, tp__gate_peer *peer) {
         assignment_dequeue(assignment);
         assignment->state = joins ? TP__ASSIGNMENT_JOINING : TP__ASSIGNMENT_LEAVING;
         peer->in_flight++;
+        assert(peer->in_flight <= TP__GATE_WINDOW);
     }
 }
 
 bool tp__gate_send_all_due(tp__gate *gate) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     bool more = false;
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
@@ -289,6 +325,7 @@ bool tp__gate_send_all_due(tp__gate *gate) {
 /* Queues the request again; it is sent after TP__GATE_RETRY_MS at the earliest. */
 static void assignment_retry(
     tp__gate *gate, tp__gate_assignment *assignment, tp__assignment_state state) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     gate->stats.retries++;
     assignment->peer->retry_at_ms = tp_clock_ms() + TP__GATE_RETRY_MS;
     assignment_enqueue(assignment, state);
@@ -297,7 +334,9 @@ static void assignment_retry(
 /* Closes the player, if present. The caller ends the assignment. */
 static void join_refuse_player(
     tp__gate *gate, tp__gate_assignment *assignment, uint16_t close_code) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_player *player = assignment->player;
+    assert(!player || tp__gate_state_of(player) == TP__GATE_AT_PEER);
     gate->stats.refused_joins++;
     if (player) {
         TP__REFUSED(
@@ -309,6 +348,7 @@ static void join_refuse_player(
 
 /* A peer that does not understand JOIN has no players of this gate. */
 static void peer_mark_incompatible(tp__gate *gate, tp__gate_peer *peer, tp_err error) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     TP_LOG(TP_LOG_ERROR, "gate: peer %u of %s is incompatible with the gate protocol: %s",
         (unsigned)peer->id, peer->service->name, tp_err_text(error));
     peer->incompatible = true;
@@ -318,6 +358,7 @@ static void peer_mark_incompatible(tp__gate *gate, tp__gate_peer *peer, tp_err e
 /* The JOIN did not arrive. It is sent again while the player is present. Else a LEAVE follows if an
  * earlier JOIN may have arrived. */
 static void join_retry(tp__gate *gate, tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (assignment->player) {
         if (!assignment->uncertain) {
             atomic_store_explicit(&assignment->player->route, TP_NO_PEER, memory_order_relaxed);
@@ -332,12 +373,14 @@ static void join_retry(tp__gate *gate, tp__gate_assignment *assignment) {
 
 /* The JOIN, with its blob, is larger than the hub or the peer accepts. */
 static void join_give_up(tp__gate *gate, tp__gate_assignment *assignment) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     join_refuse_player(gate, assignment, gate->options.lost_close);
     join_retry(gate, assignment);
 }
 
 static void on_join_answer(
     tp__gate *gate, tp__gate_assignment *assignment, tp_err error, const tp_gate_done *done) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     switch (error) {
     case TP_OK:
         if (done->status == TP_GATE_REFUSED) {
@@ -367,6 +410,7 @@ static void on_join_answer(
 }
 
 static void on_leave_answer(tp__gate *gate, tp__gate_assignment *assignment, tp_err error) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (error && error != TP_ERR_UNSUPPORTED && error != TP_ERR_PROTOCOL) {
         assignment_retry(gate, assignment, TP__ASSIGNMENT_DUE_LEAVE);
     } else {
@@ -392,10 +436,12 @@ static void on_assignment_answer(
     }
     tp_mutex_lock(&gate->mutex);
     tp__gate_peer *peer = assignment->peer;
+    assert(assignment->gate == gate && assignment_is_in_flight(assignment));
     if (!peer) {
         assignment_free(gate, assignment); /* tp__gate_lose_assignment() has counted it */
     } else {
         bool joins = assignment->state == TP__ASSIGNMENT_JOINING;
+        assert(peer->in_flight > 0);
         peer->in_flight--;
         assignment->state = TP__ASSIGNMENT_JOINED; /* unless a function below changes it */
         if (joins) {

@@ -11,6 +11,7 @@
  */
 #include "wanserver/gate/gate_api.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -165,6 +166,7 @@ void tp__gate_destroy(tp__gate *gate) {
     if (!gate) {
         return;
     }
+    assert(gate->players == 0 && gate->kept == 0 && gate->waiting_room.list.count == 0);
     tp_lanclient_destroy(gate->client);
     for (unsigned i = 0; gate->services && i < gate->service_count; i++) {
         service_free_peers(&gate->services[i]);
@@ -213,6 +215,7 @@ static void gate_tick(void *context) {
  * stopped takes no task (TP_ERR_STATE); then gate_drain() does the tick's work. A request keeps the
  * tick going from its first attempt on, so nothing has to be scheduled when its answer fails. */
 void tp__gate_schedule_tick(tp__gate *gate) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (gate->tick_scheduled) {
         return;
     }
@@ -282,8 +285,9 @@ void tp__gate_stop(tp__gate *gate) {
 }
 
 /* Sets until when the services' answers are awaited: for drain_ms, but half of TP__STOP_REST_MS is
- * left for lanclient. Under the mutex. */
+ * left for lanclient. */
 static void gate_divide_stop_time(tp__gate *gate, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     uint64_t least_ms = now_ms + TP__STOP_REST_MS; /* the server's drain time-out may be longer */
     gate->end_by_ms = gate->end_by_ms > least_ms ? gate->end_by_ms : least_ms;
     uint64_t answers_by_ms = gate->end_by_ms - TP__STOP_REST_MS / 2;

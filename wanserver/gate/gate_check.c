@@ -148,6 +148,7 @@ static size_t count_free(const tp__gate *gate) {
 }
 
 const char *tp__gate_check(const tp__gate *gate) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     unsigned assignments = 0;
     unsigned kept = 0;
     for (unsigned i = 0; i < gate->service_count; i++) {
@@ -166,5 +167,10 @@ const char *tp__gate_check(const tp__gate *gate) {
     TP__INVARIANT(
         gate->assignments_used + count_free(gate) == TP__GATE_ASSIGNMENTS(&gate->options));
     TP__INVARIANT(gate->assignments_announced <= gate->assignments_used);
+    const tp__gate_stats *stats = &gate->stats;
+    TP__INVARIANT(stats->joined ==
+                  stats->confirmed_leaves + stats->lost_visits + gate->assignments_announced);
+    TP__INVARIANT(
+        stats->waited == stats->admitted + stats->gave_up + gate->waiting_room.list.count);
     return waiting_check(&gate->waiting_room);
 }

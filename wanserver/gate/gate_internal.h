@@ -124,6 +124,9 @@ typedef struct tp__gate_player {
     tp_address address;
 } tp__gate_player;
 
+/* One for each slot of the server before the gate. */
+_Static_assert(sizeof(void *) != 8 || sizeof(tp__gate_player) <= 120, "a player has grown");
+
 typedef struct tp__gate_list {
     tp__gate_player *first;
     tp__gate_player *last;
@@ -155,6 +158,9 @@ typedef struct tp__gate_assignment {
     struct tp__gate_assignment *previous; /* in the peer's queue */
     struct tp__gate_assignment *next;     /* in the peer's queue, or among the free ones */
 } tp__gate_assignment;
+
+/* More than two for each player: TP__GATE_ASSIGNMENTS. */
+_Static_assert(sizeof(void *) != 8 || sizeof(tp__gate_assignment) <= 80, "an assignment has grown");
 
 typedef struct tp__gate_peer {
     tp_peer_id id;

@@ -3,14 +3,16 @@
  * on_request runs on its workers and takes the gate's mutex for the work; the answer is sent
  * without it.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/memory/memory.h"
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
 
-/* The player, or NULL if the session is not at this peer. Under the mutex. */
+/* The player, or NULL if the session is not at this peer. */
 static tp__gate_player *player_at_peer(tp__gate *gate, tp_session_id session, tp_peer_id peer) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_player *player = tp__gate_find(gate, session);
     bool with = player && player->assignment && player->assignment->peer->id == peer;
     return with ? player : NULL;
@@ -35,8 +37,9 @@ static void request_answer(tp__gate *gate, const tp_delivery *from, tp_gate_stat
 /* ---- kick ------------------------------------------------------------------------------------ */
 
 /* Closes the player and returns the quota. The assignment lasts until on_leave, so that the service
- * gets the reason of the end. Under the mutex. */
+ * gets the reason of the end. */
 static tp_gate_status kick_player(tp__gate *gate, tp_peer_id peer, const tp_gate_kick *asked) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_player *player = player_at_peer(gate, asked->session, peer);
     if (!player) {
         return TP_GATE_NO_PLAYER;
@@ -53,6 +56,7 @@ static tp_gate_status kick_player(tp__gate *gate, tp_peer_id peer, const tp_gate
 /* The service of this name, in a new slot if it has none; NULL: no slot is free. Sets *why. Called
  * only for a service that has a peer on the bus, so that an unknown name takes no slot. */
 static tp__gate_service *move_open_service(tp__gate *gate, const char *name, tp_gate_status *why) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_service *service = tp__gate_open_service(gate, name, strlen(name));
     *why = service ? TP_GATE_NO_TARGET : TP_GATE_FULL;
     return service;
@@ -60,6 +64,7 @@ static tp__gate_service *move_open_service(tp__gate *gate, const char *name, tp_
 
 /* The service of a peer on the bus; NULL: NO_TARGET or FULL. */
 static tp__gate_service *move_service_of_peer(tp__gate *gate, tp_peer_id id, tp_gate_status *why) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp_peer peer = {.size = sizeof peer};
     bool there = tp_lanclient_find_peer(gate->client, id, &peer);
     return there ? move_open_service(gate, peer.service, why) : NULL;
@@ -68,7 +73,9 @@ static tp__gate_service *move_service_of_peer(tp__gate *gate, tp_peer_id id, tp_
 /* The service of this name, if it has a slot or a peer on the bus; NULL: NO_TARGET or FULL. */
 static tp__gate_service *move_service_of_name(
     tp__gate *gate, const char *bytes, size_t size, tp_gate_status *why) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     char name[TP_NAME_MAX + 1];
+    assert(size <= TP_NAME_MAX);
     memcpy(name, bytes, size);
     name[size] = '\0';
     tp__gate_service *service = tp__gate_find_service(gate, name, size);
@@ -81,6 +88,7 @@ static tp__gate_service *move_service_of_name(
 /* The peer that the player is to be moved to; NULL: none, and *why is NO_TARGET or FULL. */
 static tp__gate_peer *move_target(
     tp__gate *gate, const tp_gate_move *asked, const tp__gate_peer *from, tp_gate_status *why) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     *why = TP_GATE_NO_TARGET;
     tp__gate_service *service = asked->name_size
                                     ? move_service_of_name(gate, asked->name, asked->name_size, why)
@@ -112,9 +120,9 @@ static bool player_set_blob(tp__gate_player *player, const uint8_t *bytes, uint1
     return true;
 }
 
-/* Ends the assignment and begins one at the target; if that is not possible, the player stays.
- * Under the mutex. */
+/* Ends the assignment and begins one at the target; if that is not possible, the player stays. */
 static tp_gate_status move_player(tp__gate *gate, tp_peer_id peer, const tp_gate_move *asked) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_player *player = player_at_peer(gate, asked->session, peer);
     if (!player) {
         return TP_GATE_NO_PLAYER;
@@ -130,7 +138,9 @@ static tp_gate_status move_player(tp__gate *gate, tp_peer_id peer, const tp_gate
     tp__gate_end_assignment(gate, player, TP_GATE_LEAVE_MOVED, TP_END_NONE);
     player->service = target->service;
     player->flags = TP_GATE_MOVED;
-    (void)tp__gate_begin_assignment(gate, player, target); /* one is free */
+    bool begun = tp__gate_begin_assignment(gate, player, target);
+    assert(begun); /* one is free */
+    (void)begun;
     return TP_GATE_OK;
 }
 

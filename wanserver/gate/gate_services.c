@@ -7,6 +7,7 @@
  *
  *     gate->kept = the sum of the services' kept.count, at most keep_players
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,6 +49,7 @@ tp__gate_service *tp__gate_open_service(tp__gate *gate, const char *name, size_t
     bool room = gate->service_count < gate->options.max_services;
     service = room ? &gate->services[gate->service_count++] : service_find_unused(gate);
     if (service) {
+        assert(size <= TP_NAME_MAX && !service->peers && service->kept.count == 0);
         memset(service, 0, sizeof *service);
         memcpy(service->name, name, size);
     }
@@ -57,6 +59,7 @@ tp__gate_service *tp__gate_open_service(tp__gate *gate, const char *name, size_t
 /* ---- peers ----------------------------------------------------------------------------------- */
 
 tp__gate_peer *tp__gate_find_peer(const tp__gate *gate, tp_peer_id id) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
             if (peer->id == id) {
@@ -68,6 +71,7 @@ tp__gate_peer *tp__gate_find_peer(const tp__gate *gate, tp_peer_id id) {
 }
 
 static void peer_add(tp__gate *gate, tp__gate_service *service, tp_peer_id id) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (tp__gate_find_peer(gate, id)) {
         return;
     }
@@ -86,6 +90,7 @@ static void peer_add(tp__gate *gate, tp__gate_service *service, tp_peer_id id) {
 /* All peers are added before any player is assigned; if they were added one by one, the first would
  * get all kept players. */
 void tp__gate_add_peers(tp__gate *gate, tp__gate_service *service) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     size_t count = tp_lanclient_peers(gate->client, service->name, NULL, 0);
     tp_peer *peers = count > 0 ? tp__allocate_zeroed(count, sizeof *peers) : NULL;
     if (!peers) {
@@ -113,6 +118,7 @@ tp__gate_peer *tp__gate_choose_peer(const tp__gate_service *service, const tp__g
 /* ---- kept players ---------------------------------------------------------------------------- */
 
 static void close_lost(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     gate->stats.lost_closed++;
     TP__REFUSED(TP_LOG_INFO, "gate", &player->address,
         "no peer of its service within keep_time, or keep_players reached");
@@ -120,6 +126,8 @@ static void close_lost(tp__gate *gate, tp__gate_player *player) {
 }
 
 static void player_keep(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(player->has_quota && !player->assignment);
     gate->stats.kept_total++;
     if (gate->kept >= gate->options.keep_players) {
         close_lost(gate, player);
@@ -133,6 +141,8 @@ static void player_keep(tp__gate *gate, tp__gate_player *player) {
 }
 
 void tp__gate_remove_kept(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(gate->kept > 0 && tp__gate_state_of(player) == TP__GATE_KEPT);
     tp__gate_list_remove(&player->service->kept, player);
     gate->kept--;
 }
@@ -140,6 +150,7 @@ void tp__gate_remove_kept(tp__gate *gate, tp__gate_player *player) {
 /* While the gate is off the bus its peers are being removed, and none is chosen. A session that is
  * being ended gets no other peer. */
 void tp__gate_assign(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (!player->has_quota) {
         tp__gate_set_state(player, TP__GATE_CLOSING);
         return;
@@ -153,6 +164,7 @@ void tp__gate_assign(tp__gate *gate, tp__gate_player *player) {
 
 /* Players kept longest come first. */
 static void assign_kept(tp__gate *gate, tp__gate_service *service) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     bool on_bus = tp_lanclient_self(gate->client) != TP_NO_PEER;
     while (on_bus && service->kept.first && gate->free_assignment) {
         tp__gate_peer *peer = tp__gate_choose_peer(service, NULL);
@@ -161,12 +173,15 @@ static void assign_kept(tp__gate *gate, tp__gate_service *service) {
         }
         tp__gate_player *player = service->kept.first;
         tp__gate_remove_kept(gate, player);
-        (void)tp__gate_begin_assignment(gate, player, peer); /* one is free */
+        bool begun = tp__gate_begin_assignment(gate, player, peer);
+        assert(begun); /* one is free */
+        (void)begun;
     }
 }
 
 /* kept_since_ms may be later than link_now_ms, which the tick has read before it took the mutex. */
 static void close_overdue_kept(tp__gate *gate, tp__gate_service *service, uint64_t link_now_ms) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_player *player = service->kept.first;
     while (player && link_now_ms >= player->kept_since_ms + gate->options.keep_ms) {
         tp__gate_remove_kept(gate, player);
@@ -176,6 +191,7 @@ static void close_overdue_kept(tp__gate *gate, tp__gate_service *service, uint64
 }
 
 bool tp__gate_check_kept(tp__gate *gate, uint64_t link_now_ms) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     for (unsigned i = 0; i < gate->service_count && gate->kept > 0; i++) {
         assign_kept(gate, &gate->services[i]);
         close_overdue_kept(gate, &gate->services[i], link_now_ms);
@@ -184,12 +200,14 @@ bool tp__gate_check_kept(tp__gate *gate, uint64_t link_now_ms) {
 }
 
 void tp__gate_reassign_players(tp__gate *gate, tp__gate_peer *peer) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     while (peer->assignments) {
         tp__gate_player *player = tp__gate_lose_assignment(gate, peer->assignments);
         if (player) {
             tp__gate_assign(gate, player);
         }
     }
+    assert(peer->players == 0 && peer->in_flight == 0 && !peer->queue_first);
 }
 
 /* ---- lanclient's handlers -------------------------------------------------------------------- */
@@ -245,6 +263,7 @@ void tp__gate_on_peer_up(tp_lanclient *client, const tp_peer *peer) {
 static void peer_remove(tp__gate_peer *peer) {
     tp__gate_peer **place = &peer->service->peers;
     while (*place != peer) {
+        assert(*place);
         place = &(*place)->next;
     }
     *place = peer->next;

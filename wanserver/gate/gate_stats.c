@@ -2,6 +2,7 @@
  * The gate's statistics, as numbers and as text. Any thread. What joining and leaving change is
  * counted under the mutex, messages by relaxed atomic additions.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -12,6 +13,7 @@ static uint64_t gate_stats_read(const _Atomic uint64_t *counter) {
 }
 
 static void gate_stats_count_peers(const tp__gate *gate, tp__gate_stats *stats) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     stats->services = gate->service_count;
     stats->peers = 0;
     for (unsigned i = 0; i < gate->service_count; i++) {
@@ -70,6 +72,7 @@ static void gate_stats_write_line(
     int size = snprintf(to->text + to->size, to->capacity - to->size, "%s%s%s=%" PRIu64 "\n", name,
         part ? "." : "", part ? part : "", value);
     bool fits = size > 0 && (size_t)size < to->capacity - to->size;
+    assert(to->size < to->capacity);
     to->size += fits ? (size_t)size : 0; /* else the line is left out */
     to->text[to->size] = '\0';
 }

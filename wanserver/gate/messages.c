@@ -9,6 +9,8 @@
  *
  *     from_players = forwarded + the sum of dropped       to_players = sent + the sum of refused
  */
+#include <assert.h>
+
 #include "wanserver/gate/gate_internal.h"
 
 /* Sessions that are looked up and sent to in one call. */
@@ -32,6 +34,7 @@ static tp__gate_drop drop_reason(tp_err error) {
 /* Sends a copy of the player's message to the peer. */
 static tp_err message_forward(
     tp__gate *gate, tp_session_id session, tp_peer_id peer, const tp_packet *packet) {
+    assert(session != TP_NO_SESSION && peer != TP_NO_PEER);
     size_t size = tp_packet_size(packet);
     if (size > TP_PACKET_MAX - TP_GATE_DATA_SIZE) {
         return TP_ERR_TOO_LARGE;
@@ -131,6 +134,7 @@ static void message_send(tp__gate *gate, tp_peer_id peer, tp_packet *packet, siz
         picked += fit;
         sent += fit > 0 ? tp_server_send_many(gate->server, sessions, fit, packet) : 0;
     }
+    assert(sent <= picked && picked <= count);
     tp__gate_count(&gate->to_players, count);
     tp__gate_count(&gate->sent, sent);
     if (TP_UNLIKELY(sent < count)) {

@@ -6,6 +6,7 @@
  *
  *     gate->players = entries with has_quota, at most max_players
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/log/refusal.h"
@@ -17,6 +18,8 @@
 /* ---- lists ----------------------------------------------------------------------------------- */
 
 void tp__gate_list_append(tp__gate_list *list, tp__gate_player *player) {
+    assert(!player->earlier && !player->later);
+    assert((list->first == NULL) == (list->count == 0));
     player->earlier = list->last;
     player->later = NULL;
     *(list->last ? &list->last->later : &list->first) = player;
@@ -25,6 +28,9 @@ void tp__gate_list_append(tp__gate_list *list, tp__gate_player *player) {
 }
 
 void tp__gate_list_remove(tp__gate_list *list, tp__gate_player *player) {
+    assert(list->count > 0);
+    assert((player->earlier ? player->earlier->later : list->first) == player);
+    assert((player->later ? player->later->earlier : list->last) == player);
     *(player->earlier ? &player->earlier->later : &list->first) = player->later;
     *(player->later ? &player->later->earlier : &list->last) = player->earlier;
     player->earlier = NULL;
@@ -55,8 +61,11 @@ static tp__gate_player *player_entry(tp__gate *gate, tp_session_id session) {
     return &page[slot % TP__GATE_PAGE];
 }
 
-/* Prepares the entry, which belongs to no session, for this one. Under the mutex. */
+/* Prepares the entry, which belongs to no session, for this one. */
 static void player_init(tp__gate *gate, tp__gate_player *player, tp_session_id session) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(tp__gate_state_of(player) == TP__GATE_ABSENT && !player->has_quota && !player->blob);
+    assert(tp__gate_session_of(player) == TP_NO_SESSION);
     tp_session_info info = {.size = sizeof info};
     tp_address nowhere = {0};
     bool there = tp_server_session_info(gate->server, session, &info);
@@ -79,7 +88,9 @@ static void player_init(tp__gate *gate, tp__gate_player *player, tp_session_id s
 /* ---- quota ----------------------------------------------------------------------------------- */
 
 void tp__gate_return_quota(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (player->has_quota) {
+        assert(gate->players > 0);
         player->has_quota = false;
         gate->players--;
         if (gate->waiting_room.list.count > 0) {
@@ -103,6 +114,7 @@ static bool player_is_ending(tp__gate *gate, const tp__gate_player *player) {
 /* Returns what a player holds whose session is being ended. A player at a peer stays there: the
  * peer gets its LEAVE, with the reason, after on_leave. */
 static void player_retire(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (tp__gate_state_of(player) == TP__GATE_WAITING) {
         tp__gate_waiting_room_remove(gate, player);
         tp__gate_set_state(player, TP__GATE_CLOSING);
@@ -116,6 +128,7 @@ static void player_retire(tp__gate *gate, tp__gate_player *player) {
 
 /* Goes through all entries. */
 static void retire_ending_players(tp__gate *gate) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     for (uint32_t i = 0; i < TP__GATE_PAGES; i++) {
         tp__gate_player *page = atomic_load_explicit(&gate->pages[i], memory_order_acquire);
         for (uint32_t j = 0; page && j < TP__GATE_PAGE; j++) {
@@ -134,6 +147,7 @@ static void retire_ending_players(tp__gate *gate) {
  * connection to a full gate costs a comparison.
  */
 void tp__gate_find_ending(tp__gate *gate, unsigned coming) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     unsigned there = tp_server_session_count(gate->server);
     unsigned holding = gate->players + gate->waiting_room.list.count + coming;
     uint64_t now = tp_clock_ms();
@@ -148,12 +162,16 @@ void tp__gate_find_ending(tp__gate *gate, unsigned coming) {
 /* ---- join ------------------------------------------------------------------------------------ */
 
 void tp__gate_close_player(tp__gate *gate, tp__gate_player *player, uint16_t close_code) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(!player->assignment && !player->earlier && !player->later);
     tp__gate_set_state(player, TP__GATE_CLOSING);
     tp__gate_return_quota(gate, player);
     tp_server_turn_away(gate->server, tp__gate_session_of(player), close_code);
 }
 
 void tp__gate_admit_player(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(!player->has_quota && gate->players < gate->options.max_players);
     player->has_quota = true;
     gate->players++;
     /* Before the position is sent: from then on the player may send. */
@@ -169,6 +187,7 @@ void tp__gate_admit_player(tp__gate *gate, tp__gate_player *player) {
 
 /* Closes a player for whom neither gate nor waiting room has space. */
 static void player_turn_away(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     gate->stats.turned_away++;
     if (gate->options.max_waiting > 0) {
         TP__REFUSED(TP_LOG_INFO, "gate", &player->address, "the waiting room is full");
@@ -181,6 +200,7 @@ static void player_turn_away(tp__gate *gate, tp__gate_player *player) {
 /* Admits the player, or appends the player to the waiting room, or closes the session. No player
  * overtakes one who waits. */
 static void player_enter(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     const tp__gate_options *options = &gate->options;
     if (gate->players >= options->max_players) {
         tp__gate_find_ending(gate, 1);
@@ -214,8 +234,9 @@ void tp__gate_on_join(tp_server *server, tp_session_id session) {
 
 /* ---- leave ----------------------------------------------------------------------------------- */
 
-/* Ends what the player holds; from then on the entry belongs to no session. Under the mutex. */
+/* Ends what the player holds; from then on the entry belongs to no session. */
 static void player_remove(tp__gate *gate, tp__gate_player *player, tp_end_reason reason) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     switch (tp__gate_state_of(player)) {
     case TP__GATE_WAITING:
         tp__gate_waiting_room_remove(gate, player);
@@ -232,6 +253,7 @@ static void player_remove(tp__gate *gate, tp__gate_player *player, tp_end_reason
     case TP__GATE_CLOSING:
         break;
     }
+    assert(!player->assignment && gate->players >= player->has_quota);
     gate->players -= player->has_quota;
     player->has_quota = false;
     tp__free(player->blob);

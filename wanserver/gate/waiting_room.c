@@ -13,10 +13,13 @@
  *     next_position = 1 + the number of players before the cursor
  *     waited = admitted + gave_up + the length of the queue
  */
+#include <assert.h>
+
 #include "proto/gate.h"
 #include "wanserver/gate/gate_internal.h"
 
 bool tp__gate_send_position(tp__gate *gate, tp__gate_player *player, uint32_t position) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp_packet *packet = tp_packet_new(TP_GATE_PLACE_SIZE);
     bool taken = packet != NULL;
     if (packet) {
@@ -32,6 +35,8 @@ bool tp__gate_send_position(tp__gate *gate, tp__gate_player *player, uint32_t po
 }
 
 void tp__gate_waiting_room_add(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
+    assert(!player->has_quota && gate->waiting_room.list.count < gate->options.max_waiting);
     player->queue_number = ++gate->waiting_room.last_number;
     tp__gate_set_state(player, TP__GATE_WAITING);
     tp__gate_list_append(&gate->waiting_room.list, player);
@@ -43,10 +48,13 @@ void tp__gate_waiting_room_add(tp__gate *gate, tp__gate_player *player) {
 }
 
 void tp__gate_waiting_room_remove(tp__gate *gate, tp__gate_player *player) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_waiting_room *room = &gate->waiting_room;
+    assert(tp__gate_state_of(player) == TP__GATE_WAITING);
     if (room->cursor == player) {
         room->cursor = player->later;
     } else if (room->cursor && player->queue_number < room->cursor->queue_number) {
+        assert(room->next_position > 1);
         room->next_position--;
     }
     tp__gate_list_remove(&room->list, player);
@@ -55,6 +63,7 @@ void tp__gate_waiting_room_remove(tp__gate *gate, tp__gate_player *player) {
 }
 
 void tp__gate_admit_waiting(tp__gate *gate) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     while (gate->waiting_room.list.first && gate->players < gate->options.max_players &&
            !gate->stopping) {
         tp__gate_player *player = gate->waiting_room.list.first;
@@ -65,6 +74,7 @@ void tp__gate_admit_waiting(tp__gate *gate) {
 }
 
 bool tp__gate_waiting_room_check(tp__gate *gate) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     if (gate->waiting_room.list.count > 0) {
         tp__gate_find_ending(gate, 0);
         tp__gate_admit_waiting(gate);
@@ -74,6 +84,7 @@ bool tp__gate_waiting_room_check(tp__gate *gate) {
 
 static void waiting_room_begin_round(
     tp__gate_waiting_room *room, uint64_t now_ms, unsigned place_interval_ms) {
+    assert(!room->cursor);
     room->cursor = room->list.first;
     room->next_position = 1;
     room->changed = false;
@@ -81,6 +92,7 @@ static void waiting_room_begin_round(
 }
 
 bool tp__gate_send_positions(tp__gate *gate, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&gate->mutex);
     tp__gate_waiting_room *room = &gate->waiting_room;
     if (!room->cursor && room->changed && now_ms >= room->next_round_ms) {
         waiting_room_begin_round(room, now_ms, gate->options.place_interval_ms);

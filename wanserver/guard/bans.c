@@ -8,8 +8,10 @@
  */
 #include "wanserver/guard/bans.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "os/random.h"
 #include "os/thread.h"
@@ -40,6 +42,7 @@ struct tp__bans {
 /* ---- the table ------------------------------------------------------------------------------- */
 
 static tp_network network_of(const uint8_t ip[16], unsigned bits) {
+    assert(bits <= BITS_OF_IP);
     tp_network network = {.bits = (uint8_t)bits};
     memcpy(network.ip, ip, bits / 8);
     if (bits % 8 != 0) {
@@ -59,9 +62,9 @@ static uint16_t *bans_chain(tp__bans *bans, const tp_network *network) {
     return &bans->chains[tp__hash(&bans->seed, key, sizeof key) & (CHAINS - 1)];
 }
 
-/* The link in the chain that points to the ban of this network; it is 0 if there is none. Under the
- * mutex, like the functions below. */
+/* The link in the chain that points to the ban of this network; it is 0 if there is none. */
 static uint16_t *bans_find(tp__bans *bans, const tp_network *network) {
+    TP_ASSERT_LOCKED(&bans->mutex);
     uint16_t *link = bans_chain(bans, network);
     while (*link != 0 && !same_network(&bans->bans[*link].network, network)) {
         link = &bans->bans[*link].next;
@@ -70,8 +73,11 @@ static uint16_t *bans_find(tp__bans *bans, const tp_network *network) {
 }
 
 static void bans_remove(tp__bans *bans, uint16_t *link) {
+    TP_ASSERT_LOCKED(&bans->mutex);
     uint16_t gone = *link;
     ban *it = &bans->bans[gone];
+    assert(gone >= 1 && gone <= TP__BANS_MAX);
+    assert(bans->count > 0 && bans->of_length[it->network.bits] > 0);
     *link = it->next;
     it->next = bans->free;
     bans->free = gone;
@@ -85,6 +91,7 @@ static bool ban_expired(const ban *it, uint64_t now_ms) {
 
 /* Whether exactly this network is banned. Removes its ban if it has expired. */
 static bool bans_check_network(tp__bans *bans, const tp_network *network, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&bans->mutex);
     uint16_t *link = bans_find(bans, network);
     if (*link == 0) {
         return false;
@@ -97,6 +104,7 @@ static bool bans_check_network(tp__bans *bans, const tp_network *network, uint64
 }
 
 static void bans_remove_expired(tp__bans *bans, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&bans->mutex);
     for (unsigned i = 0; i < CHAINS; i++) {
         uint16_t *link = &bans->chains[i];
         while (*link != 0) {
@@ -107,6 +115,7 @@ static void bans_remove_expired(tp__bans *bans, uint64_t now_ms) {
             }
         }
     }
+    TP__VERIFY(tp__bans_check(bans));
 }
 
 static void bans_clear(tp__bans *bans) {
@@ -124,6 +133,7 @@ static void bans_clear(tp__bans *bans) {
 
 static tp_err bans_insert(
     tp__bans *bans, const tp_network *network, uint64_t until_ms, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&bans->mutex);
     uint16_t *link = bans_find(bans, network);
     if (*link == 0) {
         if (bans->free == 0) {
@@ -134,6 +144,7 @@ static tp_err bans_insert(
             return TP_ERR_FULL;
         }
         uint16_t number = bans->free;
+        assert(bans->count < TP__BANS_MAX);
         bans->free = bans->bans[number].next;
         bans->bans[number] = (ban){.network = *network};
         *link = number;
@@ -186,8 +197,11 @@ tp_err tp__bans_replace(tp__bans *bans, const tp_ban *list, size_t count, uint64
     for (size_t i = 0; i < count; i++) { /* cannot fail: the bans are valid and there is a slot for
                                             each */
         (void)tp__ban_until(list[i].seconds, now_ms, &until_ms);
-        (void)bans_insert(bans, &list[i].network, until_ms, now_ms);
+        tp_err error = bans_insert(bans, &list[i].network, until_ms, now_ms);
+        assert(!error);
+        (void)error;
     }
+    TP__VERIFY(tp__bans_check(bans));
     tp_mutex_unlock(&bans->mutex);
     return TP_OK;
 }
@@ -203,6 +217,7 @@ bool tp__bans_lift(tp__bans *bans, const tp_network *network, uint64_t now_ms) {
 }
 
 static bool bans_contain(tp__bans *bans, const tp_address *address, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&bans->mutex);
     for (unsigned bits = 0; bits <= BITS_OF_IP; bits++) {
         if (bans->of_length[bits] > 0) {
             const tp_network network = network_of(address->ip, bits);
@@ -228,6 +243,49 @@ unsigned tp__bans_count(tp__bans *bans) {
     return count;
 }
 
+/* ---- the check ------------------------------------------------------------------------------- */
+
+/* The bans of one chain, which it adds to `of_length`. */
+static const char *bans_chain_check(
+    tp__bans *bans, const uint16_t *chain, unsigned of_length[BITS_OF_IP + 1]) {
+    unsigned length = 0;
+    for (uint16_t at = *chain; at != 0; at = bans->bans[at].next) {
+        TP__INVARIANT(at <= TP__BANS_MAX && length < bans->count);
+        const tp_network *network = &bans->bans[at].network;
+        TP__INVARIANT(network_valid(network));
+        TP__INVARIANT(bans_chain(bans, network) == chain);
+        for (uint16_t before = *chain; before != at; before = bans->bans[before].next) {
+            TP__INVARIANT(!same_network(&bans->bans[before].network, network));
+        }
+        of_length[network->bits]++;
+        length++;
+    }
+    return NULL;
+}
+
+const char *tp__bans_check(tp__bans *bans) {
+    unsigned of_length[BITS_OF_IP + 1] = {0};
+    unsigned count = 0;
+    unsigned unused = 0;
+    for (unsigned i = 0; i < CHAINS; i++) {
+        const char *broken = bans_chain_check(bans, &bans->chains[i], of_length);
+        if (broken) {
+            return broken;
+        }
+    }
+    for (unsigned bits = 0; bits <= BITS_OF_IP; bits++) {
+        TP__INVARIANT(bans->of_length[bits] == of_length[bits]);
+        count += of_length[bits];
+    }
+    TP__INVARIANT(bans->count == count);
+    for (uint16_t at = bans->free; at != 0; at = bans->bans[at].next) {
+        TP__INVARIANT(at <= TP__BANS_MAX && unused < TP__BANS_MAX);
+        unused++;
+    }
+    TP__INVARIANT(count + unused == TP__BANS_MAX); /* each is banned or free */
+    return NULL;
+}
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 tp_err tp__bans_create(tp__bans **bans) {
@@ -244,6 +302,7 @@ tp_err tp__bans_create(tp__bans **bans) {
 
 void tp__bans_destroy(tp__bans *bans) {
     if (bans != NULL) {
+        TP__VERIFY(tp__bans_check(bans));
         tp_mutex_destroy(&bans->mutex);
         tp__free(bans);
     }

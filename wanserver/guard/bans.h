@@ -42,4 +42,8 @@ bool tp__bans_admit(tp__bans *bans, const tp_address *address, uint64_t now_ms);
 /* The number of bans, including expired ones that no look-up has met since. */
 unsigned tp__bans_count(tp__bans *bans);
 
+/* NULL, or the text of an invariant that does not hold (core/base/invariant.h). Walks over all
+ * bans; under the mutex inside, or when no thread uses it any more. */
+const char *tp__bans_check(tp__bans *bans);
+
 #endif

@@ -11,8 +11,10 @@
  */
 #include "wanserver/guard/limiter.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "os/random.h"
 #include "os/thread.h"
@@ -46,11 +48,14 @@ struct tp__limiter {
 /* ---- idle entries ---------------------------------------------------------------------------- */
 
 static void idle_list_remove(entry *entries, uint32_t at) {
+    assert(at != 0 && entries[at].connections == 0);
+    assert(entries[entries[at].older].newer == at && entries[entries[at].newer].older == at);
     entries[entries[at].older].newer = entries[at].newer;
     entries[entries[at].newer].older = entries[at].older;
 }
 
 static void idle_list_append(entry *entries, uint32_t at) {
+    assert(at != 0 && entries[at].connections == 0);
     entries[at].older = entries[0].older;
     entries[at].newer = 0;
     entries[entries[0].older].newer = at;
@@ -80,8 +85,9 @@ static uint32_t *limiter_chain(tp__limiter *limiter, const origin *from) {
     return &limiter->chains[tp__hash(&limiter->seed, key, sizeof key) & limiter->mask];
 }
 
-/* The entry of this origin; 0: it has none. Under the mutex, like the functions below. */
+/* The entry of this origin; 0: it has none. */
 static uint32_t limiter_find(tp__limiter *limiter, const origin *from) {
+    TP_ASSERT_LOCKED(&limiter->mutex);
     uint32_t at = *limiter_chain(limiter, from);
     while (at != 0 && !same_origin(&limiter->entries[at].origin, from)) {
         at = limiter->entries[at].next;
@@ -90,8 +96,10 @@ static uint32_t limiter_find(tp__limiter *limiter, const origin *from) {
 }
 
 static void limiter_unchain(tp__limiter *limiter, uint32_t gone) {
+    TP_ASSERT_LOCKED(&limiter->mutex);
     uint32_t *link = limiter_chain(limiter, &limiter->entries[gone].origin);
     while (*link != gone) {
+        assert(*link != 0);
         link = &limiter->entries[*link].next;
     }
     *link = limiter->entries[gone].next;
@@ -100,6 +108,7 @@ static void limiter_unchain(tp__limiter *limiter, uint32_t gone) {
 /* Returns an entry that is in no chain and no list: one that was never used, or the one without
  * connections that was seen longest ago. 0: all entries have connections. */
 static uint32_t limiter_allocate(tp__limiter *limiter) {
+    TP_ASSERT_LOCKED(&limiter->mutex);
     if (limiter->used < limiter->options.addresses) {
         return ++limiter->used;
     }
@@ -114,12 +123,16 @@ static uint32_t limiter_allocate(tp__limiter *limiter) {
 static uint32_t limiter_add(
     tp__limiter *limiter, const origin *from, uint32_t burst, uint64_t now_ms) {
     uint32_t at = limiter_allocate(limiter);
+    assert(at <= limiter->used && limiter->used <= limiter->options.addresses);
     if (at != 0) {
         uint32_t *chain = limiter_chain(limiter, from);
         limiter->entries[at] =
             (entry){.origin = *from, .next = *chain, .bucket = tp__bucket_full(burst, now_ms)};
         *chain = at;
         idle_list_append(limiter->entries, at);
+    }
+    if (at == limiter->options.addresses) { /* once for each filling of the table */
+        TP__VERIFY(tp__limiter_check(limiter));
     }
     return at;
 }
@@ -144,6 +157,7 @@ static tp__admission limiter_judge(
 
 static tp__admission limiter_admit(
     tp__limiter *limiter, const origin *from, uint64_t now_ms, uint64_t stall_ms) {
+    TP_ASSERT_LOCKED(&limiter->mutex);
     const tp__limiter_options *options = &limiter->options;
     uint32_t burst = options->rate > 0
                          ? tp__bucket_capacity(options->rate, options->burst, stall_ms)
@@ -164,6 +178,7 @@ static tp__admission limiter_admit(
         }
     }
     one->connections += admission == TP__ADMITTED;
+    assert(options->connections == 0 || one->connections <= options->connections);
     return admission;
 }
 
@@ -209,6 +224,58 @@ unsigned tp__limiter_addresses(tp__limiter *limiter) {
     return addresses;
 }
 
+/* ---- the check ------------------------------------------------------------------------------- */
+
+/* The entries of one chain. Counts them, and those without connections. */
+static const char *limiter_chain_check(
+    tp__limiter *limiter, const uint32_t *chain, uint32_t *chained, uint32_t *idle) {
+    for (uint32_t at = *chain; at != 0; at = limiter->entries[at].next) {
+        TP__INVARIANT(at <= limiter->used && *chained < limiter->used);
+        const entry *one = &limiter->entries[at];
+        TP__INVARIANT(limiter_chain(limiter, &one->origin) == chain);
+        for (uint32_t before = *chain; before != at; before = limiter->entries[before].next) {
+            TP__INVARIANT(!same_origin(&limiter->entries[before].origin, &one->origin));
+        }
+        unsigned most = limiter->options.connections;
+        TP__INVARIANT(most == 0 || one->connections <= most);
+        TP__INVARIANT(one->bucket.thousandths < 1000);
+        *idle += one->connections == 0;
+        ++*chained;
+    }
+    return NULL;
+}
+
+/* The idle entries: `idle` of them, linked in both directions. */
+static const char *idle_list_check(const tp__limiter *limiter, uint32_t idle) {
+    const entry *entries = limiter->entries;
+    uint32_t listed = 0;
+    uint32_t last = 0;
+    for (uint32_t at = entries[0].newer; at != 0; at = entries[at].newer) {
+        TP__INVARIANT(at <= limiter->used && listed < idle);
+        TP__INVARIANT(entries[at].older == last);
+        TP__INVARIANT(entries[at].connections == 0);
+        last = at;
+        listed++;
+    }
+    TP__INVARIANT(entries[0].older == last);
+    TP__INVARIANT(listed == idle); /* every idle entry is in the list */
+    return NULL;
+}
+
+const char *tp__limiter_check(tp__limiter *limiter) {
+    uint32_t chained = 0;
+    uint32_t idle = 0;
+    TP__INVARIANT(limiter->used <= limiter->options.addresses);
+    for (uint32_t i = 0; i <= limiter->mask; i++) {
+        const char *broken = limiter_chain_check(limiter, &limiter->chains[i], &chained, &idle);
+        if (broken) {
+            return broken;
+        }
+    }
+    TP__INVARIANT(limiter->used == chained);
+    return idle_list_check(limiter, idle);
+}
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limiter) {
@@ -240,6 +307,7 @@ tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limi
 
 void tp__limiter_destroy(tp__limiter *limiter) {
     if (limiter != NULL) {
+        TP__VERIFY(tp__limiter_check(limiter));
         tp_mutex_destroy(&limiter->mutex);
         tp__free(limiter->entries);
         tp__free(limiter->chains);

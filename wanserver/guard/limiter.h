@@ -51,4 +51,8 @@ void tp__limiter_leave(tp__limiter *limiter, const tp_address *address);
 unsigned tp__limiter_connections(tp__limiter *limiter, const tp_address *address);
 unsigned tp__limiter_addresses(tp__limiter *limiter);
 
+/* NULL, or the text of an invariant that does not hold (core/base/invariant.h). Walks over the
+ * whole table; under the mutex inside, or when no thread uses it any more. */
+const char *tp__limiter_check(tp__limiter *limiter);
+
 #endif

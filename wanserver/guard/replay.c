@@ -19,9 +19,11 @@
  */
 #include "wanserver/guard/replay.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "os/random.h"
 #include "os/thread.h"
@@ -63,10 +65,12 @@ struct tp__replay {
 /* ---- the heap -------------------------------------------------------------------------------- */
 
 static uint64_t heap_key(const tp__replay *replay, uint32_t at) {
+    assert(at < replay->capacity && replay->heap[at] != 0);
     return replay->entries[replay->heap[at]].keep_until;
 }
 
 static void heap_push(tp__replay *replay, uint32_t number) {
+    assert(number != 0 && replay->count < replay->capacity);
     uint32_t at = replay->count++;
     while (at > 0 && replay->entries[number].keep_until < heap_key(replay, (at - 1) / 2)) {
         replay->heap[at] = replay->heap[(at - 1) / 2];
@@ -96,6 +100,7 @@ static void heap_sift_down(tp__replay *replay, uint32_t number) {
 }
 
 static uint32_t heap_pop(tp__replay *replay) {
+    assert(replay->count > 0);
     uint32_t first = replay->heap[0];
     uint32_t last = replay->heap[--replay->count];
     heap_sift_down(replay, last);
@@ -109,6 +114,7 @@ static uint32_t *replay_chain(tp__replay *replay, const uint8_t *id) {
 }
 
 static bool replay_contains(tp__replay *replay, const uint8_t *id) {
+    TP_ASSERT_LOCKED(&replay->mutex);
     uint32_t at = *replay_chain(replay, id);
     while (at != 0 && memcmp(replay->entries[at].id, id, TP_TOKEN_ID_SIZE) != 0) {
         at = replay->entries[at].next;
@@ -117,10 +123,12 @@ static bool replay_contains(tp__replay *replay, const uint8_t *id) {
 }
 
 static void replay_remove_first(tp__replay *replay) {
+    TP_ASSERT_LOCKED(&replay->mutex);
     uint32_t gone = heap_pop(replay);
     entry *it = &replay->entries[gone];
     uint32_t *link = replay_chain(replay, it->id);
     while (*link != gone) {
+        assert(*link != 0);
         link = &replay->entries[*link].next;
     }
     *link = it->next;
@@ -133,7 +141,10 @@ static void replay_remove_first(tp__replay *replay) {
 
 static void replay_insert(
     tp__replay *replay, const uint8_t *id, uint64_t expiry, uint64_t now, uint64_t steady) {
+    TP_ASSERT_LOCKED(&replay->mutex);
     uint32_t number = replay->free;
+    assert(number != 0 && number <= replay->capacity); /* not full: one is free */
+    assert(expiry > now && expiry - now <= replay->life);
     entry *it = &replay->entries[number];
     uint32_t *chain = replay_chain(replay, id);
     replay->free = it->next;
@@ -143,12 +154,17 @@ static void replay_insert(
     it->next = *chain;
     *chain = number;
     heap_push(replay, number);
+    if (number == replay->capacity) { /* once for each filling of the table */
+        TP__VERIFY(tp__replay_check(replay));
+    }
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 /* Removes one entry. False: none of those examined may be removed. */
 static bool replay_evict(tp__replay *replay, uint64_t now, uint64_t steady) {
+    TP_ASSERT_LOCKED(&replay->mutex);
+    assert(replay->count == replay->capacity);
     for (unsigned i = 0; i < EVICT_TRIES && heap_key(replay, 0) <= steady; i++) {
         uint32_t number = replay->heap[0];
         entry *first = &replay->entries[number];
@@ -165,17 +181,20 @@ static bool replay_evict(tp__replay *replay, uint64_t now, uint64_t steady) {
 }
 
 static void replay_check_clock(tp__replay *replay, uint64_t now) {
+    TP_ASSERT_LOCKED(&replay->mutex);
     if (replay->forgotten > now && replay->forgotten - now > SMALL_STEP_S) {
         TP_LOG(TP_LOG_WARNING,
             "used tokens: clock set back: some tokens used while it was ahead are forgotten and "
             "can be used again, for up to %llu s from now",
             (unsigned long long)(replay->forgotten - now));
         replay->forgotten = 0;
+        TP__VERIFY(tp__replay_check(replay));
     }
 }
 
 static tp__freshness replay_take(
     tp__replay *replay, const uint8_t *id, uint64_t expiry, uint64_t now, uint64_t steady) {
+    TP_ASSERT_LOCKED(&replay->mutex);
     if (expiry <= now) {
         return TP__SEEN;
     }
@@ -206,6 +225,55 @@ unsigned tp__replay_count(tp__replay *replay) {
     unsigned count = replay->count;
     tp_mutex_unlock(&replay->mutex);
     return count;
+}
+
+/* ---- the check ------------------------------------------------------------------------------- */
+
+/* The entries of one chain. Counts them, and adds up their numbers. */
+static const char *replay_chain_check(
+    tp__replay *replay, const uint32_t *chain, uint32_t *chained, uint64_t *sum) {
+    for (uint32_t at = *chain; at != 0; at = replay->entries[at].next) {
+        TP__INVARIANT(at <= replay->capacity && *chained < replay->count);
+        const uint8_t *id = replay->entries[at].id;
+        TP__INVARIANT(replay_chain(replay, id) == chain);
+        for (uint32_t before = *chain; before != at; before = replay->entries[before].next) {
+            TP__INVARIANT(memcmp(replay->entries[before].id, id, TP_TOKEN_ID_SIZE) != 0);
+        }
+        *sum += at;
+        ++*chained;
+    }
+    return NULL;
+}
+
+/* The order of the heap; `sum`: of the entries' numbers. */
+static const char *replay_heap_check(const tp__replay *replay, uint64_t sum) {
+    for (uint32_t i = 0; i < replay->count; i++) {
+        TP__INVARIANT(replay->heap[i] >= 1 && replay->heap[i] <= replay->capacity);
+        TP__INVARIANT(i == 0 || heap_key(replay, (i - 1) / 2) <= heap_key(replay, i));
+        sum -= replay->heap[i];
+    }
+    TP__INVARIANT(sum == 0); /* the same entries as in the chains */
+    return NULL;
+}
+
+const char *tp__replay_check(tp__replay *replay) {
+    uint32_t chained = 0;
+    uint32_t unused = 0;
+    uint64_t sum = 0;
+    TP__INVARIANT(replay->count <= replay->capacity);
+    for (uint32_t i = 0; i <= replay->mask; i++) {
+        const char *broken = replay_chain_check(replay, &replay->chains[i], &chained, &sum);
+        if (broken) {
+            return broken;
+        }
+    }
+    TP__INVARIANT(replay->count == chained);
+    for (uint32_t at = replay->free; at != 0; at = replay->entries[at].next) {
+        TP__INVARIANT(at <= replay->capacity && unused < replay->capacity);
+        unused++;
+    }
+    TP__INVARIANT(chained + unused == replay->capacity); /* each is used or free */
+    return replay_heap_check(replay, sum);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -242,6 +310,9 @@ tp_err tp__replay_create(unsigned tokens, unsigned life, tp__replay **replay) {
 
 void tp__replay_destroy(tp__replay *replay) {
     if (replay != NULL) {
+        if (replay->count > 0) { /* else it may have been created in part */
+            TP__VERIFY(tp__replay_check(replay));
+        }
         tp_mutex_destroy(&replay->mutex);
         tp__free(replay->entries);
         tp__free(replay->heap);

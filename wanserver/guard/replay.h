@@ -42,4 +42,8 @@ tp__freshness tp__replay_take(tp__replay *replay, const uint8_t id[TP_TOKEN_ID_S
 /* The number of tokens in the table. */
 unsigned tp__replay_count(tp__replay *replay);
 
+/* NULL, or the text of an invariant that does not hold (core/base/invariant.h). Walks over the
+ * whole table; under the mutex inside, or when no thread uses it any more. */
+const char *tp__replay_check(tp__replay *replay);
+
 #endif

@@ -16,6 +16,8 @@
  * Each is reserved before its token is marked as used. The queue of the handshake threads has as
  * many slots, so it is never full.
  */
+#include <assert.h>
+
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
 #include "twinport/log.h"
@@ -43,6 +45,7 @@ bool tp__handshake_job_reserve(tp__wan *wan) {
 }
 
 void tp__handshake_job_unreserve(tp__wan *wan) {
+    assert(atomic_load(&wan->handshake_jobs) > 0); /* the caller's is counted */
     atomic_fetch_sub(&wan->handshake_jobs, 1);
 }
 
@@ -62,6 +65,8 @@ void tp__handshake_job_drop(void *handshake_job) {
 }
 
 bool tp__handshake_job_start(tp__session *session, const tp_hello *hello) {
+    assert(atomic_load_explicit(&tp__connection_of(session)->state, memory_order_relaxed) ==
+           TP__CONNECTION_HANDSHAKE);
     tp__handshake_job *job = tp__allocate_zeroed(1, sizeof *job);
     if (!job) {
         return false;
@@ -130,6 +135,7 @@ static const tp__worker *job_owner(const tp__handshake_job *job) {
 
 /* Appends to the leader those of the rest that the same worker serves. */
 static void batch_gather(tp__handshake_job *leader, void *const *rest, unsigned count) {
+    assert(!leader->next && !leader->in_batch);
     tp__handshake_job *last = leader;
     for (unsigned i = 0; i < count; i++) {
         tp__handshake_job *job = rest[i];
@@ -144,6 +150,7 @@ static void batch_gather(tp__handshake_job *leader, void *const *rest, unsigned 
 /* Forms batches and posts them: each worker is woken once for all of its jobs, and no job waits for
  * another worker. A job is not touched after it has been posted, because it may have been freed. */
 void tp__handshake_job_deliver(void *const *jobs, unsigned count) {
+    assert(count > 0);
     tp__handshake_job *batches = NULL;
     for (unsigned i = 0; i < count; i++) {
         tp__handshake_job *job = jobs[i];
@@ -163,6 +170,7 @@ void tp__handshake_job_deliver(void *const *jobs, unsigned count) {
 /* ---- on a worker ----------------------------------------------------------------------------- */
 
 bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t size) {
+    assert(size > 0);
     tp_packet *packet = tp_packet_copy_of(bytes, size);
     if (!packet) {
         tp__session_out_of_memory(session, worker);
@@ -178,6 +186,7 @@ bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *by
 }
 
 static tp_err connection_make_ciphers(tp__connection *connection, const tp_session_keys *keys) {
+    assert(!connection->opening.cipher && !connection->sealing.cipher);
     tp_err error = tp_record_create_opening(&connection->opening, keys->suite, keys->receive);
     if (!error) {
         error = tp_record_create_sealing(&connection->sealing, keys->suite, keys->send);
@@ -193,6 +202,8 @@ static tp_err connection_make_ciphers(tp__connection *connection, const tp_sessi
 static tp_err connection_welcome(tp__session *session, tp__worker *worker, tp__handshake_job *job) {
     const tp_wanserver_options *options = &tp__wan_of(session)->options;
     tp__connection *connection = tp__connection_of(session);
+    assert(
+        atomic_load_explicit(&connection->state, memory_order_relaxed) == TP__CONNECTION_HANDSHAKE);
     tp_err error = connection_make_ciphers(connection, &job->keys);
     if (error) {
         return error;
@@ -208,6 +219,7 @@ static tp_err connection_welcome(tp__session *session, tp__worker *worker, tp__h
 }
 
 static void job_fail(tp__session *session, tp__worker *worker, tp_err error) {
+    assert(error);
     switch (error) {
     case TP_ERR_CLOSED: /* the session was closing already */
         break;

@@ -31,6 +31,9 @@
  */
 #include "wanserver/handshake/handshakes.h"
 
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "os/clock.h"
 #include "os/thread.h"
@@ -176,6 +179,7 @@ static bool reserve_pause(tp__handshakes *handshakes, unsigned ms) {
  * and that is still in the queue at the end, is found by the last loop: offer reads reserve_leads
  * after it has put the job in. */
 static void reserve_lead(tp__handshakes *handshakes) {
+    assert(!atomic_load(&handshakes->reserve_leads)); /* only the reserve thread sets it */
     uint64_t until_ms = tp_clock_ms() + LEAD_TIMES * (uint64_t)handshakes->options.overdue_ms;
     atomic_store(&handshakes->reserve_leads, true);
     while (handshakes_wait(handshakes, &handshakes->reserve) && tp_clock_ms() < until_ms) {
@@ -206,6 +210,7 @@ static void reserve_thread_run(void *argument) {
 }
 
 bool tp__handshakes_offer(tp__handshakes *handshakes, void *job) {
+    assert(job);
     atomic_fetch_add(&handshakes->offering, 1);
     bool taken =
         atomic_load(&handshakes->started) && tp__jobs_put(&handshakes->jobs, job, tp_clock_ms());
@@ -250,6 +255,7 @@ tp_err tp__handshakes_start(tp__handshakes *handshakes) {
     if (handshakes->threads > 0) {
         return TP_ERR_STATE;
     }
+    assert(!atomic_load(&handshakes->started) && !handshakes->has_reserve);
     atomic_store(&handshakes->started, true);
     tp_err error = handshakes_start_threads(handshakes);
     if (error) {
@@ -283,6 +289,8 @@ void tp__handshakes_stop(tp__handshakes *handshakes) {
         tp_thread_join(&handshakes->reserve_thread);
         handshakes->has_reserve = false;
     }
+    assert(tp__jobs_waiting(&handshakes->jobs) == 0);
+    TP__VERIFY(tp__jobs_check(&handshakes->jobs));
 }
 
 static bool handshakes_options_valid(const tp__handshakes_options *options) {
@@ -330,6 +338,8 @@ void tp__handshakes_destroy(tp__handshakes *handshakes) {
     if (handshakes == NULL) {
         return;
     }
+    assert(handshakes->threads == 0 && !handshakes->has_reserve);
+    assert(!atomic_load(&handshakes->started));
     if (handshakes->idle.made) {
         tp_semaphore_destroy(&handshakes->idle.wakeup);
     }

@@ -5,6 +5,7 @@
  * Runs on the worker that has the session's receive delivery. A HELLO that fails is closed without
  * an answer, except for another version and a full queue, which are answered by REPLY.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,6 +56,7 @@ static tp_err hello_check(tp__wan *wan, const uint8_t *bytes, uint64_t now, tp_h
 /* A warning, because only the login service can have made this token: no stranger can cause this
  * line. */
 static void hello_refuse_long_lived(tp__session *session, const tp_hello *hello, uint64_t now) {
+    assert(hello->token.expiry > now);
     tp__wan *wan = tp__wan_of(session);
     char detail[192];
     (void)snprintf(detail, sizeof detail,
@@ -114,6 +116,8 @@ static bool hello_use_token(tp__session *session, const tp_hello *hello, uint64_
  * retry with the same token. */
 static void hello_accept(
     tp__session *session, tp__worker *worker, const tp_hello *hello, uint64_t now) {
+    assert(atomic_load_explicit(&tp__connection_of(session)->state, memory_order_relaxed) ==
+           TP__CONNECTION_HELLO);
     tp__wan *wan = tp__wan_of(session);
     if (!tp__handshake_job_reserve(wan)) {
         hello_reply_busy(session, worker);
@@ -159,6 +163,7 @@ static size_t hello_collect(
         }
     }
     size_t have = connection->partial_filled;
+    assert(have <= whole && whole <= TP_HELLO_MAX);
     size_t kept = count < whole - have ? count : whole - have;
     memcpy(tp__packet_payload(connection->partial) + have, bytes, kept);
     connection->partial_filled += (uint32_t)kept;

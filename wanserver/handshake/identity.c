@@ -4,6 +4,7 @@
  */
 #include "wanserver/handshake/identity.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "wanserver/wan.h"
@@ -18,6 +19,7 @@ void tp__identity_fill(tp__identity_cell *cell, const tp_identity *identity) {
 }
 
 void tp__identity_publish(tp__identity_cell *cell, tp_session_id session) {
+    assert(session != 0);
     atomic_store_explicit(&cell->session, session, memory_order_release);
 }
 

@@ -4,9 +4,13 @@
  */
 #include "wanserver/handshake/jobs.h"
 
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 
 tp_err tp__jobs_create(tp__jobs *jobs, size_t size) {
+    assert(size >= 1);
     *jobs = (tp__jobs){.size = size};
     jobs->slots = tp__allocate_zeroed(size, sizeof *jobs->slots);
     if (jobs->slots == NULL) {
@@ -28,12 +32,14 @@ static tp__job_slot *slot_of(tp__jobs *jobs, uint64_t ticket) {
 }
 
 bool tp__jobs_put(tp__jobs *jobs, void *job, uint64_t now_ms) {
+    assert(job);
     if (atomic_fetch_add(&jobs->waiting, 1) >= jobs->size) {
         atomic_fetch_sub(&jobs->waiting, 1);
         return false;
     }
     uint64_t ticket = atomic_fetch_add(&jobs->tail, 1);
     tp__job_slot *slot = slot_of(jobs, ticket);
+    assert(atomic_load(&slot->turn) == 2 * ticket); /* it is free: see jobs.h */
     atomic_store(&slot->job, job);
     atomic_store(&slot->since_ms, now_ms);
     atomic_store(&slot->turn, 2 * ticket + 1);
@@ -70,6 +76,7 @@ void *tp__jobs_take_old(tp__jobs *jobs, uint64_t until_ms) {
         if (atomic_compare_exchange_strong(&slot->turn, &full, 2 * (head + jobs->size))) {
             (void)atomic_compare_exchange_strong(&jobs->head, &head, head + 1);
             atomic_fetch_sub(&jobs->waiting, 1);
+            assert(job);
             return job;
         }
     }
@@ -87,4 +94,18 @@ bool tp__jobs_any(tp__jobs *jobs) {
 
 size_t tp__jobs_waiting(tp__jobs *jobs) {
     return atomic_load(&jobs->waiting);
+}
+
+const char *tp__jobs_check(tp__jobs *jobs) {
+    uint64_t head = atomic_load(&jobs->head);
+    uint64_t tail = atomic_load(&jobs->tail);
+    TP__INVARIANT(head <= tail && tail <= head + jobs->size);
+    TP__INVARIANT(atomic_load(&jobs->waiting) == tail - head);
+    for (uint64_t ticket = head; ticket < head + jobs->size; ticket++) {
+        const tp__job_slot *slot = slot_of(jobs, ticket);
+        bool full = ticket < tail;
+        TP__INVARIANT(atomic_load(&slot->turn) == 2 * ticket + full);
+        TP__INVARIANT(!full || atomic_load(&slot->job) != NULL);
+    }
+    return NULL;
 }

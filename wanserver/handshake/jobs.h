@@ -76,4 +76,8 @@ bool tp__jobs_any(tp__jobs *jobs);
 /* The number of jobs in the queue. */
 size_t tp__jobs_waiting(tp__jobs *jobs);
 
+/* NULL, or the text of an invariant that does not hold (core/base/invariant.h). Walks over the
+ * slots; only while no thread puts in or takes a job. */
+const char *tp__jobs_check(tp__jobs *jobs);
+
 #endif

@@ -4,23 +4,31 @@
  */
 #include "wanserver/handshake/pending.h"
 
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "wanserver/wan.h"
 
 void tp__pending_init(tp__pending *pending, unsigned limit) {
+    assert(limit > 0);
     tp_mutex_init(&pending->mutex);
     pending->limit = limit;
 }
 
 void tp__pending_destroy(tp__pending *pending) {
+    assert(pending->count == 0 && pending->oldest == 0 && pending->newest == 0);
     tp_mutex_destroy(&pending->mutex);
 }
 
 static tp__connection *connection_at(const tp_server *server, uint32_t link) {
+    assert(link >= 1 && link <= server->slots.count);
     return tp__connection_of(&server->sessions[link - 1]);
 }
 
 static void pending_append(tp__pending *pending, tp__session *session) {
+    TP_ASSERT_LOCKED(&pending->mutex);
     tp__connection *connection = tp__connection_of(session);
+    assert(connection->counted && !connection->evictable);
     connection->evictable = true;
     connection->older = pending->newest;
     connection->newer = 0;
@@ -34,9 +42,11 @@ static void pending_append(tp__pending *pending, tp__session *session) {
 
 static void pending_unlink(
     tp__pending *pending, const tp_server *server, tp__connection *connection) {
+    TP_ASSERT_LOCKED(&pending->mutex);
     if (!connection->evictable) {
         return;
     }
+    assert(connection->counted && pending->oldest != 0 && pending->newest != 0);
     connection->evictable = false;
     if (connection->older) {
         connection_at(server, connection->older)->newer = connection->newer;
@@ -54,8 +64,11 @@ static void pending_unlink(
  * Its session cannot have been released, because release takes it off the list first, so the id is
  * its own. */
 static tp_session_id pending_evict_oldest(tp__pending *pending, tp_server *server) {
+    TP_ASSERT_LOCKED(&pending->mutex);
+    assert(pending->count > 0 && pending->oldest != 0);
     tp__session *session = &server->sessions[pending->oldest - 1];
     tp__connection *connection = tp__connection_of(session);
+    assert(connection->evictable);
     pending_unlink(pending, server, connection);
     connection->counted = false;
     pending->count--;
@@ -74,6 +87,9 @@ bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *
         tp__connection_of(session)->counted = true;
         pending_append(pending, session);
     }
+    if (session->index == 0) { /* a sample, so that a flood does not walk the list each time */
+        TP__VERIFY(tp__pending_check(pending, session->server));
+    }
     tp_mutex_unlock(&pending->mutex);
     return added;
 }
@@ -91,6 +107,7 @@ void tp__pending_remove(tp__pending *pending, tp__session *session) {
     tp__connection *connection = tp__connection_of(session);
     tp_mutex_lock(&pending->mutex);
     pending_unlink(pending, session->server, connection);
+    assert(pending->count >= connection->counted);
     pending->count -= connection->counted;
     connection->counted = false;
     tp_mutex_unlock(&pending->mutex);
@@ -101,4 +118,27 @@ unsigned tp__pending_count(tp__pending *pending) {
     unsigned count = pending->count;
     tp_mutex_unlock(&pending->mutex);
     return count;
+}
+
+/* The connections that have sent HELLO are counted and in no list, so `count` may be higher than
+ * the number of those in the list. */
+const char *tp__pending_check(const tp__pending *pending, const tp_server *server) {
+    unsigned listed = 0;
+    uint32_t last = 0;
+    TP_ASSERT_LOCKED(&pending->mutex);
+    TP__INVARIANT(pending->count <= pending->limit);
+    for (uint32_t at = pending->oldest; at != 0;) {
+        TP__INVARIANT(at <= server->slots.count);
+        const tp__connection *connection = connection_at(server, at);
+        TP__INVARIANT(connection->evictable && connection->counted);
+        TP__INVARIANT(connection->older == last);
+        TP__INVARIANT(
+            atomic_load_explicit(&connection->state, memory_order_relaxed) == TP__CONNECTION_HELLO);
+        TP__INVARIANT(listed < pending->count);
+        listed++;
+        last = at;
+        at = connection->newer;
+    }
+    TP__INVARIANT(pending->newest == last);
+    return NULL;
 }

@@ -48,4 +48,8 @@ void tp__pending_remove(tp__pending *pending, tp__session *session);
 
 unsigned tp__pending_count(tp__pending *pending);
 
+/* Walks over the list. NULL, or the text of an invariant that does not hold: see
+ * core/base/invariant.h. Under the mutex. */
+const char *tp__pending_check(const tp__pending *pending, const tp_server *server);
+
 #endif

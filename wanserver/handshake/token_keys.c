@@ -4,9 +4,11 @@
  */
 #include "wanserver/handshake/token_keys.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "twinport/log.h"
 #include "wanserver/wan.h"
@@ -17,6 +19,7 @@ void tp__token_keys_init(tp__token_keys *holder) {
 }
 
 void tp__token_keys_destroy(tp__token_keys *holder) {
+    assert(!holder->current || holder->current->references == 1);
     tp__token_keys_release(holder, holder->current);
     holder->current = NULL;
     tp_mutex_destroy(&holder->mutex);
@@ -53,6 +56,7 @@ tp_err tp__token_keys_set(tp__token_keys *holder, const tp_token_key *keys, size
     tp_mutex_lock(&holder->mutex);
     tp__token_key_set *before = holder->current;
     holder->current = copy;
+    TP__VERIFY(tp__token_keys_check(holder));
     tp_mutex_unlock(&holder->mutex);
     tp__token_keys_release(holder, before);
     return TP_OK;
@@ -73,12 +77,29 @@ void tp__token_keys_release(tp__token_keys *holder, tp__token_key_set *set) {
         return;
     }
     tp_mutex_lock(&holder->mutex);
+    assert(set->references > 0);
     bool last = --set->references == 0;
     tp_mutex_unlock(&holder->mutex);
     if (last) {
         tp_secure_wipe(set->keys, set->count * sizeof set->keys[0]);
         tp__free(set);
     }
+}
+
+const char *tp__token_keys_check(const tp__token_keys *holder) {
+    const tp__token_key_set *set = holder->current;
+    bool seen[TP_TOKEN_KEYS_MAX] = {false};
+    TP_ASSERT_LOCKED(&holder->mutex);
+    if (!set) {
+        return NULL;
+    }
+    TP__INVARIANT(set->references >= 1); /* the holder's own */
+    TP__INVARIANT(set->count >= 1 && set->count <= TP_TOKEN_KEYS_MAX);
+    for (size_t i = 0; i < set->count; i++) {
+        TP__INVARIANT(!seen[set->keys[i].id]);
+        seen[set->keys[i].id] = true;
+    }
+    return NULL;
 }
 
 tp_err tp_wanserver_set_token_keys(tp_server *server, const tp_token_key *keys, size_t count) {

@@ -34,4 +34,8 @@ tp_err tp__token_keys_set(tp__token_keys *holder, const tp_token_key *keys, size
 tp__token_key_set *tp__token_keys_acquire(tp__token_keys *holder);
 void tp__token_keys_release(tp__token_keys *holder, tp__token_key_set *set);
 
+/* NULL, or the text of an invariant that does not hold: see core/base/invariant.h. Under the
+ * mutex. */
+const char *tp__token_keys_check(const tp__token_keys *holder);
+
 #endif

@@ -57,4 +57,7 @@ typedef struct tp__connection {
     tp__identity_cell identity; /* last: release clears the fields before it by memset */
 } tp__connection;
 
+/* One for each slot of a WAN server, beside its session. */
+_Static_assert(sizeof(void *) != 8 || sizeof(tp__connection) <= 176, "a connection has grown");
+
 #endif

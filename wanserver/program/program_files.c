@@ -4,6 +4,7 @@
  */
 #include "wanserver/program/program_files.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/config/config.h"
@@ -118,6 +119,7 @@ static tp_err bans_apply(tp__files *files, const tp__ban_list *list, tp_server *
     if (error) {
         return error;
     }
+    assert(count <= list->count);
     size_t before = files->bans_in_force;
     files->bans_in_force = count;
     files->clock_ahead_ms = ahead_ms;

@@ -20,6 +20,7 @@ _Static_assert(
     TP__SEAL_PLAIN_MAX <= TP_RECORD_PLAIN_MAX, "a record must not be larger than allowed");
 
 static void seal_put(tp__send_batch *batch, tp_packet *packet) {
+    assert(batch->count < TP__SEAL_RECORDS);
     tp_buffer *buffer = &batch->buffers[batch->count];
     buffer->bytes = tp__packet_payload(packet);
     buffer->size = tp_packet_size(packet);
@@ -36,6 +37,7 @@ static size_t seal_measure(const tp__session *session) {
          node = node->next) {
         size += node->packet ? tp__packet_frame_size(node->packet) : 0;
     }
+    assert(size == 0 || size > tp__connection_of(session)->sent);
     size -= size > 0 ? tp__connection_of(session)->sent : 0;
     return size < TP__SEAL_PLAIN_MAX ? size : TP__SEAL_PLAIN_MAX;
 }
@@ -100,6 +102,7 @@ static tp_end_reason seal_end_reason(tp__session *session, tp_err error) {
 
 static tp_end_reason seal_put_record(
     tp__session *session, tp__worker *worker, tp__send_batch *batch, size_t plain, bool *end) {
+    assert(plain >= 1 && plain <= TP__SEAL_PLAIN_MAX);
     tp_packet *record = tp__packet_received(plain + TP_RECORD_OVERHEAD);
     if (TP_UNLIKELY(!record)) {
         return TP_END_NO_MEMORY;
@@ -120,6 +123,7 @@ static tp_end_reason seal_put_record(
  * no packet. */
 static tp_end_reason seal_put_next(
     tp__session *session, tp__worker *worker, tp__send_batch *batch, bool *end) {
+    assert(session->backlog);
     if (TP_UNLIKELY(is_reply(session->backlog->packet))) {
         seal_put_reply(session, batch, end);
         return TP_END_NONE;

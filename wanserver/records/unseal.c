@@ -7,6 +7,7 @@
  * two length bytes to its last byte, and is opened in place. No byte of a record that does not open
  * is used.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/packet/packet_internal.h"
@@ -31,6 +32,7 @@ static void records_tampered(tp__session *session) {
 /* ---- READY ----------------------------------------------------------------------------------- */
 
 static void ready_accept(tp__session *session, tp__worker *worker) {
+    assert(awaits_ready(session));
     tp__wan *wan = tp__wan_of(session);
     tp__connection *connection = tp__connection_of(session);
     connection->framed = true;
@@ -48,6 +50,7 @@ static void ready_accept(tp__session *session, tp__worker *worker) {
 static size_t ready_take(
     tp__session *session, tp__worker *worker, const uint8_t *plain, size_t count) {
     tp__receive_state *receive = &session->receive;
+    assert(awaits_ready(session) && receive->header_filled < TP_FRAME_HEADER);
     size_t missing = TP_FRAME_HEADER - receive->header_filled;
     size_t taken = count < missing ? count : missing;
     memcpy(receive->header + receive->header_filled, plain, taken);
@@ -138,6 +141,7 @@ static bool rate_take_record_cost(tp__session *session, tp__worker *worker, size
  * frames in it. */
 static void open_record(tp__session *session, tp__worker *worker, const uint8_t *sealed,
     size_t length, uint8_t *plain) {
+    assert(length >= TP_RECORD_MIN && length <= TP_RECORD_MAX);
     tp__connection *connection = tp__connection_of(session);
     tp_err error = tp_record_open(&connection->opening, sealed, length, plain);
     switch (error) {
@@ -167,6 +171,7 @@ static size_t continue_record(
     tp_packet *packet = connection->partial;
     uint8_t *record = tp__packet_payload(packet);
     size_t length = tp_packet_size(packet);
+    assert(connection->partial_filled < length);
     size_t missing = length - connection->partial_filled;
     size_t taken = count < missing ? count : missing;
     memcpy(record + connection->partial_filled, bytes, taken);
@@ -184,6 +189,7 @@ static size_t continue_record(
 static size_t begin_record(tp__session *session, tp__worker *worker, const uint8_t *header,
     const uint8_t *bytes, size_t count) {
     tp__connection *connection = tp__connection_of(session);
+    assert(!connection->partial && !connection->has_length_low);
     size_t length = tp_record_length(header);
     if (length == 0) {
         records_tampered(session); /* no client that has the keys sends such a length */
@@ -208,6 +214,7 @@ static size_t begin_record(tp__session *session, tp__worker *worker, const uint8
  * now. Returns the number of bytes taken. */
 static size_t continue_length(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
+    assert(count > 0);
     tp__connection *connection = tp__connection_of(session);
     if (!connection->has_length_low) {
         connection->has_length_low = true;

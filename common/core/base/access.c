@@ -7,6 +7,7 @@
  */
 #include "core/base/access.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "os/compiler.h"
@@ -27,6 +28,7 @@ bool tp_network_contains(const tp_network *network, const tp_address *address) {
     if (rest == 0) {
         return true;
     }
+    assert(whole < sizeof network->ip);
     unsigned mask = 0xff00u >> rest & 0xffu;
     return ((unsigned)network->ip[whole] & mask) == ((unsigned)address->ip[whole] & mask);
 }

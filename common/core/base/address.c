@@ -10,6 +10,7 @@
  */
 #include "twinport/address.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -135,6 +136,7 @@ static bool read_ipv6(const char **at, uint8_t *ip) {
     if (used > sizeof bytes - 2) {
         return false;
     }
+    assert(gap <= used);
     size_t tail = used - gap;
     memset(ip, 0, sizeof bytes);
     memcpy(ip, bytes, gap);
@@ -207,6 +209,7 @@ tp_err tp_address_parse(const char *text, tp_address *address) {
 }
 
 static bool host_bits_are_zero(const tp_network *network) {
+    assert(network->bits <= 128);
     for (unsigned bit = network->bits; bit < 128; bit++) {
         if (network->ip[bit / 8] & (0x80u >> (bit % 8))) {
             return false;
@@ -242,6 +245,7 @@ tp_err tp_network_parse(const char *text, tp_network *network) {
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static unsigned group(const uint8_t *ip, unsigned index) {
+    assert(index < 8);
     return (unsigned)ip[2 * index] << 8 | ip[2 * index + 1];
 }
 
@@ -304,6 +308,7 @@ const char *tp_address_format(const tp_address *address, char *text) {
         *at++ = '[';
     }
     at = write_ip(address, at);
+    assert(at < text + TP_ADDRESS_TEXT - 7);
     (void)snprintf(at, 8, ipv4 ? ":%u" : "]:%u", (unsigned)address->port);
     return text;
 }

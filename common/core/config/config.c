@@ -4,6 +4,7 @@
  */
 #include "core/config/config.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/config/config_report.h"
@@ -65,6 +66,7 @@ static void config_take_setting(reader *in, const char *key, const char *value) 
         config_report_unknown(in, key);
         return;
     }
+    assert((size_t)(setting - in->table) < in->count && in->line > 0);
     unsigned *given = &in->given[setting - in->table];
     if (*given == 0) {
         *given = in->line;
@@ -120,6 +122,7 @@ static bool config_copy_line(reader *in, const char *text, size_t size) {
             return false;
         }
     }
+    assert(size < sizeof in->text);
     memcpy(in->text, text, size);
     in->text[size] = '\0';
     return true;
@@ -164,6 +167,7 @@ tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name
             config_take_line(&in);
         }
         size_t taken = length + (end != NULL);
+        assert(taken > 0 && taken <= size);
         text += taken;
         size -= taken;
     }

@@ -4,12 +4,14 @@
  */
 #include "core/config/config_report.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 static void report_advance(tp__report *report, int printed) {
+    assert(report->used < report->size);
     size_t left = report->size - report->used - 1;
     if (printed > 0) {
         report->used += (size_t)printed < left ? (size_t)printed : left;
@@ -17,6 +19,7 @@ static void report_advance(tp__report *report, int printed) {
 }
 
 tp__report tp__report_begin(char *text, size_t size) {
+    assert(size > 0);
     text[0] = '\0';
     return (tp__report){.text = text, .size = size};
 }
@@ -59,6 +62,7 @@ const char *tp__quoted(const char *source, char *text) {
     if (cut) {
         length = TP__QUOTED_TEXT - sizeof "...";
     }
+    assert(length < TP__QUOTED_TEXT);
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)source[i];
         text[i] = source[i];

@@ -3,6 +3,7 @@
  */
 #include "core/config/options.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/config/config_report.h"
@@ -44,6 +45,7 @@ static const char *option_value(reader *in, const tp__setting *setting, const ch
 static void options_take(reader *in, const tp__setting *setting, const char *equals) {
     char expectation[TP__EXPECTATION_TEXT];
     char quoted[TP__QUOTED_TEXT];
+    assert((size_t)(setting - in->table) < in->count);
     bool *given = &in->given[setting - in->table];
     bool again = *given && setting->kind != TP__SETTING_NETWORKS;
     if (!*given) {

@@ -4,6 +4,7 @@
  */
 #include "core/config/setting.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -76,6 +77,7 @@ static bool read_amount(const tp__setting *setting, const char *text, uint64_t *
 
 static const char *print_amount(const tp__setting *setting, uint64_t amount, char *text) {
     const unit *best = units_of(setting);
+    assert(best->worth == 1); /* it divides every amount */
     for (const unit *one = best; one->name != NULL; one++) {
         if (amount % one->worth == 0) {
             best = one;
@@ -93,6 +95,7 @@ static bool read_bool(const char *text, bool *value) {
 }
 
 static bool read_choice(const tp__setting *setting, const char *text, unsigned *value) {
+    assert(setting->choices != NULL);
     for (unsigned i = 0; setting->choices[i] != NULL; i++) {
         if (strcmp(setting->choices[i], text) == 0) {
             *value = i;
@@ -103,6 +106,7 @@ static bool read_choice(const tp__setting *setting, const char *text, unsigned *
 }
 
 static bool read_text(const tp__setting *setting, const char *text, char *value) {
+    assert(setting->min <= setting->max);
     size_t length = strlen(text);
     if (length < setting->min || length > setting->max) {
         return false;
@@ -128,6 +132,7 @@ static bool next_word(const char **at, char word[WORD_SIZE]) {
 }
 
 static bool add_network(tp__networks *list, const tp_network *network) {
+    assert(list->count <= TP_COUNT_OF(list->networks));
     if (list->count == TP_COUNT_OF(list->networks)) {
         return false;
     }
@@ -222,6 +227,7 @@ static bool read_processors(const char *text, tp_processors *processors) {
 /* ---- settings -------------------------------------------------------------------------------- */
 
 static void *field_of(const tp__setting *setting, void *target) {
+    assert(setting != NULL && target != NULL);
     return (char *)target + setting->offset;
 }
 
@@ -248,6 +254,7 @@ static bool setting_read_value(const tp__setting *setting, const char *value, vo
 }
 
 tp_err tp__setting_read(const tp__setting *setting, const char *value, void *target) {
+    assert(value != NULL);
     return setting_read_value(setting, value, field_of(setting, target)) ? TP_OK : TP_ERR_CONFIG;
 }
 
@@ -272,6 +279,7 @@ tp_err tp__settings_reset(const tp__setting *table, size_t count, void *target) 
 }
 
 const tp__setting *tp__setting_find(const tp__setting *table, size_t count, const char *name) {
+    assert(name != NULL);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(table[i].name, name) == 0) {
             return &table[i];
@@ -369,6 +377,7 @@ static unsigned min_of_three(unsigned a, unsigned b, unsigned c) {
  * other. */
 static unsigned distance(const char *a, size_t a_length, const char *b, size_t b_length) {
     unsigned row[NAME_LENGTH + 1];
+    assert(a_length <= NAME_LENGTH && b_length <= NAME_LENGTH);
     for (unsigned k = 0; k <= b_length; k++) {
         row[k] = k;
     }

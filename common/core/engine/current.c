@@ -6,6 +6,7 @@
 #include "core/memory/thread_cache.h"
 
 tp__worker *tp__worker_here(const tp_server *server) {
+    assert(server);
     tp__thread_cache *thread = tp_thread_record();
     tp__worker *worker = thread ? thread->worker : NULL;
     return worker && worker->server == server ? worker : NULL;

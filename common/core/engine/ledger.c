@@ -4,6 +4,7 @@
  */
 #include "core/engine/ledger.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/log/recent.h"
@@ -40,6 +41,7 @@ void tp__ledger_destroy(tp__ledger *ledger) {
 }
 
 void tp__ledger_record(tp__ledger *ledger, const tp_session_end *end) {
+    assert(ledger && end);
     uint64_t words[END_WORDS] = {0};
     memcpy(words, end, sizeof *end);
     tp__recent_put(ledger->ends, words);
@@ -49,6 +51,8 @@ size_t tp__ledger_read(const tp__ledger *ledger, tp_session_end *ends, size_t ca
     uint64_t number = tp__recent_count(ledger->ends);
     uint64_t oldest = number < TP_LEDGER_ENTRIES ? 0 : number - TP_LEDGER_ENTRIES;
     size_t count = 0;
+    assert(ends || capacity == 0);
+    assert(number - oldest <= TP_LEDGER_ENTRIES);
     while (number-- > oldest && count < capacity) {
         uint64_t words[END_WORDS];
         if (tp__recent_read(ledger->ends, number, words)) {

@@ -31,6 +31,7 @@
 #ifndef TWINPORT_CORE_ENGINE_LIFE_H
 #define TWINPORT_CORE_ENGINE_LIFE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -71,6 +72,8 @@ static inline void tp__life_init(tp__life *life) {
  */
 static inline void tp__life_open(tp__life *life, tp_session_id id) {
     uint64_t old = atomic_load_explicit(life, memory_order_relaxed);
+    assert(old & TP__LIFE_RELEASED || !(old & TP__LIFE_NUMBER)); /* or never used */
+    assert((id & TP__LIFE_NUMBER) != 0);
     uint64_t from = old & ~TP__LIFE_COUNT;
     uint64_t to = (id & TP__LIFE_NUMBER) | TP__LIFE_OPENING;
     atomic_fetch_add_explicit(life, to - from + 1, memory_order_acq_rel);
@@ -88,6 +91,7 @@ static inline void tp__life_retain(tp__life *life) {
  */
 static inline bool tp__life_drop(tp__life *life) {
     uint64_t now = atomic_fetch_sub_explicit(life, 1, memory_order_acq_rel) - 1;
+    assert((now & TP__LIFE_COUNT) != TP__LIFE_COUNT); /* it was not 0 */
     if ((now & (TP__LIFE_COUNT | TP__LIFE_CLOSING | TP__LIFE_RELEASED)) != TP__LIFE_CLOSING) {
         return false;
     }
@@ -107,6 +111,7 @@ static inline tp__life_entry tp__life_enter(tp__life *life, tp_session_id id, ui
 /* The session joins: from here on the application may reach it. False: closing has begun before. */
 static inline bool tp__life_joined(tp__life *life) {
     uint64_t old = atomic_fetch_and_explicit(life, ~TP__LIFE_OPENING, memory_order_acq_rel);
+    assert(old & TP__LIFE_COUNT); /* the caller has a reference */
     return !(old & TP__LIFE_CLOSING);
 }
 

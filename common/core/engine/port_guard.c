@@ -24,5 +24,7 @@ bool tp__server_enter_port(tp_server *server) {
 }
 
 void tp__server_leave_port(tp_server *server) {
-    atomic_fetch_sub(&server->callers, 1);
+    unsigned callers = atomic_fetch_sub(&server->callers, 1);
+    assert(callers > 0);
+    (void)callers;
 }

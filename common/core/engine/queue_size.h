@@ -24,6 +24,7 @@
 #ifndef TWINPORT_CORE_ENGINE_QUEUE_SIZE_H
 #define TWINPORT_CORE_ENGINE_QUEUE_SIZE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -78,6 +79,7 @@ static inline void tp__queue_size_add_own(tp__queue_size *size, uint64_t amount)
 
 /* Adds to `others`; returns the sum, this amount included. Any thread. */
 static inline uint64_t tp__queue_size_add(tp__queue_size *size, uint64_t amount) {
+    assert(amount > 0);
     uint64_t own = atomic_load_explicit(&size->own, memory_order_acquire);
     return own + amount + atomic_fetch_add_explicit(&size->others, amount, memory_order_relaxed);
 }
@@ -91,6 +93,7 @@ static inline void tp__queue_size_subtract(tp__queue_size *size, uint64_t amount
 /* Adds `amount` if the size is 0. Any thread. */
 static inline bool tp__queue_size_add_if_zero(tp__queue_size *size, uint64_t amount) {
     uint64_t others;
+    assert(amount > 0);
     do {
         if (tp__queue_size_stable(size) != 0) {
             return false;

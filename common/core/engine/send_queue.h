@@ -21,6 +21,7 @@
 #ifndef TWINPORT_CORE_ENGINE_SEND_QUEUE_H
 #define TWINPORT_CORE_ENGINE_SEND_QUEUE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -46,6 +47,7 @@ static inline void tp__send_queue_init(tp__send_queue *queue) {
 
 /* True: the caller is the flusher now. */
 static inline bool tp__send_queue_push(tp__send_queue *queue, tp__send_node *node) {
+    assert((uintptr_t)node > TP__QUEUE_BUSY);
     uintptr_t newest = atomic_load_explicit(&queue->newest, memory_order_relaxed);
     do {
         node->next = newest <= TP__QUEUE_BUSY ? NULL : (tp__send_node *)newest;
@@ -86,6 +88,7 @@ static inline tp__send_node *tp__send_queue_take(tp__send_queue *queue, tp__send
         oldest = node;
         node = older;
     }
+    assert(!*last == !oldest && (!*last || !(*last)->next));
     return oldest;
 }
 
@@ -96,5 +99,9 @@ static inline bool tp__send_queue_retire(tp__send_queue *queue) {
     return atomic_compare_exchange_strong_explicit(
         &queue->newest, &busy, TP__QUEUE_IDLE, memory_order_release, memory_order_relaxed);
 }
+
+/* session_check.c, for the thread that releases the session, when it has taken everything: IDLE or
+ * BUSY, no node is left. Returns the first condition that is false, or NULL. */
+const char *tp__send_queue_check(const tp__send_queue *queue);
 
 #endif

@@ -38,6 +38,7 @@ static void note_server_stall(tp_server *server, uint64_t now_ms) {
 }
 
 static void note_worker_stall(tp__worker *worker, uint64_t now_ms) {
+    TP_ASSERT_ON_WORKER(worker);
     uint64_t until = tp__service_time_until(&worker->time);
     if (TP_UNLIKELY(tp__is_stalled(until, now_ms))) {
         tp__service_time_stall(&worker->time, until, now_ms);
@@ -47,6 +48,7 @@ static void note_worker_stall(tp__worker *worker, uint64_t now_ms) {
 
 static void worker_read_times(tp__worker *worker, uint64_t now_ms) {
     const tp_server *server = worker->server;
+    TP_ASSERT_ON_WORKER(worker);
     bool binds = tp_port_binds(server->port);
     worker->served_ms = binds ? tp__served_ms(&worker->time, now_ms)
                               : tp__server_served_ms(server, TP__ANY_WORKER, now_ms);
@@ -78,12 +80,14 @@ bool tp__worker_check_stall(tp__worker *worker) {
 /* ---- of the server --------------------------------------------------------------------------- */
 
 uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t now_ms) {
+    assert(worker == TP__ANY_WORKER || worker < server->options.workers);
     return worker == TP__ANY_WORKER ? tp__served_of(&server->time, served_until(server), now_ms)
                                     : tp__served_ms(&server->workers[worker].time, now_ms);
 }
 
 unsigned tp__server_worker_here(const tp_server *server) {
     const tp__worker *worker = tp__worker_here(server);
+    assert(!worker || worker->index < server->options.workers);
     return worker && tp_port_binds(server->port) ? worker->index : TP__ANY_WORKER;
 }
 

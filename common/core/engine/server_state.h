@@ -24,6 +24,7 @@
 #ifndef TWINPORT_CORE_ENGINE_SERVER_STATE_H
 #define TWINPORT_CORE_ENGINE_SERVER_STATE_H
 
+#include <assert.h>
 #include <limits.h>
 
 #include "core/engine/counters.h"
@@ -156,11 +157,24 @@ static inline int tp__server_state_now(const tp_server *server) {
 /* The layer's own state of the session. */
 static inline void *tp__layer_state(const tp__session *session) {
     const tp_server *server = session->server;
+    assert(session->index < server->slots.count);
     return server->layer_states + session->index * server->layer.state_bytes;
 }
 
 /* current.c: the calling thread's worker of this server, or NULL. */
 tp__worker *tp__worker_here(const tp_server *server);
+
+/* Is the calling thread a worker of the session's server, and the session's owner if it has one? */
+static inline bool tp__session_is_here(const tp__session *session) {
+    const tp__worker *worker = tp__worker_here(session->server);
+    const tp__worker *owner = atomic_load_explicit(&session->owner, memory_order_relaxed);
+    return worker && (!owner || owner == worker);
+}
+
+/* Asserts that the calling thread may be the session's flusher or its receiver, which are on a
+ * worker that serves the session's socket; and that it is this worker. */
+#define TP_ASSERT_WORKER(session)   assert(tp__session_is_here(session))
+#define TP_ASSERT_ON_WORKER(worker) assert(tp__worker_here((worker)->server) == (worker))
 
 /* Adds to a counter of the calling thread's row. `worker` is the thread's worker of this server, or
  * NULL. */

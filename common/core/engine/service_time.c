@@ -5,6 +5,8 @@
  */
 #include "core/engine/service_time.h"
 
+#include <assert.h>
+
 #define CATCH_UP_MAX_MS   2000u
 #define REMEMBERED_MIN_MS 250u
 #define LAPSE_MIN_MS      2000u
@@ -59,7 +61,9 @@ static uint64_t catch_up_left(const tp__service_time *time, uint64_t served, uin
 /* Served time is `served` now. It runs again from there when the clock has advanced by catch_up:
  * the input that waits in the sockets is about as much as came in during the stall. */
 void tp__service_time_stall(tp__service_time *time, uint64_t from_ms, uint64_t now_ms) {
+    assert(tp__is_stalled(from_ms, now_ms));
     uint64_t served = tp__served_of(time, from_ms, now_ms);
+    assert(served >= atomic_load_explicit(&time->floor_ms, memory_order_relaxed));
     uint64_t stall = now_ms - from_ms;
     uint64_t ran = served - atomic_load_explicit(&time->floor_ms, memory_order_relaxed);
     uint64_t catch_up = min_ms(min_ms(stall, CATCH_UP_MAX_MS), ran);

@@ -38,6 +38,7 @@
 #ifndef TWINPORT_CORE_ENGINE_SESSION_STATE_H
 #define TWINPORT_CORE_ENGINE_SESSION_STATE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -142,6 +143,7 @@ _Static_assert(sizeof(void *) != 8 || sizeof(tp__session) <= 512, "a session has
 /* For a thread that has a reference, for the owner, and in the release. */
 static inline tp_session_id tp__session_id(const tp__session *session) {
     uint64_t life = atomic_load_explicit(&session->life, memory_order_relaxed);
+    assert(session->index < TP_MAX_SESSIONS && (life & TP__LIFE_NUMBER) != 0);
     return (life & TP__LIFE_NUMBER) | session->index;
 }
 
@@ -210,6 +212,21 @@ tp__session *tp__session_enter(tp_server *server, tp_session_id id, uint64_t bar
 static inline bool tp__session_takes_input(const tp__session *session) {
     return !(tp__life_read(&session->life) & TP__LIFE_ENDING);
 }
+
+/* ---- session_check.c ------------------------------------------------------------------------- */
+
+/* The invariants of what the flusher may look at while it has the backlog: the batch, the first
+ * `most` nodes of the backlog, and that `queued` is not below them. Each check returns the first
+ * condition that is false, or NULL. */
+const char *tp__session_check(const tp__session *session, size_t most);
+
+/* The invariants of a session without references: the same of the whole backlog, the queue, and
+ * that `queued` is exactly what is left. The thread that releases the session, before it discards
+ * that. */
+const char *tp__session_release_check(const tp__session *session);
+
+/* The invariants of the receive state. The receiver only. */
+const char *tp__receive_check(const tp__session *session);
 
 /* ---- receive.c ------------------------------------------------------------------------------- */
 

@@ -6,6 +6,9 @@
  */
 #include "core/engine/slots.h"
 
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 
 static _Atomic uint32_t *slots_link(void *nodes, uint32_t index) {
@@ -13,6 +16,7 @@ static _Atomic uint32_t *slots_link(void *nodes, uint32_t index) {
 }
 
 tp_err tp__slots_create(tp__slots *slots, uint32_t count) {
+    assert(count > 0 && count < TP__NO_SLOT);
     slots->next = tp__allocate_zeroed(count, sizeof *slots->next);
     if (!slots->next) {
         return TP_ERR_NO_MEMORY;
@@ -41,9 +45,27 @@ static uint32_t slots_take_fresh(tp__slots *slots) {
 
 uint32_t tp__slots_take(tp__slots *slots) {
     uint32_t index = tp__stack_pop(&slots->free, slots_link, slots->next);
+    assert(index <= slots->count);
     return index ? index - 1 : slots_take_fresh(slots);
 }
 
 void tp__slots_give(tp__slots *slots, uint32_t index) {
+    assert(index < atomic_load_explicit(&slots->used, memory_order_relaxed)); /* was taken */
     tp__stack_push(&slots->free, slots_link, slots->next, index + 1);
+}
+
+const char *tp__slots_check(const tp__slots *slots, uint32_t taken) {
+    uint32_t used = atomic_load_explicit(&slots->used, memory_order_acquire);
+    uint32_t index = (uint32_t)atomic_load_explicit(&slots->free.head, memory_order_acquire);
+    uint32_t count = 0;
+    TP__INVARIANT(used <= slots->count);
+    TP__INVARIANT(taken <= used);
+    while (index != 0) {
+        TP__INVARIANT(index <= used);
+        TP__INVARIANT(count < used - taken); /* also the end of a walk in a circle */
+        count++;
+        index = atomic_load_explicit(&slots->next[index - 1], memory_order_relaxed);
+    }
+    TP__INVARIANT(count == used - taken);
+    return NULL;
 }

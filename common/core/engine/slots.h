@@ -30,4 +30,9 @@ uint32_t tp__slots_take(tp__slots *slots);
 /* Gives an index back. Any thread. The next taker sees everything written before. */
 void tp__slots_give(tp__slots *slots, uint32_t index);
 
+/* Every index below `used` is either taken, as `taken` of them are, or once on the stack. Returns
+ * the first condition that is false, or NULL. Walks the whole stack, while no other thread takes or
+ * gives. */
+const char *tp__slots_check(const tp__slots *slots, uint32_t taken);
+
 #endif

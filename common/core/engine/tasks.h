@@ -40,6 +40,10 @@ void tp__tasks_init(tp__tasks *tasks);
 void tp__tasks_clear(tp__tasks *tasks);
 void tp__tasks_destroy(tp__tasks *tasks);
 
+/* The heap's order and its bounds, and the time that is published. Returns the first condition that
+ * is false, or NULL. Under the mutex. */
+const char *tp__tasks_check(const tp__tasks *tasks);
+
 /* Runs the tasks that are due. One worker at a time. */
 void tp__tasks_run(tp__tasks *tasks, uint64_t now_ms);
 

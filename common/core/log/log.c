@@ -18,9 +18,11 @@
  * in a system call after CANCEL_MS it is abandoned: its memory and output are not freed, and the
  * log cannot be opened again in this process.
  */
+#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/log/log_line.h"
 #include "core/log/log_noisy.h"
 #include "core/log/log_output.h"
@@ -99,9 +101,10 @@ static uint32_t second_of_now(void) {
 
 /* ---- logging --------------------------------------------------------------------------------- */
 
-/* Under the lock. */
 static void log_append(const tp__log_line *line) {
+    TP_ASSERT_LOCKED(&shared.lock);
     buffer *fill = &shared.fill;
+    assert(fill->used <= shared.capacity && line->size > 0);
     if (shared.capacity - fill->used < line->size) {
         fill->dropped++;
         log_count(&counts.dropped, 1);
@@ -124,9 +127,11 @@ static void log_print_suppressed(
         (unsigned long)suppressed, sample);
 }
 
-/* Appends the number of suppressed lines of a site, before its next line `now`. Under the lock. */
+/* Appends the number of suppressed lines of a site, before its next line `now`. */
 static void log_append_suppressed(
     const tp_log_site *site, tp_log_level level, uint32_t suppressed, const tp__log_line *now) {
+    TP_ASSERT_LOCKED(&shared.lock);
+    assert(suppressed > 0);
     tp__log_noisy entry = {.level = level};
     if (!tp__log_noisy_take(&shared.noisy, site, &entry)) {
         tp__log_line_copy_text(now, entry.sample, sizeof entry.sample);
@@ -209,6 +214,7 @@ void tp_log_say(tp_log_site *site, tp_log_level level, const char *format, ...) 
 /* Writes lines to the output and counts those accepted and lost. */
 static void log_deliver(const char *bytes, size_t size, uint64_t lines) {
     uint64_t lost = tp__log_output_write(&shared.output, bytes, size, lines);
+    assert(lost <= lines);
     shared.delivered += lines - lost;
     shared.lost += lost;
 }
@@ -221,6 +227,7 @@ static void log_deliver_count(uint64_t lines, const char *what) {
 
 static void log_write_out(void) {
     buffer *out = &shared.out;
+    assert(out->used <= shared.capacity && (out->used > 0) == (out->lines > 0));
     shared.delivered = 0;
     shared.lost = 0;
     uint64_t unwritten = shared.output.unwritten;
@@ -238,8 +245,9 @@ static void log_write_out(void) {
     }
 }
 
-/* Under the lock, which is released while it waits. */
+/* The lock is released while it waits. */
 static void log_wait_for_lines(void) {
+    TP_ASSERT_LOCKED(&shared.lock);
     while (!shared.closing && !shared.urgent && shared.fill.used == 0 &&
            !tp__log_noisy_has_before(&shared.noisy, second_of_now())) {
         int left_of_second = 1000 - (int)(tp_clock_ms() % 1000);
@@ -258,8 +266,9 @@ static void log_wait_for_lines(void) {
 }
 
 /* Appends the numbers of suppressed lines for sites whose second is over; for all sites when the
- * log closes. Under the lock. */
+ * log closes. */
 static void log_append_noisy(void) {
+    TP_ASSERT_LOCKED(&shared.lock);
     uint32_t before = shared.closing ? UINT32_MAX : second_of_now();
     tp__log_noisy entry;
     while (tp__log_noisy_take_before(&shared.noisy, before, &entry)) {
@@ -270,10 +279,11 @@ static void log_append_noisy(void) {
             log_append(&line);
         }
     }
+    TP__VERIFY(tp__log_noisy_check(&shared.noisy));
 }
 
-/* Under the lock. */
 static void log_swap_buffers(void) {
+    TP_ASSERT_LOCKED(&shared.lock);
     buffer full = shared.fill;
     shared.fill = shared.out;
     shared.fill.used = 0;
@@ -282,9 +292,10 @@ static void log_swap_buffers(void) {
     shared.out = full;
 }
 
-/* Writes what has been collected. False if it was the last round. Under the lock, which is released
- * meanwhile. */
+/* Writes what has been collected; the lock is released meanwhile. False if it was the last
+ * round. */
 static bool log_write_round(void) {
+    TP_ASSERT_LOCKED(&shared.lock);
     log_wait_for_lines();
     log_append_noisy();
     log_swap_buffers();
@@ -302,6 +313,7 @@ static bool log_write_round(void) {
         log_count(&counts.failed, shared.lost);
     }
     shared.done_lines += shared.out.lines;
+    assert(shared.done_lines + shared.fill.lines == shared.appended_lines);
     tp_condition_wake_all(&shared.written);
     return !last;
 }
@@ -327,6 +339,7 @@ static bool log_options_are_valid(const tp_log_options *options) {
 }
 
 static tp_err log_allocate_buffers(size_t capacity) {
+    assert(capacity >= TP__LOG_LINE);
     shared.capacity = capacity;
     shared.fill = (buffer){.bytes = tp__allocate(capacity)};
     shared.out = (buffer){.bytes = tp__allocate(capacity)};
@@ -384,8 +397,8 @@ tp_err tp_log_open(const tp_log_options *options) {
     return error;
 }
 
-/* Under the lock. */
 static bool log_wait_for_writer(uint64_t patience_ms) {
+    TP_ASSERT_LOCKED(&shared.lock);
     uint64_t until = tp_clock_ms() + patience_ms;
     for (uint64_t now = tp_clock_ms(); !shared.ended && now < until; now = tp_clock_ms()) {
         (void)tp_condition_wait(&shared.written, &shared.lock, (int)(until - now));
@@ -394,9 +407,10 @@ static bool log_wait_for_writer(uint64_t patience_ms) {
 }
 
 /* Ends the writer. False: it hangs in a system call, and is abandoned. For a sink it waits without
- * limit, because the application frees the sink's context afterwards. Under the lock, which is
- * released meanwhile. */
+ * limit, because the application frees the sink's context afterwards. The lock is released
+ * meanwhile. */
 static bool log_end_writer(void) {
+    TP_ASSERT_LOCKED(&shared.lock);
     shared.closing = true;
     tp_condition_wake_all(&shared.filled);
     while (shared.output.sink && !shared.ended) {
@@ -410,6 +424,7 @@ static bool log_end_writer(void) {
         return true;
     }
     shared.abandoned = true;
+    assert(shared.done_lines <= shared.appended_lines);
     log_count(&counts.failed, shared.appended_lines - shared.done_lines);
     return false;
 }

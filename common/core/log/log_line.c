@@ -3,6 +3,7 @@
  */
 #include "core/log/log_line.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ tp_err tp_log_level_parse(const char *text, tp_log_level *level) {
 }
 
 static size_t print_head(char *bytes, tp_log_level level) {
+    assert((size_t)level < TP_COUNT_OF(level_names));
     tp_clock_format(tp_clock_wall_ms(), bytes);
     size_t size = strlen(bytes);
     return size +
@@ -57,6 +59,7 @@ void tp__log_line_format(
         size = TP__LOG_LINE - 1;
         memcpy(line->bytes + size - 3, "...", 3);
     }
+    assert(size >= line->text && size < TP__LOG_LINE);
     replace_control_characters(line->bytes + line->text, size - line->text);
     line->bytes[size] = '\n';
     line->bytes[size + 1] = '\0';
@@ -71,6 +74,7 @@ void tp__log_line_print(tp__log_line *line, tp_log_level level, const char *form
 }
 
 void tp__log_line_copy_text(const tp__log_line *line, char *text, size_t text_size) {
+    assert(line->size > line->text && line->size <= TP__LOG_LINE && text_size > 0);
     size_t size = line->size - line->text - 1;
     if (size > text_size - 1) {
         size = text_size - 1;

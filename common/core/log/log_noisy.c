@@ -3,6 +3,8 @@
  */
 #include "core/log/log_noisy.h"
 
+#include <assert.h>
+
 static size_t noisy_find_site(const tp__log_noisy_list *list, const tp_log_site *site) {
     size_t i = 0;
     while (i < list->count && list->entries[i].site != site) {
@@ -20,6 +22,7 @@ static size_t noisy_find_before(const tp__log_noisy_list *list, uint32_t second)
 }
 
 static bool noisy_take(tp__log_noisy_list *list, size_t index, tp__log_noisy *entry) {
+    assert(index <= list->count && list->count <= TP__LOG_MAX_NOISY);
     if (index == list->count) {
         return false;
     }
@@ -30,6 +33,7 @@ static bool noisy_take(tp__log_noisy_list *list, size_t index, tp__log_noisy *en
 
 void tp__log_noisy_add(tp__log_noisy_list *list, tp_log_site *site, uint32_t second,
     tp_log_level level, const tp__log_line *first) {
+    assert(site != NULL);
     size_t index = noisy_find_site(list, site);
     if (index == TP__LOG_MAX_NOISY) {
         return;

@@ -41,4 +41,7 @@ bool tp__log_noisy_take_before(tp__log_noisy_list *list, uint32_t second, tp__lo
 /* True if there is an entry of a second before `second`. */
 bool tp__log_noisy_has_before(const tp__log_noisy_list *list, uint32_t second);
 
+/* The first broken invariant of the list, or NULL (log_check.c). */
+const char *tp__log_noisy_check(const tp__log_noisy_list *list);
+
 #endif

@@ -7,6 +7,7 @@
  */
 #include "core/log/log_output.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/memory/memory.h"
@@ -97,6 +98,7 @@ uint64_t tp__log_output_write(
     if (output->unwritten == 0 && output->path) {
         report_to_stderr("twinport: writing the log file failed\n");
     }
+    assert(written <= size && lines_in(bytes, written) <= lines);
     uint64_t lost = lines - lines_in(bytes, written);
     output->unwritten += lost;
     return lost;

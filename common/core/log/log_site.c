@@ -8,6 +8,7 @@
  */
 #include "core/log/log_site.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 
 /* The public struct has a plain uint64_t because it must compile as C++ too. */
@@ -16,6 +17,7 @@ _Static_assert(
 _Static_assert(_Alignof(_Atomic uint64_t) == _Alignof(tp_log_site), "and the same alignment");
 
 static _Atomic uint64_t *word_of(tp_log_site *site) {
+    assert(site != NULL);
     return (_Atomic uint64_t *)&site->second_and_count;
 }
 

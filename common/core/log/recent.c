@@ -22,6 +22,9 @@
  */
 #include "core/log/recent.h"
 
+#include <assert.h>
+
+#include "core/base/invariant.h"
 #include "core/memory/memory.h"
 
 static size_t cell_of(const tp__recent *recent, uint64_t number) {
@@ -29,6 +32,8 @@ static size_t cell_of(const tp__recent *recent, uint64_t number) {
 }
 
 tp__recent *tp__recent_create(size_t entries, size_t words) {
+    assert(entries > 0 && (entries & (entries - 1)) == 0);
+    assert(words >= 1 && words <= TP__RECENT_MAX_WORDS);
     /* A cell of zeros is an empty cell, and zeroed memory is not written before its first use. */
     size_t cells = entries * (words + 1);
     tp__recent *recent = tp__allocate_zeroed(1, sizeof *recent + cells * sizeof recent->cells[0]);
@@ -40,6 +45,7 @@ tp__recent *tp__recent_create(size_t entries, size_t words) {
 }
 
 void tp__recent_destroy(tp__recent *recent) {
+    TP__VERIFY(recent != NULL ? tp__recent_check(recent) : NULL);
     tp__free(recent);
 }
 
@@ -65,6 +71,7 @@ uint64_t tp__recent_count(const tp__recent *recent) {
 }
 
 bool tp__recent_read(const tp__recent *recent, uint64_t number, uint64_t *words) {
+    assert(words != NULL);
     const _Atomic uint64_t *cell = &recent->cells[cell_of(recent, number)];
     uint64_t whole = 2 * number + 2;
     if (atomic_load_explicit(&cell[0], memory_order_acquire) != whole) {

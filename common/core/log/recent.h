@@ -13,7 +13,7 @@
 
 #include "os/compiler.h"
 
-/* The fields are accessed only by recent.c and its test. */
+/* The fields are accessed only by recent.c, its check and their tests. */
 typedef struct tp__recent {
     size_t entries;
     size_t words;
@@ -46,5 +46,9 @@ bool tp__recent_read(const tp__recent *recent, uint64_t number, uint64_t *words)
 
 /* Entries lost because two writers met in one cell, a whole round of the ring apart. Any thread. */
 uint64_t tp__recent_lost(const tp__recent *recent);
+
+/* The first broken invariant of a ring, or NULL (log_check.c): every entry is complete, in its cell
+ * and among those put. While no thread puts. */
+const char *tp__recent_check(const tp__recent *recent);
 
 #endif

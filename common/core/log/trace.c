@@ -4,6 +4,7 @@
  * no call needs to wait for a thread inside tp_trace(). Any thread; recent.c has the rules of the
  * ring.
  */
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -101,6 +102,7 @@ static tp_err dump_line(tp_stream *file, const tp_trace_entry *entry) {
         (unsigned long long)entry->time_ns, (unsigned long long)entry->thread,
         (unsigned long)entry->event, (unsigned long long)entry->first,
         (unsigned long long)entry->second);
+    assert(size > 0 && (size_t)size < sizeof line);
     return tp_stream_write(file, line, (size_t)size, -1, NULL);
 }
 

@@ -18,6 +18,7 @@
 #ifndef TWINPORT_CORE_MEMORY_BLOCK_H
 #define TWINPORT_CORE_MEMORY_BLOCK_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -102,6 +103,23 @@ static inline tp__block *tp__block_of(void *block) {
     return (tp__block *)block - 1;
 }
 
+/* Index 1 is the first of row 0; row r begins at 1 + TP__ROW_MAGAZINES * (2^r - 1). */
+static inline tp__magazine *tp__magazine_at(const tp_pool *pool, uint32_t index) {
+    assert(index >= 1);
+    uint32_t within = index - 1;
+    uint32_t row = 0;
+    while (within >= (uint32_t)TP__ROW_MAGAZINES << row) {
+        within -= (uint32_t)TP__ROW_MAGAZINES << row;
+        row++;
+    }
+    assert(row < TP__ROWS);
+    /* Relaxed: the index came from a stack or was read under the mutex, which orders the load after
+     * the store of the row. */
+    uint8_t *first = atomic_load_explicit(&pool->rows[row], memory_order_relaxed);
+    assert(first != NULL);
+    return (tp__magazine *)(void *)(first + within * pool->magazine_bytes);
+}
+
 static inline void tp__pool_raise(_Atomic uint64_t *counter) {
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
@@ -123,6 +141,17 @@ void tp__pool_return_idle(tp__thread_cache *thread);
 /* Frees memory that was not used since the last call, at most `most` bytes; returns how much. Less
  * than 256 KiB is not worth a trim, and stays. Any thread, one at a time for each pool. */
 size_t tp__pool_reap(tp_pool *pool, size_t most);
+
+/* ---- pool_check.c: the first broken invariant, or NULL --------------------------------------- */
+
+/* Slabs cover their entries, their blocks are the pool's and add up to `blocks`, the free list has
+ * exactly the blocks that it holds, and no magazine is missing. Under the pool's mutex; other
+ * threads may use the pool. */
+const char *tp__pool_check(const tp_pool *pool);
+
+/* The same without the mutex, while no thread uses the pool; and the magazines: each within its
+ * rounds and with its own blocks, on the right stack, and all blocks add up. */
+const char *tp__pool_check_unused(const tp_pool *pool);
 
 /* ---- registry.c: any thread ------------------------------------------------------------------ */
 
@@ -215,6 +244,7 @@ void tp__slabs_free_all(tp_pool *pool);
  * on, with the necessary order, by what passes its magazine on.
  */
 static inline void *tp__magazine_take(const tp_pool *pool, tp__magazine *magazine) {
+    assert(magazine->count > 0);
     void *block = magazine->blocks[--magazine->count];
     tp__block *header = tp__block_of(block);
     if (TP_UNLIKELY(
@@ -227,6 +257,7 @@ static inline void *tp__magazine_take(const tp_pool *pool, tp__magazine *magazin
 }
 
 static inline void tp__magazine_put(const tp_pool *pool, tp__magazine *magazine, void *block) {
+    assert(magazine->count < pool->rounds);
     TP_POISON(block, pool->block_size);
     atomic_store_explicit(&tp__block_of(block)->holder, magazine->index, memory_order_relaxed);
     magazine->blocks[magazine->count++] = block;

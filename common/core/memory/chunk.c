@@ -7,6 +7,7 @@
  */
 #include "core/memory/chunk.h"
 
+#include "core/base/invariant.h"
 #include "core/memory/block.h"
 #include "core/memory/shared_pool.h"
 
@@ -35,7 +36,11 @@ tp_err tp__chunk_reserve(size_t count) {
 }
 
 void tp__chunk_unreserve(size_t count) {
-    atomic_fetch_sub_explicit(&tp__chunk_pool()->reserved, count, memory_order_relaxed);
+    tp_pool *pool = tp__chunk_pool();
+    assert(pool != NULL);
+    uint64_t before = atomic_fetch_sub_explicit(&pool->reserved, count, memory_order_relaxed);
+    assert(before >= count);
+    (void)before;
 }
 
 tp_pool *tp__chunk_pool(void) {
@@ -75,6 +80,7 @@ static tp__chunk *chunk_take(tp__thread_cache *thread) {
     chunk->end = (uint8_t *)chunk + TP__CHUNK_BYTES;
     TP_POISON(chunk->first, chunk->end - chunk->first);
     chunk_reset(chunk);
+    TP__VERIFY(tp__chunk_check(chunk));
     return chunk;
 }
 
@@ -95,14 +101,19 @@ static bool chunk_is_unused(const tp__chunk *chunk) {
  * use of their packets happens before the chunk's next use; if it does not, the owner's use happens
  * before it. */
 static void chunk_retire(tp__thread_cache *thread, tp__chunk *chunk) {
+    TP__VERIFY(tp__chunk_check(chunk));
     uint32_t share = TP__CHUNK_BIAS - chunk->outstanding;
-    if (atomic_fetch_sub_explicit(&chunk->count, share, memory_order_acq_rel) == share) {
+    uint32_t before = atomic_fetch_sub_explicit(&chunk->count, share, memory_order_acq_rel);
+    assert(before >= share);
+    if (before == share) {
         chunk_give(thread, chunk);
     }
 }
 
 void tp__chunk_drop(tp__chunk *chunk) {
-    if (atomic_fetch_sub_explicit(&chunk->count, 1, memory_order_acq_rel) == 1) {
+    uint32_t before = atomic_fetch_sub_explicit(&chunk->count, 1, memory_order_acq_rel);
+    assert(before > 0);
+    if (before == 1) {
         chunk_give(tp__thread_cache_get(), chunk);
     }
 }
@@ -118,6 +129,7 @@ static void chunk_thread_exit(tp__thread_cache *thread) {
 void *tp__chunk_cut_slowly(tp__thread_cache *thread, size_t bytes) {
     tp__chunk *chunk = thread->chunk;
     if (chunk != NULL && chunk_is_unused(chunk)) {
+        TP__VERIFY(tp__chunk_check(chunk));
         chunk_reset(chunk);
         return tp__chunk_cut(thread, bytes);
     }

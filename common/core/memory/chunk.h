@@ -28,6 +28,7 @@
 #ifndef TWINPORT_CORE_MEMORY_CHUNK_H
 #define TWINPORT_CORE_MEMORY_CHUNK_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -73,6 +74,10 @@ tp_pool *tp__chunk_pool(void);
 tp_err tp__chunk_reserve(size_t count);
 void tp__chunk_unreserve(size_t count);
 
+/* The first broken invariant of a chunk, or NULL (chunk_check.c): its ends and `next` are in order,
+ * and the outstanding pieces fit to both. For its owner. */
+const char *tp__chunk_check(const tp__chunk *chunk);
+
 /* Chunks that exist: in use, in magazines and in the pool. */
 uint64_t tp__chunk_count(void);
 
@@ -81,6 +86,7 @@ uint64_t tp__chunk_count(void);
  * The chunk is thread->chunk afterwards. NULL if memory is out.
  */
 static inline void *tp__chunk_cut(tp__thread_cache *thread, size_t bytes) {
+    assert(bytes > 0 && bytes <= TP__CHUNK_PIECE_MAX && bytes % TP__CHUNK_ALIGN == 0);
     tp__chunk *chunk = thread->chunk;
     if (TP_UNLIKELY(chunk == NULL) || TP_UNLIKELY(bytes > (size_t)(chunk->end - chunk->next))) {
         return tp__chunk_cut_slowly(thread, bytes);
@@ -99,6 +105,7 @@ static inline bool tp__chunk_cut_back(
     if (thread == NULL || thread->chunk != chunk || chunk->next != piece + bytes) {
         return false;
     }
+    assert(used > 0 && used <= bytes && used % TP__CHUNK_ALIGN == 0);
     chunk->next = piece + used;
     TP_POISON(piece + used, bytes - used);
     return true;
@@ -117,6 +124,8 @@ static inline void tp__chunk_release(
         tp__chunk_drop(chunk);
         return;
     }
+    assert(chunk->outstanding > 0);
+    assert(piece >= chunk->first && piece < chunk->next);
     if (--chunk->outstanding == 0) {
         chunk->next = chunk->first;
     } else if (chunk->next == piece + bytes) {

@@ -5,35 +5,23 @@
  * When memory is out there may be no magazine to put a block into. Such blocks go to the free list,
  * so that freeing never fails.
  */
+#include "core/base/invariant.h"
 #include "core/memory/block.h"
 #include "core/memory/memory.h"
 
 /* ---- magazines ------------------------------------------------------------------------------- */
 
-/* Index 1 is the first of row 0; row r begins at 1 + TP__ROW_MAGAZINES * (2^r - 1). */
-static tp__magazine *magazine_at(const tp_pool *pool, uint32_t index) {
-    uint32_t within = index - 1;
-    uint32_t row = 0;
-    while (within >= (uint32_t)TP__ROW_MAGAZINES << row) {
-        within -= (uint32_t)TP__ROW_MAGAZINES << row;
-        row++;
-    }
-    /* Relaxed: the index came from a stack or was read under the mutex, which orders the load after
-     * the store of the row. */
-    uint8_t *first = atomic_load_explicit(&pool->rows[row], memory_order_relaxed);
-    return (tp__magazine *)(void *)(first + within * pool->magazine_bytes);
-}
-
 static _Atomic uint32_t *depot_next(void *pool, uint32_t index) {
-    return &magazine_at(pool, index)->next;
+    return &tp__magazine_at(pool, index)->next;
 }
 
 static tp__magazine *depot_pop(tp_pool *pool, tp__stack *stack) {
     uint32_t index = tp__stack_pop(stack, depot_next, pool);
-    return index != 0 ? magazine_at(pool, index) : NULL;
+    return index != 0 ? tp__magazine_at(pool, index) : NULL;
 }
 
 static void depot_push(tp_pool *pool, tp__stack *stack, tp__magazine *magazine) {
+    assert(magazine->count <= pool->rounds);
     tp__stack_push(stack, depot_next, pool, magazine->index);
 }
 
@@ -42,7 +30,9 @@ static void depot_push(tp_pool *pool, tp__stack *stack, tp__magazine *magazine) 
 static tp__magazine *depot_pop_filled(tp_pool *pool) {
     tp__magazine *magazine = depot_pop(pool, &pool->filled);
     uint64_t count = magazine != NULL ? magazine->count : 0;
+    assert(magazine == NULL || count > 0);
     uint64_t left = atomic_fetch_sub_explicit(&pool->ready, count, memory_order_relaxed) - count;
+    assert(left <= UINT64_MAX - count); /* `ready` was not below `count` */
     if (left < atomic_load_explicit(&pool->ready_low, memory_order_relaxed)) {
         atomic_store_explicit(&pool->ready_low, left, memory_order_relaxed);
     }
@@ -51,13 +41,14 @@ static tp__magazine *depot_pop_filled(tp_pool *pool) {
 
 /* The blocks are counted before the push, so that `ready` never falls below 0. */
 static void depot_push_filled(tp_pool *pool, tp__magazine *magazine) {
+    assert(magazine->count > 0);
     atomic_fetch_add_explicit(&pool->ready, magazine->count, memory_order_relaxed);
     depot_push(pool, &pool->filled, magazine);
 }
 
-/* Allocates the next row of magazines, all of them empty. False: memory is out. Under the pool's
- * mutex. */
+/* Allocates the next row of magazines, all of them empty. False: memory is out. */
 static bool depot_add_row(tp_pool *pool) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     uint32_t row = 0;
     while (row < TP__ROWS && pool->row_memory[row] != NULL) {
         row++;
@@ -83,9 +74,9 @@ static bool depot_add_row(tp_pool *pool) {
     return true;
 }
 
-/* Under the pool's mutex. Other threads pop without the mutex, so a new row may be used up before
- * the pop here. */
+/* Other threads pop without the mutex, so a new row may be used up before the pop here. */
 static tp__magazine *depot_get_empty_locked(tp_pool *pool) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     tp__magazine *magazine = depot_pop(pool, &pool->empty);
     while (magazine == NULL && depot_add_row(pool)) {
         magazine = depot_pop(pool, &pool->empty);
@@ -100,6 +91,7 @@ tp__magazine *tp__depot_get_empty(tp_pool *pool) {
         magazine = depot_get_empty_locked(pool);
         tp_mutex_unlock(&pool->mutex);
     }
+    assert(magazine == NULL || magazine->count == 0);
     return magazine;
 }
 
@@ -115,6 +107,8 @@ void tp__depot_put(tp_pool *pool, tp__magazine *magazine) {
 /* ---- the free list: under the pool's mutex --------------------------------------------------- */
 
 static void free_list_push(tp_pool *pool, void *block) {
+    TP_ASSERT_LOCKED(&pool->mutex);
+    assert(tp__pool_owns(pool, block));
     atomic_store_explicit(
         &tp__block_of(block)->holder, TP__HELD_BY_FREE_LIST, memory_order_relaxed);
     *(void **)block = pool->free_list;
@@ -122,6 +116,7 @@ static void free_list_push(tp_pool *pool, void *block) {
 }
 
 static void *free_list_pop(tp_pool *pool) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     void *block = pool->free_list;
     if (block == NULL) {
         return NULL;
@@ -138,6 +133,7 @@ static void *free_list_pop(tp_pool *pool) {
 /* ---- growth: under the pool's mutex ---------------------------------------------------------- */
 
 static bool depot_fill_from_free_list(tp_pool *pool) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     tp__magazine *magazine = pool->free_list != NULL ? depot_get_empty_locked(pool) : NULL;
     if (magazine == NULL) {
         return false;
@@ -153,8 +149,10 @@ static bool depot_fill_from_free_list(tp_pool *pool) {
  * number. From the last block to the first, so that they are allocated in the order of their
  * addresses. */
 static size_t depot_grow(tp_pool *pool, size_t count) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     size_t cut = 0;
     uint8_t *memory = tp__slabs_grow(pool, count, &cut);
+    assert(cut <= count && (memory != NULL || cut == 0));
     tp__magazine *magazine = NULL;
     for (size_t i = cut; i > 0; i--) {
         void *block = memory + (i - 1) * pool->stride + sizeof(tp__block);
@@ -184,6 +182,8 @@ bool tp__depot_reserve(tp_pool *pool, size_t count) {
         }
         had += cut;
     }
+    assert(had <= count);
+    TP__VERIFY(tp__pool_check(pool));
     tp_mutex_unlock(&pool->mutex);
     return had >= count;
 }
@@ -200,6 +200,7 @@ tp__magazine *tp__depot_get_filled(tp_pool *pool) {
         tp_mutex_unlock(&pool->mutex);
     }
     if (magazine != NULL) {
+        assert(magazine->count > 0 && magazine->count <= pool->rounds);
         tp__pool_raise(&pool->gets);
     }
     return magazine;
@@ -229,6 +230,7 @@ void tp__depot_put_block(tp_pool *pool, void *block) {
 
 /* Removes the blocks of chosen slabs from a magazine; the others stay in it, in their order. */
 static void magazine_drop_reclaimable(tp_pool *pool, tp__magazine *magazine) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < magazine->count; i++) {
         if (!tp__slabs_reclaimable(pool, magazine->blocks[i])) {
@@ -240,6 +242,7 @@ static void magazine_drop_reclaimable(tp_pool *pool, tp__magazine *magazine) {
 
 /* Removes the blocks of chosen slabs from the free list. */
 static void free_list_drop_reclaimable(tp_pool *pool) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     void **link = &pool->free_list;
     while (*link != NULL) {
         if (tp__slabs_reclaimable(pool, *link)) {
@@ -281,9 +284,10 @@ size_t tp__depot_trim(tp_pool *pool, uint64_t most) {
         } else {
             depot_push(pool, &pool->empty, taken);
         }
-        taken = next != 0 ? magazine_at(pool, next) : NULL;
+        taken = next != 0 ? tp__magazine_at(pool, next) : NULL;
     }
     size_t bytes = tp__slabs_reclaim(pool);
+    TP__VERIFY(tp__pool_check(pool));
     tp_mutex_unlock(&pool->mutex);
     return bytes;
 }
@@ -291,7 +295,7 @@ size_t tp__depot_trim(tp_pool *pool, uint64_t most) {
 uint64_t tp__depot_count_free(const tp_pool *pool) {
     uint64_t count = 0;
     for (uint32_t index = 1; index <= pool->magazines; index++) {
-        count += magazine_at(pool, index)->count;
+        count += tp__magazine_at(pool, index)->count;
     }
     for (void *block = pool->free_list; block != NULL; block = *(void **)block) {
         count++;

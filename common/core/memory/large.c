@@ -7,6 +7,7 @@
  */
 #include "core/memory/large.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -61,6 +62,7 @@ static void large_init(void) {
         }
         slots += slots_of(i);
     }
+    assert(slots == all_slots + TP_COUNT_OF(all_slots));
 }
 
 unsigned tp__large_class(size_t payload) {
@@ -68,6 +70,7 @@ unsigned tp__large_class(size_t payload) {
     while (class_bytes(class_index) < payload) {
         class_index++;
     }
+    assert(class_index < TP__LARGE_CLASSES);
     return class_index;
 }
 
@@ -78,21 +81,25 @@ static void *large_fetch(shelf *from) {
         return NULL;
     }
     uint32_t left = atomic_fetch_sub_explicit(&from->ready, 1, memory_order_relaxed) - 1;
+    assert(left != UINT32_MAX); /* `ready` counts a piece before its push */
     if (left < atomic_load_explicit(&from->ready_low, memory_order_relaxed)) {
         atomic_store_explicit(&from->ready_low, left, memory_order_relaxed);
     }
     void *memory = from->slots[index - 1].memory;
+    assert(memory != NULL);
     tp__stack_push(&from->vacant, large_next, from->slots, index);
     return memory;
 }
 
 void *tp__large_take(unsigned class_index) {
+    assert(class_index < TP__LARGE_CLASSES);
     tp_once_run(&once, large_init);
     void *memory = large_fetch(&shelves[class_index]);
     return memory != NULL ? memory : tp__allocate_piece(TP__LARGE_HEAD + class_bytes(class_index));
 }
 
 void tp__large_give(unsigned class_index, void *memory) {
+    assert(class_index < TP__LARGE_CLASSES && memory != NULL);
     shelf *to = &shelves[class_index];
     uint32_t index = tp__stack_pop(&to->vacant, large_next, to->slots);
     if (index == 0) {

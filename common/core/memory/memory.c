@@ -6,6 +6,7 @@
  */
 #include "core/memory/memory.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -45,6 +46,12 @@ static void *memory_count_live(void *memory) {
     return memory;
 }
 
+static void memory_count_freed(void) {
+    uint64_t before = atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    assert(before > 0);
+    (void)before;
+}
+
 void *tp__allocate(size_t bytes) {
     return memory_must_fail() ? NULL : memory_count_live(malloc(bytes));
 }
@@ -56,7 +63,7 @@ void *tp__allocate_zeroed(size_t count, size_t size) {
 
 void tp__free(void *memory) {
     if (memory != NULL) {
-        atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+        memory_count_freed();
         free(memory);
     }
 }
@@ -81,6 +88,7 @@ static void *allocate_piece(size_t bytes) {
 }
 
 void *tp__allocate_piece(size_t bytes) {
+    assert(bytes > 0);
     void *piece = allocate_piece(bytes);
     if (piece != NULL) {
         atomic_fetch_add_explicit(&held, bytes, memory_order_relaxed);
@@ -89,12 +97,14 @@ void *tp__allocate_piece(size_t bytes) {
 }
 
 void tp__free_piece(void *memory, size_t bytes) {
-    atomic_fetch_sub_explicit(&held, bytes, memory_order_relaxed);
+    uint64_t before = atomic_fetch_sub_explicit(&held, bytes, memory_order_relaxed);
+    assert(memory != NULL && before >= bytes);
+    (void)before;
     if (!takes_pages(bytes)) {
         tp__free(memory);
         return;
     }
-    atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    memory_count_freed();
     tp_pages_free(memory, bytes);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/base/fatal.h"
+#include "core/base/invariant.h"
 #include "core/memory/block.h"
 #include "core/memory/memory.h"
 
@@ -36,6 +37,7 @@ static bool cache_open(tp__pool_cache *cache, tp_pool *pool) {
         }
         return false;
     }
+    assert(loaded != previous);
     *cache = (tp__pool_cache){.mark = pool->mark, .loaded = loaded, .previous = previous};
     return true;
 }
@@ -77,6 +79,8 @@ static void cache_swap(tp__pool_cache *cache) {
 /* Loads a fresh magazine: the previous one goes to the depot, and the loaded one becomes the
  * previous one. */
 static void cache_load(tp__pool_cache *cache, tp_pool *pool, tp__magazine *fresh) {
+    assert(tp__pool_cache_is_open(cache, pool));
+    assert(fresh != cache->loaded && fresh != cache->previous);
     tp__depot_put(pool, cache->previous);
     cache->previous = cache->loaded;
     cache->loaded = fresh;
@@ -84,6 +88,7 @@ static void cache_load(tp__pool_cache *cache, tp_pool *pool, tp__magazine *fresh
 
 /* The loaded magazine and both counts as one number; 0 if the cache has no blocks. */
 static uint64_t cache_state(const tp__pool_cache *cache) {
+    assert(cache->loaded->count <= ROUNDS_MAX && cache->previous->count <= ROUNDS_MAX);
     uint64_t counts = (uint64_t)cache->loaded->count << 16 | cache->previous->count;
     return counts > 0 ? (uint64_t)cache->loaded->index << 32 | counts : 0;
 }
@@ -189,6 +194,8 @@ static void pool_set_sizes(tp_pool *pool, const tp_pool_options *options) {
         (uint32_t)at_most(at_least(MAGAZINE_WORTH / pool->stride, ROUNDS_MIN), ROUNDS_MAX);
     pool->magazine_bytes =
         rounded_up(sizeof(tp__magazine) + pool->rounds * sizeof(void *), TP_CACHE_LINE);
+    assert(pool->rounds >= ROUNDS_MIN && pool->rounds <= ROUNDS_MAX);
+    assert(pool->slab_blocks <= UINT32_MAX);
 }
 
 static tp_err pool_create(
@@ -239,6 +246,7 @@ void tp_pool_destroy(tp_pool *pool) {
         tp__fatal("pool \"%s\": destroyed while %llu of its blocks are in use", pool->name,
             (unsigned long long)out);
     }
+    TP__VERIFY(tp__pool_check_unused(pool));
     tp__depot_free_all(pool);
     tp_mutex_destroy(&pool->mutex);
     tp__free(pool);

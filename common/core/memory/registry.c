@@ -6,6 +6,8 @@
  * cache. A slot is reused after its pool is destroyed; magazines of the old pool that are still in
  * a thread cache are recognised by the mark, which no two pools of the process share.
  */
+#include <assert.h>
+
 #include "core/base/fatal.h"
 #include "core/memory/block.h"
 #include "os/thread.h"
@@ -39,6 +41,7 @@ static uint64_t mark_of(uint64_t number) {
 }
 
 tp_err tp__registry_add(tp_pool *pool, uint32_t first, uint32_t end) {
+    assert(first < end && end <= TP__POOL_SLOTS);
     tp_err error = TP_ERR_FULL;
     tp__registry_lock();
     for (uint32_t slot = first; slot < end; slot++) {
@@ -55,11 +58,16 @@ tp_err tp__registry_add(tp_pool *pool, uint32_t first, uint32_t end) {
 }
 
 tp_pool *tp__registry_pool(uint32_t slot) {
+    assert(slot < TP__POOL_SLOTS);
+    if (slot < TP_POOL_MAX) {
+        TP_ASSERT_LOCKED(&lock);
+    }
     return registry.pools[slot];
 }
 
 void tp__registry_remove(const tp_pool *pool) {
     tp__registry_lock();
+    assert(registry.pools[pool->slot] == pool);
     registry.pools[pool->slot] = NULL;
     tp__registry_unlock();
 }

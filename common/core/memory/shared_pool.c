@@ -4,9 +4,12 @@
  */
 #include "core/memory/shared_pool.h"
 
+#include <assert.h>
+
 #include "core/memory/block.h"
 
 tp_err tp__shared_pool_open(_Atomic(tp_pool *) *slot, const char *name, size_t block_size) {
+    assert(slot != NULL && name != NULL);
     if (atomic_load_explicit(slot, memory_order_acquire)) {
         return TP_OK;
     }

@@ -1,10 +1,11 @@
 /*
  * The memory that a pool's blocks are cut from. All functions run under the pool's mutex, except
- * tp__slabs_free_all(), when no thread uses the pool any more.
+ * tp__slabs_free_all(), when no thread uses the pool any more, and what it calls.
  *
  * A slab is one allocation of about 64 KiB, or of one block if blocks are large, so that a trim can
  * return large blocks one by one.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/memory/block.h"
@@ -15,13 +16,16 @@ static uint64_t blocks_now(const tp_pool *pool) {
 }
 
 static void set_blocks(tp_pool *pool, uint64_t blocks) {
+    assert(blocks <= pool->limit);
     atomic_store_explicit(&pool->blocks, blocks, memory_order_relaxed);
 }
 
 /* Index of a free entry of the table, or UINT32_MAX. */
 static uint32_t slab_take_entry(tp_pool *pool) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     if (pool->slab_free != 0) {
         uint32_t entry = pool->slab_free - 1;
+        assert(entry < pool->slab_count && pool->slabs[entry].memory == NULL);
         pool->slab_free = pool->slabs[entry].marked;
         return entry;
     }
@@ -42,6 +46,8 @@ static uint32_t slab_take_entry(tp_pool *pool) {
 }
 
 static void slab_give_entry(tp_pool *pool, uint32_t entry) {
+    TP_ASSERT_LOCKED(&pool->mutex);
+    assert(entry < pool->slab_count);
     pool->slabs[entry] = (tp__slab){.memory = NULL, .blocks = 0, .marked = pool->slab_free};
     pool->slab_free = entry + 1;
 }
@@ -54,6 +60,7 @@ static void slab_write_header(const tp_pool *pool, uint8_t *at, uint32_t entry) 
 }
 
 uint8_t *tp__slabs_grow(tp_pool *pool, size_t count, size_t *cut) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     uint64_t left = pool->limit - blocks_now(pool);
     count = count > pool->slab_blocks ? pool->slab_blocks : count;
     count = count > left ? (size_t)left : count;
@@ -80,10 +87,14 @@ uint8_t *tp__slabs_grow(tp_pool *pool, size_t count, size_t *cut) {
 }
 
 void tp__slabs_mark(tp_pool *pool, void *block) {
-    pool->slabs[tp__block_of(block)->slab].marked++;
+    TP_ASSERT_LOCKED(&pool->mutex);
+    tp__slab *slab = &pool->slabs[tp__block_of(block)->slab];
+    assert(slab->memory != NULL && slab->marked < slab->blocks);
+    slab->marked++;
 }
 
 void tp__slabs_choose(tp_pool *pool, uint64_t most) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
         tp__slab *slab = &pool->slabs[entry];
         if (slab->memory == NULL) {
@@ -98,7 +109,9 @@ void tp__slabs_choose(tp_pool *pool, uint64_t most) {
 }
 
 bool tp__slabs_reclaimable(const tp_pool *pool, void *block) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     const tp__slab *slab = &pool->slabs[tp__block_of(block)->slab];
+    assert(slab->memory != NULL); /* until tp__slabs_reclaim() */
     return slab->marked == slab->blocks;
 }
 
@@ -115,6 +128,7 @@ static size_t slab_free_memory(tp_pool *pool, tp__slab *slab) {
 }
 
 size_t tp__slabs_reclaim(tp_pool *pool) {
+    TP_ASSERT_LOCKED(&pool->mutex);
     size_t bytes = 0;
     for (uint32_t entry = 0; entry < pool->slab_count; entry++) {
         tp__slab *slab = &pool->slabs[entry];
@@ -122,6 +136,7 @@ size_t tp__slabs_reclaim(tp_pool *pool) {
             continue;
         }
         if (slab->marked == slab->blocks) {
+            assert(blocks_now(pool) >= slab->blocks);
             set_blocks(pool, blocks_now(pool) - slab->blocks);
             bytes += slab_free_memory(pool, slab);
             slab_give_entry(pool, entry);

@@ -18,6 +18,7 @@
 #ifndef TWINPORT_CORE_MEMORY_STACK_H
 #define TWINPORT_CORE_MEMORY_STACK_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -34,6 +35,7 @@ static inline uint64_t tp__stack_head(uint64_t before, uint32_t index) {
 
 static inline void tp__stack_push(
     tp__stack *stack, tp__stack_next *next_of, void *nodes, uint32_t index) {
+    assert(index != 0);
     _Atomic uint32_t *next = next_of(nodes, index);
     uint64_t head = atomic_load_explicit(&stack->head, memory_order_relaxed);
     do {
@@ -55,5 +57,10 @@ static inline uint32_t tp__stack_pop(tp__stack *stack, tp__stack_next *next_of, 
         memory_order_acquire, memory_order_acquire));
     return (uint32_t)head;
 }
+
+/* The first broken invariant of a stack of nodes 1..count, or NULL (stack_check.c): it ends, and no
+ * node is there twice. While no thread pushes or pops. */
+const char *tp__stack_check(
+    const tp__stack *stack, tp__stack_next *next_of, void *nodes, uint32_t count);
 
 #endif

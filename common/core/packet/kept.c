@@ -5,6 +5,7 @@
  */
 #include "core/packet/kept.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 
 #include "core/memory/shared_pool.h"
@@ -24,10 +25,12 @@ tp_err tp__kept_open(void) {
 }
 
 tp_pool *tp__kept_pool(unsigned class_index) {
+    assert(class_index < TP__KEPT_CLASSES);
     return atomic_load_explicit(&pools[class_index], memory_order_acquire);
 }
 
 unsigned tp__kept_class(size_t payload) {
+    assert(payload <= TP__KEPT_MOST);
     unsigned class_index = 0;
     while (tp__kept_bytes(class_index) < payload) {
         class_index++;
@@ -41,6 +44,7 @@ void *tp__kept_take(unsigned class_index) {
 }
 
 void tp__kept_give(unsigned class_index, void *memory) {
+    assert(memory != NULL && tp__kept_pool(class_index) != NULL);
     tp_pool_free(tp__kept_pool(class_index), memory);
 }
 

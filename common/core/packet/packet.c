@@ -22,6 +22,7 @@ _Static_assert(TP__KEPT_MOST == TP__PACKET_SMALL + TP_PACKET_HEAD,
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static void packet_init(tp_packet *packet, size_t capacity, size_t size, size_t bytes) {
+    assert(size <= capacity && TP__PACKET_START + capacity <= bytes && bytes <= UINT32_MAX);
     atomic_init(&packet->references, 1);
     packet->sealed = false;
     packet->run = false;
@@ -43,6 +44,7 @@ TP_NOINLINE static tp_packet *packet_make_large(size_t capacity, size_t size) {
     packet_init(packet, capacity, size, TP__PACKET_START + capacity);
     packet->class_index = (uint8_t)class_index;
     packet->chunk = NULL;
+    TP__VERIFY(tp__packet_check(packet));
     return packet;
 }
 
@@ -58,6 +60,7 @@ static inline tp_packet *packet_make(size_t capacity, size_t size) {
     }
     packet_init(packet, capacity, size, bytes);
     packet->chunk = thread->chunk;
+    TP__VERIFY(tp__packet_check(packet));
     return packet;
 }
 
@@ -81,10 +84,12 @@ tp_packet *tp__packet_kept(size_t payload_size) {
     packet_init(packet, payload_size, payload_size, TP__PACKET_START + payload_size);
     packet->class_index = (uint8_t)(TP__PACKET_KEPT | class_index);
     packet->chunk = NULL;
+    TP__VERIFY(tp__packet_check(packet));
     return packet;
 }
 
 tp_packet *tp__packet_kept_copy(const tp_packet *packet) {
+    assert(packet->sealed && !packet->run);
     size_t bytes;
     const uint8_t *frame = tp__packet_frame(packet, &bytes);
     tp_packet *copy = tp__packet_kept(packet->size);
@@ -105,6 +110,7 @@ tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t capacity) {
         run->run = true;
         run->messages = 0;
         memcpy(tp__packet_payload(run) - TP__FRAME_HEADER, bytes, count);
+        TP__VERIFY(tp__packet_check(run));
     }
     return run;
 }
@@ -113,6 +119,7 @@ void tp__run_append(tp_packet *run, const uint8_t *bytes, size_t count) {
     assert(count <= tp__run_space_left(run));
     memcpy(tp__packet_payload(run) + run->size, bytes, count);
     run->size += (uint32_t)count;
+    TP__VERIFY(tp__packet_check(run));
 }
 
 tp_packet *tp_packet_copy_of(const void *bytes, size_t count) {
@@ -139,6 +146,7 @@ static void packet_overwrite(tp_packet *packet) {
 }
 
 static inline void packet_free(const tp__thread_cache *thread, tp_packet *packet) {
+    TP__VERIFY(tp__packet_layout_check(packet));
     packet_overwrite(packet);
     if (TP_LIKELY(packet->chunk != NULL)) {
         tp__chunk_release(thread, packet->chunk, (uint8_t *)packet, packet->bytes);
@@ -210,6 +218,7 @@ static size_t chunks_for(size_t bytes) {
 }
 
 tp_err tp__packets_reserve(size_t bytes) {
+    assert(bytes > 0);
     return tp__chunk_reserve(chunks_for(bytes));
 }
 

@@ -28,11 +28,13 @@
 #ifndef TWINPORT_CORE_PACKET_PACKET_INTERNAL_H
 #define TWINPORT_CORE_PACKET_PACKET_INTERNAL_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/base/invariant.h"
 #include "core/memory/chunk.h"
 #include "core/memory/thread_cache.h"
 #include "core/packet/kept.h"
@@ -62,6 +64,8 @@ struct tp_packet {
 
 #define TP__PACKET_KEPT 0x80u /* in class_index */
 
+_Static_assert(
+    sizeof(void *) != 8 || sizeof(struct tp_packet) <= 40, "a packet's header has grown");
 _Static_assert(sizeof(struct tp_packet) + TP__FRAME_HEADER + TP_PACKET_HEAD <= TP__PACKET_START,
     "the headroom must not reach into the struct");
 _Static_assert(TP__PACKET_SMALL + TP__PACKET_START <= TP__CHUNK_PIECE_MAX,
@@ -84,8 +88,15 @@ tp_packet *tp__packet_kept_copy(const tp_packet *packet);
 #define TP__RUN_MOST (TP__KEPT_MOST + TP__FRAME_HEADER)
 tp_packet *tp__packet_run(const uint8_t *bytes, size_t count, size_t capacity);
 
+/* The first broken invariant of a packet, or NULL (packet_check.c): the equation above, and what
+ * belongs to its kind of memory. On a thread that has a reference, while no thread writes the
+ * packet or uses its cursor. tp__packet_layout_check(): also after the last reference. */
+const char *tp__packet_check(const tp_packet *packet);
+const char *tp__packet_layout_check(const tp_packet *packet);
+
 /* Bytes that still fit into the run. */
 static inline size_t tp__run_space_left(const tp_packet *run) {
+    assert(run->start + run->size <= run->end);
     return run->end - run->start - run->size;
 }
 
@@ -131,6 +142,7 @@ static inline size_t tp__packet_piece(size_t end) {
 
 /* Built as one word, so that compilers can make one store of it. */
 static inline void tp__packet_write_header(tp_packet *packet, uint8_t frame_type) {
+    assert(packet->size <= TP_PACKET_MAX);
     uint8_t *header = tp__packet_payload(packet) - TP__FRAME_HEADER;
     uint32_t word = packet->size | (uint32_t)frame_type << 24;
     header[0] = (uint8_t)word;
@@ -146,6 +158,7 @@ static inline void tp__packet_give_tail_back(tp_packet *packet) {
             tp_thread_record(), packet->chunk, (uint8_t *)packet, packet->bytes, used)) {
         packet->bytes = (uint32_t)used;
         packet->end = packet->start + packet->size;
+        assert(packet->end <= packet->bytes);
     }
 }
 
@@ -158,6 +171,7 @@ static inline void tp__packet_seal(tp_packet *packet, uint8_t frame_type) {
         tp__packet_write_header(packet, frame_type);
         packet->sealed = true;
         tp__packet_give_tail_back(packet);
+        TP__VERIFY(tp__packet_check(packet));
     }
 }
 
@@ -181,7 +195,9 @@ static inline size_t tp__packet_frame_size(const tp_packet *packet) {
  * Relaxed: the shared reference keeps the packet alive during the call, and what passes the new
  * reference to another thread provides the order. */
 static inline tp_packet *tp__packet_retain(tp_packet *packet) {
-    atomic_fetch_add_explicit(&packet->references, 1, memory_order_relaxed);
+    uint32_t before = atomic_fetch_add_explicit(&packet->references, 1, memory_order_relaxed);
+    assert(before > 0 && before < UINT32_MAX);
+    (void)before;
     return packet;
 }
 

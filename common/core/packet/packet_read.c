@@ -1,12 +1,14 @@
 /*
  * Reading packets, from the cursor on. One thread at a time per packet.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/packet/packet_internal.h"
 
 /* The next `count` bytes, or NULL and the sticky error. */
 static inline const uint8_t *packet_take(tp_packet *packet, size_t count) {
+    assert(packet->cursor <= packet->size);
     if (TP_UNLIKELY(tp__packet_error(packet) != TP_OK)) {
         return NULL;
     }
@@ -88,6 +90,7 @@ const uint8_t *tp_packet_get_bytes(tp_packet *packet, size_t count) {
 /* If the packet ends after the length, the cursor has moved past the length. That has no effect,
  * because the packet then has an error. */
 size_t tp_packet_get_string(tp_packet *packet, char *text, size_t size) {
+    assert(text != NULL && size > 0);
     size_t length = tp_packet_get_u16(packet);
     const uint8_t *at = packet_take(packet, length);
     size_t kept = length < size ? length : size - 1;
@@ -101,6 +104,7 @@ size_t tp_packet_get_string(tp_packet *packet, char *text, size_t size) {
 }
 
 size_t tp_packet_left(const tp_packet *packet) {
+    assert(packet->cursor <= packet->size);
     return packet->size - packet->cursor;
 }
 

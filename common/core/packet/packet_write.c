@@ -2,12 +2,14 @@
  * Writing packets: values are appended to the payload, headers are put in front of it. One thread
  * at a time per packet.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/packet/packet_internal.h"
 
 /* False if the packet is sealed, which sets the sticky error, or already has an error. */
 static bool packet_is_writable(tp_packet *packet) {
+    assert(!packet->run);
     if (TP_UNLIKELY(packet->sealed)) {
         tp__packet_fail(packet, TP_ERR_SEALED);
         return false;
@@ -26,6 +28,7 @@ static inline uint8_t *packet_append(tp_packet *packet, size_t count) {
     }
     uint8_t *at = tp__packet_payload(packet) + packet->size;
     packet->size += (uint32_t)count;
+    assert(packet->start + packet->size <= packet->end && packet->size <= TP_PACKET_MAX);
     return at;
 }
 
@@ -115,6 +118,7 @@ void tp_packet_put_bytes(tp_packet *packet, const void *bytes, size_t count) {
 
 /* Either all of it is written or nothing. */
 void tp_packet_put_string(tp_packet *packet, const char *text) {
+    assert(text != NULL);
     size_t length = strlen(text);
     if (!packet_is_writable(packet)) {
         return;
@@ -158,6 +162,7 @@ uint8_t *tp_packet_push_head(tp_packet *packet, size_t count) {
     packet->start -= (uint32_t)count;
     packet->size += (uint32_t)count;
     packet->cursor += (uint32_t)count;
+    TP__VERIFY(tp__packet_check(packet));
     return tp__packet_payload(packet);
 }
 
@@ -172,6 +177,7 @@ void tp_packet_pull_head(tp_packet *packet, size_t count) {
     packet->start += (uint32_t)count;
     packet->size -= (uint32_t)count;
     packet->cursor = 0;
+    TP__VERIFY(tp__packet_check(packet));
 }
 
 /* A packet with an error may still be edited: its payload is complete up to the failed call. */

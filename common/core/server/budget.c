@@ -87,11 +87,13 @@ static bool budget_awaits_release(const tp_server *server, uint64_t now_ms) {
     if (id == TP_NO_SESSION || now_ms >= server->budget_until_ms) {
         return false;
     }
+    assert(tp_session_slot(id) < server->slots.count);
     uint64_t life = tp__life_read(&server->sessions[tp_session_slot(id)].life);
     return ((life ^ id) & TP__LIFE_NUMBER) == 0 && !(life & TP__LIFE_RELEASED);
 }
 
 static void budget_check(tp_server *server, tp__worker *worker, uint64_t now_ms) {
+    assert(atomic_load(&server->budget_busy));
     server->budget_due_ms = now_ms + CHECK_MS;
     if (budget_awaits_release(server, now_ms)) {
         return;
@@ -103,6 +105,7 @@ static void budget_check(tp_server *server, tp__worker *worker, uint64_t now_ms)
 }
 
 void tp__budget_enforce(tp__worker *worker) {
+    TP_ASSERT_ON_WORKER(worker);
     tp_server *server = worker->server;
     uint64_t now_ms = tp__worker_now_ms(worker);
     if (atomic_exchange_explicit(&server->budget_busy, true, memory_order_acquire)) {

@@ -20,6 +20,7 @@ static tp_err connect_begin(tp_server *server, const tp_address *address, tp_ses
     if (!session) {
         return TP_ERR_FULL;
     }
+    assert(session->outgoing && !session->joined);
     if (!session->has_quota) {
         tp__session_abandon(session);
         return TP_ERR_FULL;

@@ -76,6 +76,7 @@ static void listener_accepted(tp_op *op, const tp_completion *completion) {
     tp_server *server = TP_CONTAINER_OF(listener, tp_server, listener);
     tp__worker *worker = tp_worker_context(completion->worker);
     if (completion->error == TP_OK) {
+        assert(completion->handle != TP_NO_HANDLE);
         TP__COUNT(server, worker, accepted, 1);
         if (tp__server_enter_port(server)) {
             listener_take(server, worker, completion);
@@ -94,6 +95,7 @@ static void listener_accepted(tp_op *op, const tp_completion *completion) {
 static void listener_closed(tp_op *op, const tp_completion *completion) {
     tp__listener *listener = TP_CONTAINER_OF(op, tp__listener, close_op);
     (void)completion;
+    assert(atomic_load(&listener->attached) && !atomic_load(&listener->open));
     atomic_store(&listener->attached, false);
 }
 
@@ -111,6 +113,7 @@ tp_err tp__listener_open(tp_server *server) {
     if (!server->options.listen) {
         return TP_OK;
     }
+    assert(!atomic_load(&listener->attached) && !atomic_load(&listener->open));
     tp_address bound;
     tp_err error = tp_socket_listen(
         server->port, &listener->socket, &server->options.address, server->options.backlog, &bound);
@@ -129,6 +132,7 @@ tp_err tp__listener_accept(tp_server *server, bool called_off) {
     if (!atomic_load(&listener->attached)) {
         return TP_OK; /* it does not listen */
     }
+    assert(!atomic_load(&listener->open));
     tp_err error = TP_OK;
     if (!called_off) {
         listener->accept_op.done = listener_accepted;

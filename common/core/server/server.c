@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/fatal.h"
+#include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "core/memory/memory.h"
 #include "core/packet/packet_internal.h"
@@ -38,6 +39,7 @@ static tp_err copy_access(tp_server *server) {
 }
 
 static void copy_text(char *to, size_t size, const char *from) {
+    assert(size > 0);
     size_t length = strlen(from);
     if (length >= size) {
         length = size - 1;
@@ -77,6 +79,8 @@ static tp_err server_allocate(tp_server *server) {
 }
 
 static void server_free(tp_server *server) {
+    assert(tp__server_state_now(server) == TP__SERVER_IDLE && !server->port);
+    TP__VERIFY(tp__slots_check(&server->slots, atomic_load(&server->slots_used)));
     if (server->reserved) {
         tp__packets_unreserve(server->options.reserve_bytes);
     }
@@ -105,6 +109,7 @@ static void server_init(tp_server *server, const tp_server_options *options,
         server->send_packets = UINT32_MAX;
         server->send_bytes = server->layer.fill_bytes;
     }
+    assert(server->send_packets > 0 && server->send_bytes > 0);
     copy_text(server->name, sizeof server->name, options->name);
     copy_text(server->io, sizeof server->io, options->io);
     server->options.name = server->name;

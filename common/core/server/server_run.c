@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "os/clock.h"
 #include "os/error.h"
@@ -35,6 +36,7 @@ static void begin_stop(tp_server *server, int from) {
 }
 
 static void close_port(tp_server *server) {
+    assert(server->port && server->workers_started == 0);
     tp_port_destroy(server->port);
     server->port = NULL;
     tp_mutex_lock(&server->mutex);
@@ -43,6 +45,7 @@ static void close_port(tp_server *server) {
 }
 
 static void free_run(tp_server *server) {
+    assert(tp__server_state_now(server) == TP__SERVER_ENDING);
     for (unsigned i = 0; i < server->workers_started; i++) {
         tp_thread_join(&server->workers[i].thread);
     }
@@ -51,15 +54,18 @@ static void free_run(tp_server *server) {
     while (atomic_load(&server->callers) > 0) {
         tp_thread_yield();
     }
+    assert(!atomic_load(&server->orphans) && atomic_load(&server->session_count) == 0);
+    TP__VERIFY(tp__slots_check(&server->slots, atomic_load(&server->slots_used)));
     tp__tasks_clear(&server->tasks);
     close_port(server);
 }
 
 typedef enum run_end { RUN_ACTIVE, RUN_TO_BE_FREED, RUN_OVER } run_end;
 
-/* Under the server's mutex. STARTING and RUNNING: another thread has freed the run and started a
+/* STARTING and RUNNING: another thread has freed the run and started a
  * new one. */
 static run_end run_check_end(tp_server *server) {
+    TP_ASSERT_LOCKED(&server->mutex);
     switch (tp__server_state_now(server)) {
     case TP__SERVER_CALLED_OFF:
     case TP__SERVER_DRAINING:
@@ -102,6 +108,7 @@ static tp_err finish_stop(tp_server *server, int timeout_ms) {
     }
     free_run(server);
     tp_mutex_lock(&server->mutex);
+    assert(server->freeing && server->workers_running == 0);
     server->freeing = false;
     atomic_store(&server->state, TP__SERVER_IDLE);
     tp_condition_wake_all(&server->changed);
@@ -152,6 +159,7 @@ static void reset_run(tp_server *server) {
 /* Starts the thread and waits until it is at its worker slot, or has found no memory for its thread
  * cache. */
 static tp_err start_worker(tp_server *server, unsigned index) {
+    assert(index < server->options.workers && index == server->workers_started);
     tp__worker *worker = &server->workers[index];
     worker->server = server;
     worker->index = index;

@@ -8,11 +8,13 @@
 #include "core/memory/memory.h"
 #include "os/clock.h"
 
+/* OPENING is barred. */
 static tp__session *session_enter_counted(tp_server *server, tp_session_id id, uint64_t barred) {
     tp__session *session = tp__session_enter(server, id, barred);
     if (!session) {
         TP__COUNT(server, tp__worker_here(server), no_session, 1);
     }
+    assert(!session || session->joined);
     return session;
 }
 
@@ -60,6 +62,7 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
     if (!session) {
         return false;
     }
+    assert(session->joined);
     uint64_t now = tp_clock_ms();
     uint64_t heard = number_read(&session->heard_ms);
     uint64_t served = tp__session_served_ms(session, now);
@@ -122,6 +125,7 @@ uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint6
     if (!session) {
         return 0;
     }
+    assert(session->joined);
     uint64_t served = tp__session_served_ms(session, now_ms);
     tp__session_leave(session);
     return served;

@@ -82,6 +82,7 @@ static void sweep_session(tp__session *session, uint64_t life, uint64_t now_ms) 
 }
 
 static void sweep_slot(tp_server *server, uint32_t index, uint64_t now_ms) {
+    assert(index < server->slots.count);
     uint64_t life = tp__life_read(&server->sessions[index].life);
     if ((life & TP__LIFE_NUMBER) == 0 || life & (TP__LIFE_CLOSING | TP__LIFE_RELEASED)) {
         return;
@@ -136,6 +137,8 @@ static bool stop_is_complete(tp_server *server) {
 
 /* Peers have their drain time in served time; tp_server_stop_within() promises real time. */
 static void sweep_drive_stop(tp_server *server, uint64_t now_ms) {
+    assert(atomic_load(&server->sweeping));
+    assert(tp__server_state_now(server) > TP__SERVER_RUNNING);
     uint64_t served_ms = tp__server_served_ms(server, TP__ANY_WORKER, now_ms);
     if (!server->drain_begun) {
         server->drain_begun = true;
@@ -206,6 +209,7 @@ static bool sweep_set_next(tp_server *server, uint64_t now) {
 }
 
 static void sweep_round(tp_server *server, uint64_t now) {
+    assert(atomic_load(&server->sweeping));
     bool stop = sweep_set_next(server, now);
     sweep_slots(server, now);
     if (stop) {
@@ -233,6 +237,7 @@ static void sweep_try(tp__worker *worker) {
 static void sweep_run_tasks(tp__worker *worker) {
     tp__tasks *tasks = &worker->server->tasks;
     if (!atomic_exchange(&tasks->running, true)) {
+        assert(!worker->runs_tasks);
         worker->runs_tasks = true;
         tp__tasks_run(tasks, tp__worker_now_ms(worker));
         worker->runs_tasks = false;
@@ -242,6 +247,7 @@ static void sweep_run_tasks(tp__worker *worker) {
 }
 
 void tp__sweep(tp__worker *worker) {
+    TP_ASSERT_ON_WORKER(worker);
     tp_server *server = worker->server;
     uint64_t now = tp__worker_now_ms(worker);
     if (now >= atomic_load_explicit(&server->sweep_due_ms, memory_order_relaxed)) {

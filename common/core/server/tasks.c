@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "core/memory/memory.h"
 #include "os/clock.h"
@@ -28,7 +29,9 @@ static void task_run_immediate(tp_op *op, const tp_completion *completion) {
     (void)completion;
     task->run(task->context);
     tp__free(task);
-    atomic_fetch_sub(&server->tasks.in_port, 1);
+    unsigned in_port = atomic_fetch_sub(&server->tasks.in_port, 1);
+    assert(in_port > 0);
+    (void)in_port;
 }
 
 static tp_err task_post_now(tp_server *server, void (*run)(void *), void *context) {
@@ -57,16 +60,19 @@ static bool task_before(const tp__delayed *a, const tp__delayed *b) {
 }
 
 static void tasks_publish_next_due(tp__tasks *tasks) {
+    TP_ASSERT_LOCKED(&tasks->mutex);
     atomic_store(&tasks->next_due_ms, tasks->count ? tasks->heap[0].due_ms : UINT64_MAX);
 }
 
 static tp_err tasks_reserve(tp__tasks *tasks) {
+    TP_ASSERT_LOCKED(&tasks->mutex);
     if (tasks->count < tasks->capacity) {
         return TP_OK;
     }
     if (tasks->count >= TP_SERVER_MAX_TASKS) {
         return TP_ERR_FULL;
     }
+    TP__VERIFY(tp__tasks_check(tasks)); /* each time that it has doubled */
     unsigned capacity = tasks->capacity ? tasks->capacity * 2 : 16;
     tp__delayed *heap = tp__allocate(capacity * sizeof *heap);
     if (!heap) {
@@ -82,6 +88,8 @@ static tp_err tasks_reserve(tp__tasks *tasks) {
 }
 
 static void tasks_insert(tp__tasks *tasks, tp__delayed task) {
+    TP_ASSERT_LOCKED(&tasks->mutex);
+    assert(tasks->count < tasks->capacity);
     unsigned at = tasks->count++;
     while (at > 0 && task_before(&task, &tasks->heap[(at - 1) / 2])) {
         tasks->heap[at] = tasks->heap[(at - 1) / 2];
@@ -91,6 +99,8 @@ static void tasks_insert(tp__tasks *tasks, tp__delayed task) {
 }
 
 static tp__delayed tasks_remove_first(tp__tasks *tasks) {
+    TP_ASSERT_LOCKED(&tasks->mutex);
+    assert(tasks->count > 0);
     tp__delayed first = tasks->heap[0];
     tp__delayed last = tasks->heap[--tasks->count];
     unsigned at = 0;
@@ -109,7 +119,23 @@ static tp__delayed tasks_remove_first(tp__tasks *tasks) {
         at = child;
     }
     tasks->heap[at] = last;
+    assert(tasks->count == 0 || !task_before(&tasks->heap[0], &first));
     return first;
+}
+
+const char *tp__tasks_check(const tp__tasks *tasks) {
+    TP_ASSERT_LOCKED(&tasks->mutex);
+    TP__INVARIANT(tasks->count <= tasks->capacity);
+    TP__INVARIANT(tasks->count <= TP_SERVER_MAX_TASKS && tasks->count <= tasks->posted);
+    TP__INVARIANT((tasks->heap != NULL) == (tasks->capacity > 0));
+    for (unsigned at = 0; at < tasks->count; at++) {
+        const tp__delayed *task = &tasks->heap[at];
+        TP__INVARIANT(task->run && task->order < tasks->posted);
+        TP__INVARIANT(at == 0 || task_before(&tasks->heap[(at - 1) / 2], task));
+    }
+    uint64_t due_ms = atomic_load(&tasks->next_due_ms);
+    TP__INVARIANT(due_ms == (tasks->count ? tasks->heap[0].due_ms : UINT64_MAX));
+    return NULL;
 }
 
 static tp_err task_post_delayed(
@@ -158,6 +184,7 @@ void tp__tasks_init(tp__tasks *tasks) {
 
 void tp__tasks_clear(tp__tasks *tasks) {
     tp_mutex_lock(&tasks->mutex);
+    TP__VERIFY(tp__tasks_check(tasks));
     tasks->count = 0;
     tasks_publish_next_due(tasks);
     tp_mutex_unlock(&tasks->mutex);

@@ -51,6 +51,8 @@ static void trim_pools_if_due(uint64_t now_ms) {
 }
 
 void tp__trim(tp__worker *worker) {
+    TP_ASSERT_ON_WORKER(worker);
+    assert(worker->thread_cache == tp_thread_record());
     tp__thread_cache *thread = worker->thread_cache;
     uint64_t now_ms = tp__worker_now_ms(worker);
     if (TP_LIKELY(!trim_is_due(thread->idle_due_ms, now_ms))) {

@@ -13,6 +13,7 @@
 #define FLUSH_ROUNDS 4 /* of sends and their completions, before the next wait takes new ones */
 
 static void worker_handle_batch(tp__worker *worker) {
+    TP_ASSERT_ON_WORKER(worker);
     tp_server *server = worker->server;
     if (server->handlers.on_worker_begin) {
         server->handlers.on_worker_begin(server, worker->index);
@@ -56,6 +57,7 @@ static void worker_run(tp__worker *worker) {
 static void worker_report_up(tp__worker *worker, tp__worker_up up) {
     tp_server *server = worker->server;
     tp_mutex_lock(&server->mutex);
+    assert(worker->up == TP__WORKER_STARTING);
     worker->up = up;
     tp_condition_wake_all(&server->changed);
     tp_mutex_unlock(&server->mutex);
@@ -63,6 +65,7 @@ static void worker_report_up(tp__worker *worker, tp__worker_up up) {
 
 static void worker_report_ended(tp_server *server) {
     tp_mutex_lock(&server->mutex);
+    assert(server->workers_running > 0);
     if (--server->workers_running == 0) {
         tp_condition_wake_all(&server->changed);
     }
@@ -82,6 +85,7 @@ void tp__worker_main(void *argument) {
     tp__worker_clock_start(worker, tp_clock_ms());
     worker_report_up(worker, TP__WORKER_READY);
     worker_run(worker);
+    assert(!worker->flush_first && !worker->flush_last);
     thread->worker = NULL;
     worker->thread_cache = NULL;
     worker_report_ended(worker->server);

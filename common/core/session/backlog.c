@@ -8,8 +8,10 @@
 #include <assert.h>
 
 #include "core/engine/server_state.h"
+#include "core/session/compact.h"
 
 static void backlog_append_list(tp__session *session, tp__send_node *first, tp__send_node *last) {
+    assert(first && last && !last->next && !session->end_taken);
     if (TP_LIKELY(session->backlog != NULL)) {
         session->backlog_last->next = first;
     } else {
@@ -39,6 +41,7 @@ static void backlog_cut_behind_end(tp__session *session, tp__send_node *first) {
     for (tp__send_node *node = first; node; node = node->next) {
         if (node == &session->end_node) {
             backlog_requeue(session, node->next);
+            assert(!session->end_taken);
             node->next = NULL;
             session->backlog_last = node;
             session->end_taken = true;
@@ -53,6 +56,7 @@ void tp__session_collect(tp__session *session) {
     if (session->end_taken || TP_LIKELY(!tp__send_queue_has_more(&session->queue))) {
         return;
     }
+    assert(tp__backlog_is_had(session));
     tp__send_node *last;
     tp__send_node *first = tp__send_queue_take(&session->queue, &last);
     backlog_append_list(session, first, last);

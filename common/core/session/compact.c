@@ -8,6 +8,8 @@
  */
 #include "core/session/compact.h"
 
+#include <assert.h>
+
 #include "core/engine/server_state.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/pools.h"
@@ -55,6 +57,7 @@ static bool compact_frame(tp__session *session, tp__send_node *last, tp__send_no
     tp_packet *run = last && last->packet->run ? last->packet : NULL;
     tp_packet *packet = node->packet;
     size_t size;
+    assert(packet && !packet->run);
     const uint8_t *frame = tp__packet_frame(packet, &size);
     size_t part = part_for_run(run, size);
     tp_packet *next = NULL;
@@ -76,11 +79,13 @@ static bool compact_frame(tp__session *session, tp__send_node *last, tp__send_no
 
 /* From the first node that has not been looked at to the end. */
 static void compact_backlog(tp__session *session) {
+    assert(tp__backlog_is_had(session));
     tp__send_node *last = session->compact_last;
     tp__send_node *node = last ? last->next : session->backlog;
     while (node) {
         tp__send_node *next = node->next;
         if (should_move(session, node) && compact_frame(session, last, node)) {
+            assert(last && node != &session->end_node);
             last->next = next;
             tp_pool_free(tp__node_pool(), node);
         } else {
@@ -131,6 +136,7 @@ void tp__compact_slow(tp__session *session) {
 }
 
 bool tp__backlog_own_if_open(tp__session *session) {
+    TP_ASSERT_WORKER(session);
     uint8_t open = TP__BACKLOG_OPEN;
     return atomic_compare_exchange_strong_explicit(&session->backlog_state, &open,
                TP__BACKLOG_OWNED, memory_order_acquire, memory_order_relaxed) ||
@@ -207,6 +213,7 @@ static void copy_batch(tp__send_batch *batch, size_t left) {
             }
         }
         if (moves) {
+            assert(left >= buffer->size);
             compact_buffer(buffer, block);
             left -= buffer->size;
             released[releases++] = packet;
@@ -216,6 +223,7 @@ static void copy_batch(tp__send_batch *batch, size_t left) {
             batch->packets[held++] = packet;
         }
     }
+    assert(held <= batch->count);
     batch->held = held;
     tp__packets_release(released, releases);
 }
@@ -231,6 +239,7 @@ static void compact_batch(tp__send_batch *batch) {
 }
 
 void tp__compact_waiting(tp__session *session) {
+    assert(session->send_batch && tp__backlog_is_owned(session));
     compact_batch(session->send_batch);
     tp__session_collect(session);
     compact_backlog(session);

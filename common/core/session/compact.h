@@ -44,6 +44,11 @@ static inline bool tp__backlog_is_owned(const tp__session *session) {
         atomic_load_explicit(&session->backlog_state, memory_order_acquire) == TP__BACKLOG_OWNED);
 }
 
+/* Has any thread the backlog? For assertions: that thread alone asks. */
+static inline bool tp__backlog_is_had(const tp__session *session) {
+    return atomic_load_explicit(&session->backlog_state, memory_order_relaxed) != TP__BACKLOG_OPEN;
+}
+
 /* Called when the flusher's send is done. True: the backlog is its own again. False: it has nothing
  * more to do with the session, and its reference has gone to the pusher that passes the flush
  * on. */

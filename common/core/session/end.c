@@ -5,6 +5,7 @@
  * of a completion, so that no handler runs inside a call of the application. It frees the slot;
  * until then the slot belongs to the session.
  */
+#include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "os/clock.h"
 #include "twinport/log.h"
@@ -12,7 +13,9 @@
 /* Once: when the end begins, or at the release if it did not. */
 void tp__session_return_quota(tp__session *session) {
     if (atomic_exchange(&session->has_quota, false)) {
-        atomic_fetch_sub(&session->server->session_count, 1);
+        unsigned quotas = atomic_fetch_sub(&session->server->session_count, 1);
+        assert(quotas > 0);
+        (void)quotas;
     }
 }
 
@@ -20,7 +23,9 @@ static void session_return_slot(tp__session *session) {
     tp_server *server = session->server;
     tp__session_return_quota(session);
     tp__slots_give(&server->slots, session->index);
-    atomic_fetch_sub(&server->slots_used, 1);
+    unsigned used = atomic_fetch_sub(&server->slots_used, 1);
+    assert(used > 0);
+    (void)used;
 }
 
 /* The port stays while this call is in it: a stop waits for `callers`. */
@@ -72,6 +77,7 @@ static void session_close_socket(tp__session *session, tp_end_reason reason) {
 }
 
 bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error) {
+    assert(reason > TP_END_NONE && (unsigned)reason < TP_END_REASON_COUNT);
     uint64_t before = tp__life_begin_closing(&session->life);
     if (before & TP__LIFE_CLOSING) {
         return false;
@@ -85,6 +91,7 @@ bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error)
 }
 
 bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason) {
+    assert(reason > TP_END_NONE && (unsigned)reason < TP_END_REASON_COUNT);
     uint64_t before;
     if (!tp__life_begin_closing_unjoined(&session->life, &before)) {
         return false;
@@ -124,6 +131,9 @@ static void session_record_end(
 static void session_release(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
     uint64_t packets, bytes;
+    TP_ASSERT_WORKER(session);
+    TP_ASSERT_ON_WORKER(worker);
+    TP__VERIFY(tp__session_release_check(session));
     tp_trace(TP_TRACE_RELEASE, tp__session_id(session), session->reason);
     atomic_store_explicit(&session->owner, NULL, memory_order_relaxed);
     tp__session_discard(session, &packets, &bytes);
@@ -134,6 +144,7 @@ static void session_release(tp__session *session, tp__worker *worker) {
         server->layer.end(session);
     }
     if (session->joined || session->outgoing) {
+        assert(session->reason > TP_END_NONE && session->reason < TP_END_REASON_COUNT);
         session_record_end(session, packets, bytes);
         TP__COUNT(server, worker, left, 1);
         TP__COUNT(server, worker, ends[session->reason], 1);
@@ -145,6 +156,7 @@ static void session_release(tp__session *session, tp__worker *worker) {
     if (server->layer.release) {
         server->layer.release(session, worker);
     }
+    TP__VERIFY(tp__send_queue_check(&session->queue));
     session_return_slot(session);
 }
 
@@ -166,6 +178,7 @@ static void session_add_orphan(tp__session *session) {
  * left. */
 void tp__session_release_later(tp__session *session) {
     tp_server *server = session->server;
+    assert(tp__life_read(&session->life) & TP__LIFE_RELEASED);
     session->close_op.done = session_release_posted;
     atomic_fetch_add(&server->callers, 1);
     if (tp_port_post(server->port, &session->socket, &session->close_op) != TP_OK) {

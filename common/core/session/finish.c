@@ -31,6 +31,8 @@ static uint64_t finish_deadline_ms(const tp__session *session) {
 
 static bool session_begin_finish(
     tp__session *session, tp_end_reason reason, int close_code, bool turned_away) {
+    assert(reason > TP_END_NONE && (unsigned)reason < TP_END_REASON_COUNT);
+    assert(close_code <= UINT16_MAX);
     if (tp__life_read(&session->life) & (TP__LIFE_FINISHING | TP__LIFE_CLOSING)) {
         return false;
     }

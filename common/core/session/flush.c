@@ -9,11 +9,15 @@
  * TP__FLUSH_BYTES have been received, so that everything sent meanwhile leaves in one call. If it
  * becomes more than one call takes, it is sent at once, from inside the handler (send_now.c).
  */
+#include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "core/session/compact.h"
 #include "core/session/handover.h"
 #include "core/session/send_batch.h"
 #include "twinport/log.h"
+
+/* In a check at the end of a flush: the most nodes of a long backlog. */
+#define CHECK_NODES 256u
 
 /* ---- the gathered send ----------------------------------------------------------------------- */
 
@@ -26,6 +30,8 @@
  * not retire: nothing more is taken from the queue.
  */
 static void flush_reach_end(tp__session *session, tp__worker *worker) {
+    assert(session->end_taken && !session->backlog && !session->send_batch);
+    assert(!atomic_load(&session->end_reached));
     if (!session->turned_away) {
         tp_socket_finish(worker->port_worker, &session->socket);
     }
@@ -56,6 +62,7 @@ static void flush_report_sent(tp__session *session) {
 /* The send batch is with the system, or there is none: ends the stream, has the rest sent, or
  * retires. At the top level of a completion, or of a flush. */
 static void flush_continue(tp__session *session, tp__worker *worker) {
+    TP_ASSERT_WORKER(session);
     if (session->owed > 0) {
         tp__session_set_flusher(session, worker); /* on_send may send more than one send takes */
         flush_report_sent(session);
@@ -65,6 +72,7 @@ static void flush_continue(tp__session *session, tp__worker *worker) {
         flush_reach_end(session, worker);
         return;
     }
+    TP__VERIFY(tp__session_check(session, CHECK_NODES));
     if (session->send_batch || session->backlog) {
         tp__session_await_flush(session, worker);
         return;
@@ -84,6 +92,8 @@ static void flush_continue(tp__session *session, tp__worker *worker) {
 static void flush_sent(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, send_op);
     tp__worker *worker = tp_worker_context(completion->worker);
+    TP_ASSERT_WORKER(session);
+    assert(session->send_batch);
     if (completion->error) {
         if (completion->error == TP_ERR_NO_BUFFERS) {
             tp__server_error(
@@ -113,6 +123,8 @@ static void flush_report_failure(tp__session *session, tp__worker *worker) {
 }
 
 static void flush_session(tp__session *session, tp__worker *worker) {
+    TP_ASSERT_WORKER(session);
+    assert(tp__session_is_flusher(session, worker));
     tp__session_set_flusher(session, NULL);
     session->blocked_ms = 0;
     if (TP_UNLIKELY(session->failure != TP_OK)) {
@@ -122,6 +134,7 @@ static void flush_session(tp__session *session, tp__worker *worker) {
         tp__session_drop(session, worker); /* no retiring: a closing session is flushed no more */
         return;
     }
+    assert(tp__backlog_is_owned(session) && !session->sending_end);
     tp__session_collect(session);
     if (TP_UNLIKELY(!session->backlog && !session->send_batch)) {
         flush_continue(session, worker); /* everything queued has been sent meanwhile */
@@ -144,6 +157,7 @@ static void flush_session(tp__session *session, tp__worker *worker) {
         flush_continue(session, worker);
         return;
     }
+    TP__VERIFY(tp__session_check(session, CHECK_NODES));
     tp_trace(TP_TRACE_SEND, tp__session_id(session), batch->bytes);
     session->send_op.done = flush_sent;
     bool lent = !tp_port_binds(session->server->port);
@@ -162,6 +176,7 @@ static void flush_session(tp__session *session, tp__worker *worker) {
 }
 
 void tp__worker_flush(tp__worker *worker) {
+    TP_ASSERT_ON_WORKER(worker);
     tp__session *session = worker->flush_first;
     worker->unflushed_bytes = 0;
     worker->flush_first = NULL;

@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "core/engine/session_state.h"
 #include "core/packet/packet_internal.h"
@@ -71,6 +72,7 @@ void tp__session_out_of_memory(tp__session *session, tp__worker *worker) {
 TP_NOINLINE static size_t frame_continue(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     tp__receive_state *receive = &session->receive;
+    assert(receive->partial && receive->partial_filled < tp_packet_size(receive->partial));
     size_t missing = tp_packet_size(receive->partial) - receive->partial_filled;
     size_t taken = count < missing ? count : missing;
     memcpy(tp__packet_payload(receive->partial) + receive->partial_filled, bytes, taken);
@@ -89,6 +91,7 @@ TP_NOINLINE static size_t frame_continue(
  * payload bytes taken, or SIZE_MAX if the session ends here. */
 TP_NOINLINE static size_t frame_begin_partial(tp__session *session, tp__worker *worker,
     tp_frame_header header, const uint8_t *bytes, size_t count) {
+    assert(!session->receive.partial && count < header.length);
     tp_packet *packet = tp__packet_kept(header.length);
     if (!packet) {
         tp__session_out_of_memory(session, worker);
@@ -128,6 +131,7 @@ static inline size_t frame_begin(tp__session *session, tp__worker *worker,
 TP_NOINLINE static size_t frame_continue_header(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     tp__receive_state *receive = &session->receive;
+    assert(!receive->partial && receive->header_filled < TP_FRAME_HEADER);
     size_t missing = TP_FRAME_HEADER - receive->header_filled;
     size_t taken = count < missing ? count : missing;
     memcpy(receive->header + receive->header_filled, bytes, taken);
@@ -143,6 +147,7 @@ TP_NOINLINE static size_t frame_continue_header(
 void tp__session_take_frames(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     const tp__receive_state *receive = &session->receive;
+    TP_ASSERT_WORKER(session);
     while (count > 0 && tp__session_takes_input(session)) {
         size_t taken;
         if (TP_UNLIKELY(receive->partial != NULL)) {
@@ -154,7 +159,9 @@ void tp__session_take_frames(
         } else {
             taken = frame_continue_header(session, worker, bytes, count);
         }
+        assert(taken > 0 && taken <= count);
         bytes += taken;
         count -= taken;
     }
+    TP__VERIFY(tp__receive_check(session));
 }

@@ -9,6 +9,9 @@
 #include "core/engine/server_state.h"
 
 void tp__session_await_flush(tp__session *session, tp__worker *worker) {
+    TP_ASSERT_WORKER(session);
+    assert(!worker->flush_first == !worker->flush_last);
+    assert(worker->flush_last != session);
     tp__session_set_flusher(session, worker);
     session->next = NULL;
     if (worker->flush_last) {

@@ -33,6 +33,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     }
 
     tp__session *session = &server->sessions[index];
+    assert(index < server->slots.count && !atomic_load(&session->owner));
     size_t kept = offsetof(tp__session, server); /* keeps `life` and `owner`: see session_state.h */
     memset((unsigned char *)session + kept, 0, sizeof *session - kept);
     uint64_t number = atomic_fetch_add(&server->next_number, 1);
@@ -53,6 +54,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
  * it releases a session that never began.
  */
 void tp__session_abandon(tp__session *session) {
+    assert(!session->joined);
     session->outgoing = false; /* the caller gets an error, not on_leave */
     tp__life_begin_closing(&session->life);
     tp__session_leave(session);
@@ -63,6 +65,7 @@ void tp__session_abandon(tp__session *session) {
 /* False: it was closed at this moment, and the application has not been notified of it. */
 static bool session_join(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
+    assert(!session->joined);
     /* The time in which the connection was established is neither age nor silence. */
     session->joined_ms = tp_clock_ms();
     uint64_t served_ms = tp__session_served_ms(session, session->joined_ms);
@@ -90,6 +93,8 @@ static void session_turn_away_full(tp__session *session, tp__worker *worker) {
 
 bool tp__session_join(tp__session *session, tp__worker *worker) {
     tp_server *server = session->server;
+    TP_ASSERT_WORKER(session);
+    assert(server->layer.begin && !session->has_quota);
     session->has_quota = session_take_quota(server);
     if (!session->has_quota) {
         session_turn_away_full(session, worker);
@@ -122,6 +127,8 @@ static void session_begin(tp__session *session, tp__worker *worker) {
 static void session_start_posted(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
     tp__worker *worker = tp_worker_context(completion->worker);
+    TP_ASSERT_WORKER(session);
+    TP_ASSERT_ON_WORKER(worker);
     if (tp_port_binds(session->server->port)) {
         atomic_store_explicit(&session->owner, worker, memory_order_relaxed);
     }
@@ -132,6 +139,8 @@ static void session_start_posted(tp_op *op, const tp_completion *completion) {
 }
 
 void tp__session_start(tp__session *session, tp__worker *worker) {
+    TP_ASSERT_ON_WORKER(worker);
+    assert(!session->joined);
     tp__life_retain(&session->life);
     if (tp_port_serves(worker->port_worker, &session->socket)) {
         const tp_completion here = {.worker = worker->port_worker};

@@ -68,7 +68,9 @@ static void receive_flush_if_due(tp__worker *worker, size_t received) {
 static void receive_delivered(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, receive_op);
     tp__worker *worker = tp_worker_context(completion->worker);
+    TP_ASSERT_WORKER(session);
     if (completion->count > 0) {
+        assert(completion->bytes);
         atomic_store_explicit(&session->heard_ms, worker->served_ms, memory_order_relaxed);
         atomic_store_explicit(&session->pinged_ms, 0, memory_order_relaxed);
         tp__count_own(&session->numbers.received_bytes, completion->count);
@@ -87,6 +89,7 @@ static void receive_delivered(tp_op *op, const tp_completion *completion) {
 }
 
 void tp__session_receive(tp__session *session, tp__worker *worker) {
+    TP_ASSERT_WORKER(session);
     session->receive_op.done = receive_delivered;
     tp_err error = tp_socket_receive(worker->port_worker, &session->socket, &session->receive_op);
     if (error) {

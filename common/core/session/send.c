@@ -120,6 +120,7 @@ TP_NOINLINE static uint64_t queue_admit_full(
  * admitted. */
 static inline uint64_t queue_admit(
     tp__session *session, tp__worker *worker, bool is_owner, uint64_t amount) {
+    assert(amount >> TP__QUEUED_SHIFT == 1); /* one packet */
     uint64_t queued = queue_count_from(session, is_owner, 1, amount);
     return TP_LIKELY(queued > 0) ? queued : queue_admit_full(session, worker, is_owner, amount);
 }
@@ -151,6 +152,7 @@ static inline tp__send_node *send_node_new(
  * only when nothing is queued (flush_continue() in flush.c). tests/model/owner.pml explores this.
  */
 static void queue_append_by_owner(tp__session *session, tp__worker *owner, tp__send_node *node) {
+    assert(tp__session_is_owner(session, owner) && node->packet);
     if (TP_UNLIKELY(!session->owner_flushes)) {
         if (!tp__send_queue_seize(&session->queue)) {
             /* Another thread's push has sent the role here. Until it arrives, only the owner could
@@ -171,6 +173,8 @@ static void queue_append_by_owner(tp__session *session, tp__worker *owner, tp__s
 }
 
 tp__queued tp__session_queue_by_owner(tp__session *session, tp__worker *owner, tp_packet *packet) {
+    TP_ASSERT_WORKER(session);
+    assert(tp__session_is_owner(session, owner));
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
     uint64_t queued = queue_admit(session, owner, true, amount);
     if (TP_UNLIKELY(queued == 0)) {
@@ -192,6 +196,7 @@ tp__queued tp__session_queue_by_owner(tp__session *session, tp__worker *owner, t
 /* On a thread that is not the session's owner. *flusher: the push has made it the flusher. */
 static tp__queued session_queue_shared(
     tp__session *session, tp__worker *worker, tp_packet *packet, bool *flusher) {
+    assert(!tp__session_is_owner(session, worker));
     uint64_t amount = TP__QUEUED_ONE | tp__packet_frame_size(packet);
     uint64_t queued = queue_admit(session, worker, false, amount);
     if (TP_UNLIKELY(queued == 0)) {
@@ -282,6 +287,7 @@ static tp__queued send_no_session(tp_server *server, tp__worker *worker) {
 TP_NOINLINE static tp__queued send_shared(
     tp_server *server, tp__worker *worker, tp_session_id id, tp_packet *packet) {
     tp__session *session = tp__session_enter(server, id, BARRED_FROM_SENDING);
+    assert(!session || session->joined);
     return session ? tp__session_queue(session, packet) : send_no_session(server, worker);
 }
 

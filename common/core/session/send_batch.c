@@ -11,6 +11,7 @@
 #include "core/engine/server_state.h"
 #include "core/memory/block.h"
 #include "core/packet/packet_internal.h"
+#include "core/session/compact.h"
 #include "core/session/pools.h"
 
 /* ---- filling --------------------------------------------------------------------------------- */
@@ -19,6 +20,7 @@
 static inline tp_packet *backlog_next_packet(
     tp__session *session, tp__thread_cache *thread, bool *end) {
     tp__send_node *node = session->backlog;
+    assert(node && tp__backlog_is_had(session));
     tp_packet *packet = node->packet;
     session->backlog = node->next;
     if (TP_UNLIKELY(session->compact_last == node)) {
@@ -26,7 +28,7 @@ static inline tp_packet *backlog_next_packet(
     }
     *end = node == &session->end_node;
     if (*end) {
-        assert(!session->backlog);
+        assert(!session->backlog && session->end_taken);
         node->packet = NULL;
     } else {
         tp__pool_free_on(thread, tp__node_pool(), node);
@@ -80,6 +82,8 @@ static tp__send_batch *batch_new(void) {
 
 tp_end_reason tp__send_batch_fill(tp__session *session, tp__worker *worker) {
     const tp__layer *layer = &session->server->layer;
+    TP_ASSERT_WORKER(session);
+    assert(!session->send_batch); /* there is at most one */
     tp__send_batch *batch = batch_new();
     session->send_batch = batch;
     assert(!session->sending_end); /* nothing follows the end node */
@@ -107,6 +111,7 @@ bool tp__send_batch_advance(tp__send_batch *batch, size_t sent) {
         batch->first++;
     }
     if (batch->first == batch->count) {
+        assert(sent == 0); /* no more than the batch had */
         return true;
     }
     batch->buffers[batch->first].bytes += sent;
@@ -138,6 +143,8 @@ void tp__send_batch_release(tp__session *session) {
 
 void tp__send_batch_sent(tp__session *session, tp__worker *worker) {
     const tp__send_batch *batch = session->send_batch;
+    TP_ASSERT_WORKER(session);
+    assert(batch && batch->count > 0);
     atomic_store_explicit(&session->sending_since_ms, 0, memory_order_relaxed);
     if (batch->reported) {
         session->owed += batch->messages * TP__QUEUED_ONE + batch->bytes;

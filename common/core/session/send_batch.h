@@ -28,6 +28,9 @@ typedef struct tp__send_batch {
     tp_packet *packets[TP_PORT_MAX_BUFFERS]; /* each keeps its buffer, until compact.c copies */
 } tp__send_batch;
 
+/* One for each session that is sending. */
+_Static_assert(sizeof(void *) != 8 || sizeof(tp__send_batch) <= 1600, "a send batch has grown");
+
 /* Fills a send batch from the backlog; the session has none. Returns TP_END_NONE, or why the
  * session must end; then session->failure is the tp_err for on_error, or TP_OK. */
 tp_end_reason tp__send_batch_fill(tp__session *session, struct tp__worker *worker);
@@ -45,6 +48,10 @@ void tp__send_batch_sent(tp__session *session, struct tp__worker *worker);
 
 /* Releases the session's send batch, if it has one, and subtracts it from what is queued. */
 void tp__send_batch_release(tp__session *session);
+
+/* session_check.c: the batch's own equations. Returns the first condition that is false, or NULL.
+ * The flusher only. */
+const char *tp__send_batch_check(const tp__send_batch *batch);
 
 /* The end reason of a session whose send has failed with `error`. */
 tp_end_reason tp__send_batch_failure(tp_err error);

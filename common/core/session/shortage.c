@@ -61,11 +61,13 @@ static uint32_t shortage_find(tp_server *server) {
             found = index;
         }
     }
+    assert(found == TP__NO_SLOT || found < used);
     return found;
 }
 
 /* The session's own reason stays. False: it is closing already, or not being ended. */
 static bool shortage_cut(tp_server *server, uint32_t index) {
+    assert(index < server->slots.count);
     uint64_t life = tp__life_read(&server->sessions[index].life);
     tp__session *session =
         tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
