@@ -24,6 +24,8 @@ static uint32_t clock_low_ms(void) {
 /* Gives the system one send batch, as far as it takes it. False: not all of it. The flusher only. A
  * failure ends the session, and the flush that follows reports it. */
 static bool send_batch_now(tp__session *session, tp__worker *worker, bool *progress) {
+    TP_ASSERT_WORKER(session);
+    assert(!session->end_taken);
     tp_end_reason failure =
         session->send_batch ? TP_END_NONE : tp__send_batch_fill(session, worker);
     if (TP_UNLIKELY(failure != TP_END_NONE)) {
@@ -80,8 +82,8 @@ static bool is_blocked(const tp__session *session) {
 }
 
 /* `owed` has 28 bits for packets and 36 for bytes. Once a handler has sent so much that half of
- * either range is used, its sends only fill the queue. One batch is far less than the other
- * half. */
+ * either range is used, its sends only fill the queue. One batch is far less than the other half.
+ * The flusher only. */
 static bool owes_too_much(const tp__session *session) {
     return session->owed >> (TP__QUEUED_SHIFT + 27) != 0 ||
            (session->owed & TP__QUEUED_BYTES) >> (TP__QUEUED_SHIFT - 1) != 0;
@@ -99,11 +101,13 @@ void tp__session_send_now(tp__session *session, tp__worker *worker) {
 static bool send_take_back(tp__session *session, tp__worker *worker, bool *done) {
     size_t sent = 0;
     if (!tp__session_is_owner(session, worker) || !session->owner_flushes || !session->send_batch ||
-        is_blocked(session) || !tp__backlog_own_if_open(session) || session->end_taken ||
+        is_blocked(session) || owes_too_much(session) || !tp__backlog_own_if_open(session) ||
+        session->end_taken ||
         !tp_socket_send_take_back(
             worker->port_worker, &session->socket, &session->send_op, &sent)) {
         return false;
     }
+    assert(tp__backlog_is_owned(session));
     *done = tp__send_batch_advance(session->send_batch, sent);
     if (*done) {
         tp__send_batch_sent(session, worker);
@@ -119,10 +123,11 @@ static bool send_take_back(tp__session *session, tp__worker *worker, bool *done)
  */
 bool tp__session_send_for_space(tp__session *session, tp__worker *worker) {
     bool done = false;
-    if (session->server->options.send_buffer_zero || owes_too_much(session)) {
+    TP_ASSERT_ON_WORKER(worker);
+    if (session->server->options.send_buffer_zero) {
         return false;
     }
-    if (tp__session_is_flusher(session, worker) ? is_blocked(session)
+    if (tp__session_is_flusher(session, worker) ? is_blocked(session) || owes_too_much(session)
                                                 : !send_take_back(session, worker, &done)) {
         return false;
     }
