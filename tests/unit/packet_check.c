@@ -1,6 +1,7 @@
 /*
- * A packet's invariants hold while it is written, read and sealed, and tp__packet_check() finds each
- * one that is broken: every case breaks one field of a packet of one kind, looks, and repairs it.
+ * A packet's invariants hold while it is written, read and sealed, and tp__packet_check() finds
+ * each one that is broken: every case breaks one field of a packet of one kind, looks, and repairs
+ * it.
  */
 #include "check.h"
 
