@@ -133,8 +133,12 @@ static void player_keep(tp__gate *gate, tp__gate_player *player) {
         close_lost(gate, player);
         return;
     }
+    /* The link's clock may step back by a stall that its worker notices late: the list stays in
+     * order. */
+    uint64_t now_ms = tp__lanclient_now_ms(gate->client);
+    const tp__gate_player *last = player->service->kept.last;
+    player->kept_since_ms = last && last->kept_since_ms > now_ms ? last->kept_since_ms : now_ms;
     tp__gate_set_state(player, TP__GATE_KEPT);
-    player->kept_since_ms = tp__lanclient_now_ms(gate->client);
     tp__gate_list_append(&player->service->kept, player);
     gate->kept++;
     tp__gate_schedule_tick(gate);
