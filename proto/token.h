@@ -65,11 +65,11 @@ tp_err tp_token_mint(const tp_token_key *key, uint64_t expiry,
     uint8_t token[TP_TOKEN_SIZE], uint8_t secret[TP_KEY_SIZE]);
 
 /*
- * Opens a token at the time `now` (seconds since 1970 UTC) with a ring of `keys` token keys.
- * `server_public_hash` is the SHA-256 hash of the gate's public key. The errors, in the order of
- * the checks: TP_ERR_PROTOCOL (its zeros are not zero), TP_ERR_EXPIRED (expiry <= now),
- * TP_ERR_NO_KEY (the ring has no such key), TP_ERR_AUTH (the box is not authentic: forged, or for
- * another gate), TP_ERR_CRYPTO. On error `opened` is all zero.
+ * Opens a token at the time `now` (seconds since 1970 UTC) with the `keys` token keys of a key
+ * ring. `server_public_hash` is the SHA-256 hash of the gate's public key. The errors, in the order
+ * of the checks: TP_ERR_PROTOCOL (its zeros are not zero), TP_ERR_EXPIRED (expiry <= now),
+ * TP_ERR_NO_KEY (the key ring has no such key), TP_ERR_AUTH (the box is not authentic: forged, or
+ * for another gate), TP_ERR_CRYPTO. On error `opened` is all zero.
  */
 tp_err tp_token_open(const tp_token_key *ring, size_t keys, uint64_t now,
     const uint8_t server_public_hash[TP_KEY_SIZE], const uint8_t token[TP_TOKEN_SIZE],

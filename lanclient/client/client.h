@@ -6,10 +6,10 @@
  *
  *     OFF         --start-->             WAITING
  *     WAITING     --connect-->           CONNECTING
- *     CONNECTING  --on_join, HELLO-->    GREETING
- *     GREETING    --WELCOME-->           ARRIVING
+ *     CONNECTING  --on_join, HELLO-->    REGISTERING
+ *     REGISTERING --WELCOME-->           ARRIVING
  *     ARRIVING    --all PEER_UPs-->      UP
- *     CONNECTING, GREETING, ARRIVING, UP
+ *     CONNECTING, REGISTERING, ARRIVING, UP
  *                 --on_leave-->          WAITING, or STRANDED if no attempt can be scheduled
  *     STRANDED    --next send-->         WAITING
  *     any         --stop-->              OFF
@@ -42,12 +42,12 @@
 #include "twinport/server.h"
 
 typedef enum tp__link_state {
-    TP__LINK_OFF,        /* not started, or stopped */
-    TP__LINK_WAITING,    /* until the next attempt */
-    TP__LINK_STRANDED,   /* the next attempt could not be scheduled: the next send schedules it */
-    TP__LINK_CONNECTING, /* no session yet */
-    TP__LINK_GREETING,   /* HELLO is sent */
-    TP__LINK_ARRIVING,   /* WELCOME has been received, some PEER_UPs have not */
+    TP__LINK_OFF,         /* not started, or stopped */
+    TP__LINK_WAITING,     /* until the next attempt */
+    TP__LINK_STRANDED,    /* the next attempt could not be scheduled: the next send schedules it */
+    TP__LINK_CONNECTING,  /* no session yet */
+    TP__LINK_REGISTERING, /* HELLO is sent */
+    TP__LINK_ARRIVING,    /* WELCOME has been received, some PEER_UPs have not */
     TP__LINK_UP
 } tp__link_state;
 
@@ -68,7 +68,7 @@ struct tp_lanclient {
     bool network_stopping;  /* tp_server_stop_within() has been called */
     uint64_t stop_by_ms;    /* end of the drain */
     uint64_t end_by_ms;     /* end of the network's stop; UINT64_MAX: its own time-out decides */
-    uint64_t welcome_by_ms; /* link clock: deadline of GREETING and ARRIVING */
+    uint64_t welcome_by_ms; /* link clock: deadline of REGISTERING and ARRIVING */
     tp_session_id session;
     uint64_t hub;         /* instance of the current hub, or of the previous one */
     uint32_t max_payload; /* largest message that the hub accepts, header included */

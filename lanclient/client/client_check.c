@@ -12,7 +12,7 @@
 const char *tp__lanclient_check(const tp_lanclient *client) {
     TP_ASSERT_LOCKED(&client->mutex);
     bool up = client->state == TP__LINK_UP;
-    bool joined = client->state >= TP__LINK_GREETING;
+    bool joined = client->state >= TP__LINK_REGISTERING;
     uint64_t tail = tp__unconfirmed_tail(&client->unconfirmed);
     TP__INVARIANT(up == (tp_lanclient_self(client) != TP_NO_PEER));
     TP__INVARIANT(joined == (client->session != TP_NO_SESSION));

@@ -74,7 +74,7 @@ static void receive_refusal(
     tp_server_disconnect(client->network, session);
 }
 
-/* In GREETING: the answer to HELLO, a WELCOME or an ERROR. */
+/* In REGISTERING: the answer to HELLO, a WELCOME or an ERROR. */
 static void receive_hello_answer(
     tp_lanclient *client, tp_session_id session, const tp_bus_header *header, tp_packet *packet) {
     if (header->kind == TP_BUS_WELCOME) {
@@ -244,8 +244,8 @@ static void receive_dispatch(
     }
 }
 
-/* The link's state. Only its handlers leave GREETING and ARRIVING, so the value stays valid in this
- * handler. */
+/* The link's state. Only its handlers leave REGISTERING and ARRIVING, so the value stays valid in
+ * this handler. */
 static tp__link_state receive_link_state(tp_lanclient *client) {
     if (TP_LIKELY(tp_lanclient_self(client) != TP_NO_PEER)) {
         return TP__LINK_UP;
@@ -269,7 +269,7 @@ void tp__link_on_recv(tp_server *network, tp_session_id session, tp_packet *pack
         return;
     }
     tp__link_state state = receive_link_state(client);
-    if (TP_UNLIKELY(state == TP__LINK_GREETING)) {
+    if (TP_UNLIKELY(state == TP__LINK_REGISTERING)) {
         receive_hello_answer(client, session, &header, packet);
         return;
     }

@@ -98,7 +98,7 @@ void tp__link_on_join(tp_server *network, tp_session_id session) {
     tp_packet *hello = link_hello_packet(client);
     tp_mutex_lock(&client->mutex);
     client->session = session;
-    client->state = TP__LINK_GREETING;
+    client->state = TP__LINK_REGISTERING;
     tp__link_clock_follow(client);
     client->welcome_by_ms = tp__lanclient_now_locked(client) + client->options.connect_timeout_ms;
     tp_mutex_unlock(&client->mutex);
@@ -112,7 +112,7 @@ void tp__link_on_join(tp_server *network, tp_session_id session) {
 bool tp__link_watch(tp_lanclient *client) {
     tp_mutex_lock(&client->mutex);
     uint64_t now_ms = tp__lanclient_now_locked(client);
-    bool pending = client->state == TP__LINK_GREETING || client->state == TP__LINK_ARRIVING;
+    bool pending = client->state == TP__LINK_REGISTERING || client->state == TP__LINK_ARRIVING;
     bool late = pending && now_ms >= client->welcome_by_ms;
     tp_session_id session = client->session;
     tp_mutex_unlock(&client->mutex);
@@ -180,7 +180,7 @@ static void link_compare_with_hub(const tp_lanclient *client, const tp_bus_welco
 void tp__link_welcomed(tp_lanclient *client, const tp_bus_welcome *welcome) {
     assert(welcome->peer != TP_NO_PEER);
     tp_mutex_lock(&client->mutex);
-    assert(client->state == TP__LINK_GREETING);
+    assert(client->state == TP__LINK_REGISTERING);
     client->state = TP__LINK_ARRIVING;
     client->hub = welcome->hub;
     client->max_payload = welcome->max_payload;

@@ -2,9 +2,8 @@
  * Acknowledgements: telling clients how many of their messages the hub has processed.
  *
  * Most counts travel in messages that go to the client anyway. For the rest there is the sweep, a
- * task that runs while any peer may have unacknowledged messages: it sends an ACK to each peer
- * whose count has been unacknowledged for more than one round. It runs on any worker, one sweep at
- * a time.
+ * task that runs while the hub may owe a peer an acknowledgement: it sends an ACK to each peer that
+ * has been owed one for more than one round. It runs on any worker, one sweep at a time.
  *
  * If a round could not be posted, its peers would get no acknowledgement until another message
  * arrived. So the first sweep is posted at start, or the hub does not start. From then on the
@@ -59,8 +58,8 @@ static void acks_send(tp__hub *hub, uint32_t id) {
     }
 }
 
-/* Sends an ACK if the peer has had unacknowledged messages since the previous round. True: another
- * round must check this peer. */
+/* Sends an ACK if the hub has owed the peer one since the previous round. True: another round must
+ * check this peer. */
 static bool acks_sweep_peer(tp__hub *hub, tp__peer *peer) {
     TP_ASSERT_LOCKED(&hub->directory);
     uint32_t processed = atomic_load_explicit(&peer->processed, memory_order_relaxed);

@@ -1,10 +1,10 @@
 /*
  * Connections of the hub, pending and registered. See connections.h.
  *
- * add, find and remove_pending are called by the session's own handlers. connections_check_due()
- * runs as a task on any worker and touches only the list, under the mutex. An entry belongs to the
- * session that has the slot, and the server reuses a slot only after on_leave, so an entry is used
- * by one session at a time.
+ * tp__hub_connections_add(), _find() and _remove_pending() are called by the session's own
+ * handlers. connections_check_due() runs as a task on any worker and touches only the list, under
+ * the mutex. An entry belongs to the session that has the slot, and the server reuses a slot only
+ * after on_leave, so an entry is used by one session at a time.
  */
 #include "lanserver/bus/connections.h"
 

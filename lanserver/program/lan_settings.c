@@ -82,8 +82,8 @@ static const tp__setting settings_table[] = {
         "A session that sends nothing for this time is sent PING. 0: never; otherwise at least\n"
         "100ms, and less than `idle_timeout`."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
-        "At a stop: the time for confirmations to arrive, and again for queues to be sent. Both\n"
-        "together take at most 2s more than this value."},
+        "At a stop: how long each step may take, first for acknowledgements to arrive, then for\n"
+        "queues to be sent. The whole stop takes at most 2s more than this value."},
 
     {"hello_timeout", TP__SETTING_TIME, AT(hello_timeout), 100, 600000, NULL, "5s", NULL,
         "A new connection must send HELLO within this time."},

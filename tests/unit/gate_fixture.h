@@ -37,7 +37,7 @@ typedef struct gate_fixture {
     tp__gate *gate;
     tp_server *server;
     tp_server *crowd;
-    tp__gate_options options; /* change before fixture_gate_start() */
+    tp__gate_options options; /* change before fixture_start_gate() */
     tp_server_options server_options;
     player *by_slot[FIXTURE_SLOTS];
 } gate_fixture;

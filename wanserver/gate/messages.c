@@ -2,7 +2,7 @@
  * Messages from players to services and back. No lock is taken, except lanclient's own for each
  * message that it sends, and the gate's mutex in route_under_mutex().
  *
- * From players: on_recv, on the server's workers. The bus's header takes all the head room of a
+ * From players: on_recv, on the server's workers. The bus's header takes all the headroom of a
  * packet, so the payload is copied behind the gate's header. To players: on_message, on lanclient's
  * workers. The gate's header is removed from the front, and the packet itself goes into the send
  * queues of all its receivers.

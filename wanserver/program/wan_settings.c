@@ -108,7 +108,7 @@ static const tp__setting settings_table[] = {
         "Messages that a player may send at once; after them `message_rate` applies."},
     {"byte_rate", TP__SETTING_BYTES, AT(byte_rate), 0, UINT32_MAX, NULL, "256k", NULL,
         "Bytes per second from one player, as received from the network. A record in which no\n"
-        "message ends counts as at least 256. 0: no limit."},
+        "frame ends counts as at least 256. 0: no limit."},
     {"byte_burst", TP__SETTING_BYTES, AT(byte_burst), 65536, UINT32_MAX, NULL, "512k", NULL,
         "Bytes that a player may send at once; after them `byte_rate` applies. At least the size\n"
         "of a message of `max_frame` on the network: 4 bytes more, and 18 for each 16384."},
@@ -130,8 +130,9 @@ static const tp__setting settings_table[] = {
         "A player who sends nothing for this time is sent PING. 0: never; otherwise at least\n"
         "100ms, and less than `idle_timeout`."},
     {"drain_timeout", TP__SETTING_TIME, AT(server.drain_timeout), 0, 600000, NULL, "5s", NULL,
-        "At a stop: the time for queues to be sent, and again for services to learn that their\n"
-        "players have left. All together they take at most 2s more than this value."},
+        "At a stop: how long each step may take, first for queues to be sent, then for services\n"
+        "to learn that their players have left. The whole stop takes at most 2s more than this\n"
+        "value."},
 
     {"bus", TP__SETTING_ADDRESS, AT(bus), 0, 0, NULL, "127.0.0.1:7400", NULL,
         "Address and port of lanserver."},

@@ -9,7 +9,7 @@
  * With a layer a connection is PENDING at first: its session is OPENING, attached and receiving,
  * but the application cannot reach it, and it has no quota of max_sessions. It joins when the layer
  * calls tp__session_join(), or it ends without any notice to the application: no on_join, no
- * on_leave, no line in the ledger. It has open_timeout_ms to join, or to be told that it cannot
+ * on_leave, no entry in the ledger. It has open_timeout_ms to join, or to be told that it cannot
  * join; after that the sweep closes it. A stop closes pending sessions at once, except those that
  * are being turned away.
  *

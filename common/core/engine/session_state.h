@@ -17,8 +17,9 @@
  *     owner_flushes       the owner worker
  *     receive             the delivery of the receive op; one runs at a time
  *     numbers             one writer each (the receiver or the flusher); any thread reads them
- *     reason, os_error,   the winner of begin_finishing or begin_closing; read in the release (all
- *       turned_away         references are gone), and by the flusher at the end node
+ *     reason, os_error,   the winner of tp__life_begin_finishing() or tp__life_begin_closing();
+ *       turned_away         read in the release, when all references are gone, and by the
+ *                           flusher at the end node
  *     other atomics       see their comments
  *     the rest            the thread that opens, starts or releases the session, before any other
  *                         thread knows it or after all others are done

@@ -1,6 +1,6 @@
 /*
  * The backlog of a slow reader is kept as bytes, one frame behind the other, and not as packets
- * that each reference a chunk.
+ * that each keep a chunk.
  *
  * While a send waits for the system, the flusher has nothing to do. It opens the session's backlog.
  * From then until the send is done, any thread that pushes may take the backlog, move what is

@@ -41,7 +41,8 @@ extern "C" {
     X(TP_ERR_PUBLIC_BIND, 25, "the address is public and allow_public_bind is not set")            \
     X(TP_ERR_NOT_CONNECTED, 26, "not connected")                                                   \
     X(TP_ERR_NO_ROUTE, 27, "no receiver to deliver to")                                            \
-    X(TP_ERR_PEER_LOST, 28, "the peer was lost before it confirmed; it may have processed it")     \
+    X(TP_ERR_PEER_LOST, 28,                                                                        \
+        "the peer was lost before it acknowledged the message, which may have been processed")     \
     X(TP_ERR_NO_FILE, 29, "the file cannot be opened")                                             \
     X(TP_ERR_AUTH, 30, "not authentic: forged, changed, or made for another receiver")             \
     X(TP_ERR_EXPIRED, 31, "expired")                                                               \

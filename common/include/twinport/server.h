@@ -14,9 +14,10 @@
  * network. This header is what both have in common.
  *
  * HANDLERS run on the server's worker threads, never inside a call of yours, and never with a lock
- * held: every function here may be called from every handler. For one session, on_join, each
- * on_recv and on_leave run one after another; on_send may overlap them. Between sessions there is
- * no order: on_connection_request, too, may run on several workers at once.
+ * held. Every function here may be called from every handler, except tp_server_start(),
+ * tp_server_wait() and tp_server_destroy(). For one session, on_join, each on_recv and on_leave run
+ * one after another; on_send may overlap them. Between sessions there is no order:
+ * on_connection_request, too, may run on several workers at once.
  *
  * A handler that blocks holds up its worker and every session that the worker serves, and nothing
  * else; no session is ended for it. On iocp it holds up the sessions whose input the worker had
@@ -50,7 +51,7 @@ typedef struct tp_handlers {
     size_t size; /* sizeof(tp_handlers) */
 
     /* Called right after accept, before a session exists and after the access list has admitted the
-     * address. False turns the connection away: it is closed and counted, and nothing else happens.
+     * address. False turns the connection away: it is reset, counted and logged.
      * May run on several workers at once. */
     bool (*on_connection_request)(tp_server *server, const tp_address *peer);
 
@@ -135,11 +136,11 @@ typedef struct tp_server_options {
     unsigned queue_packets; /* per session: send queue, packets, 1..2^24-1 */
     tp_queue_policy queue_policy;
     size_t reserve_bytes; /* memory for packets that create reserves, 0..1,073,741,824 */
-    /* The most memory that the process may hold of the system for messages and their bookkeeping,
-     * for all its servers (tp_server_stats.memory_held). While it holds more, free memory is given
-     * back first, and then this server's sessions are ended, one after the other, the one with the
-     * largest queue first, reason TP_END_OVERLOAD. Checked after each batch of a worker, at the
-     * latest after 0.3 s. 0: no limit; otherwise 1,048,576..2^40, and not less than
+    /* The most memory that the process may have taken from the system for messages and their
+     * bookkeeping, for all its servers (tp_server_stats.memory_held). While it holds more, free
+     * memory is given back first, and then this server's sessions are ended, one after the other,
+     * the one with the largest queue first, reason TP_END_OVERLOAD. Checked after each batch of a
+     * worker, at the latest after 0.3 s. 0: no limit; otherwise 1,048,576..2^40, and not less than
      * reserve_bytes. */
     uint64_t memory_limit;
 

@@ -7,7 +7,7 @@
  *
  *     static void on_join(tp_server *server, tp_session_id session) {
  *         tp_identity who = {.size = sizeof who};
- *         if (tp_session_identity(server, session, &who)) greet(session, who.account);
+ *         if (tp_session_identity(server, session, &who)) welcome(session, who.account);
  *     }
  *     static void on_recv(tp_server *server, tp_session_id session, tp_packet *packet) {
  *         tp_server_broadcast(server, packet, TP_NO_SESSION);
