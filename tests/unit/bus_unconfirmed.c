@@ -146,8 +146,10 @@ static void an_acknowledged_push_may_be_undone(void) {
     CHECK(tp__unconfirmed_confirm(&ring, 1));
     tp__unconfirmed_undo(&ring);
     CHECK_EQ(tp__unconfirmed_count(&ring), 0);
+    CHECK_EQ(tp__unconfirmed_acknowledged(&ring), 0); /* nothing was sent */
     CHECK_STR(found(&ring), "");
     push_many(&ring, 1);
+    CHECK_EQ(tp__unconfirmed_acknowledged(&ring), 1);
     CHECK_EQ(tp__unconfirmed_count(&ring), 0);
     push_many(&ring, 1);
     CHECK_EQ(tp__unconfirmed_count(&ring), 1);
