@@ -27,8 +27,10 @@ FACTOR = float(os.environ.get("TWINPORT_TIME_FACTOR", "1"))
 EMULATOR = [word for word in [os.environ.get("TWINPORT_EMULATOR", "")] if word]
 WINDOWS = os.environ.get("TWINPORT_EXE", "") == ".exe"
 PATIENCE = 60.0 * FACTOR  # the time-out of everything: longer than a busy machine stalls
+OUTPUT_SHOWN = 40  # lines of each program, when a case fails
 
 _running = []
+_started = []  # by the case that runs
 _skipped = []
 
 
@@ -103,6 +105,7 @@ class Program:
         self.process = subprocess.Popen(
             EMULATOR + [program_path(name)] + [str(a) for a in arguments], **{**streams, **popen})
         _running.append(self)
+        _started.append(self)
         read = [pair for pair in ((self.process.stdout, self.lines),
                                   (self.process.stderr, self.errors)) if pair[0]]
         self._open = len(read)
@@ -213,6 +216,14 @@ def skip(why):
     raise Skipped(why)
 
 
+def show_outputs():
+    """The last lines of each program that the failed case has started."""
+    for program in _started:
+        lines = program.output().splitlines()
+        print(f"{program.name} (pid {program.process.pid}), the last of {len(lines)} lines:")
+        print("\n".join(line[:300] for line in lines[-OUTPUT_SHOWN:]), flush=True)
+
+
 def cases(names):
     """Runs the functions case_... of a module in order, or those that the command line names."""
     wanted = sys.argv[1:]
@@ -225,6 +236,7 @@ def cases(names):
         if wanted and name not in wanted:
             continue
         begin = time.monotonic()
+        _started.clear()
         try:
             case()
             verdict = "ok"
@@ -239,6 +251,8 @@ def cases(names):
             verdict = f"FAILED:\n{traceback.format_exc()}"
         for program in list(_running):
             program.__exit__()
+        if verdict.startswith("FAILED"):
+            show_outputs()
         print(f"{name}: {verdict} ({time.monotonic() - begin:.2f} s)", flush=True)
     ran = len(wanted or found)
     print(f"{ran} cases, {failed} failed, {len(_skipped)} skipped")
