@@ -20,9 +20,15 @@
  * more. */
 static tp__admission wan_ask_limiter(tp__wan *wan, const tp_address *peer, uint64_t now_ms) {
     tp__worker *worker = tp__worker_here(wan->server);
-    uint64_t stall_ms = worker ? worker->stall_ms : 0;
-    tp__admission admission = tp__limiter_admit(wan->limiter, peer, now_ms, stall_ms);
-    if (admission == TP__TOO_FAST && worker && tp__worker_check_stall(worker)) {
+    if (!worker) {
+        return tp__limiter_admit(wan->limiter, peer, now_ms, 0);
+    }
+    /* By the worker's clock, which has not advanced in a stall of this round: by the real one, the
+     * first question would cut what was earned meanwhile to the burst. */
+    now_ms = tp__worker_now_ms(worker);
+    tp__admission admission = tp__limiter_admit(wan->limiter, peer, now_ms, worker->stall_ms);
+    if (admission == TP__TOO_FAST && tp__worker_check_stall(worker)) {
+        now_ms = tp__worker_now_ms(worker);
         admission = tp__limiter_admit(wan->limiter, peer, now_ms, worker->stall_ms);
     }
     return admission;

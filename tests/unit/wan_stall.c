@@ -235,10 +235,46 @@ static void connections_that_waited_in_a_stall_are_not_limited(void) {
     close_fixture();
 }
 
+static atomic_bool jumps;
+
+/* A handler that blocks for STALL_MS, once. */
+static bool jump_once(tp_server *server, const tp_address *peer) {
+    (void)server, (void)peer;
+    if (atomic_exchange(&jumps, false)) {
+        clock_jump(STALL_MS);
+    }
+    return true;
+}
+
+/* The worker has not noticed the stall yet: it accepts the others in the same round. */
+static void connections_behind_one_that_stalls_the_round_are_not_limited(void) {
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.accept_rate = ACCEPT_RATE;
+    fixture.options.accept_burst = ACCEPT_BURST;
+    fixture.base.handlers.on_connection_request = jump_once;
+    open_fixture();
+    tp_address address = tp_server_address(fixture.base.server);
+    raw_peer *peers[NEWCOMERS];
+    stall_the_worker();
+    for (unsigned i = 0; i < NEWCOMERS; i++) {
+        peers[i] = raw_connect(&address);
+        REQUIRE(peers[i] != NULL);
+    }
+    atomic_store(&jumps, true);
+    end_stall(fixture.base.server);
+    FIXTURE_WAIT(wan_stats(&fixture).pending + wan_stats(&fixture).limited == NEWCOMERS);
+    CHECK_EQ(wan_stats(&fixture).limited, 0);
+    for (unsigned i = 0; i < NEWCOMERS; i++) {
+        raw_close(peers[i], false);
+    }
+    close_fixture();
+}
+
 CHECK_MAIN(CASE(half_of_the_allowed_rate_is_not_limited_by_stalls),
     CASE(messages_of_one_record_are_not_limited_by_a_stall),
     CASE(more_than_the_allowed_rate_is_limited), CASE(the_credit_of_a_stall_lapses),
     CASE(bytes_are_not_limited_by_a_stall),
     CASE(a_hello_in_the_socket_of_a_stalled_worker_is_not_late),
     CASE(a_connection_without_hello_is_late_by_served_time),
-    CASE(connections_that_waited_in_a_stall_are_not_limited))
+    CASE(connections_that_waited_in_a_stall_are_not_limited),
+    CASE(connections_behind_one_that_stalls_the_round_are_not_limited))
