@@ -43,16 +43,6 @@ static void assignment_dequeue(tp__gate_assignment *assignment) {
     *(assignment->next ? &assignment->next->previous : &peer->queue_last) = assignment->previous;
 }
 
-static bool assignment_is_due(const tp__gate_assignment *assignment) {
-    return assignment->state == TP__ASSIGNMENT_DUE_JOIN ||
-           assignment->state == TP__ASSIGNMENT_DUE_LEAVE;
-}
-
-static bool assignment_is_in_flight(const tp__gate_assignment *assignment) {
-    return assignment->state == TP__ASSIGNMENT_JOINING ||
-           assignment->state == TP__ASSIGNMENT_LEAVING;
-}
-
 static void peer_add_assignment(tp__gate_peer *peer, tp__gate_assignment *assignment) {
     assert(!assignment->peer);
     assignment->peer = peer;
@@ -181,7 +171,7 @@ tp__gate_player *tp__gate_lose_assignment(tp__gate *gate, tp__gate_assignment *a
         player->flags |= known ? TP_GATE_RETURN : 0;
         assignment_detach_player(assignment);
     }
-    if (assignment_is_due(assignment)) {
+    if (tp__assignment_is_due(assignment)) {
         assignment_dequeue(assignment);
     }
     if (assignment->join_sent) {
@@ -189,7 +179,7 @@ tp__gate_player *tp__gate_lose_assignment(tp__gate *gate, tp__gate_assignment *a
         gate->assignments_announced--;
         gate->stats.lost_visits++;
     }
-    bool awaited = assignment_is_in_flight(assignment);
+    bool awaited = tp__assignment_is_in_flight(assignment);
     assert(assignment->peer->in_flight >= awaited);
     assignment->peer->in_flight -= awaited;
     assignment_remove_from_peer(assignment);
@@ -436,7 +426,7 @@ static void on_assignment_answer(
     }
     tp_mutex_lock(&gate->mutex);
     tp__gate_peer *peer = assignment->peer;
-    assert(assignment->gate == gate && assignment_is_in_flight(assignment));
+    assert(assignment->gate == gate && tp__assignment_is_in_flight(assignment));
     if (!peer) {
         assignment_free(gate, assignment); /* tp__gate_lose_assignment() has counted it */
     } else {

@@ -59,16 +59,6 @@ static const char *waiting_check(const tp__gate_waiting_room *room) {
 
 /* ---- assignments ----------------------------------------------------------------------------- */
 
-static bool is_in_flight(const tp__gate_assignment *assignment) {
-    return assignment->state == TP__ASSIGNMENT_JOINING ||
-           assignment->state == TP__ASSIGNMENT_LEAVING;
-}
-
-static bool is_due(const tp__gate_assignment *assignment) {
-    return assignment->state == TP__ASSIGNMENT_DUE_JOIN ||
-           assignment->state == TP__ASSIGNMENT_DUE_LEAVE;
-}
-
 static const char *assignment_check(const tp__gate_assignment *assignment) {
     const tp__gate_player *player = assignment->player;
     if (player) {
@@ -94,8 +84,8 @@ static const char *peer_check(const tp__gate_peer *peer, unsigned *assignments) 
             return broken;
         }
         players += it->player != NULL;
-        in_flight += is_in_flight(it);
-        due += is_due(it);
+        in_flight += tp__assignment_is_in_flight(it);
+        due += tp__assignment_is_due(it);
         last = it;
         ++*assignments;
     }
@@ -105,7 +95,7 @@ static const char *peer_check(const tp__gate_peer *peer, unsigned *assignments) 
 
     last = NULL;
     for (const tp__gate_assignment *it = peer->queue_first; it; it = it->next) {
-        TP__INVARIANT(it->peer == peer && it->previous == last && is_due(it));
+        TP__INVARIANT(it->peer == peer && it->previous == last && tp__assignment_is_due(it));
         TP__INVARIANT(due > 0); /* exactly what is due is in the queue */
         last = it;
         due--;

@@ -162,6 +162,18 @@ typedef struct tp__gate_assignment {
 /* More than two for each player: TP__GATE_ASSIGNMENTS. */
 _Static_assert(sizeof(void *) != 8 || sizeof(tp__gate_assignment) <= 80, "an assignment has grown");
 
+/* A request of it waits in its peer's queue. */
+static inline bool tp__assignment_is_due(const tp__gate_assignment *assignment) {
+    return assignment->state == TP__ASSIGNMENT_DUE_JOIN ||
+           assignment->state == TP__ASSIGNMENT_DUE_LEAVE;
+}
+
+/* Its request is with lanclient, which has a pointer to it. */
+static inline bool tp__assignment_is_in_flight(const tp__gate_assignment *assignment) {
+    return assignment->state == TP__ASSIGNMENT_JOINING ||
+           assignment->state == TP__ASSIGNMENT_LEAVING;
+}
+
 typedef struct tp__gate_peer {
     tp_peer_id id;
     struct tp__gate_service *service;
