@@ -15,23 +15,12 @@
 
 /* ---- a connection's life --------------------------------------------------------------------- */
 
-/* Asks the limiter. If the answer is TP__TOO_FAST, the connection may have waited while a handler
- * blocked this very worker: the worker then measures its stall and the limiter is asked once
- * more. */
+/* All workers share the limiter, therefore it goes by the stall of any of them. With the asking
+ * worker's own one, a worker that has not stalled, or not noticed it yet, would cut what the
+ * address earned in the stall of another. */
 static tp__admission wan_ask_limiter(tp__wan *wan, const tp_address *peer, uint64_t now_ms) {
-    tp__worker *worker = tp__worker_here(wan->server);
-    if (!worker) {
-        return tp__limiter_admit(wan->limiter, peer, now_ms, 0);
-    }
-    /* By the worker's clock, which has not advanced in a stall of this round: by the real one, the
-     * first question would cut what was earned meanwhile to the burst. */
-    now_ms = tp__worker_now_ms(worker);
-    tp__admission admission = tp__limiter_admit(wan->limiter, peer, now_ms, worker->stall_ms);
-    if (admission == TP__TOO_FAST && tp__worker_check_stall(worker)) {
-        now_ms = tp__worker_now_ms(worker);
-        admission = tp__limiter_admit(wan->limiter, peer, now_ms, worker->stall_ms);
-    }
-    return admission;
+    uint64_t stall_ms = tp__server_stall_ms(wan->server, now_ms);
+    return tp__limiter_admit(wan->limiter, peer, now_ms, stall_ms);
 }
 
 static bool wan_admit(void *context, const tp_address *peer) {

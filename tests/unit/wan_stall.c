@@ -270,6 +270,30 @@ static void connections_behind_one_that_stalls_the_round_are_not_limited(void) {
     close_fixture();
 }
 
+/* Two workers share the limiter, and one of them has not stalled. */
+static void connections_at_another_worker_are_not_limited(void) {
+    wan_fixture_init(&fixture, TP_AUTH_OPEN);
+    fixture.options.server.workers = 2;
+    fixture.options.accept_rate = ACCEPT_RATE;
+    fixture.options.accept_burst = ACCEPT_BURST;
+    open_fixture();
+    tp_address address = tp_server_address(fixture.base.server);
+    raw_peer *peers[NEWCOMERS];
+    stall_the_worker();
+    pass_server_time(STALL_MS); /* the other worker serves meanwhile */
+    for (unsigned i = 0; i < NEWCOMERS; i++) {
+        peers[i] = raw_connect(&address);
+        REQUIRE(peers[i] != NULL);
+    }
+    FIXTURE_WAIT(wan_stats(&fixture).pending + wan_stats(&fixture).limited == NEWCOMERS);
+    CHECK_EQ(wan_stats(&fixture).limited, 0);
+    end_stall(fixture.base.server);
+    for (unsigned i = 0; i < NEWCOMERS; i++) {
+        raw_close(peers[i], false);
+    }
+    close_fixture();
+}
+
 CHECK_MAIN(CASE(half_of_the_allowed_rate_is_not_limited_by_stalls),
     CASE(messages_of_one_record_are_not_limited_by_a_stall),
     CASE(more_than_the_allowed_rate_is_limited), CASE(the_credit_of_a_stall_lapses),
@@ -277,4 +301,5 @@ CHECK_MAIN(CASE(half_of_the_allowed_rate_is_not_limited_by_stalls),
     CASE(a_hello_in_the_socket_of_a_stalled_worker_is_not_late),
     CASE(a_connection_without_hello_is_late_by_served_time),
     CASE(connections_that_waited_in_a_stall_are_not_limited),
-    CASE(connections_behind_one_that_stalls_the_round_are_not_limited))
+    CASE(connections_behind_one_that_stalls_the_round_are_not_limited),
+    CASE(connections_at_another_worker_are_not_limited))

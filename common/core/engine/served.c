@@ -52,7 +52,8 @@ static void worker_read_times(tp__worker *worker, uint64_t now_ms) {
     bool binds = tp_port_binds(server->port);
     worker->served_ms = binds ? tp__served_ms(&worker->time, now_ms)
                               : tp__server_served_ms(server, TP__ANY_WORKER, now_ms);
-    worker->stall_ms = tp__stall_ms(&worker->time, now_ms);
+    worker->stall_ms =
+        binds ? tp__stall_ms(&worker->time, now_ms) : tp__server_stall_ms(server, now_ms);
     atomic_store_explicit(&worker->now_ms, now_ms, memory_order_relaxed);
 }
 
@@ -83,6 +84,15 @@ uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t
     assert(worker == TP__ANY_WORKER || worker < server->options.workers);
     return worker == TP__ANY_WORKER ? tp__served_of(&server->time, served_until(server), now_ms)
                                     : tp__served_ms(&server->workers[worker].time, now_ms);
+}
+
+uint64_t tp__server_stall_ms(const tp_server *server, uint64_t now_ms) {
+    uint64_t longest = 0;
+    for (unsigned i = 0; i < server->options.workers; i++) {
+        uint64_t stall = tp__stall_ms(&server->workers[i].time, now_ms);
+        longest = stall > longest ? stall : longest;
+    }
+    return longest;
 }
 
 unsigned tp__server_worker_here(const tp_server *server) {

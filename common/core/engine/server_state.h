@@ -66,7 +66,9 @@ typedef struct tp__worker {
     _Atomic uint64_t now_ms;  /* read once per batch */
     tp__service_time time;    /* its clock of served time (served.c) */
     uint64_t served_ms;       /* served time of the sessions that it serves, as of now_ms */
-    uint64_t stall_ms;        /* how long it has stalled recently, as of now_ms */
+    /* How long it has stalled recently, as of now_ms; where any worker serves any session: how long
+     * the one that stalled longest has. */
+    uint64_t stall_ms;
     tp__session *flush_first; /* sessions to flush when the batch is done */
     tp__session *flush_last;
     size_t unflushed_bytes; /* received since the last flush */
@@ -239,6 +241,12 @@ bool tp__worker_check_stall(tp__worker *worker);
  * still only while all workers do. Any thread, while the server runs. */
 #define TP__ANY_WORKER UINT_MAX
 uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t now_ms);
+
+/* How long the worker that stalled longest has stood still recently, the stall in progress at
+ * now_ms included; 0: none. Stalls that their workers have not noticed yet count too. For what all
+ * workers share: a worker that has not stalled itself also finds there what waited for one that
+ * has. Any thread, while the server runs. */
+uint64_t tp__server_stall_ms(const tp_server *server, uint64_t now_ms);
 
 /* The calling worker's index if the port binds sockets to workers; otherwise, and on other threads,
  * TP__ANY_WORKER. */
