@@ -25,7 +25,7 @@ static void relation_report(const tp__relations *all, bool must, const char *one
     char first[NAMED_TEXT];
     char second[NAMED_TEXT] = "";
     char expected[RELATION_TEXT];
-    char text[NAMED_TEXT * 2 + RELATION_TEXT];
+    char text[NAMED_TEXT * 2 + RELATION_TEXT + sizeof " and : expected "];
     (void)relation_print_value(all, one, first);
     if (other != NULL) {
         (void)relation_print_value(all, other, second);
