@@ -62,10 +62,10 @@ typedef struct tp__worker {
     tp__thread_cache *thread_cache; /* of this thread */
     unsigned index;
     tp__worker_up up;
-    bool runs_tasks;          /* inside tp__tasks_run() */
-    _Atomic uint64_t now_ms;  /* read once per batch */
-    tp__service_time time;    /* its clock of served time (served.c) */
-    uint64_t served_ms;       /* served time of the sessions that it serves, as of now_ms */
+    bool runs_tasks;         /* inside tp__tasks_run() */
+    _Atomic uint64_t now_ms; /* read once per batch */
+    tp__service_time time;   /* its clock of served time (served.c) */
+    uint64_t served_ms;      /* served time of the sessions that it serves, as of now_ms */
     /* How long it has stalled recently, as of now_ms; where any worker serves any session: how long
      * the one that stalled longest has. */
     uint64_t stall_ms;
