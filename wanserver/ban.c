@@ -39,7 +39,7 @@ static void ban_end_sessions(tp_server *server) {
             tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
         if (session) {
             ban_end_session(session);
-            tp__session_leave(session);
+            tp__session_leave(session, TP__REFERENCE_CALL);
         }
     }
 }

@@ -58,7 +58,7 @@ static void wan_evict(tp__wan *wan, tp_session_id id) {
         if (tp__session_close_unjoined(session, TP_END_OVERLOAD)) {
             tp__wan_refuse(wan, TP__REFUSAL_EVICTED, &session->peer);
         }
-        tp__session_leave(session);
+        tp__session_leave(session, TP__REFERENCE_CALL);
     }
 }
 

@@ -30,7 +30,7 @@ static inline void late_queue(tp__session *session, unsigned count) {
         tp_packet *packet = tp_packet_copy_of(bytes, late_case.size);
         REQUIRE(packet != NULL);
         tp__packet_seal(packet, TP_FRAME_DATA);
-        tp__life_retain(&session->life);
+        tp__session_retain(session, TP__REFERENCE_CALL);
         CHECK_EQ(tp__session_queue(session, packet), TP__QUEUED);
         tp_packet_release(packet);
     }
@@ -42,7 +42,7 @@ static inline void late_end(tp_server *server, tp_session_id id) {
     late_queue(session, late_case.before);
     CHECK(tp__session_finish(session, TP_END_KICKED, late_case.close_code));
     late_queue(session, late_case.after);
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
 }
 
 /* On the session's own worker: its packets do not pass through the shared queue. */

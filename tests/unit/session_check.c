@@ -160,6 +160,24 @@ static void the_check_finds_what_a_release_must_not_find(void) {
     close_session();
 }
 
+static void the_check_finds_a_reference_that_is_left(void) {
+    tp__references references = {{0}};
+    for (tp__reference kind = 0; kind < TP__REFERENCE_KIND_COUNT; kind++) {
+        tp__references_add(&references, kind);
+        CHECK(strstr(text_of(tp__references_check(&references)), tp__reference_text(kind)) != NULL);
+        tp__references_subtract(&references, kind);
+        CHECK_EQ(strcmp(text_of(tp__references_check(&references)), ""), 0);
+    }
+#ifdef NDEBUG
+    SKIP("sessions count their references in builds with assertions only");
+#else
+    open_session();
+    CHECK_FOUND(RELEASE, "left: flush", tp__session_count_reference(&session, TP__REFERENCE_FLUSH),
+        tp__session_uncount_reference(&session, TP__REFERENCE_FLUSH));
+    close_session();
+#endif
+}
+
 static void the_check_finds_a_broken_receive_state(void) {
     open_session();
     tp_packet *partial = tp__packet_received(SIZE);
@@ -191,5 +209,5 @@ static void the_check_finds_a_node_in_a_queue_that_was_emptied(void) {
 CHECK_MAIN(CASE(the_check_finds_a_broken_send_batch), CASE(the_check_finds_a_broken_backlog),
     CASE(the_check_finds_a_wrong_size_of_the_queue),
     CASE(the_check_finds_what_a_release_must_not_find),
-    CASE(the_check_finds_a_broken_receive_state),
+    CASE(the_check_finds_a_reference_that_is_left), CASE(the_check_finds_a_broken_receive_state),
     CASE(the_check_finds_a_node_in_a_queue_that_was_emptied))

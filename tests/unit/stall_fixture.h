@@ -105,7 +105,7 @@ static void stall_here(tp_op *op, const tp_completion *completion) {
     while (!atomic_load(&stalled.ended)) {
         tp_thread_yield();
     }
-    tp__session_drop(stalled.session, tp_worker_context(completion->worker));
+    tp__session_drop(stalled.session, TP__REFERENCE_CALL, tp_worker_context(completion->worker));
     atomic_store(&stalled.done, true);
 }
 

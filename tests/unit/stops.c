@@ -6,6 +6,7 @@
 
 #include <signal.h>
 
+#include "core/engine/references.h"
 #include "core/memory/block.h"
 #include "core/packet/packet_internal.h"
 #include "os/thread.h"
@@ -184,8 +185,25 @@ static void a_broken_invariant(void) {
     still_alive();
 }
 
+static void a_reference_given_back_as_another_kind(void) {
+    await_stop();
+    tp__references references = {{0}};
+    tp__references_add(&references, TP__REFERENCE_CALL);
+    tp__references_subtract(&references, TP__REFERENCE_FLUSH);
+    still_alive();
+}
+
+static void a_second_reference_of_a_kind_that_has_one(void) {
+    await_stop();
+    tp__references references = {{0}};
+    tp__references_add(&references, TP__REFERENCE_SOCKET);
+    tp__references_add(&references, TP__REFERENCE_SOCKET);
+    still_alive();
+}
+
 CHECK_MAIN(CASE(double_free), CASE(double_free_on_two_threads), CASE(double_free_in_two_magazines),
     CASE(free_to_another_pool), CASE(free_of_foreign_memory), CASE(free_of_the_middle),
     CASE(overwritten_header), CASE(destroy_in_use), CASE(release_of_a_dead_packet),
     CASE(release_of_a_dead_large_packet), CASE(read_after_release),
-    CASE(a_mutex_that_another_thread_has), CASE(an_assertion_of_a_lock), CASE(a_broken_invariant))
+    CASE(a_mutex_that_another_thread_has), CASE(an_assertion_of_a_lock), CASE(a_broken_invariant),
+    CASE(a_reference_given_back_as_another_kind), CASE(a_second_reference_of_a_kind_that_has_one))

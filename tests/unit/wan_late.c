@@ -63,7 +63,7 @@ static void end_before_reply(void *context) {
     tp__session *session = context;
     CHECK(tp__session_finish(session, TP_END_RATE, -1));
     CHECK(tp__reply_queue(session, tp__worker_here(session->server), reply, sizeof reply));
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
 }
 
 static void a_reply_behind_the_end_is_not_sent(void) {

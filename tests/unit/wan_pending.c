@@ -114,7 +114,7 @@ static void an_answered_connection_does_not_count_as_late(void) {
     tp__session *session = wan_pending_one(&fixture);
     REQUIRE(session != NULL);
     CHECK(tp__session_close_unjoined(session, TP_END_IDLE));
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     FIXTURE_WAIT(atomic_load(&fixture.base.server->slots_used) == 0);
     CHECK_EQ(wan_stats(&fixture).other_version, 1);
     CHECK_EQ(wan_stats(&fixture).late, 0);
@@ -199,7 +199,7 @@ static void an_evicted_connection_may_use_its_token_again(void) {
     FIXTURE_WAIT(wan_stats(&fixture).pending == 1);
     CHECK_EQ(wan_stats(&fixture).diffie_hellman, 0);
     CHECK(tp__session_close_unjoined(session, TP_END_OVERLOAD));
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     CHECK_NE(raw_end(player->raw), TP_ERR_TIMED_OUT);
     wan_close(player, false);
     raw_close(witness, true);

@@ -61,7 +61,7 @@ void tp__handshake_job_drop(void *handshake_job) {
     tp__session *session = job->session;
     job_free(tp__wan_of(session), job);
     tp__session_close(session, TP_END_OS, 0);
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_LAYER);
 }
 
 bool tp__handshake_job_start(tp__session *session, const tp_hello *hello) {
@@ -73,7 +73,7 @@ bool tp__handshake_job_start(tp__session *session, const tp_hello *hello) {
     }
     job->session = session;
     job->hello = *hello;
-    tp__life_retain(&session->life);
+    tp__session_retain(session, TP__REFERENCE_LAYER);
     if (!tp__handshakes_offer(tp__wan_of(session)->handshakes, job)) {
         tp__handshake_job_drop(job); /* the threads are stopped; the queue is never full */
     }
@@ -176,7 +176,7 @@ bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *by
         tp__session_out_of_memory(session, worker);
         return false;
     }
-    tp__life_retain(&session->life);
+    tp__session_retain(session, TP__REFERENCE_CALL);
     bool queued = tp__session_queue(session, packet) == TP__QUEUED;
     tp_packet_release(packet);
     if (!queued) {
@@ -263,5 +263,5 @@ static void job_complete(tp_op *op, const tp_completion *completion) {
         job_fail(session, worker, error);
     }
     job_free(tp__wan_of(session), job);
-    tp__session_drop(session, worker);
+    tp__session_drop(session, TP__REFERENCE_LAYER, worker);
 }

@@ -46,6 +46,7 @@
 
 #include "core/engine/life.h"
 #include "core/engine/queue_size.h"
+#include "core/engine/references.h"
 #include "core/engine/send_queue.h"
 #include "os/port.h"
 #include "twinport/server.h"
@@ -136,16 +137,38 @@ typedef struct tp__session {
      * being ended. The step that sets it to false returns the quota. */
     _Atomic bool has_quota;
     _Atomic bool end_reached; /* everything up to end_node is with the system */
+#ifndef NDEBUG
+    tp__references references;
+#endif
 } tp__session;
 
 /* Every idle player and service costs this much; docs/memory.md and docs/wan.md give the number. */
+#ifdef NDEBUG
 _Static_assert(sizeof(void *) != 8 || sizeof(tp__session) <= 512, "a session has grown");
+#endif
 
 /* For a thread that has a reference, for the owner, and in the release. */
 static inline tp_session_id tp__session_id(const tp__session *session) {
     uint64_t life = atomic_load_explicit(&session->life, memory_order_relaxed);
     assert(session->index < TP_MAX_SESSIONS && (life & TP__LIFE_NUMBER) != 0);
     return (life & TP__LIFE_NUMBER) | session->index;
+}
+
+/* ---- references ------------------------------------------------------------------------------ */
+
+/* Counts a reference that has been taken, and one that is about to be given back, by kind. */
+static inline void tp__session_count_reference(tp__session *session, tp__reference kind) {
+#ifndef NDEBUG
+    tp__references_add(&session->references, kind);
+#endif
+    (void)session, (void)kind;
+}
+
+static inline void tp__session_uncount_reference(tp__session *session, tp__reference kind) {
+#ifndef NDEBUG
+    tp__references_subtract(&session->references, kind);
+#endif
+    (void)session, (void)kind;
 }
 
 /* ---- open.c, finish.c, end.c ----------------------------------------------------------------- */
@@ -193,20 +216,33 @@ bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_co
  * one, which is closed in order. */
 bool tp__session_turn_away(tp__session *session, tp_end_reason reason, int close_code);
 
-/* Gives the caller's reference back. If it was the last one, the release is left to a worker. Any
- * thread. */
-void tp__session_leave(tp__session *session);
+/* Takes a further reference, of this kind. The caller has one, or is the owner. */
+static inline void tp__session_retain(tp__session *session, tp__reference kind) {
+    tp__life_retain(&session->life);
+    tp__session_count_reference(session, kind);
+}
+
+/* The caller's reference of kind `from` becomes one of kind `to`. */
+static inline void tp__session_pass_reference(
+    tp__session *session, tp__reference from, tp__reference to) {
+    tp__session_uncount_reference(session, from);
+    tp__session_count_reference(session, to);
+}
+
+/* Gives the caller's reference of this kind back. If it was the last one, the release is left to a
+ * worker. Any thread. */
+void tp__session_leave(tp__session *session, tp__reference kind);
 
 /* The same, but releases the session here if it was the last one: for the top level of a
  * completion, on a worker's thread. */
-void tp__session_drop(tp__session *session, struct tp__worker *worker);
+void tp__session_drop(tp__session *session, tp__reference kind, struct tp__worker *worker);
 
 /* Has a worker release the session, its owner if it has one. Only for the thread that set RELEASED,
  * or took the session from the orphans. Any thread. */
 void tp__session_release_later(tp__session *session);
 
-/* The session with this id, with a reference for the caller, if none of the `barred` life flags is
- * set; otherwise NULL. */
+/* The session with this id, with a reference of kind CALL for the caller, if none of the `barred`
+ * life flags is set; otherwise NULL. */
 tp__session *tp__session_enter(tp_server *server, tp_session_id id, uint64_t barred);
 
 /* Is input still delivered? Not after the end has begun. */

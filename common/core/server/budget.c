@@ -78,7 +78,7 @@ static void budget_end_largest(tp_server *server, tp__worker *worker, uint64_t n
     budget_end_session(session, worker);
     server->budget_ended = id;
     server->budget_until_ms = now_ms + RELEASE_WAIT_MS;
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
 }
 
 /* Has the session that was ended last not been released yet? */

@@ -30,7 +30,7 @@ static tp_err connect_begin(tp_server *server, const tp_address *address, tp_ses
     session->receive_op.done = connect_done;
     /* This reference keeps the session while the port works on it: the completion may run before
      * the call has returned. */
-    tp__life_retain(&session->life);
+    tp__session_retain(session, TP__REFERENCE_CALL);
     tp_err error =
         tp_socket_connect(server->port, &session->socket, address, &options, &session->receive_op);
     if (error) {
@@ -43,7 +43,7 @@ static tp_err connect_begin(tp_server *server, const tp_address *address, tp_ses
         uint64_t by_ms = tp__session_deadline_ms(session, server->options.connect_timeout_ms);
         atomic_compare_exchange_strong(&session->finish_by_ms, &none, by_ms);
     }
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     return error;
 }
 

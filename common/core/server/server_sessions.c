@@ -24,7 +24,7 @@ bool tp_server_disconnect(tp_server *server, tp_session_id id) {
         return false;
     }
     bool first = tp__session_close(session, TP_END_KICKED, 0);
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     return first;
 }
 
@@ -38,7 +38,7 @@ static bool session_end_after_send(tp_server *server, tp_session_id id, unsigned
         return false;
     }
     bool first = end(session, TP_END_KICKED, (int)close_code);
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     return first;
 }
 
@@ -81,7 +81,7 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
         .queued_packets = (uint32_t)(queued >> TP__QUEUED_SHIFT),
         .ending = (tp__life_read(&session->life) & TP__LIFE_FINISHING) != 0,
     };
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     return true;
 }
 
@@ -127,6 +127,6 @@ uint64_t tp__server_session_served_ms(tp_server *server, tp_session_id id, uint6
     }
     assert(session->joined);
     uint64_t served = tp__session_served_ms(session, now_ms);
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     return served;
 }

@@ -91,7 +91,7 @@ static void sweep_slot(tp_server *server, uint32_t index, uint64_t now_ms) {
         tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
     if (session) {
         sweep_session(session, life, now_ms);
-        tp__session_leave(session);
+        tp__session_leave(session, TP__REFERENCE_CALL);
     }
 }
 

@@ -41,7 +41,7 @@ bool tp__session_post(tp__session *session, tp_op *op) {
 
 static void session_closed(tp_op *op, const tp_completion *completion) {
     tp__session *session = TP_CONTAINER_OF(op, tp__session, close_op);
-    tp__session_drop(session, tp_worker_context(completion->worker));
+    tp__session_drop(session, TP__REFERENCE_SOCKET, tp_worker_context(completion->worker));
 }
 
 /*
@@ -187,13 +187,15 @@ void tp__session_release_later(tp__session *session) {
     atomic_fetch_sub(&server->callers, 1);
 }
 
-void tp__session_leave(tp__session *session) {
+void tp__session_leave(tp__session *session, tp__reference kind) {
+    tp__session_uncount_reference(session, kind);
     if (tp__life_drop(&session->life)) {
         tp__session_release_later(session);
     }
 }
 
-void tp__session_drop(tp__session *session, tp__worker *worker) {
+void tp__session_drop(tp__session *session, tp__reference kind, tp__worker *worker) {
+    tp__session_uncount_reference(session, kind);
     if (tp__life_drop(&session->life)) {
         session_release(session, worker);
     }
@@ -207,6 +209,7 @@ tp__session *tp__session_enter(tp_server *server, tp_session_id id, uint64_t bar
     tp__session *session = &server->sessions[index];
     switch (tp__life_enter(&session->life, id, barred | TP__LIFE_RELEASED)) {
     case TP__LIFE_ENTERED:
+        tp__session_count_reference(session, TP__REFERENCE_CALL);
         return session;
     case TP__LIFE_TURNED_AWAY_LAST:
         tp__session_release_later(session);

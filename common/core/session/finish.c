@@ -55,7 +55,7 @@ static bool session_begin_finish(
         (void)tp__queue_size_add(&session->queued, TP__QUEUED_ONE | bytes);
     }
     if (tp__send_queue_push(&session->queue, &session->end_node)) {
-        tp__life_retain(&session->life);
+        tp__session_retain(session, TP__REFERENCE_FLUSH);
         tp__session_flush(session);
     }
     return true;

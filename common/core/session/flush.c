@@ -39,14 +39,14 @@ static void flush_reach_end(tp__session *session, tp__worker *worker) {
     if (atomic_load(&session->receive.ended)) {
         tp__session_close(session, TP_END_PEER_CLOSED, 0);
     }
-    tp__session_drop(session, worker);
+    tp__session_drop(session, TP__REFERENCE_FLUSH, worker);
 }
 
 /* The send batch stays with the session: its packets are counted as never sent. */
 static void flush_abort(
     tp__session *session, tp__worker *worker, tp_end_reason reason, int os_error) {
     tp__session_close(session, reason, os_error);
-    tp__session_drop(session, worker);
+    tp__session_drop(session, TP__REFERENCE_FLUSH, worker);
 }
 
 static void flush_report_sent(tp__session *session) {
@@ -85,7 +85,7 @@ static void flush_continue(tp__session *session, tp__worker *worker) {
         session->owner_flushes = owner_flushes;
         tp__session_await_flush(session, worker);
     } else {
-        tp__session_drop(session, worker);
+        tp__session_drop(session, TP__REFERENCE_FLUSH, worker);
     }
 }
 
@@ -131,7 +131,8 @@ static void flush_session(tp__session *session, tp__worker *worker) {
         flush_report_failure(session, worker);
     }
     if (tp__life_read(&session->life) & TP__LIFE_CLOSING) {
-        tp__session_drop(session, worker); /* no retiring: a closing session is flushed no more */
+        tp__session_drop(session, TP__REFERENCE_FLUSH,
+            worker); /* no retiring: a closing session is flushed no more */
         return;
     }
     assert(tp__backlog_is_owned(session) && !session->sending_end);

@@ -42,6 +42,6 @@ void tp__session_flush(tp__session *session) {
     session->send_op.done = handover_posted;
     if (!tp__session_post(session, &session->send_op)) {
         tp__session_close(session, TP_END_OS, tp_os_error());
-        tp__session_leave(session);
+        tp__session_leave(session, TP__REFERENCE_FLUSH);
     }
 }

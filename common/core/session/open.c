@@ -43,6 +43,7 @@ tp__session *tp__session_open(tp_server *server, const tp_address *peer, bool ou
     session->outgoing = outgoing;
     session->has_quota = server->layer.begin == NULL && session_take_quota(server);
     session->joined_ms = tp_clock_ms();
+    tp__session_count_reference(session, TP__REFERENCE_SOCKET);
     tp__life_open(&session->life, number << TP__LIFE_NUMBER_SHIFT);
     tp_trace(TP_TRACE_OPEN, tp__session_id(session), outgoing);
     return session;
@@ -57,7 +58,7 @@ void tp__session_abandon(tp__session *session) {
     assert(!session->joined);
     session->outgoing = false; /* the caller gets an error, not on_leave */
     tp__life_begin_closing(&session->life);
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_SOCKET);
 }
 
 /* ---- joining --------------------------------------------------------------------------------- */
@@ -135,13 +136,13 @@ static void session_start_posted(tp_op *op, const tp_completion *completion) {
     if (!(tp__life_read(&session->life) & TP__LIFE_CLOSING)) {
         session_begin(session, worker);
     }
-    tp__session_drop(session, worker);
+    tp__session_drop(session, TP__REFERENCE_START, worker);
 }
 
 void tp__session_start(tp__session *session, tp__worker *worker) {
     TP_ASSERT_ON_WORKER(worker);
     assert(!session->joined);
-    tp__life_retain(&session->life);
+    tp__session_retain(session, TP__REFERENCE_START);
     if (tp_port_serves(worker->port_worker, &session->socket)) {
         const tp_completion here = {.worker = worker->port_worker};
         session_start_posted(&session->receive_op, &here);
@@ -153,6 +154,6 @@ void tp__session_start(tp__session *session, tp__worker *worker) {
         int os_error = tp_os_error();
         tp__server_error(session->server, worker, error, os_error, "join");
         tp__session_close(session, session->outgoing ? TP_END_CONNECT_FAILED : TP_END_OS, os_error);
-        tp__session_drop(session, worker);
+        tp__session_drop(session, TP__REFERENCE_START, worker);
     }
 }

@@ -160,7 +160,7 @@ static void queue_append_by_owner(tp__session *session, tp__worker *owner, tp__s
             tp__send_queue_push(&session->queue, node);
             return;
         }
-        tp__life_retain(&session->life);
+        tp__session_retain(session, TP__REFERENCE_FLUSH);
         session->owner_flushes = true;
         tp__session_await_flush(session, owner);
     }
@@ -227,16 +227,17 @@ tp__queued tp__session_queue(tp__session *session, tp_packet *packet) {
     tp__worker *worker = tp__worker_here(session->server);
     if (tp__session_is_owner(session, worker)) {
         tp__queued verdict = tp__session_queue_by_owner(session, worker, packet);
-        tp__session_leave(session);
+        tp__session_leave(session, TP__REFERENCE_CALL);
         return verdict;
     }
     bool flusher = false;
     tp__queued verdict = session_queue_shared(session, worker, packet, &flusher);
     if (flusher) {
+        tp__session_pass_reference(session, TP__REFERENCE_CALL, TP__REFERENCE_FLUSH);
         tp__session_flush(session);
         return verdict;
     }
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     return verdict;
 }
 
@@ -248,7 +249,7 @@ void tp__session_control(
         return; /* if it was needed, the idle time-out ends the session */
     }
     tp__packet_seal(packet, frame_type);
-    tp__life_retain(&session->life);
+    tp__session_retain(session, TP__REFERENCE_CALL);
     tp__session_queue(session, packet);
     tp_packet_release(packet);
 }

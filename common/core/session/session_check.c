@@ -136,6 +136,15 @@ const char *tp__session_check(const tp__session *session, size_t most) {
     return NULL;
 }
 
+static const char *references_check(const tp__session *session) {
+#ifdef NDEBUG
+    (void)session;
+    return NULL;
+#else
+    return tp__references_check(&session->references);
+#endif
+}
+
 /* All references are gone: no caller is admitting a packet, no pusher has the backlog, and no
  * worker is the flusher. */
 const char *tp__session_release_check(const tp__session *session) {
@@ -145,7 +154,10 @@ const char *tp__session_release_check(const tp__session *session) {
     uint8_t state = atomic_load_explicit(&session->backlog_state, memory_order_relaxed);
     TP__INVARIANT(state == TP__BACKLOG_OWNED || state == TP__BACKLOG_OPEN);
     TP__INVARIANT(atomic_load_explicit(&session->flusher, memory_order_relaxed) == 0);
-    const char *broken = flusher_check(session, SIZE_MAX, &sum);
+    const char *broken = references_check(session);
+    if (!broken) {
+        broken = flusher_check(session, SIZE_MAX, &sum);
+    }
     if (!broken) {
         broken = queued_check(session, &sum);
     }

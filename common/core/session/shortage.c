@@ -39,7 +39,7 @@ static int64_t time_left_ms(tp_server *server, uint32_t index, uint64_t now_ms) 
     if (session) {
         uint64_t by_ms = atomic_load_explicit(&session->finish_by_ms, memory_order_relaxed);
         left_ms = (int64_t)(by_ms - tp__session_served_ms(session, now_ms));
-        tp__session_leave(session);
+        tp__session_leave(session, TP__REFERENCE_CALL);
     }
     return left_ms;
 }
@@ -81,7 +81,7 @@ static bool shortage_cut(tp_server *server, uint32_t index) {
         TP__REFUSED(
             TP_LOG_INFO, server->name, &session->peer, "cut before drain_timeout: slots are short");
     }
-    tp__session_leave(session);
+    tp__session_leave(session, TP__REFERENCE_CALL);
     return done;
 }
 
