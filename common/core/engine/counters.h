@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "core/base/count.h"
 #include "os/compiler.h"
 #include "twinport/session.h"
 
@@ -43,17 +44,5 @@ typedef struct tp__counters {
     _Atomic uint64_t ends[TP_END_REASON_COUNT];
     uint8_t padding[TP_CACHE_LINE];
 } tp__counters;
-
-/* For the only writer of the row: no locked instruction. Readers see whole values, which may be
- * slightly old. */
-static inline void tp__count_own(_Atomic uint64_t *counter, uint64_t n) {
-    atomic_store_explicit(
-        counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
-/* For the row that all other threads share. */
-static inline void tp__count_shared(_Atomic uint64_t *counter, uint64_t n) {
-    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
 
 #endif

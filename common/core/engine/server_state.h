@@ -191,11 +191,6 @@ static inline bool tp__session_is_here(const tp__session *session) {
 
 /* ---- server_error.c, port_guard.c ------------------------------------------------------------ */
 
-/* An error that no call can return: counts it, logs it and calls on_error. On the worker's thread,
- * or with NULL on the thread inside start. */
-void tp__server_error(
-    tp_server *server, tp__worker *worker, tp_err error, int os_error, const char *where);
-
 /*
  * Enters the port, from any thread: it is not freed until tp__server_leave_port(). False (and
  * nothing to leave): the server is not running.
@@ -232,21 +227,10 @@ void tp__worker_clock_start(tp__worker *worker, uint64_t now_ms);
 void tp__worker_clock_wait(tp__worker *worker, uint64_t now_ms, int wait_ms);
 void tp__worker_clock_resume(tp__worker *worker, uint64_t now_ms);
 
-/* Reads the clock in the middle of a round, before a peer is refused for what may have arrived
- * while a handler of this round blocked the worker. True: the worker has stalled recently. On its
- * own thread. */
-bool tp__worker_check_stall(tp__worker *worker);
-
 /* Served time of the worker with this index, or with TP__ANY_WORKER the server's, which stands
  * still only while all workers do. Any thread, while the server runs. */
 #define TP__ANY_WORKER UINT_MAX
 uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t now_ms);
-
-/* How long the worker that stalled longest has stood still recently, the stall in progress at
- * now_ms included; 0: none. Stalls that their workers have not noticed yet count too. For what all
- * workers share: a worker that has not stalled itself also finds there what waited for one that
- * has. Any thread, while the server runs. */
-uint64_t tp__server_stall_ms(const tp_server *server, uint64_t now_ms);
 
 /* The calling worker's index if the port binds sockets to workers; otherwise, and on other threads,
  * TP__ANY_WORKER. */

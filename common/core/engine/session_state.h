@@ -48,6 +48,7 @@
 #include "core/engine/queue_size.h"
 #include "core/engine/references.h"
 #include "core/engine/send_queue.h"
+#include "core/engine/session_calls.h"
 #include "os/port.h"
 #include "twinport/server.h"
 
@@ -189,32 +190,8 @@ void tp__session_abandon(tp__session *session);
  * once if `worker` does. The socket's reference stays with the session. */
 void tp__session_start(tp__session *session, struct tp__worker *worker);
 
-/* For a layer, inside `take`: the pending session takes a quota and joins; without a quota it is
- * turned away with CLOSE `full`. False: it has not joined. */
-bool tp__session_join(tp__session *session, struct tp__worker *worker);
-
 /* Returns the session's quota, once: when its end begins, or at the release. */
 void tp__session_return_quota(tp__session *session);
-
-/* Closes the session now and cancels everything in progress. The caller has a reference, or is the
- * owner. False: it was closing already. */
-bool tp__session_close(tp__session *session, tp_end_reason reason, int os_error);
-
-/* Closes a session that has not joined. Does nothing and returns false if it has joined or is
- * closing. If it was finishing, its reason stays. The caller has a reference, and the socket is
- * attached. */
-bool tp__session_close_unjoined(tp__session *session, tp_end_reason reason);
-
-/* Begins an end in order: after what is queued, a CLOSE frame with `close_code` (none if it is
- * negative), then the end of the stream, then a wait for the peer's. The caller has a reference, or
- * is the owner. False: it was ending already. */
-bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_code);
-
-/* The same for a peer that is not wanted, but the stream is not ended from here. A peer that gets
- * CLOSE is expected to end the stream, and then TIME_WAIT is on its side; one that does not is
- * reset at the deadline. In neither case is a connection left in TIME_WAIT here, except an outgoing
- * one, which is closed in order. */
-bool tp__session_turn_away(tp__session *session, tp_end_reason reason, int close_code);
 
 /* Takes a further reference, of this kind. The caller has one, or is the owner. */
 static inline void tp__session_retain(tp__session *session, tp__reference kind) {
@@ -228,14 +205,6 @@ static inline void tp__session_pass_reference(
     tp__session_uncount_reference(session, from);
     tp__session_count_reference(session, to);
 }
-
-/* Gives the caller's reference of this kind back. If it was the last one, the release is left to a
- * worker. Any thread. */
-void tp__session_leave(tp__session *session, tp__reference kind);
-
-/* The same, but releases the session here if it was the last one: for the top level of a
- * completion, on a worker's thread. */
-void tp__session_drop(tp__session *session, tp__reference kind, struct tp__worker *worker);
 
 /* Has a worker release the session, its owner if it has one. Only for the thread that set RELEASED,
  * or took the session from the orphans. Any thread. */
@@ -275,9 +244,6 @@ void tp__session_receive(tp__session *session, struct tp__worker *worker);
  * only. */
 void tp__session_take_frames(
     tp__session *session, struct tp__worker *worker, const uint8_t *bytes, size_t count);
-
-/* No memory for what has arrived: reports it and ends the session. */
-void tp__session_out_of_memory(tp__session *session, struct tp__worker *worker);
 
 /* ---- send.c: into the queue ------------------------------------------------------------------ */
 
