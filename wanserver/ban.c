@@ -19,11 +19,11 @@
 static void ban_end_session(tp__session *session) {
     uint8_t state = atomic_load_explicit(&tp__connection_of(session)->state, memory_order_acquire);
     if (state == TP__CONNECTION_NONE ||
-        tp__bans_admit(tp__wan_of(session)->bans, &session->peer, tp_clock_ms())) {
+        tp__bans_admit(tp__wan_of(session)->bans, tp__layer_peer(session), tp_clock_ms())) {
         return;
     }
     if (tp__session_close_unjoined(session, TP_END_KICKED)) {
-        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_BANNED, &session->peer);
+        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_BANNED, tp__layer_peer(session));
     } else {
         tp__session_turn_away(session, TP_END_KICKED, TP_CLOSE_KICKED);
     }
@@ -32,16 +32,7 @@ static void ban_end_session(tp__session *session) {
 /* Ends every banned session. One walk serves any number of bans, because the cost is in the number
  * of sessions. */
 static void ban_end_sessions(tp_server *server) {
-    uint32_t used = atomic_load_explicit(&server->slots.used, memory_order_acquire);
-    for (uint32_t index = 0; index < used; index++) {
-        uint64_t life = tp__life_read(&server->sessions[index].life);
-        tp__session *session =
-            tp__session_enter(server, (life & TP__LIFE_NUMBER) | index, TP__LIFE_CLOSING);
-        if (session) {
-            ban_end_session(session);
-            tp__session_leave(session, TP__REFERENCE_CALL);
-        }
-    }
+    tp__layer_each_session(server, ban_end_session);
 }
 
 tp_err tp_wanserver_ban(tp_server *server, const tp_network *network, uint64_t seconds) {

@@ -21,7 +21,7 @@ void tp_wanserver_get_stats(const tp_server *server, tp_wanserver_stats *stats) 
 #define TP__WAN_READ(name) stats->name = counter_read(&wan->name);
     TP__WAN_COUNTERS(TP__WAN_READ)
 #undef TP__WAN_READ
-    for (unsigned i = 0; i < server->options.workers; i++) {
+    for (unsigned i = 0; i < tp__layer_server_options(server)->workers; i++) {
         stats->records_sealed += counter_read(&wan->workers[i].records_sealed);
         stats->records_opened += counter_read(&wan->workers[i].records_opened);
     }

@@ -13,8 +13,9 @@
 
 #include <stdatomic.h>
 
-#include "core/engine/server_state.h"
-#include "core/packet/packet_internal.h"
+#include "core/base/count.h"
+#include "core/engine/layer.h"
+#include "os/compiler.h"
 #include "proto/handshake.h"
 #include "proto/record.h"
 #include "twinport/wanserver.h"
@@ -79,11 +80,15 @@ typedef struct tp__wan {
 } tp__wan;
 
 static inline tp__wan *tp__wan_of(const tp__session *session) {
-    return session->server->layer.context;
+    return tp__layer_context(session);
 }
 
 static inline tp__connection *tp__connection_of(const tp__session *session) {
     return tp__layer_state(session);
+}
+
+static inline tp__wan_worker *tp__wan_worker_of(const tp__wan *wan, const tp__worker *worker) {
+    return &wan->workers[tp__layer_worker_index(worker)];
 }
 
 /* The tp__wan of a server; NULL if the server is not a WAN server. Any thread. */
@@ -130,16 +135,16 @@ bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *by
 
 /* The layer's `take` from state WELCOMED on, and its `permit`. */
 void tp__records_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count);
-bool tp__records_permit(tp__session *session, tp__worker *worker);
+bool tp__records_permit(void *delivery);
 
 /* ---- seal.c ---------------------------------------------------------------------------------- */
 
 /* A sealed record fills exactly one packet of the small size. One fill makes at most
  * TP__SEAL_RECORDS records. */
-#define TP__SEAL_PLAIN_MAX (TP__PACKET_SMALL - TP_RECORD_OVERHEAD)
+#define TP__SEAL_PLAIN_MAX (TP__LAYER_PACKET_MAX - TP_RECORD_OVERHEAD)
 #define TP__SEAL_RECORDS   4u
 /* The layer's `fill`. */
 tp_end_reason tp__seal_fill(
-    tp__session *session, tp__worker *worker, struct tp__send_batch *batch, bool *end);
+    tp__session *session, tp__worker *worker, tp__send_batch *batch, tp_err *error);
 
 #endif

@@ -30,7 +30,7 @@ static tp_log_site sites[TP__REFUSAL_COUNT];
 
 void tp__wan_refuse(tp__wan *wan, tp__refusal why, const tp_address *peer) {
     tp__count_shared(counter_of(wan, why), 1);
-    tp__log_refusal(&sites[why], TP_LOG_INFO, wan->server->name, peer, texts[why]);
+    tp__log_refusal(&sites[why], TP_LOG_INFO, tp__layer_server_name(wan->server), peer, texts[why]);
 }
 
 void tp__wan_refuse_with(
@@ -38,5 +38,5 @@ void tp__wan_refuse_with(
     char reason[256];
     tp__count_shared(counter_of(wan, why), 1);
     (void)snprintf(reason, sizeof reason, "%s: %s", texts[why], detail);
-    tp__log_refusal(&sites[why], level, wan->server->name, peer, reason);
+    tp__log_refusal(&sites[why], level, tp__layer_server_name(wan->server), peer, reason);
 }

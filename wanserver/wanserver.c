@@ -53,10 +53,10 @@ static void wan_dismiss(void *context, const tp_address *peer) {
 
 static void wan_evict(tp__wan *wan, tp_session_id id) {
     assert(id != TP_NO_SESSION);
-    tp__session *session = tp__session_enter(wan->server, id, TP__LIFE_CLOSING);
+    tp__session *session = tp__layer_enter(wan->server, id);
     if (session) {
         if (tp__session_close_unjoined(session, TP_END_OVERLOAD)) {
-            tp__wan_refuse(wan, TP__REFUSAL_EVICTED, &session->peer);
+            tp__wan_refuse(wan, TP__REFUSAL_EVICTED, tp__layer_peer(session));
         }
         tp__session_leave(session, TP__REFERENCE_CALL);
     }
@@ -70,14 +70,14 @@ static void wan_begin(tp__session *session, tp__worker *worker) {
     (void)worker;
     atomic_store_explicit(
         &tp__connection_of(session)->state, TP__CONNECTION_HELLO, memory_order_release);
-    if (!tp__bans_admit(wan->bans, &session->peer, tp_clock_ms())) {
+    if (!tp__bans_admit(wan->bans, tp__layer_peer(session), tp_clock_ms())) {
         /* banned after it was admitted: see ban.c */
-        tp__wan_refuse(wan, TP__REFUSAL_BANNED, &session->peer);
+        tp__wan_refuse(wan, TP__REFUSAL_BANNED, tp__layer_peer(session));
         tp__session_close(session, TP_END_KICKED, 0);
         return;
     }
     if (!tp__pending_add(&wan->pending, session, &evicted)) {
-        tp__wan_refuse(wan, TP__REFUSAL_CROWDED, &session->peer);
+        tp__wan_refuse(wan, TP__REFUSAL_CROWDED, tp__layer_peer(session));
         tp__session_close(session, TP_END_OVERLOAD, 0);
     }
     if (evicted != TP_NO_SESSION) {
@@ -102,25 +102,26 @@ static void wan_end(tp__session *session) {
         TP__CONNECTION_NONE) {
         return;
     }
-    switch (session->reason) {
+    bool joined = tp__layer_has_joined(session);
+    switch (tp__layer_reason(session)) {
     case TP_END_TAMPERED:
-        tp__count_shared(&wan->tampered, session->joined);
+        tp__count_shared(&wan->tampered, joined);
         break;
     case TP_END_RATE:
-        tp__count_shared(&wan->rate_limited, session->joined);
+        tp__count_shared(&wan->rate_limited, joined);
         break;
     case TP_END_KEY_LIMIT:
-        tp__count_shared(&wan->key_limit, session->joined);
+        tp__count_shared(&wan->key_limit, joined);
         break;
     case TP_END_IDLE:
-        if (!session->joined) {
-            tp__wan_refuse(wan, TP__REFUSAL_LATE, &session->peer);
+        if (!joined) {
+            tp__wan_refuse(wan, TP__REFUSAL_LATE, tp__layer_peer(session));
         }
         break;
     case TP_END_TRUNCATED:
     case TP_END_PEER_RESET:
     case TP_END_OS:
-        tp__count_shared(&wan->gone, !session->joined);
+        tp__count_shared(&wan->gone, !joined);
         break;
     default:
         break;
@@ -137,7 +138,7 @@ static void wan_release(tp__session *session, tp__worker *worker) {
     tp_record_destroy(&connection->opening);
     tp_record_destroy(&connection->sealing);
     tp_packet_release(connection->partial);
-    tp__limiter_leave(wan->limiter, &session->peer);
+    tp__limiter_leave(wan->limiter, tp__layer_peer(session));
     /* Last: a thread that sees no pending connection finds none of its resources in use either. */
     if (atomic_load_explicit(&connection->state, memory_order_relaxed) != TP__CONNECTION_NONE) {
         tp__pending_remove(&wan->pending, session);
@@ -265,7 +266,8 @@ static tp__layer wan_layer(tp__wan *wan) {
 static tp_err wan_complete(tp__wan *wan, tp_server *server) {
     assert(!wan->server && !wan->workers);
     wan->server = server;
-    wan->workers = tp__allocate_zeroed(server->options.workers, sizeof *wan->workers);
+    wan->workers =
+        tp__allocate_zeroed(tp__layer_server_options(server)->workers, sizeof *wan->workers);
     return wan->workers ? tp__handshakes_start(wan->handshakes) : TP_ERR_NO_MEMORY;
 }
 

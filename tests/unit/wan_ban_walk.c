@@ -1,6 +1,6 @@
 /*
- * A list of bans costs one walk over the sessions, however long it is. ban.c is compiled for this
- * test with a tp__session_enter that counts its calls.
+ * A list of bans costs one walk over the sessions, however long it is. walk.c is compiled for
+ * this test with a tp__session_enter that counts its calls.
  */
 #undef tp__session_enter
 #include "wan_fixture.h"

@@ -19,8 +19,7 @@
 #include <assert.h>
 
 #include "core/memory/memory.h"
-#include "core/packet/packet_internal.h"
-#include "twinport/log.h"
+#include "os/port.h"
 #include "wanserver/wan.h"
 
 typedef struct tp__handshake_job {
@@ -73,7 +72,7 @@ bool tp__handshake_job_start(tp__session *session, const tp_hello *hello) {
     }
     job->session = session;
     job->hello = *hello;
-    tp__session_retain(session, TP__REFERENCE_LAYER);
+    tp__layer_retain(session);
     if (!tp__handshakes_offer(tp__wan_of(session)->handshakes, job)) {
         tp__handshake_job_drop(job); /* the threads are stopped; the queue is never full */
     }
@@ -83,12 +82,12 @@ bool tp__handshake_job_start(tp__session *session, const tp_hello *hello) {
 /* ---- on a handshake thread ------------------------------------------------------------------- */
 
 static tp_reply_terms reply_terms(const tp__session *session) {
-    const tp_server_options *options = &session->server->options;
+    const tp_server_options *options = tp__layer_server_options(tp__layer_server(session));
     unsigned heartbeat = options->ping_interval_ms / 1000;
     return (tp_reply_terms){
         .heartbeat_seconds = (uint16_t)(heartbeat < UINT16_MAX ? heartbeat : UINT16_MAX),
         .max_payload = (uint32_t)options->max_frame,
-        .session = tp__session_id(session),
+        .session = tp__layer_id(session),
     };
 }
 
@@ -105,15 +104,10 @@ static void job_complete(tp_op *op, const tp_completion *completion);
 /* Posts a job, with its batch, to a worker that serves the session. If that fails, the whole batch
  * is dropped. */
 static void job_post(tp__handshake_job *job) {
-    tp_server *server = job->session->server;
     job->op.done = job_complete;
-    if (tp__session_post(job->session, &job->op)) {
+    if (tp__layer_post(job->session, &job->op, "handshake")) {
         return;
     }
-    /* Counted and logged; on_error is not called, because it runs on workers only. */
-    tp__count_shared(&server->outside.errors, 1);
-    TP_LOG(TP_LOG_ERROR, "%s: handshake: cannot post to a worker (system error %d)", server->name,
-        tp_os_error());
     while (job) { /* the port accepts nothing more */
         tp__handshake_job *next = job->next;
         tp__handshake_job_drop(job);
@@ -124,22 +118,17 @@ static void job_post(tp__handshake_job *job) {
 void tp__handshake_job_run(void *handshake_job) {
     tp__handshake_job *job = handshake_job;
     /* If the session is closing, no one reads the answer. */
-    bool closing = tp__life_read(&job->session->life) & TP__LIFE_CLOSING;
-    job->error = closing ? TP_ERR_CLOSED : job_answer(job);
+    job->error = tp__layer_is_closing(job->session) ? TP_ERR_CLOSED : job_answer(job);
 }
 
-/* NULL where any worker may serve any session (iocp): all jobs are one batch then. */
-static const tp__worker *job_owner(const tp__handshake_job *job) {
-    return atomic_load_explicit(&job->session->owner, memory_order_relaxed);
-}
-
-/* Appends to the leader those of the rest that the same worker serves. */
+/* Appends to the leader those of the rest that the same worker serves: all of them where any worker
+ * may serve any session (iocp). */
 static void batch_gather(tp__handshake_job *leader, void *const *rest, unsigned count) {
     assert(!leader->next && !leader->in_batch);
     tp__handshake_job *last = leader;
     for (unsigned i = 0; i < count; i++) {
         tp__handshake_job *job = rest[i];
-        if (!job->in_batch && job_owner(job) == job_owner(leader)) {
+        if (!job->in_batch && tp__layer_is_same_worker(job->session, leader->session)) {
             job->in_batch = true;
             last->next = job;
             last = job;
@@ -176,8 +165,7 @@ bool tp__reply_queue(tp__session *session, tp__worker *worker, const uint8_t *by
         tp__session_out_of_memory(session, worker);
         return false;
     }
-    tp__session_retain(session, TP__REFERENCE_CALL);
-    bool queued = tp__session_queue(session, packet) == TP__QUEUED;
+    bool queued = tp__layer_send_raw(session, packet);
     tp_packet_release(packet);
     if (!queued) {
         tp__session_out_of_memory(session, worker);
@@ -208,8 +196,9 @@ static tp_err connection_welcome(tp__session *session, tp__worker *worker, tp__h
     if (error) {
         return error;
     }
-    connection->messages = tp__bucket_full(options->message_burst, tp__worker_now_ms(worker));
-    connection->bytes = tp__bucket_full((uint32_t)options->byte_burst, tp__worker_now_ms(worker));
+    uint64_t now_ms = tp__layer_worker_times(worker).now_ms;
+    connection->messages = tp__bucket_full(options->message_burst, now_ms);
+    connection->bytes = tp__bucket_full((uint32_t)options->byte_burst, now_ms);
     if (job->hello.mode == TP_MODE_TOKEN) {
         tp__identity_fill(&connection->identity, &job->hello.token.identity);
     }
@@ -224,14 +213,14 @@ static void job_fail(tp__session *session, tp__worker *worker, tp_err error) {
     case TP_ERR_CLOSED: /* the session was closing already */
         break;
     case TP_ERR_AUTH:
-        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_AUTHENTIC, &session->peer);
+        tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_NOT_AUTHENTIC, tp__layer_peer(session));
         tp__session_close(session, TP_END_PROTOCOL, 0);
         break;
     case TP_ERR_NO_MEMORY:
         tp__session_out_of_memory(session, worker);
         break;
     default:
-        tp__server_error(session->server, worker, error, 0, "handshake");
+        tp__server_error(tp__layer_server(session), worker, error, 0, "handshake");
         tp__session_close(session, TP_END_OS, 0);
         break;
     }
@@ -253,10 +242,10 @@ static void batch_split(tp__handshake_job *leader) {
 static void job_complete(tp_op *op, const tp_completion *completion) {
     tp__handshake_job *job = TP_CONTAINER_OF(op, tp__handshake_job, op);
     batch_split(job);
-    tp__worker *worker = tp_worker_context(completion->worker);
+    tp__worker *worker = tp__layer_worker(completion);
     tp__session *session = job->session;
     tp_err error = job->error;
-    if (!error && tp__session_takes_input(session)) {
+    if (!error && tp__layer_takes_input(session)) {
         error = connection_welcome(session, worker, job);
     }
     if (error) {

@@ -9,12 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/packet/packet_internal.h"
 #include "os/clock.h"
 #include "wanserver/wan.h"
 
 static void hello_refuse(tp__session *session, tp__refusal why) {
-    tp__wan_refuse(tp__wan_of(session), why, &session->peer);
+    tp__wan_refuse(tp__wan_of(session), why, tp__layer_peer(session));
     tp__session_close(session, TP_END_PROTOCOL, 0);
 }
 
@@ -31,7 +30,7 @@ static void hello_reply_last(
 static void hello_reply_version(tp__session *session, tp__worker *worker) {
     uint8_t reply[TP_REPLY_VERSION];
     tp_reply_write_version(reply);
-    tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_OTHER_VERSION, &session->peer);
+    tp__wan_refuse(tp__wan_of(session), TP__REFUSAL_OTHER_VERSION, tp__layer_peer(session));
     hello_reply_last(session, worker, reply, sizeof reply);
 }
 
@@ -39,7 +38,7 @@ static void hello_reply_busy(tp__session *session, tp__worker *worker) {
     tp__wan *wan = tp__wan_of(session);
     uint8_t reply[TP_REPLY_BUSY];
     tp_reply_write_busy((uint16_t)wan->options.busy_seconds, reply);
-    tp__wan_refuse(wan, TP__REFUSAL_BUSY, &session->peer);
+    tp__wan_refuse(wan, TP__REFUSAL_BUSY, tp__layer_peer(session));
     hello_reply_last(session, worker, reply, sizeof reply);
 }
 
@@ -63,7 +62,8 @@ static void hello_refuse_long_lived(tp__session *session, const tp_hello *hello,
         "it expires in %llu s, max_token_life is %u s; expiry is in seconds since 1970, and the "
         "clocks of login service and gate must agree",
         (unsigned long long)(hello->token.expiry - now), wan->options.max_token_life_s);
-    tp__wan_refuse_with(wan, TP__REFUSAL_LONG_LIVED, TP_LOG_WARNING, &session->peer, detail);
+    tp__wan_refuse_with(
+        wan, TP__REFUSAL_LONG_LIVED, TP_LOG_WARNING, tp__layer_peer(session), detail);
     tp__session_close(session, TP_END_PROTOCOL, 0);
 }
 
@@ -82,7 +82,7 @@ static void hello_refuse_error(tp__session *session, tp__worker *worker, tp_err 
         hello_refuse(session, TP__REFUSAL_FORGED);
         break;
     default:
-        tp__server_error(session->server, worker, error, 0, "hello");
+        tp__server_error(tp__layer_server(session), worker, error, 0, "hello");
         tp__session_close(session, TP_END_OS, 0);
         break;
     }
@@ -156,7 +156,7 @@ static size_t hello_collect(
     tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count, size_t whole) {
     tp__connection *connection = tp__connection_of(session);
     if (!connection->partial) {
-        connection->partial = tp__packet_kept(TP_HELLO_MAX);
+        connection->partial = tp__layer_packet_kept(TP_HELLO_MAX);
         if (!connection->partial) {
             tp__session_out_of_memory(session, worker);
             return 0;
@@ -165,7 +165,7 @@ static size_t hello_collect(
     size_t have = connection->partial_filled;
     assert(have <= whole && whole <= TP_HELLO_MAX);
     size_t kept = count < whole - have ? count : whole - have;
-    memcpy(tp__packet_payload(connection->partial) + have, bytes, kept);
+    memcpy(tp_packet_edit(connection->partial) + have, bytes, kept);
     connection->partial_filled += (uint32_t)kept;
     return have + count;
 }
@@ -202,7 +202,7 @@ static void hello_inspect(
 
 void tp__hello_take(tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
     tp__connection *connection = tp__connection_of(session);
-    if (!tp__session_takes_input(session)) {
+    if (!tp__layer_takes_input(session)) {
         return;
     }
     if (atomic_load_explicit(&connection->state, memory_order_acquire) != TP__CONNECTION_HELLO) {
@@ -217,6 +217,6 @@ void tp__hello_take(tp__session *session, tp__worker *worker, const uint8_t *byt
     }
     size_t have = hello_collect(session, worker, bytes, count, whole);
     if (have > 0) {
-        hello_inspect(session, worker, tp__packet_payload(connection->partial), have);
+        hello_inspect(session, worker, tp_packet_edit(connection->partial), have);
     }
 }

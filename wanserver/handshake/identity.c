@@ -52,10 +52,9 @@ bool tp__identity_read(
 
 bool tp_session_identity(tp_server *server, tp_session_id session, tp_identity *identity) {
     const tp__wan *wan = tp__wan_of_server(server);
-    uint32_t slot = tp_session_slot(session);
-    if (!wan || identity->size != sizeof *identity || slot >= server->slots.count) {
+    if (!wan || identity->size != sizeof *identity) {
         return false;
     }
-    const tp__connection *connections = (const tp__connection *)(const void *)server->layer_states;
-    return tp__identity_read(&connections[slot].identity, session, identity);
+    const tp__connection *connection = tp__layer_state_at(server, tp_session_slot(session));
+    return connection && tp__identity_read(&connection->identity, session, identity);
 }

@@ -21,23 +21,26 @@ void tp__pending_destroy(tp__pending *pending) {
 }
 
 static tp__connection *connection_at(const tp_server *server, uint32_t link) {
-    assert(link >= 1 && link <= server->slots.count);
-    return tp__connection_of(&server->sessions[link - 1]);
+    assert(link >= 1);
+    tp__connection *connection = tp__layer_state_at(server, link - 1);
+    assert(connection);
+    return connection;
 }
 
 static void pending_append(tp__pending *pending, tp__session *session) {
     TP_ASSERT_LOCKED(&pending->mutex);
     tp__connection *connection = tp__connection_of(session);
+    uint32_t link = tp__layer_slot(session) + 1;
     assert(connection->counted && !connection->evictable);
     connection->evictable = true;
     connection->older = pending->newest;
     connection->newer = 0;
     if (pending->newest) {
-        connection_at(session->server, pending->newest)->newer = session->index + 1;
+        connection_at(tp__layer_server(session), pending->newest)->newer = link;
     } else {
-        pending->oldest = session->index + 1;
+        pending->oldest = link;
     }
-    pending->newest = session->index + 1;
+    pending->newest = link;
 }
 
 static void pending_unlink(
@@ -66,20 +69,20 @@ static void pending_unlink(
 static tp_session_id pending_evict_oldest(tp__pending *pending, tp_server *server) {
     TP_ASSERT_LOCKED(&pending->mutex);
     assert(pending->count > 0 && pending->oldest != 0);
-    tp__session *session = &server->sessions[pending->oldest - 1];
+    tp__session *session = tp__layer_session_at(server, pending->oldest - 1);
     tp__connection *connection = tp__connection_of(session);
     assert(connection->evictable);
     pending_unlink(pending, server, connection);
     connection->counted = false;
     pending->count--;
-    return tp__session_id(session);
+    return tp__layer_id(session);
 }
 
 bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *evicted) {
     *evicted = TP_NO_SESSION;
     tp_mutex_lock(&pending->mutex);
     if (pending->count >= pending->limit && pending->oldest) {
-        *evicted = pending_evict_oldest(pending, session->server);
+        *evicted = pending_evict_oldest(pending, tp__layer_server(session));
     }
     bool added = pending->count < pending->limit;
     if (added) {
@@ -87,8 +90,9 @@ bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *
         tp__connection_of(session)->counted = true;
         pending_append(pending, session);
     }
-    if (session->index == 0) { /* a sample, so that a flood does not walk the list each time */
-        TP__VERIFY(tp__pending_check(pending, session->server));
+    if (tp__layer_slot(session) ==
+        0) { /* a sample, so that a flood does not walk the list each time */
+        TP__VERIFY(tp__pending_check(pending, tp__layer_server(session)));
     }
     tp_mutex_unlock(&pending->mutex);
     return added;
@@ -97,7 +101,7 @@ bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *
 bool tp__pending_keep(tp__pending *pending, tp__session *session) {
     tp__connection *connection = tp__connection_of(session);
     tp_mutex_lock(&pending->mutex);
-    pending_unlink(pending, session->server, connection);
+    pending_unlink(pending, tp__layer_server(session), connection);
     bool counted = connection->counted;
     tp_mutex_unlock(&pending->mutex);
     return counted;
@@ -106,7 +110,7 @@ bool tp__pending_keep(tp__pending *pending, tp__session *session) {
 void tp__pending_remove(tp__pending *pending, tp__session *session) {
     tp__connection *connection = tp__connection_of(session);
     tp_mutex_lock(&pending->mutex);
-    pending_unlink(pending, session->server, connection);
+    pending_unlink(pending, tp__layer_server(session), connection);
     assert(pending->count >= connection->counted);
     pending->count -= connection->counted;
     connection->counted = false;
@@ -128,7 +132,7 @@ const char *tp__pending_check(const tp__pending *pending, const tp_server *serve
     TP_ASSERT_LOCKED(&pending->mutex);
     TP__INVARIANT(pending->count <= pending->limit);
     for (uint32_t at = pending->oldest; at != 0;) {
-        TP__INVARIANT(at <= server->slots.count);
+        TP__INVARIANT(at <= tp__layer_slots(server));
         const tp__connection *connection = connection_at(server, at);
         TP__INVARIANT(connection->evictable && connection->counted);
         TP__INVARIANT(connection->older == last);

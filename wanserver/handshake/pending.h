@@ -13,7 +13,7 @@
 #ifndef TWINPORT_WANSERVER_HANDSHAKE_PENDING_H
 #define TWINPORT_WANSERVER_HANDSHAKE_PENDING_H
 
-#include "core/engine/session_state.h"
+#include "core/engine/layer.h"
 #include "os/thread.h"
 
 typedef struct tp__pending {

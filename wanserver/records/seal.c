@@ -9,142 +9,98 @@
  * A sealed record is sent once, or the session ends: no counter is ever used for two plaintexts.
  */
 #include <assert.h>
-#include <string.h>
 
-#include "core/packet/packet_internal.h"
-#include "core/session/send_batch.h"
 #include "proto/frame.h"
 #include "wanserver/wan.h"
 
 _Static_assert(
     TP__SEAL_PLAIN_MAX <= TP_RECORD_PLAIN_MAX, "a record must not be larger than allowed");
+_Static_assert(TP__SEAL_RECORDS <= TP__LAYER_FILL_PACKETS, "one fill is one send batch");
 
-static void seal_put(tp__send_batch *batch, tp_packet *packet) {
-    assert(batch->count < TP__SEAL_RECORDS);
-    tp_buffer *buffer = &batch->buffers[batch->count];
-    buffer->bytes = tp__packet_payload(packet);
-    buffer->size = tp_packet_size(packet);
-    batch->bytes += buffer->size;
-    batch->packets[batch->held++] = packet;
-    batch->count++;
-}
+/* One call of `fill`. */
+typedef struct filling {
+    tp__session *session;
+    tp__send_batch *batch;
+    tp__connection *connection;
+    tp__wan_worker *own;
+    unsigned packets; /* in the batch */
+    tp_err *error;
+} filling;
 
-/* How many bytes of the backlog go into the next record. Only the last node, the session's end, may
- * be without a packet. */
-static size_t seal_measure(const tp__session *session) {
-    size_t size = 0;
-    for (const tp__send_node *node = session->backlog; node && size < TP__SEAL_PLAIN_MAX;
-         node = node->next) {
-        size += node->packet ? tp__packet_frame_size(node->packet) : 0;
-    }
-    assert(size == 0 || size > tp__connection_of(session)->sent);
-    size -= size > 0 ? tp__connection_of(session)->sent : 0;
-    return size < TP__SEAL_PLAIN_MAX ? size : TP__SEAL_PLAIN_MAX;
-}
-
-/* Takes the backlog's first packet, a frame or a run, off the list: all its bytes are in
- * records. */
-static void seal_complete_frame(tp__session *session, tp__send_batch *batch, bool *end) {
-    tp_packet *packet = tp__session_next_packet(session, end);
-    if (packet) {
-        size_t messages = tp__packet_messages(packet);
-        batch->messages += messages;
-        batch->unqueued += messages * TP__QUEUED_ONE + tp__packet_frame_size(packet);
-        tp_packet_release(packet);
-    }
-}
-
-/* Copies `size` bytes of the backlog's frames to `plain`. */
-static void seal_copy_frames(
-    tp__session *session, tp__send_batch *batch, uint8_t *plain, size_t size, bool *end) {
-    tp__connection *connection = tp__connection_of(session);
-    while (size > 0) {
-        assert(session->backlog && session->backlog->packet); /* seal_measure() has counted it */
-        assert(tp__packet_is_sealed(session->backlog->packet));
-        size_t bytes = 0;
-        const uint8_t *frame = tp__packet_frame(session->backlog->packet, &bytes);
-        bytes -= connection->sent;
-        size_t copied = bytes < size ? bytes : size;
-        memcpy(plain, frame + connection->sent, copied);
-        plain += copied;
-        size -= copied;
-        if (copied < bytes) {
-            connection->sent += (uint32_t)copied;
-        } else {
-            connection->sent = 0;
-            seal_complete_frame(session, batch, end);
-        }
-    }
-}
-
-/* REPLY is sent as it is, neither as a frame nor in a record: it is the only packet that is queued
- * unsealed. */
-static bool is_reply(const tp_packet *packet) {
-    return packet && !tp__packet_is_sealed(packet);
-}
-
-/* Puts REPLY into the send batch as it is. It is the first packet of a session, and counts as no
- * message. */
-static void seal_put_reply(tp__session *session, tp__send_batch *batch, bool *end) {
-    tp_packet *packet = tp__session_next_packet(session, end);
-    assert(tp__connection_of(session)->sealing.counter == 0 && batch->count == 0);
-    batch->unqueued += TP__QUEUED_ONE + tp__packet_frame_size(packet);
-    seal_put(batch, packet);
-}
-
-static tp_end_reason seal_end_reason(tp__session *session, tp_err error) {
-    if (error == TP_ERR_KEY_LIMIT) {
-        return TP_END_KEY_LIMIT;
-    }
-    session->failure = (uint8_t)error;
-    return TP_END_OS;
-}
-
-static tp_end_reason seal_put_record(
-    tp__session *session, tp__worker *worker, tp__send_batch *batch, size_t plain, bool *end) {
-    assert(plain >= 1 && plain <= TP__SEAL_PLAIN_MAX);
-    tp_packet *record = tp__packet_received(plain + TP_RECORD_OVERHEAD);
-    if (TP_UNLIKELY(!record)) {
-        return TP_END_NO_MEMORY;
-    }
-    uint8_t *bytes = tp__packet_payload(record);
-    seal_copy_frames(session, batch, bytes + TP_RECORD_HEADER, plain, end);
-    tp_err error = tp_record_seal(&tp__connection_of(session)->sealing, bytes, plain);
-    if (TP_UNLIKELY(error != TP_OK)) {
-        tp_packet_release(record); /* its plaintext must not reach the network */
-        return seal_end_reason(session, error);
-    }
-    seal_put(batch, record);
-    tp__count_own(&tp__wan_of(session)->workers[worker->index].records_sealed, 1);
+/* REPLY is sent as it is, neither as a frame nor in a record. It is the first packet of a session,
+ * and the only one that is queued raw. */
+static tp_end_reason seal_put_reply(filling *fill) {
+    assert(fill->connection->sealing.counter == 0 && fill->packets == 0);
+    tp__layer_fill_raw(fill->session, fill->batch);
+    fill->packets++;
     return TP_END_NONE;
 }
 
-/* Puts the next part of the backlog into the send batch: REPLY, a record, or an end node that has
- * no packet. */
-static tp_end_reason seal_put_next(
-    tp__session *session, tp__worker *worker, tp__send_batch *batch, bool *end) {
-    assert(session->backlog);
-    if (TP_UNLIKELY(is_reply(session->backlog->packet))) {
-        seal_put_reply(session, batch, end);
-        return TP_END_NONE;
+static tp_end_reason seal_end_reason(filling *fill, tp_err error) {
+    if (error == TP_ERR_KEY_LIMIT) {
+        return TP_END_KEY_LIMIT;
     }
-    size_t plain = seal_measure(session);
-    if (plain == 0) {
-        seal_complete_frame(session, batch, end);
-        return TP_END_NONE;
+    *fill->error = error;
+    return TP_END_OS;
+}
+
+/* Puts the backlog's next `plain` bytes into a record of their own. */
+static tp_end_reason seal_put_record(filling *fill, size_t plain) {
+    assert(plain >= 1 && plain <= TP__SEAL_PLAIN_MAX);
+    tp__connection *connection = fill->connection;
+    tp_packet *record = tp__layer_packet(plain + TP_RECORD_OVERHEAD);
+    if (TP_UNLIKELY(!record)) {
+        return TP_END_NO_MEMORY;
     }
-    return seal_put_record(session, worker, batch, plain, end);
+    uint8_t *bytes = tp_packet_edit(record);
+    connection->sent = (uint32_t)tp__layer_fill_copy(
+        fill->session, fill->batch, connection->sent, bytes + TP_RECORD_HEADER, plain);
+    tp_err error = tp_record_seal(&connection->sealing, bytes, plain);
+    if (TP_UNLIKELY(error != TP_OK)) {
+        tp_packet_release(record); /* its plaintext must not reach the network */
+        return seal_end_reason(fill, error);
+    }
+    tp__layer_fill_add(fill->batch, record);
+    fill->packets++;
+    tp__count_own(&fill->own->records_sealed, 1);
+    return TP_END_NONE;
+}
+
+/* Puts the next part of the backlog into the send batch: REPLY, a record, or the session's end.
+ * False: there is no more, or *failure is why the session must end. */
+static bool seal_put_next(filling *fill, tp_end_reason *failure) {
+    size_t plain = 0;
+    switch (
+        tp__layer_fill_next(fill->session, fill->connection->sent, TP__SEAL_PLAIN_MAX, &plain)) {
+    case TP__LAYER_EMPTY:
+        return false;
+    case TP__LAYER_END:
+        tp__layer_fill_end(fill->session);
+        return false;
+    case TP__LAYER_RAW:
+        *failure = seal_put_reply(fill);
+        break;
+    case TP__LAYER_FRAMES:
+        *failure = seal_put_record(fill, plain);
+        break;
+    }
+    return *failure == TP_END_NONE;
 }
 
 tp_end_reason tp__seal_fill(
-    tp__session *session, tp__worker *worker, struct tp__send_batch *batch, bool *end) {
+    tp__session *session, tp__worker *worker, tp__send_batch *batch, tp_err *error) {
+    filling fill = {
+        .session = session,
+        .batch = batch,
+        .connection = tp__connection_of(session),
+        .own = tp__wan_worker_of(tp__wan_of(session), worker),
+        .error = error,
+    };
     tp_end_reason failure = TP_END_NONE;
-    *end = false;
-    while (session->backlog && !failure && batch->count < TP__SEAL_RECORDS) {
-        failure = seal_put_next(session, worker, batch, end);
+    while (fill.packets < TP__SEAL_RECORDS && seal_put_next(&fill, &failure)) {
     }
     /* CLOSE follows what is queued: enough counters are left for that. */
-    if (TP_UNLIKELY(tp_record_near_end(&tp__connection_of(session)->sealing))) {
+    if (TP_UNLIKELY(tp_record_near_end(&fill.connection->sealing))) {
         tp__session_finish(session, TP_END_KEY_LIMIT, TP_CLOSE_KEY_LIMIT);
     }
     return failure;

@@ -63,6 +63,7 @@ typedef struct tp__worker {
     unsigned index;
     tp__worker_up up;
     bool runs_tasks;         /* inside tp__tasks_run() */
+    void *delivery;          /* with a layer: what its `permit` gets (frames.c) */
     _Atomic uint64_t now_ms; /* read once per batch */
     tp__service_time time;   /* its clock of served time (served.c) */
     uint64_t served_ms;      /* served time of the sessions that it serves, as of now_ms */
@@ -156,13 +157,6 @@ static inline int tp__server_state_now(const tp_server *server) {
     return atomic_load_explicit(&server->state, memory_order_seq_cst);
 }
 
-/* The layer's own state of the session. */
-static inline void *tp__layer_state(const tp__session *session) {
-    const tp_server *server = session->server;
-    assert(session->index < server->slots.count);
-    return server->layer_states + session->index * server->layer.state_bytes;
-}
-
 /* current.c: the calling thread's worker of this server, or NULL. */
 tp__worker *tp__worker_here(const tp_server *server);
 
@@ -189,7 +183,7 @@ static inline bool tp__session_is_here(const tp__session *session) {
         }                                                                                          \
     } while (0)
 
-/* ---- server_error.c, port_guard.c ------------------------------------------------------------ */
+/* ---- port_guard.c ---------------------------------------------------------------------------- */
 
 /*
  * Enters the port, from any thread: it is not freed until tp__server_leave_port(). False (and

@@ -52,7 +52,7 @@ TP_NOINLINE static void frame_take_control(tp__session *session, uint8_t type, t
 static inline void frame_deliver(
     tp__session *session, tp__worker *worker, uint8_t type, tp_packet *packet) {
     const tp__layer *layer = &session->server->layer;
-    if (TP_LIKELY(layer->permit == NULL) || layer->permit(session, worker)) {
+    if (TP_LIKELY(layer->permit == NULL) || layer->permit(worker->delivery)) {
         if (TP_LIKELY(type == TP_FRAME_DATA)) {
             frame_deliver_data(session, worker, packet);
         } else {
@@ -126,20 +126,28 @@ static inline size_t frame_begin(tp__session *session, tp__worker *worker,
     return header.length;
 }
 
-/* Copies bytes into a header that comes in pieces, and begins its frame when it is complete.
- * Returns how many bytes were taken. */
-TP_NOINLINE static size_t frame_continue_header(
-    tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
-    tp__receive_state *receive = &session->receive;
+/* Copies bytes into a header that comes in pieces; returns how many were taken. *whole: it is
+ * complete, and the next bytes begin another one. */
+static size_t header_collect(
+    tp__receive_state *receive, const uint8_t *bytes, size_t count, bool *whole) {
     assert(!receive->partial && receive->header_filled < TP_FRAME_HEADER);
     size_t missing = TP_FRAME_HEADER - receive->header_filled;
     size_t taken = count < missing ? count : missing;
     memcpy(receive->header + receive->header_filled, bytes, taken);
-    receive->header_filled = (uint8_t)(receive->header_filled + taken);
-    if (receive->header_filled < TP_FRAME_HEADER) {
+    *whole = taken == missing;
+    receive->header_filled = *whole ? 0 : (uint8_t)(receive->header_filled + taken);
+    return taken;
+}
+
+/* The same, and begins the frame when its header is complete. */
+TP_NOINLINE static size_t frame_continue_header(
+    tp__session *session, tp__worker *worker, const uint8_t *bytes, size_t count) {
+    tp__receive_state *receive = &session->receive;
+    bool whole = false;
+    size_t taken = header_collect(receive, bytes, count, &whole);
+    if (!whole) {
         return taken;
     }
-    receive->header_filled = 0;
     size_t payload = frame_begin(session, worker, receive->header, bytes + taken, count - taken);
     return payload == SIZE_MAX ? count : taken + payload;
 }
@@ -164,4 +172,23 @@ void tp__session_take_frames(
         count -= taken;
     }
     TP__VERIFY(tp__receive_check(session));
+}
+
+/* ---- for a layer ----------------------------------------------------------------------------- */
+
+void tp__layer_take_frames(
+    tp__session *session, tp__worker *worker, void *delivery, const uint8_t *bytes, size_t count) {
+    worker->delivery = delivery;
+    tp__session_take_frames(session, worker, bytes, count);
+    worker->delivery = NULL;
+}
+
+size_t tp__layer_take_header(tp__session *session, const uint8_t *bytes, size_t count, bool *whole,
+    tp_frame_header *header) {
+    TP_ASSERT_WORKER(session);
+    size_t taken = header_collect(&session->receive, bytes, count, whole);
+    if (*whole) {
+        *header = tp_frame_read(session->receive.header);
+    }
+    return taken;
 }

@@ -93,9 +93,11 @@ tp_end_reason tp__send_batch_fill(tp__session *session, tp__worker *worker) {
     }
     batch->reported = session->joined;
     if (TP_UNLIKELY(layer->fill != NULL)) {
-        tp_end_reason failure = layer->fill(session, worker, batch, &session->sending_end);
-        if (TP_UNLIKELY(failure == TP_END_NO_MEMORY)) {
-            session->failure = TP_ERR_NO_MEMORY;
+        tp_err error = TP_OK;
+        tp_end_reason failure = layer->fill(session, worker, batch, &error);
+        assert(!error || failure);
+        if (TP_UNLIKELY(failure != TP_END_NONE)) {
+            session->failure = (uint8_t)(failure == TP_END_NO_MEMORY ? TP_ERR_NO_MEMORY : error);
         }
         return failure;
     }
