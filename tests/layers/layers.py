@@ -7,6 +7,7 @@ SOURCE is the project's folder. OBJECTS are the object files of common/core, who
 with NM, the compiler's nm. Each violation is printed on a line; the exit code is then 1.
 
 A folder of the product that is on no list below is an error: add a new folder to the list first.
+What a list allows is a folder, with all its headers, or one header.
 """
 
 import os
@@ -28,6 +29,8 @@ CORE = {  # what a folder of common/core may include and call, beside itself, os
 PUBLIC = "common/include/twinport"
 TOOLS = {PUBLIC, "common/os", "common/core/base", "common/core/memory"}  # any part may use them
 ENGINE = {f"common/core/{name}" for name in ("packet", "log", "engine")}
+# What the WAN's layer sees of the core: no structure of the engine, and no packet's.
+LAYER = {"common/core/log", "common/core/engine/layer.h"}
 FOLDERS = {  # the rest of the product, each with what it may include beside itself
     PUBLIC: set(),
     "common/os": {PUBLIC},
@@ -47,12 +50,12 @@ FOLDERS = {  # the rest of the product, each with what it may include beside its
         TOOLS | {"common/core/log", "proto", "lanclient/client", "lanclient/include/twinport"},
     # wan.h, the parts' common state, stands at the top; so do the public calls, which use the parts.
     "wanserver":
-        TOOLS | ENGINE | {"proto", "wanserver/guard", "wanserver/handshake",
+        TOOLS | LAYER | {"proto", "wanserver/guard", "wanserver/handshake",
                           "wanserver/include/twinport"},
     "wanserver/guard": TOOLS | {"proto", "wanserver/include/twinport"},
     "wanserver/handshake":
-        TOOLS | ENGINE | {"proto", "wanserver", "wanserver/guard", "wanserver/include/twinport"},
-    "wanserver/records": TOOLS | ENGINE | {"common/core/session", "proto", "wanserver"},
+        TOOLS | LAYER | {"proto", "wanserver", "wanserver/guard", "wanserver/include/twinport"},
+    "wanserver/records": TOOLS | LAYER | {"proto", "wanserver"},
     "wanserver/files": TOOLS | {"common/core/config", "proto"},
     "wanserver/gate":
         TOOLS | {"common/core/log", "proto", "lanclient/client", "lanclient/include/twinport"},
@@ -64,6 +67,10 @@ for part, below in CORE.items():
     FOLDERS[f"common/core/{part}"] = (
         {PUBLIC, "common/os", "proto"} | {f"common/core/{name}" for name in below}
     )
+FILES = {  # files that may include less than their folder may, beside themselves
+    "common/core/engine/layer.h": {PUBLIC, "proto", "common/core/engine/session_calls.h"},
+    "common/core/engine/session_calls.h": {PUBLIC},
+}
 # One header of os has an implementation for each system, under the same name.
 VARIANTS = {"common/os/posix", "common/os/linux", "common/os/win32"}
 
@@ -148,10 +155,17 @@ def check_names(files):
 
 
 def check_includes(includes):
+    for name in sorted(FILES.keys() - {path.as_posix() for path in includes}):
+        yield f"{name} has a rule in tests/layers/layers.py, and does not exist"
     for path, others in includes.items():
+        mine, allowed = folder_of(path), FILES.get(path.as_posix())
+        if allowed is None:
+            allowed = FOLDERS.get(mine, set()) | {mine}
+        else:
+            mine = path
         for other in sorted(others):
-            mine, its = folder_of(path), folder_of(other)
-            if mine != its and its not in FOLDERS.get(mine, set()):
+            its = folder_of(other)
+            if its not in allowed and other.as_posix() not in allowed:
                 yield f"{path}: includes {other}; {mine} may not include {its}"
 
 
