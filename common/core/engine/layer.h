@@ -156,11 +156,11 @@ void tp__layer_each_session(tp_server *server, void (*visit)(tp__session *sessio
 
 /* ---- references, posts and packets: layer_calls.c -------------------------------------------- */
 
-/* The session with this id, with a reference for the caller, to be given back by
+/* The session with this id, with a reference of kind CALL for the caller, to be given back by
  * tp__session_leave(). NULL: there is no such session, or it is closing. Any thread. */
 tp__session *tp__layer_enter(tp_server *server, tp_session_id id);
 
-/* A further reference. The caller has one, or is in a call of the layer. */
+/* A further reference, of kind LAYER. The caller has one, or is in a call of the layer. */
 void tp__layer_retain(tp__session *session);
 
 /* Runs op->done on a worker that serves the session's socket. False: the system refuses; that is

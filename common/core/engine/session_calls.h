@@ -43,8 +43,8 @@ bool tp__session_finish(tp__session *session, tp_end_reason reason, int close_co
  * one, which is closed in order. */
 bool tp__session_turn_away(tp__session *session, tp_end_reason reason, int close_code);
 
-/* Gives the caller's reference of this kind back. If it was the last one, the release is left to a worker. Any
- * thread. */
+/* Gives the caller's reference of this kind back. If it was the last one, the release is left to a
+ * worker. Any thread. */
 void tp__session_leave(tp__session *session, tp__reference kind);
 
 /* The same, but releases the session here if it was the last one: for the top level of a
