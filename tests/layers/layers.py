@@ -69,7 +69,8 @@ for part, below in CORE.items():
     )
 FILES = {  # files that may include less than their folder may, beside themselves
     "common/core/engine/layer.h": {PUBLIC, "proto", "common/core/engine/session_calls.h"},
-    "common/core/engine/session_calls.h": {PUBLIC},
+    "common/core/engine/session_calls.h": {PUBLIC, "common/core/engine/references.h"},
+    "common/core/engine/references.h": {"common/core/base"},
 }
 # One header of os has an implementation for each system, under the same name.
 VARIANTS = {"common/os/posix", "common/os/linux", "common/os/win32"}
