@@ -1,5 +1,5 @@
 /*
- * A model of what any worker may take (os/linux/epoll_shared.c, epoll_post.c). A poster raises
+ * A model of what any worker may take (os/linux/epoll_shared.c, epoll_ready.c). A poster raises
  * `waiting` and then wakes one worker that has announced that it is asleep; a worker announces it
  * and then reads `waiting` before it sleeps. One of the workers may block for good whenever it runs
  * something.

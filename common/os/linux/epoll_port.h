@@ -2,16 +2,16 @@
  * The epoll back end: the structs and functions that its files share.
  *
  *   epoll_port.c     the port, its workers, the back end's table
- *   epoll_worker.c   wait and dispatch
+ *   epoll_dispatch.c   wait and dispatch
  *   epoll_shared.c   work that any worker may take
- *   epoll_post.c     posting to one worker, and waking it
+ *   epoll_ready.c     posting to one worker, and waking it
  *   epoll_socket.c   a connection's life: attach, finish, close
  *   epoll_listen.c   a listener's life
  *   epoll_accept.c  epoll_connect.c  epoll_receive.c  epoll_send.c
  *
  * Each worker has an epoll descriptor of its own, and a connection stays with one worker for life.
  * Only that worker's thread touches the connection's state, except for `closing`, so there is no
- * lock. Other threads post to the worker (epoll_post.c).
+ * lock. Other threads post to the worker (epoll_ready.c).
  *
  * Listeners, and posts without a socket, belong to no worker: any free worker takes them
  * (epoll_shared.c, epoll_accept.c).
@@ -235,7 +235,7 @@ static inline void epoll_run_later(epoll_worker *worker, epoll_op *op) {
     epoll_list_push(&worker->later, op);
 }
 
-/* ---- epoll_post.c ---------------------------------------------------------------------------- */
+/* ---- epoll_ready.c --------------------------------------------------------------------------- */
 
 /* The worker whose dispatch this thread is running, or NULL. */
 epoll_worker *tp__epoll_current(void);
@@ -259,7 +259,7 @@ void tp__epoll_sound_alarm(epoll_worker *worker);
 
 tp_err tp__epoll_post(tp_port *port, tp_socket *socket, tp_op *op);
 
-/* ---- epoll_worker.c -------------------------------------------------------------------------- */
+/* ---- epoll_dispatch.c ------------------------------------------------------------------------ */
 
 tp_err tp__epoll_wait(tp_worker *worker, int timeout_ms);
 size_t tp__epoll_dispatch(tp_worker *worker);

@@ -13,7 +13,7 @@
  * looks at the lists before it runs anything of its own, and again before it sleeps.
  *
  * NO LOST WAKE-UP. A thread that adds an entry raises `waiting` and then reads which workers are
- * asleep. A worker announces that it is asleep (`posts`, epoll_post.c) and then reads `waiting`.
+ * asleep. A worker announces that it is asleep (`posts`, epoll_ready.c) and then reads `waiting`.
  * All four accesses are sequentially consistent, so one of the two sees the other.
  * tests/model/rouse.pml explores all interleavings.
  *

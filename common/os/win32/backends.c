@@ -5,7 +5,7 @@
 #include "os/error.h"
 #include "os/port_backend.h"
 #include "os/thread.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 const tp__port_backend *const tp__port_backend_list[] = {&tp__iocp_backend, NULL};
 

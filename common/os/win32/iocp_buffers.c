@@ -8,7 +8,7 @@
  */
 #include <malloc.h>
 
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 typedef struct buffer {
     SLIST_ENTRY link;

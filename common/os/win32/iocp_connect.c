@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "os/error.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 #include "os/win32/nt_error.h"
 
 /* ConnectEx needs a bound socket: any address, any port. */

@@ -8,7 +8,7 @@
  * requests, and a long chain in one socket's serialiser. So dispatch returns soon to the kernel's
  * queue, where the completions of all other sockets are.
  */
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 #define RUN_BUDGET 128
 

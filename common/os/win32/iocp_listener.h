@@ -4,7 +4,7 @@
 #ifndef TWINPORT_OS_WIN32_IOCP_LISTENER_H
 #define TWINPORT_OS_WIN32_IOCP_LISTENER_H
 
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 #define SLOTS 16
 

@@ -27,7 +27,7 @@
 #include <string.h>
 
 #include "os/error.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 /* Extension functions cannot be imported. A socket of the provider that has them returns their
  * addresses. */

@@ -29,7 +29,7 @@
  * lost; it is late by at most one slice of a wait (iocp_wait.c). The exchange takes all nodes, so
  * no node is ever compared with one that was freed (no ABA).
  */
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 static iocp_request busy_mark;
 #define BUSY (&busy_mark)

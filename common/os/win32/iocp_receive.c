@@ -23,7 +23,7 @@
  * AFTER THE CLOSE nothing is read any more: the holder reads CLOSING before each delivery.
  */
 #include "os/error.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 #include "os/win32/nt_error.h"
 
 /* Makes the last delivery and gives the receive's count back. */

@@ -10,7 +10,7 @@
  * over. So what is missing is sent by another WSASend, until the kernel has all of it.
  */
 #include "os/error.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 #include "os/win32/nt_error.h"
 
 #define SENT_MASK (((uint64_t)1 << 48) - 1)

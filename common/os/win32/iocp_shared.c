@@ -13,7 +13,7 @@
  * If the kernel refuses a wake-up packet (no non-paged pool), the entries are seen all the same:
  * each worker looks at the list before each of its waits.
  */
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 #define SHARED_BUDGET 32 /* entries that one dispatch takes before its own completions */
 

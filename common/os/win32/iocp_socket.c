@@ -1,8 +1,8 @@
 /*
  * A socket's life, decided by one word.
  *
- * Runs on any thread, except where iocp.h restricts it. The memory is the caller's, lent until the
- * `done` of the close.
+ * Runs on any thread, except where iocp_port.h restricts it. The memory is the caller's, lent until
+ * the `done` of the close.
  *
  * STATE. The low half counts: 1 while the socket is open, 1 for each of its requests in any place
  * (kernel, ready, shared, overflow, serialiser, parked), and 1 for each thread that is just
@@ -37,7 +37,7 @@
 #include <string.h>
 
 #include "os/error.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 /* ---- the word -------------------------------------------------------------------------------- */
 

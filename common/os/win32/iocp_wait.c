@@ -11,7 +11,7 @@
  */
 #include "os/clock.h"
 #include "os/error.h"
-#include "os/win32/iocp.h"
+#include "os/win32/iocp_port.h"
 
 #define SLICE_MS 1000
 

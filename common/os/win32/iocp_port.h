@@ -25,8 +25,8 @@
  *
  * A SOCKET's life is decided by its `state` word (iocp_socket.c).
  */
-#ifndef TWINPORT_OS_WIN32_IOCP_H
-#define TWINPORT_OS_WIN32_IOCP_H
+#ifndef TWINPORT_OS_WIN32_IOCP_PORT_H
+#define TWINPORT_OS_WIN32_IOCP_PORT_H
 
 #include <stdatomic.h>
 
