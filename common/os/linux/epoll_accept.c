@@ -13,15 +13,11 @@
  * no other connection waits. Deliveries of one accept may run on several workers at once;
  * `delivering` counts them. The cancellation, and with it the close, comes when none is left.
  *
- * RETRIES. A listener that the system refuses a descriptor (or memory) is tried again RETRY_MS
- * later, by the first worker that wakes up then; a watcher does (epoll_shared.c). It stays
- * registered; edges that come meanwhile are remembered like any other, and the connections wait in
- * the backlog, so that nothing is lost and nothing spins.
- *
- * THE RESERVE. The same happens when only the reserve is left: descriptors for what the program
- * needs in any case, such as the link to its bus, its log and the files that it reads again. The
- * system hands out the lowest free number, so near the reserve that number is looked at before each
- * accept. If another thread takes it in between, one connection more is accepted.
+ * THE RESERVE. Descriptors that the program needs in any case: for the link to its bus, its log and
+ * the files that it reads again. If only these are left, the listener is tried again later, as when
+ * the system refuses a descriptor (epoll_retries.c). The system hands out the lowest free number,
+ * so near the reserve that number is looked at before each accept. If another thread takes it in
+ * between, one connection more is accepted.
  */
 #include <assert.h>
 #include <errno.h>
@@ -33,56 +29,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "os/clock.h"
 #include "os/error.h"
-#include "os/linux/epoll_port.h"
+#include "os/linux/epoll_listener.h"
 #include "os/posix/handle.h"
-
-enum { RETRY_MS = 100 };
-
-static epoll_port *port_of(const epoll_listener *listener) {
-    return epoll_port_of(listener->socket->worker->head.port);
-}
-
-/* ---- retries: under shared.mutex ------------------------------------------------------------- */
-
-static bool awaits_retry(const epoll_listener *listener) {
-    return listener->retry_at != 0;
-}
-
-void tp__epoll_note_retry_due(epoll_shared *shared) {
-    uint64_t first = 0;
-    for (const epoll_listener *it = shared->listeners; it != NULL; it = it->next) {
-        if (awaits_retry(it) && (first == 0 || it->retry_at < first)) {
-            first = it->retry_at;
-        }
-    }
-    atomic_store(&shared->retry_due, first);
-}
-
-static void retry_later(epoll_listener *listener) {
-    listener->retry_at = tp_clock_ms() + RETRY_MS;
-    tp__epoll_note_retry_due(&port_of(listener)->shared);
-}
-
-static void offer_if_ready(epoll_port *port, epoll_listener *listener) {
-    if (listener->accept != NULL && !listener->accept->queued && !awaits_retry(listener)) {
-        tp__epoll_offer(port, listener);
-    }
-}
-
-void tp__epoll_run_retries(epoll_port *port, uint64_t now) {
-    epoll_shared *shared = &port->shared;
-    tp_mutex_lock(&shared->mutex);
-    for (epoll_listener *it = shared->listeners; it != NULL; it = it->next) {
-        if (awaits_retry(it) && it->retry_at <= now) {
-            it->retry_at = 0;
-            offer_if_ready(port, it);
-        }
-    }
-    tp__epoll_note_retry_due(shared);
-    tp_mutex_unlock(&shared->mutex);
-}
 
 /* ---- the reserve ----------------------------------------------------------------------------- */
 
@@ -109,7 +58,7 @@ static int first_reserved(const epoll_port *port) {
  * nothing: it may have been the only one free.
  */
 static bool is_reserve_reached(const epoll_listener *listener, int reserved) {
-    if (port_of(listener)->shared.highest_accepted < reserved - RESERVE_MARGIN) {
+    if (epoll_listener_port(listener)->shared.highest_accepted < reserved - RESERVE_MARGIN) {
         return false;
     }
     int lowest = fcntl(listener->socket->descriptor, F_DUPFD_CLOEXEC, 0);
@@ -152,7 +101,7 @@ static bool is_connection_error(int os_error) {
 
 /* Accepts a connection. The result is to be delivered if `present` is set. */
 static epoll_arrival arrival_fetch(epoll_listener *listener) {
-    epoll_port *port = port_of(listener);
+    epoll_port *port = epoll_listener_port(listener);
     const int reserved = first_reserved(port);
     const epoll_arrival nothing = {.handle = -1};
     epoll_arrival arrival = {.present = true, .handle = -1};
@@ -160,7 +109,7 @@ static epoll_arrival arrival_fetch(epoll_listener *listener) {
         if (!has_waiting_connection(listener)) {
             return nothing;
         }
-        retry_later(listener);
+        tp__epoll_retry_later(listener);
         arrival.os_error = EMFILE;
         return arrival;
     }
@@ -188,7 +137,7 @@ static epoll_arrival arrival_fetch(epoll_listener *listener) {
         if (!has_waiting_connection(listener)) {
             return nothing;
         }
-        retry_later(listener);
+        tp__epoll_retry_later(listener);
     }
     return arrival;
 }
@@ -218,14 +167,14 @@ size_t tp__epoll_accept_one(epoll_worker *worker, epoll_listener *listener) {
     epoll_arrival arrival = listener->ahead;
     epoll_op *op = listener->accept;
     listener->ahead.present = false;
-    if (!arrival.present && !awaits_retry(listener)) {
+    if (!arrival.present && !epoll_awaits_retry(listener)) {
         arrival = arrival_fetch(listener);
     }
     if (!arrival.present) {
         tp_mutex_unlock(&port->shared.mutex);
         return 0;
     }
-    if (!awaits_retry(listener)) {
+    if (!epoll_awaits_retry(listener)) {
         listener->ahead = arrival_fetch(listener);
     }
     if (listener->ahead.present) {
@@ -277,7 +226,7 @@ void tp__epoll_listeners_readable(epoll_worker *worker) {
     epoll_port *port = epoll_port_of(worker->head.port);
     tp_mutex_lock(&port->shared.mutex);
     for (epoll_listener *it = port->shared.listeners; it != NULL; it = it->next) {
-        offer_if_ready(port, it);
+        tp__epoll_offer_if_ready(port, it);
     }
     bool waits = port->shared.accepts.first != NULL;
     tp_mutex_unlock(&port->shared.mutex);
@@ -311,7 +260,8 @@ tp_err tp__epoll_accept(tp_socket *tp, tp_op *accept_op) {
         op->kind = OP_ACCEPT;
         op->queued = false;
         listener->accept = op;
-        offer_if_ready(port, listener); /* earlier connections have left no edge to act on */
+        /* Earlier connections have left no edge to act on. */
+        tp__epoll_offer_if_ready(port, listener);
     }
     tp_mutex_unlock(&port->shared.mutex);
     if (error != TP_OK) {

@@ -1,98 +1,25 @@
 /*
- * A worker's loop: wait fetches a batch of events; dispatch runs shared work, handles the batch and
- * runs the ready list.
+ * Dispatching: runs shared work, handles the batch of events that the wait has fetched, and runs
+ * the ready list.
  *
- * Runs on the worker's thread. See epoll_port.h for why closing is safe.
+ * Runs on the worker's thread. It stands above the operations: it calls them by the kind of an op
+ * or an event, and none of them calls back. See epoll_port.h for why closing is safe.
  */
 #include <assert.h>
-#include <errno.h>
 
-#include "os/error.h"
-#include "os/linux/epoll_port.h"
+#include "os/clock.h"
+#include "os/linux/epoll_listener.h"
 
-/* How many ready ops one dispatch runs before new events are fetched. */
-enum { READY_BUDGET = 1024 };
+enum {
+    READY_BUDGET = 1024, /* ready ops that one dispatch runs before new events are fetched */
+    SHARED_BUDGET = 32,  /* shared entries that it takes before the worker's own connections */
+};
 
 static const uint32_t input_events = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 static const uint32_t end_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 static const uint32_t output_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
 
-/* ---- wait ------------------------------------------------------------------------------------ */
-
-static bool has_work(epoll_worker *worker) {
-    return worker->ready.first != NULL || worker->later.first != NULL ||
-           tp__epoll_has_posts(worker) || tp__epoll_may_take(worker);
-}
-
-/* Removes the events of listeners from the batch and puts their accepts on the shared list, so that
- * any free worker takes the connections, and they do not wait for this worker. */
-static void note_listeners(epoll_worker *worker) {
-    bool readable = false;
-    unsigned kept = 0;
-    for (unsigned i = 0; i < worker->event_count; i++) {
-        if (TP_UNLIKELY(worker->events[i].data.ptr == &tp__epoll_listener_mark)) {
-            readable = true;
-        } else if (kept++ != i) {
-            worker->events[kept - 1] = worker->events[i];
-        }
-    }
-    worker->event_count = kept;
-    if (TP_UNLIKELY(readable)) {
-        tp__epoll_listeners_readable(worker);
-    }
-}
-
-/* Fetches events, and sleeps for up to *limit_ms, which is at most `timeout_ms`. Returns the number
- * of events, or -1 with errno. */
-static int sleep_and_fetch(epoll_worker *worker, int timeout_ms, int *limit_ms) {
-    bool watches = false;
-    *limit_ms = timeout_ms;
-    if (has_work(worker) || (timeout_ms != 0 && !tp__epoll_fall_asleep(worker))) {
-        *limit_ms = 0;
-    } else if (timeout_ms != 0) {
-        *limit_ms = tp__epoll_watch(worker, timeout_ms, &watches);
-    }
-    int count = epoll_wait(worker->epoll, worker->events, EVENTS_AT_ONCE, *limit_ms);
-    tp__epoll_awake(worker);
-    if (TP_UNLIKELY(watches)) {
-        tp__epoll_watched(worker);
-    }
-    return count;
-}
-
-tp_err tp__epoll_wait(tp_worker *head, int timeout_ms) {
-    epoll_worker *worker = epoll_worker_of(head);
-    worker->waited = true;
-    if (TP_UNLIKELY(worker->event_count > 0)) {
-        return TP_OK; /* the last batch is not dispatched yet, and an edge is never fetched twice */
-    }
-    for (;;) {
-        int limit_ms;
-        int count = sleep_and_fetch(worker, timeout_ms, &limit_ms);
-        if (TP_LIKELY(count > 0)) {
-            worker->event_count = (unsigned)count;
-            note_listeners(worker);
-            return TP_OK;
-        }
-        if (count < 0) {
-            /* A signal ends the wait as tp_port_wake() does. To continue the wait, the time left
-             * would be needed, and every wait would read the clock. */
-            return errno == EINTR ? TP_OK : tp_os_fail_last();
-        }
-        if (has_work(worker)) {
-            return TP_OK;
-        }
-        if (limit_ms == timeout_ms) {
-            (void)tp_os_fail(0);
-            return TP_ERR_TIMED_OUT;
-        }
-        if (timeout_ms > 0) { /* it was a watcher, and another worker has done the work */
-            timeout_ms -= limit_ms;
-        }
-    }
-}
-
-/* ---- dispatch -------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 /* Acts on one event; returns how many `done` ran. */
 static size_t on_event(epoll_worker *worker, epoll_socket *socket, uint32_t events) {
@@ -134,6 +61,8 @@ static size_t run_events(epoll_worker *worker) {
     return ran;
 }
 
+/* ---- ops ------------------------------------------------------------------------------------- */
+
 static void deliver_result(epoll_worker *worker, epoll_op *op) {
     const tp_completion completion = {
         .worker = &worker->head,
@@ -146,7 +75,8 @@ static void deliver_result(epoll_worker *worker, epoll_op *op) {
     op->done((tp_op *)op, &completion);
 }
 
-size_t tp__epoll_run_op(epoll_worker *worker, epoll_op *op) {
+/* Runs an op by its kind; returns how many `done` ran. */
+static size_t run_op(epoll_worker *worker, epoll_op *op) {
     switch ((epoll_op_kind)op->kind) {
     case OP_RESULT:
         deliver_result(worker, op);
@@ -170,7 +100,58 @@ static size_t run_ready(epoll_worker *worker) {
         if (op == NULL) {
             break;
         }
-        ran += tp__epoll_run_op(worker, op);
+        ran += run_op(worker, op);
+    }
+    return ran;
+}
+
+/* ---- shared work ----------------------------------------------------------------------------- */
+
+/* Takes and runs one entry; false if there is none that the worker may take. If there are both
+ * kinds, it alternates between them. */
+static bool take_one(epoll_worker *worker, size_t *ran) {
+    epoll_port *port = epoll_port_of(worker->head.port);
+    epoll_shared *shared = &port->shared;
+    tp_mutex_lock(&shared->mutex);
+    bool accept_first = !worker->took_accept || shared->tasks.first == NULL;
+    epoll_listener *listener = accept_first ? tp__epoll_take_accept(worker) : NULL;
+    worker->took_accept = listener != NULL;
+    if (listener != NULL) {
+        *ran += tp__epoll_accept_one(worker, listener); /* unlocks the mutex */
+        return true;
+    }
+    epoll_op *op = tp__epoll_take_task(shared);
+    epoll_leftover left = tp__epoll_leftover(port);
+    tp_mutex_unlock(&shared->mutex);
+    if (op == NULL) {
+        return false;
+    }
+    tp__epoll_wake_next(port, left); /* before a `done` that may block */
+    *ran += run_op(worker, op);
+    return true;
+}
+
+/* Takes and runs shared entries, within a budget. Returns how many `done` ran. */
+static size_t run_shared(epoll_worker *worker) {
+    epoll_port *port = epoll_port_of(worker->head.port);
+    size_t ran = 0;
+    unsigned taken = 0;
+    /* A worker that always has something to do never sleeps, and looks for due retries here. */
+    uint64_t retry_due = atomic_load(&port->shared.retry_due);
+    if (TP_UNLIKELY(retry_due != 0)) {
+        uint64_t now = tp_clock_ms();
+        if (now >= retry_due) {
+            tp__epoll_run_retries(port, now);
+        }
+    }
+    while (TP_UNLIKELY(atomic_load(&port->shared.waiting) > 0) && taken < SHARED_BUDGET &&
+           take_one(worker, &ran)) {
+        taken++;
+    }
+    bool waits =
+        atomic_load(&port->shared.waiting) > 0 || atomic_load(&port->shared.retry_due) != 0;
+    if (TP_UNLIKELY(waits) && (worker->event_count > 0 || worker->ready.first != NULL)) {
+        tp__epoll_wake_watcher(port);
     }
     return ran;
 }
@@ -188,7 +169,7 @@ size_t tp__epoll_dispatch(tp_worker *head) {
         set_read_budget(worker, again);
     }
     /* Shared work first, which other workers could do as well: what follows may block. */
-    size_t ran = tp__epoll_run_shared(worker);
+    size_t ran = run_shared(worker);
     ran += run_events(worker);
     ran += run_ready(worker);
     tp__epoll_set_current(NULL);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "os/error.h"
-#include "os/linux/epoll_port.h"
+#include "os/linux/epoll_listener.h"
 #include "os/posix/handle.h"
 
 char tp__epoll_listener_mark;

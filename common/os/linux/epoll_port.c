@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "os/error.h"
-#include "os/linux/epoll_port.h"
+#include "os/linux/epoll_listener.h"
 #include "os/stream.h"
 
 /* ---- workers --------------------------------------------------------------------------------- */

@@ -1,13 +1,19 @@
 /*
  * The epoll back end: the structs and functions that its files share.
  *
- *   epoll_port.c     the port, its workers, the back end's table
- *   epoll_dispatch.c   wait and dispatch
- *   epoll_shared.c   work that any worker may take
- *   epoll_ready.c     posting to one worker, and waking it
- *   epoll_socket.c   a connection's life: attach, finish, close
- *   epoll_listen.c   a listener's life
- *   epoll_accept.c  epoll_connect.c  epoll_receive.c  epoll_send.c
+ *   epoll_port.c      the port, its workers, the back end's table
+ *   epoll_wait.c      fetching events
+ *   epoll_dispatch.c  running them, what is ready, and what is shared
+ *   epoll_close.c     a connection's end
+ *   epoll_post.c  epoll_accept.c  epoll_connect.c  epoll_receive.c  epoll_send.c
+ *   epoll_listen.c    a listener's life
+ *   epoll_retries.c   listeners that try again to accept
+ *   epoll_socket.c    a connection's life: attach, finish
+ *   epoll_shared.c    work that any worker may take
+ *   epoll_ready.c     handing ops to a worker, and waking it
+ *
+ * A file calls those below it in this list, never one above it. The iocp back end (os/win32) has a
+ * file for each of these nouns.
  *
  * Each worker has an epoll descriptor of its own, and a connection stays with one worker for life.
  * Only that worker's thread touches the connection's state, except for `closing`, so there is no
@@ -257,14 +263,11 @@ bool tp__epoll_rouse(epoll_worker *worker);
 /* Ends the worker's wait, or its next one. Any thread. */
 void tp__epoll_sound_alarm(epoll_worker *worker);
 
+/* ---- epoll_post.c, epoll_wait.c, epoll_dispatch.c -------------------------------------------- */
+
 tp_err tp__epoll_post(tp_port *port, tp_socket *socket, tp_op *op);
-
-/* ---- epoll_dispatch.c ------------------------------------------------------------------------ */
-
 tp_err tp__epoll_wait(tp_worker *worker, int timeout_ms);
 size_t tp__epoll_dispatch(tp_worker *worker);
-/* Runs an op by its kind; returns how many `done` ran. */
-size_t tp__epoll_run_op(epoll_worker *worker, epoll_op *op);
 
 /* ---- epoll_socket.c -------------------------------------------------------------------------- */
 
@@ -277,15 +280,19 @@ void tp__epoll_fill(epoll_worker *worker, epoll_socket *socket, int descriptor,
     epoll_socket_kind kind, epoll_op *output);
 /* The error of a registration that failed with `os_error`, which is kept for tp_os_error(). */
 tp_err tp__epoll_register_error(int os_error);
-/* Closes the socket of the close op `op`. The thread of the socket's worker. */
-void tp__epoll_close_now(epoll_worker *worker, epoll_op *op);
 
 tp_err tp__epoll_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options);
 bool tp__epoll_serves(const tp_worker *worker, const tp_socket *socket);
 void tp__epoll_finish(tp_worker *worker, tp_socket *socket);
-void tp__epoll_close(tp_socket *socket, tp_op *op, bool reset);
 tp_err tp__epoll_local_address(const tp_socket *socket, tp_address *address);
+
+/* ---- epoll_close.c --------------------------------------------------------------------------- */
+
+/* Closes the socket of the close op `op`. The thread of the socket's worker. */
+void tp__epoll_close_now(epoll_worker *worker, epoll_op *op);
+
+void tp__epoll_close(tp_socket *socket, tp_op *op, bool reset);
 
 /* ---- epoll_receive.c ------------------------------------------------------------------------- */
 
@@ -319,10 +326,8 @@ void tp__epoll_share(epoll_port *port, epoll_op *op);
 void tp__epoll_share_locked(epoll_port *port, epoll_op *op);
 /* Wakes one sleeping worker, if there is one: that with the fewest sockets. Any thread. */
 void tp__epoll_wake_one(epoll_port *port);
-/* Puts the listener's accept on the list, because a connection waits. Under shared.mutex. */
-void tp__epoll_offer(epoll_port *port, epoll_listener *listener);
-/* Takes the listener's accept off the list. Under shared.mutex. */
-void tp__epoll_withdraw(epoll_port *port, epoll_listener *listener);
+/* Wakes a worker unless there is a watcher, so that one looks for the shared work in time. */
+void tp__epoll_wake_watcher(epoll_port *port);
 /* Wakes the worker for which the accepts on the list are reserved, unless that is `worker`, which
  * has found them and is about to dispatch. */
 void tp__epoll_wake_for_accepts(epoll_worker *worker);
@@ -339,65 +344,14 @@ typedef enum epoll_leftover {
 epoll_leftover tp__epoll_leftover(const epoll_port *port);
 void tp__epoll_wake_next(epoll_port *port, epoll_leftover left);
 
-/* Takes and runs shared entries, within a budget. Returns how many `done` ran. The worker's
- * thread. */
-size_t tp__epoll_run_shared(epoll_worker *worker);
-/* How long the worker may sleep, at most `timeout_ms`, considering the shared work. If the sleep is
- * limited for its sake, *watches is set, and the worker counts as a watcher until it calls
- * tp__epoll_watched(). */
-int tp__epoll_watch(epoll_worker *worker, int timeout_ms, bool *watches);
-void tp__epoll_watched(epoll_worker *worker);
-/* True if there is a shared entry that the worker may take now. */
-bool tp__epoll_may_take(epoll_worker *worker);
+/* Takes a task off the list; NULL: none. Under shared.mutex. */
+epoll_op *tp__epoll_take_task(epoll_shared *shared);
+/* 0 if there is an entry that the worker may take; otherwise how long the first of the other
+ * entries may wait, UINT64_MAX: there is none. Under shared.mutex. */
+uint64_t tp__epoll_shared_delay(epoll_worker *worker, uint64_t now);
 /* Chooses the worker that is to serve a connection which no worker has accepted: one with few
  * sockets that is not blocked, as far as that can be known. Any thread. */
 epoll_worker *tp__epoll_assign_worker(epoll_port *port);
-
-/* ---- epoll_accept.c -------------------------------------------------------------------------- */
-
-/* The result of one accept4() that is not delivered yet: a connection or a failure. */
-typedef struct epoll_arrival {
-    bool present; /* false: nothing to deliver */
-    int handle;   /* -1: a failure */
-    int os_error; /* 0: a connection */
-    tp_address peer;
-} epoll_arrival;
-
-/* Guarded by shared.mutex. */
-struct epoll_listener {
-    epoll_listener *next; /* in shared.listeners */
-    epoll_socket *socket;
-    epoll_op *accept; /* the accept in progress, or NULL */
-    epoll_op *close;  /* the close op, which comes back after the accept; NULL: open */
-    epoll_arrival ahead;
-    uint64_t offered_ms; /* since when its accept is on the list */
-    uint64_t retry_at;   /* when accepting is tried again (tp_clock_ms); 0: no retry is due */
-    unsigned delivering; /* how many `done` of the accept are running */
-};
-
-/* Accepts one connection of the listener and delivers it. Called under shared.mutex, which it
- * unlocks. Returns how many `done` ran. */
-size_t tp__epoll_accept_one(epoll_worker *worker, epoll_listener *listener);
-/* Runs an accept op from the list of tasks: delivers its cancellation, as the last delivery. */
-size_t tp__epoll_accept_end(epoll_worker *worker, epoll_op *op);
-/* The worker got an event of a listener: puts the accepts of the port's listeners on the list. */
-void tp__epoll_listeners_readable(epoll_worker *worker);
-/* Sets retry_due to the time of the first retry. Under shared.mutex. */
-void tp__epoll_note_retry_due(epoll_shared *shared);
-/* Puts the accepts whose retry is due at `now` on the list. */
-void tp__epoll_run_retries(epoll_port *port, uint64_t now);
-
-tp_err tp__epoll_accept(tp_socket *listener, tp_op *op);
-
-/* ---- epoll_listen.c -------------------------------------------------------------------------- */
-
-/* The mark that a listener's events carry in place of a pointer: its address. */
-extern char tp__epoll_listener_mark;
-
-tp_err tp__epoll_listen(tp_port *port, tp_socket *socket, const tp_address *address,
-    unsigned backlog, tp_address *bound);
-/* Closes the listener; `close` comes back when its accept has. Any thread, once. */
-void tp__epoll_unlisten(epoll_listener *listener, epoll_op *close);
 
 /* ---- epoll_connect.c ------------------------------------------------------------------------- */
 

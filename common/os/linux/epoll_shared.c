@@ -2,8 +2,9 @@
  * Work that any worker may take: posts without a socket, and accepting. None of it depends on one
  * worker, because any worker may be blocked.
  *
- * Any thread adds work, and workers take it. The port owns two lists under one mutex, which is not
- * held while a `done` runs. Sending, receiving and releasing use neither list.
+ * Any thread adds work, and workers take it and run it (epoll_dispatch.c). The port owns two lists
+ * under one mutex, which is not held while a `done` runs. Sending, receiving and releasing use
+ * neither list.
  *   tasks    posts without a socket, and the ends of listeners, in the order in which they came
  *   accepts  the accept ops of listeners at which a connection waits (epoll_accept.c)
  * A worker takes one entry at a time, so that a `done` that blocks delays no other entry.
@@ -23,19 +24,15 @@
  * `unresponsive` until they run again. No accept is reserved for an unresponsive worker.
  *
  * WATCHERS. While an entry is reserved for workers that may block before they take it, or a retry
- * is due later, the sleep of some worker is limited to that time: this worker is a watcher. A
- * worker that finds such an entry and has work of its own to run first wakes another worker, unless
- * there is a watcher. A second watcher sleeps a little longer than the first one; more are not
- * needed.
+ * is due later, the sleep of some worker is limited to that time (epoll_wait.c): this worker is a
+ * watcher. A worker that finds such an entry and has work of its own to run first wakes another
+ * worker, unless there is a watcher.
  */
 #include "os/clock.h"
-#include "os/linux/epoll_port.h"
+#include "os/linux/epoll_listener.h"
 
 enum {
-    SHARED_BUDGET = 32, /* entries that one dispatch takes before the worker's own connections */
-    GRACE_MS = 30,      /* how long an accept is reserved for the workers with the fewest sockets */
-    STAND_IN_MS = 10,   /* how much longer the second watcher sleeps than the first */
-    WATCHERS = 2,
+    GRACE_MS = 30,   /* how long an accept is reserved for the workers with the fewest sockets */
     BURST_SLACK = 8, /* how many more sockets a worker may have while several connections wait */
 };
 
@@ -72,6 +69,12 @@ void tp__epoll_wake_one(epoll_port *port) {
 
 static bool has_watcher(epoll_port *port) {
     return atomic_load(&port->shared.watchers) > 0;
+}
+
+void tp__epoll_wake_watcher(epoll_port *port) {
+    if (!has_watcher(port)) {
+        tp__epoll_wake_one(port);
+    }
 }
 
 #define NO_WORKER (UINT32_MAX / 2) /* as a number of sockets; a slack may be added to it */
@@ -122,8 +125,8 @@ void tp__epoll_wake_next(epoll_port *port, epoll_leftover left) {
         tp__epoll_wake_one(port);
     } else if (left == LEFT_ACCEPTS) {
         wake_for_accepts_left(port);
-    } else if (left == LEFT_RETRY && !has_watcher(port)) {
-        tp__epoll_wake_one(port);
+    } else if (left == LEFT_RETRY) {
+        tp__epoll_wake_watcher(port);
     }
 }
 
@@ -201,8 +204,7 @@ static void note_unresponsive(epoll_worker *punctual) {
     }
 }
 
-/* Takes an accept that the worker may take off the list; NULL: none. Under shared.mutex. */
-static epoll_listener *take_accept(epoll_worker *worker) {
+epoll_listener *tp__epoll_take_accept(epoll_worker *worker) {
     epoll_shared *shared = &epoll_port_of(worker->head.port)->shared;
     uint64_t now = shared->accepts.first != NULL ? tp_clock_ms() : 0;
     for (epoll_op *op = shared->accepts.first; op != NULL; op = op->next) {
@@ -218,8 +220,7 @@ static epoll_listener *take_accept(epoll_worker *worker) {
     return NULL;
 }
 
-/* Under shared.mutex. */
-static epoll_op *take_task(epoll_shared *shared) {
+epoll_op *tp__epoll_take_task(epoll_shared *shared) {
     epoll_op *op = epoll_list_pop(&shared->tasks);
     if (op != NULL) {
         atomic_fetch_sub(&shared->waiting, 1);
@@ -227,60 +228,7 @@ static epoll_op *take_task(epoll_shared *shared) {
     return op;
 }
 
-/* Takes and runs one entry; false if there is none that the worker may take. If there are both
- * kinds, it alternates between them. */
-static bool take_one(epoll_worker *worker, size_t *ran) {
-    epoll_port *port = epoll_port_of(worker->head.port);
-    epoll_shared *shared = &port->shared;
-    tp_mutex_lock(&shared->mutex);
-    bool accept_first = !worker->took_accept || shared->tasks.first == NULL;
-    epoll_listener *listener = accept_first ? take_accept(worker) : NULL;
-    worker->took_accept = listener != NULL;
-    if (listener != NULL) {
-        *ran += tp__epoll_accept_one(worker, listener); /* unlocks the mutex */
-        return true;
-    }
-    epoll_op *op = take_task(shared);
-    epoll_leftover left = tp__epoll_leftover(port);
-    tp_mutex_unlock(&shared->mutex);
-    if (op == NULL) {
-        return false;
-    }
-    tp__epoll_wake_next(port, left); /* before a `done` that may block */
-    *ran += tp__epoll_run_op(worker, op);
-    return true;
-}
-
-size_t tp__epoll_run_shared(epoll_worker *worker) {
-    epoll_port *port = epoll_port_of(worker->head.port);
-    size_t ran = 0;
-    unsigned taken = 0;
-    /* A worker that always has something to do never sleeps, and looks for due retries here. */
-    uint64_t retry_due = atomic_load(&port->shared.retry_due);
-    if (TP_UNLIKELY(retry_due != 0)) {
-        uint64_t now = tp_clock_ms();
-        if (now >= retry_due) {
-            tp__epoll_run_retries(port, now);
-        }
-    }
-    while (TP_UNLIKELY(atomic_load(&port->shared.waiting) > 0) && taken < SHARED_BUDGET &&
-           take_one(worker, &ran)) {
-        taken++;
-    }
-    bool waits =
-        atomic_load(&port->shared.waiting) > 0 || atomic_load(&port->shared.retry_due) != 0;
-    if (TP_UNLIKELY(waits) && !has_watcher(port) &&
-        (worker->event_count > 0 || worker->ready.first != NULL)) {
-        tp__epoll_wake_one(port);
-    }
-    return ran;
-}
-
-/* ---- sleeping -------------------------------------------------------------------------------- */
-
-/* 0 if there is an entry that the worker may take; otherwise how long the first of the other
- * entries may wait, UINT64_MAX: there is none. Under shared.mutex. */
-static uint64_t time_to_wait(epoll_worker *worker, uint64_t now) {
+uint64_t tp__epoll_shared_delay(epoll_worker *worker, uint64_t now) {
     epoll_shared *shared = &epoll_port_of(worker->head.port)->shared;
     uint64_t wait_ms = shared->tasks.first != NULL ? 0 : UINT64_MAX;
     for (epoll_op *op = shared->accepts.first; op != NULL && wait_ms > 0; op = op->next) {
@@ -289,57 +237,6 @@ static uint64_t time_to_wait(epoll_worker *worker, uint64_t now) {
         wait_ms = left < wait_ms ? left : wait_ms;
     }
     return wait_ms;
-}
-
-/* The same, for retries as well: when the worker looks next, in milliseconds from now. Runs the
- * retries that are due. */
-static uint64_t next_look(epoll_worker *worker) {
-    epoll_port *port = epoll_port_of(worker->head.port);
-    uint64_t now = tp_clock_ms();
-    uint64_t due = atomic_load(&port->shared.retry_due);
-    if (due != 0 && due <= now) {
-        tp__epoll_run_retries(port, now);
-        due = atomic_load(&port->shared.retry_due);
-    }
-    tp_mutex_lock(&port->shared.mutex);
-    uint64_t wait_ms = time_to_wait(worker, now);
-    tp_mutex_unlock(&port->shared.mutex);
-    uint64_t retry_ms = due > now ? due - now : UINT64_MAX;
-    return retry_ms < wait_ms ? retry_ms : wait_ms;
-}
-
-static bool has_waiting(epoll_port *port) {
-    return atomic_load(&port->shared.waiting) > 0 || atomic_load(&port->shared.retry_due) != 0;
-}
-
-bool tp__epoll_may_take(epoll_worker *worker) {
-    return TP_UNLIKELY(has_waiting(epoll_port_of(worker->head.port))) && next_look(worker) == 0;
-}
-
-int tp__epoll_watch(epoll_worker *worker, int timeout_ms, bool *watches) {
-    epoll_port *port = epoll_port_of(worker->head.port);
-    if (TP_LIKELY(!has_waiting(port))) {
-        return timeout_ms;
-    }
-    uint64_t limit_ms = next_look(worker);
-    unsigned others = atomic_load(&port->shared.watchers);
-    if (limit_ms == 0) {
-        return 0;
-    }
-    if (limit_ms == UINT64_MAX || others >= WATCHERS) {
-        return timeout_ms;
-    }
-    limit_ms += others * STAND_IN_MS;
-    if (timeout_ms >= 0 && limit_ms >= (uint64_t)timeout_ms) {
-        return timeout_ms;
-    }
-    *watches = true;
-    atomic_fetch_add(&port->shared.watchers, 1);
-    return (int)limit_ms;
-}
-
-void tp__epoll_watched(epoll_worker *worker) {
-    atomic_fetch_sub(&epoll_port_of(worker->head.port)->shared.watchers, 1);
 }
 
 /* ---- assigning connections ------------------------------------------------------------------- */
