@@ -26,38 +26,11 @@
  * IOCP_SERIAL_DELIVERED, which checks again. Either `delivering` drops to 0 before a check, or the
  * event is added after it: both `delivering` and `delivered_queued` are sequentially consistent.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "os/error.h"
 #include "os/win32/iocp_listener.h"
 #include "os/win32/nt_error.h"
-
-iocp_listener *tp__iocp_listener_new(iocp_socket *socket, int family) {
-    iocp_listener *listener = calloc(1, sizeof *listener);
-    if (listener == NULL) {
-        return NULL;
-    }
-    listener->socket = socket;
-    listener->family = family;
-    listener->unlisten.socket = socket;
-    listener->unlisten.kind = IOCP_SERIAL_UNLISTEN;
-    listener->retry.socket = socket;
-    listener->retry.kind = IOCP_SERIAL_RETRY;
-    listener->delivered.socket = socket;
-    listener->delivered.kind = IOCP_SERIAL_DELIVERED;
-    listener->failure.socket = socket;
-    listener->failure.kind = IOCP_ACCEPT_FAILED;
-    for (size_t i = 0; i < SLOTS; i++) {
-        listener->slots[i].request.socket = socket;
-        listener->slots[i].handle = INVALID_SOCKET;
-    }
-    return listener;
-}
-
-void tp__iocp_listener_free(iocp_listener *listener) {
-    free(listener);
-}
 
 /* ---- slots: in the serialiser ---------------------------------------------------------------- */
 
@@ -305,13 +278,4 @@ tp_err tp__iocp_accept(tp_socket *on, tp_op *op) {
     }
     tp__iocp_leave(NULL, socket, 1);
     return error;
-}
-
-/* The caller, tp__iocp_close(), holds the open count; the event gets one more. */
-void tp__iocp_unlisten(iocp_socket *socket) {
-    iocp_listener *listener = socket->listener;
-    tp__iocp_enter_again(socket);
-    if (tp__iocp_serialise(socket, &listener->unlisten)) {
-        tp__iocp_queue(socket->port, &listener->unlisten);
-    }
 }

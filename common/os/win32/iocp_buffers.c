@@ -1,5 +1,6 @@
 /*
- * Receive buffers that are posted to the kernel, if the port's options ask for it.
+ * Receive buffers that are posted to the kernel, if the port's options ask for it. Only this back
+ * end has them: epoll reads into the worker's own buffer.
  *
  * Any thread. A buffer belongs to the socket whose receive is posted with it, otherwise to the
  * port's list. That is the system's lock-free list. It gives no memory back before the port's end,

@@ -3,6 +3,7 @@
  *
  * Runs on the worker's thread and touches only this worker. Each request here was taken by this
  * worker and belongs to no other thread, until it is shared (iocp_shared.c), which happens first.
+ * Dispatch stands above the operations: it calls them by a request's kind, and none calls back.
  *
  * The run budget limits what one dispatch runs beyond the completions that the wait took: ready
  * requests, and a long chain in one socket's serialiser. So dispatch returns soon to the kernel's
@@ -10,32 +11,11 @@
  */
 #include "os/win32/iocp_port.h"
 
-#define RUN_BUDGET 128
+#define RUN_BUDGET    128
+#define SHARED_BUDGET 32 /* shared requests that one dispatch takes before its own completions */
 
-void tp__iocp_ready(iocp_worker *worker, iocp_request *request) {
-    request->waiting.next = NULL;
-    if (worker->ready_first == NULL) {
-        worker->ready_first = request;
-    } else {
-        worker->ready_last->waiting.next = request;
-    }
-    worker->ready_last = request;
-}
-
-static iocp_request *take_ready(iocp_worker *worker) {
-    iocp_request *request = worker->ready_first;
-    worker->ready_first = request->waiting.next;
-    return request;
-}
-
-void tp__iocp_done(iocp_worker *worker, iocp_request *request, tp_completion *completion) {
-    iocp_op *op = TP_CONTAINER_OF(request, iocp_op, request);
-    completion->worker = &worker->head;
-    worker->ran++;
-    op->done((tp_op *)(void *)op, completion);
-}
-
-void tp__iocp_run(iocp_worker *worker, iocp_request *request, size_t bytes) {
+/* Runs a request by its kind. */
+static void dispatch_request(iocp_worker *worker, iocp_request *request, size_t bytes) {
     switch ((iocp_kind)request->kind) {
     case IOCP_POSTED:
         tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
@@ -98,6 +78,24 @@ static void share_entries(iocp_worker *worker) {
     worker->taken = kept;
 }
 
+/* Takes and runs shared requests, within a budget. */
+static void dispatch_shared(iocp_worker *worker) {
+    iocp_port *port = iocp_port_of(worker);
+    bool more = tp__iocp_has_shared(port);
+    for (unsigned taken = 0; more && taken < SHARED_BUDGET; taken++) {
+        iocp_request *request = tp__iocp_take_shared(port, &more);
+        if (more) {
+            tp__iocp_wake_one(port); /* before a `done` that may block */
+        }
+        if (request != NULL) {
+            dispatch_request(worker, request, 0);
+        }
+    }
+    if (tp__iocp_has_shared(port)) {
+        tp__iocp_wake_one(port); /* this worker runs the packets that it has taken first */
+    }
+}
+
 size_t tp__iocp_dispatch(tp_worker *head) {
     iocp_worker *worker = (iocp_worker *)(void *)head;
     worker->ran = 0;
@@ -105,15 +103,15 @@ size_t tp__iocp_dispatch(tp_worker *head) {
     share_entries(worker);
     size_t share = IOCP_BATCH_BYTES / (worker->taken > 0 ? worker->taken : 1);
     worker->read_budget = share > IOCP_MIN_READ_BUDGET ? share : IOCP_MIN_READ_BUDGET;
-    tp__iocp_run_shared(worker);
+    dispatch_shared(worker);
     for (ULONG i = 0; i < worker->taken; i++) {
-        tp__iocp_run(
+        dispatch_request(
             worker, request_of(&worker->entries[i]), worker->entries[i].dwNumberOfBytesTransferred);
     }
     worker->taken = 0;
     while (worker->ready_first != NULL && worker->run_budget > 0) {
         worker->run_budget--;
-        tp__iocp_run(worker, take_ready(worker), 0);
+        dispatch_request(worker, tp__iocp_take_ready(worker), 0);
     }
     return worker->ran;
 }

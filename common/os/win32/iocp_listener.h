@@ -1,5 +1,6 @@
 /*
- * A listener of the iocp back end: what iocp_accept.c and iocp_retries.c share.
+ * A listener of the iocp back end: what iocp_accept.c, iocp_listen.c, iocp_post.c and
+ * iocp_retries.c share.
  */
 #ifndef TWINPORT_OS_WIN32_IOCP_LISTENER_H
 #define TWINPORT_OS_WIN32_IOCP_LISTENER_H
@@ -20,6 +21,8 @@ typedef struct slot {
 
 struct iocp_listener {
     iocp_socket *socket;
+    /* tp__iocp_accept_event(), for the serialiser, which stands below accepting. */
+    void (*event)(iocp_worker *worker, iocp_request *request);
     iocp_request *accept; /* the op of tp_socket_accept(), until its last delivery; or NULL */
     int family;
     unsigned armed; /* slots with an AcceptEx in progress, or whose event has not run yet */

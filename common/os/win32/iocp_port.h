@@ -3,13 +3,19 @@
  *
  *   iocp_port.c      the port, its workers, waking them, the back end's table
  *   iocp_wait.c      waiting for completions
- *   iocp_dispatch.c  running them
- *   iocp_shared.c    work that any worker may take
- *   iocp_post.c      posting, and a socket's serialiser
- *   iocp_socket.c    a socket's life: attach, listen, close, and the word that decides it
+ *   iocp_dispatch.c  running them, what is ready, and what is shared
+ *   iocp_close.c     a socket's close
+ *   iocp_listen.c    a listener's life
  *   iocp_accept.c  iocp_connect.c  iocp_receive.c  iocp_send.c
  *   iocp_retries.c   listeners that try again to accept
+ *   iocp_post.c      posting, and a socket's serialiser
+ *   iocp_socket.c    a socket's life: attach, finish, and the word that decides it
+ *   iocp_ready.c     ready requests, the kernel's queue, and what overflows it
+ *   iocp_shared.c    work that any worker may take
  *   iocp_buffers.c   posted receive buffers
+ *
+ * A file calls those below it in this list, never one above it. The epoll back end (os/linux) has a
+ * file for each of these nouns but the buffers.
  *
  * All workers share one kernel port. A completion belongs to the worker that took it out of the
  * kernel, and to no other thread.
@@ -19,7 +25,7 @@
  *   kernel      started, or queued to the port: the kernel owns its OVERLAPPED
  *   ready       on a worker's list, which only that worker's thread touches
  *   shared      on the port's list of what any worker may take (iocp_shared.c)
- *   overflow    on the port's list of what the kernel had no memory to queue (iocp_post.c)
+ *   overflow    on the port's list of what the kernel had no memory to queue (iocp_ready.c)
  *   serialiser  behind other requests of its socket (iocp_post.c)
  *   parked      a paused receive, which no thread owns until resume or close takes it
  *
@@ -167,14 +173,20 @@ static inline iocp_port *iocp_port_of(const iocp_worker *worker) {
 tp_err tp__iocp_wait(tp_worker *worker, int timeout_ms);
 size_t tp__iocp_dispatch(tp_worker *worker);
 
+/* ---- iocp_ready.c ---------------------------------------------------------------------------- */
+
 /* Runs the request's `done`. Counts it. */
 void tp__iocp_done(iocp_worker *worker, iocp_request *request, tp_completion *completion);
 
-/* Appends the request to the worker's ready list. The worker's thread. */
+/* Appends the request to the worker's ready list; takes the first one, of which there is one. The
+ * worker's thread. */
 void tp__iocp_ready(iocp_worker *worker, iocp_request *request);
+iocp_request *tp__iocp_take_ready(iocp_worker *worker);
 
-/* Runs a request by its kind. */
-void tp__iocp_run(iocp_worker *worker, iocp_request *request, size_t bytes);
+/* Queues the request to the port; any worker runs it. Any thread; cannot fail. */
+void tp__iocp_queue(iocp_port *port, iocp_request *request);
+/* Moves the overflow list to the worker's ready list, and what is shared to the shared list. */
+void tp__iocp_take_overflow(iocp_worker *worker);
 
 /* ---- iocp_shared.c --------------------------------------------------------------------------- */
 
@@ -186,18 +198,12 @@ void tp__iocp_share(iocp_port *port, iocp_request *request);
 /* Wakes one free worker, so that it looks at the shared list. Any thread. */
 void tp__iocp_wake_one(iocp_port *port);
 bool tp__iocp_has_shared(iocp_port *port);
-/* Takes and runs shared requests, within a budget. The worker's thread. */
-void tp__iocp_run_shared(iocp_worker *worker);
+/* Takes the first entry, or NULL. *more: others are left. Any thread. */
+iocp_request *tp__iocp_take_shared(iocp_port *port, bool *more);
 
 /* ---- iocp_post.c ----------------------------------------------------------------------------- */
 
 tp_err tp__iocp_post(tp_port *port, tp_socket *socket, tp_op *op);
-
-/* Queues the request to the port; any worker runs it. Any thread; cannot fail. */
-void tp__iocp_queue(iocp_port *port, iocp_request *request);
-
-/* Moves the overflow list to the worker's ready list, and what is shared to the shared list. */
-void tp__iocp_take_overflow(iocp_worker *worker);
 
 /* Adds a request, which holds one count of the socket, to the socket's serialiser. True: the
  * serialiser was idle, and the caller ensures that tp__iocp_run_serialised() is called once. Any
@@ -237,13 +243,17 @@ void tp__iocp_abandon(iocp_socket *socket);
 /* Runs the op of tp_socket_close(). */
 void tp__iocp_closed(iocp_worker *worker, iocp_request *request);
 
-tp_err tp__iocp_listen(tp_port *port, tp_socket *socket, const tp_address *address,
-    unsigned backlog, tp_address *bound);
 tp_err tp__iocp_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options);
 void tp__iocp_finish(tp_worker *worker, tp_socket *socket);
-void tp__iocp_close(tp_socket *socket, tp_op *op, bool reset);
 tp_err tp__iocp_local_address(const tp_socket *socket, tp_address *address);
+
+/* ---- iocp_listen.c, iocp_close.c ------------------------------------------------------------- */
+
+tp_err tp__iocp_listen(tp_port *port, tp_socket *socket, const tp_address *address,
+    unsigned backlog, tp_address *bound);
+void tp__iocp_unlisten(iocp_socket *socket);
+void tp__iocp_close(tp_socket *socket, tp_op *op, bool reset);
 
 /* ---- operations ------------------------------------------------------------------------------ */
 
@@ -275,9 +285,6 @@ void tp__iocp_accepted(iocp_worker *worker, iocp_request *request);
 void tp__iocp_accept_failed(iocp_worker *worker, iocp_request *request);
 /* Handles an event of a listener, in its serialiser. */
 void tp__iocp_accept_event(iocp_worker *worker, iocp_request *request);
-iocp_listener *tp__iocp_listener_new(iocp_socket *socket, int family);
-void tp__iocp_listener_free(iocp_listener *listener);
-void tp__iocp_unlisten(iocp_socket *socket);
 /* Shares the retries that are due at `now`. */
 void tp__iocp_run_retries(iocp_worker *worker, uint64_t now);
 

@@ -1,8 +1,7 @@
 /*
  * Posting, and a socket's serialiser.
  *
- * tp__iocp_post(), tp__iocp_queue(): any thread. tp__iocp_run_serialised(),
- * tp__iocp_take_overflow(): workers.
+ * Runs on any thread; tp__iocp_run_serialised() on workers. A socket owns its serialiser.
  *
  * THE SERIALISER runs the requests of a socket that need an order one after the other. Any worker
  * takes any packet, and two packets taken by two workers would run in either order. The word
@@ -22,49 +21,11 @@
  * LIFETIME. Each request in the serialiser holds a count of the socket. The holder gives back the
  * counts of the requests that it ran only after its last exchange, so the socket exists for that
  * exchange.
- *
- * THE OVERFLOW LIST. The kernel needs memory for a packet and may have none (non-paged pool). A
- * request that the kernel refuses is pushed onto the port's overflow list, a stack onto which any
- * thread pushes and which a worker takes as a whole. So nothing that was promised to come back is
- * lost; it is late by at most one slice of a wait (iocp_wait.c). The exchange takes all nodes, so
- * no node is ever compared with one that was freed (no ABA).
  */
-#include "os/win32/iocp_port.h"
+#include "os/win32/iocp_listener.h"
 
 static iocp_request busy_mark;
 #define BUSY (&busy_mark)
-
-void tp__iocp_queue(iocp_port *port, iocp_request *request) {
-    if (TP_LIKELY(PostQueuedCompletionStatus(port->kernel, 0, 0, &request->overlapped))) {
-        return;
-    }
-    iocp_request *first = atomic_load_explicit(&port->overflow, memory_order_relaxed);
-    do {
-        request->waiting.next = first;
-    } while (!atomic_compare_exchange_weak_explicit(
-        &port->overflow, &first, request, memory_order_release, memory_order_relaxed));
-}
-
-void tp__iocp_take_overflow(iocp_worker *worker) {
-    iocp_request *newest =
-        atomic_exchange_explicit(&iocp_port_of(worker)->overflow, NULL, memory_order_acquire);
-    iocp_request *oldest = NULL;
-    while (newest != NULL) {
-        iocp_request *next = newest->waiting.next;
-        newest->waiting.next = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    while (oldest != NULL) {
-        iocp_request *next = oldest->waiting.next;
-        if (tp__iocp_is_shared(oldest)) {
-            tp__iocp_share(iocp_port_of(worker), oldest);
-        } else {
-            tp__iocp_ready(worker, oldest);
-        }
-        oldest = next;
-    }
-}
 
 bool tp__iocp_serialise(iocp_socket *socket, iocp_request *request) {
     iocp_request *newest = atomic_load_explicit(&socket->serialiser, memory_order_relaxed);
@@ -114,7 +75,7 @@ static void run_one_serialised(iocp_worker *worker, iocp_request *request) {
     if (request->kind == IOCP_SERIAL_POSTED) {
         tp__iocp_done(worker, request, &(tp_completion){.last = true, .handle = TP_NO_HANDLE});
     } else {
-        tp__iocp_accept_event(worker, request);
+        request->socket->listener->event(worker, request);
     }
 }
 

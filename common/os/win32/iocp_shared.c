@@ -2,20 +2,18 @@
  * Work that any worker may take: posts without a socket, connections that were accepted, failures
  * to accept, and retries. None of it may depend on one worker, because any worker may be blocked.
  *
- * Any thread adds work, and workers take it. The kernel gives a worker up to IOCP_ENTRIES packets
- * at once, and the worker that runs one of them may block in its `done`. So packets of these kinds
- * first go on a list of the port, from which a worker takes one entry at a time. A worker that
- * takes an entry and leaves others queues a wake-up packet, which makes a worker look at this list.
- * The kernel gives the packet to a worker that waits for packets, which is not blocked. At most one
- * wake-up packet is queued at a time: `wake_queued` is set from the post until a worker has taken
- * the packet.
+ * Any thread adds work, and workers take it and run it (iocp_dispatch.c). The kernel gives a worker
+ * up to IOCP_ENTRIES packets at once, and the worker that runs one of them may block in its `done`.
+ * So packets of these kinds first go on a list of the port, from which a worker takes one entry at
+ * a time. A worker that takes an entry and leaves others queues a wake-up packet, which makes a
+ * worker look at this list. The kernel gives the packet to a worker that waits for packets, which
+ * is not blocked. At most one wake-up packet is queued at a time: `wake_queued` is set from the
+ * post until a worker has taken the packet.
  *
  * If the kernel refuses a wake-up packet (no non-paged pool), the entries are seen all the same:
  * each worker looks at the list before each of its waits.
  */
 #include "os/win32/iocp_port.h"
-
-#define SHARED_BUDGET 32 /* entries that one dispatch takes before its own completions */
 
 bool tp__iocp_is_shared(const iocp_request *request) {
     switch ((iocp_kind)request->kind) {
@@ -49,8 +47,7 @@ void tp__iocp_share(iocp_port *port, iocp_request *request) {
     ReleaseSRWLockExclusive(&port->shared_lock);
 }
 
-/* Takes the first entry, or NULL. *more: others are left. */
-static iocp_request *take_shared(iocp_port *port, bool *more) {
+iocp_request *tp__iocp_take_shared(iocp_port *port, bool *more) {
     AcquireSRWLockExclusive(&port->shared_lock);
     iocp_request *request = port->shared_first;
     if (request != NULL) {
@@ -64,21 +61,4 @@ static iocp_request *take_shared(iocp_port *port, bool *more) {
 
 bool tp__iocp_has_shared(iocp_port *port) {
     return atomic_load(&port->shared_count) > 0;
-}
-
-void tp__iocp_run_shared(iocp_worker *worker) {
-    iocp_port *port = iocp_port_of(worker);
-    bool more = tp__iocp_has_shared(port);
-    for (unsigned taken = 0; more && taken < SHARED_BUDGET; taken++) {
-        iocp_request *request = take_shared(port, &more);
-        if (more) {
-            tp__iocp_wake_one(port); /* before a `done` that may block */
-        }
-        if (request != NULL) {
-            tp__iocp_run(worker, request, 0);
-        }
-    }
-    if (tp__iocp_has_shared(port)) {
-        tp__iocp_wake_one(port); /* this worker runs the packets that it has taken first */
-    }
 }

@@ -33,7 +33,7 @@
  * starter holds a count of its own, and a cancel compares the OVERLAPPED's address without reading
  * it. (Nor can a new operation have been started at that address on this handle, which is closing.)
  */
-#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "os/error.h"
@@ -78,7 +78,7 @@ void tp__iocp_started(iocp_socket *socket, iocp_request *request) {
 /* The count is 0: nothing is in progress, and no thread uses the socket any more. */
 static void socket_end(iocp_worker *worker, iocp_socket *socket) {
     iocp_port *port = socket->port;
-    tp__iocp_listener_free(socket->listener);
+    free(socket->listener); /* one block, which owns nothing */
     /* tp__iocp_close() has called CancelIoEx(), and everything has come back since. */
     (void)closesocket(socket->handle);
     if (worker != NULL) {
@@ -125,7 +125,7 @@ tp_err tp__iocp_adopt(iocp_port *port, iocp_socket *socket, SOCKET handle) {
 
 void tp__iocp_abandon(iocp_socket *socket) {
     (void)atomic_fetch_sub(&socket->port->sockets, 1);
-    tp__iocp_listener_free(socket->listener);
+    free(socket->listener);
     tp_handle_close((tp_handle)socket->handle, false);
     memset((void *)socket, 0, sizeof *socket);
 }
@@ -140,54 +140,6 @@ tp_err tp__iocp_attach(
     return error;
 }
 
-static tp_err bind_and_listen(SOCKET handle, const tp_address *address, unsigned backlog) {
-    tp__sockaddr system;
-    int size = tp__sockaddr_from_address(address, &system);
-    /* Otherwise another program could bind the same port and take connections away. */
-    tp_err error = tp__handle_set_number(handle, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1);
-    if (error == TP_OK && system.any.sa_family == AF_INET6) {
-        /* [::] listens to both families, as on Linux. */
-        error = tp__handle_set_number(handle, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    }
-    if (error == TP_OK && (bind(handle, &system.any, size) != 0 ||
-                              listen(handle, backlog < INT_MAX ? (int)backlog : INT_MAX) != 0)) {
-        error = tp_os_fail_last();
-    }
-    return error;
-}
-
-tp_err tp__iocp_listen(tp_port *port, tp_socket *listening, const tp_address *address,
-    unsigned backlog, tp_address *bound) {
-    iocp_socket *socket = (iocp_socket *)(void *)listening;
-    SOCKET handle;
-    tp_address actual;
-    int family = tp__address_family(address);
-    tp_err error = tp__handle_open(family, &handle);
-    if (error != TP_OK) {
-        return error;
-    }
-    error = bind_and_listen(handle, address, backlog);
-    if (error == TP_OK) {
-        error = tp__handle_local_address(handle, &actual);
-    }
-    if (error == TP_OK) {
-        error = tp__iocp_adopt((iocp_port *)(void *)port, socket, handle);
-    }
-    if (error != TP_OK) {
-        tp_handle_close((tp_handle)handle, false);
-        return error;
-    }
-    socket->listener = tp__iocp_listener_new(socket, family);
-    if (socket->listener == NULL) {
-        tp__iocp_abandon(socket);
-        return TP_ERR_NO_MEMORY;
-    }
-    if (bound != NULL) {
-        *bound = actual;
-    }
-    return TP_OK;
-}
-
 /* ---- ending ---------------------------------------------------------------------------------- */
 
 void tp__iocp_finish(tp_worker *worker, tp_socket *finished) {
@@ -196,26 +148,6 @@ void tp__iocp_finish(tp_worker *worker, tp_socket *finished) {
         (void)shutdown(socket->handle, SD_SEND);
         tp__iocp_leave((iocp_worker *)(void *)worker, socket, 1);
     }
-}
-
-void tp__iocp_close(tp_socket *closed, tp_op *op, bool reset) {
-    iocp_socket *socket = (iocp_socket *)(void *)closed;
-    socket->close = &((iocp_op *)(void *)op)->request;
-    socket->close->kind = IOCP_CLOSED;
-    socket->close->socket = socket;
-    if (reset) {
-        tp__handle_set_reset(socket->handle);
-    }
-    uint64_t before = atomic_fetch_or(&socket->state, IOCP_CLOSING);
-    assert(!(before & IOCP_CLOSING)); /* closed once */
-    if (socket->listener != NULL) {
-        tp__iocp_unlisten(socket);
-    }
-    (void)CancelIoEx((HANDLE)socket->handle, NULL);
-    if ((before & IOCP_PARKED) != 0) {
-        tp__iocp_end_parked_receive(socket);
-    }
-    tp__iocp_leave(NULL, socket, 1);
 }
 
 tp_err tp__iocp_local_address(const tp_socket *asked, tp_address *address) {
