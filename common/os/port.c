@@ -109,14 +109,6 @@ tp_worker *tp_port_worker(tp_port *port, unsigned index) {
     return port->backend->worker(port, index);
 }
 
-unsigned tp_worker_index(const tp_worker *worker) {
-    return worker->index;
-}
-
-tp_port *tp_worker_port(const tp_worker *worker) {
-    return worker->port;
-}
-
 void tp_worker_set_context(tp_worker *worker, void *context) {
     worker->context = context;
 }
@@ -226,8 +218,4 @@ void tp_socket_finish(tp_worker *worker, tp_socket *socket) {
 void tp_socket_close(tp_socket *socket, tp_op *op, bool reset) {
     assert(op->done != NULL);
     backend_of(socket)->close(socket, op, reset);
-}
-
-tp_err tp_socket_local_address(const tp_socket *socket, tp_address *address) {
-    return backend_of(socket)->local_address(socket, address);
 }

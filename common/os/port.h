@@ -131,8 +131,6 @@ void tp_port_destroy(tp_port *port);
 
 /* The worker slot `index`, 0..workers-1. */
 tp_worker *tp_port_worker(tp_port *port, unsigned index);
-unsigned tp_worker_index(const tp_worker *worker);
-tp_port *tp_worker_port(const tp_worker *worker);
 
 /* A pointer that the port keeps for the caller in the worker slot. */
 void tp_worker_set_context(tp_worker *worker, void *context);
@@ -299,8 +297,5 @@ void tp_socket_finish(tp_worker *worker, tp_socket *socket);
  * orderly end.
  */
 void tp_socket_close(tp_socket *socket, tp_op *op, bool reset);
-
-/* The socket's local address. TP_OK or TP_ERR_OS. */
-tp_err tp_socket_local_address(const tp_socket *socket, tp_address *address);
 
 #endif

@@ -63,7 +63,6 @@ typedef struct tp__port_backend {
         const tp_worker *worker, const tp_socket *socket); /* may be NULL: always false */
     void (*finish)(tp_worker *worker, tp_socket *socket);
     void (*close)(tp_socket *socket, tp_op *op, bool reset);
-    tp_err (*local_address)(const tp_socket *socket, tp_address *address);
 } tp__port_backend;
 
 /* The platform's back ends, best first, NULL at the end (linux/backends.c, win32/backends.c). */

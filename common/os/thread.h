@@ -74,8 +74,6 @@ void tp_condition_destroy(tp_condition *condition);
  * the time has passed. May return without a wake-up. */
 bool tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms);
 void tp_condition_wake_all(tp_condition *condition);
-/* Wakes one waiting thread, if there is one. */
-void tp_condition_wake_one(tp_condition *condition);
 
 /* A counting semaphore. A post never waits, not even for a thread that was preempted in the middle
  * of a wait: that is its advantage over mutex and condition. */

@@ -161,7 +161,7 @@ static void blocked_accepts_delay_no_others(void) {
 static void blocked_post(fixture_op *op, const tp_completion *completion) {
     fixture_op *inner = op->context;
     if (inner != NULL) { /* a post that is made before it blocks */
-        REQUIRE(fixture_post(tp_worker_port(completion->worker), NULL, inner) == TP_OK);
+        REQUIRE(fixture_post(fixture_port_of(completion->worker), NULL, inner) == TP_OK);
     }
     block_until_open();
 }

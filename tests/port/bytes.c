@@ -141,7 +141,7 @@ typedef struct parcel {
  * reported as waiting. */
 static void move_parcel(tp_worker *worker, fixture_link *link, parcel *p) {
     bool waits = tp_socket_send_waits(worker, &link->socket);
-    CHECK_EQ(waits, tp_port_binds(tp_worker_port(worker)));
+    CHECK_EQ(waits, tp_port_binds(fixture_port_of(worker)));
     if (!waits) {
         return;
     }

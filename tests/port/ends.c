@@ -74,9 +74,8 @@ static void wait_end(fixture_link *link, int result) {
  * connected to itself. */
 static void a_refused_connect_is_reported(void) {
     static pair p;
-    tp_address no_listener;
     pair_open(&p);
-    REQUIRE(tp_socket_local_address(&p.client.socket, &no_listener) == TP_OK);
+    tp_address no_listener = p.listener.peers[0]; /* the client's local address */
     for (int i = 0; i < 20; i++) {
         fixture_link client;
         fixture_link_init(&client, &p.fixture, "client");
@@ -268,41 +267,29 @@ static void an_address_of_another_machine_is_reported(void) {
     fixture_close(&s);
 }
 
-static void check_same_address(const char *what, const tp_address *a, const tp_address *b) {
-    if (memcmp(a->ip, b->ip, sizeof a->ip) != 0 || a->port != b->port) {
-        fixture_fault("%s: ports %u and %u, last bytes %u and %u", what, a->port, b->port,
-            a->ip[15], b->ip[15]);
-    }
-}
-
-static void both_sides_see(const tp_address *where, fixture *s, fixture_listener *listener) {
+static void accept_sees(const tp_address *where, fixture *s, fixture_listener *listener) {
     fixture_link client;
     fixture_link server;
     tp_address peer;
-    tp_address of_client;
-    tp_address of_server;
     fixture_link_init(&client, s, "client");
     fixture_link_init(&server, s, "server");
     REQUIRE(fixture_connect(&client, &listener->address) == TP_OK);
     tp_handle handle = fixture_listener_take(listener, &peer);
     FIXTURE_UNTIL(atomic_load(&client.connect_result) == TP_OK);
     REQUIRE(fixture_attach(&server, handle) == TP_OK);
-    CHECK_EQ(tp_socket_local_address(&client.socket, &of_client), TP_OK);
-    CHECK_EQ(tp_socket_local_address(&server.socket, &of_server), TP_OK);
-    check_same_address("the client, as it sees itself and as accept saw it", &of_client, &peer);
-    check_same_address(
-        "the server, as it sees itself and where it listens", &of_server, &listener->address);
-    CHECK_MEM(of_client.ip, where->ip, sizeof where->ip);
+    CHECK_MEM(listener->address.ip, where->ip, sizeof where->ip);
+    CHECK_MEM(peer.ip, where->ip, sizeof where->ip);
+    CHECK(peer.port != 0 && peer.port != listener->address.port);
     fixture_unpair(&client, &server);
 }
 
-static void addresses_agree_on_both_sides(void) {
+static void accept_reports_the_remote_address(void) {
     fixture s;
     fixture_listener listener;
     tp_address where = fixture_loopback(0);
     fixture_open(&s);
     fixture_listener_open(&listener, &s);
-    both_sides_see(&where, &s, &listener);
+    accept_sees(&where, &s, &listener);
     fixture_listener_close(&listener);
     fixture_close(&s);
 }
@@ -316,7 +303,7 @@ static void ipv6_works_as_well(void) {
         fixture_close(&s);
         SKIP("this machine has no [::1]");
     }
-    both_sides_see(&where, &s, &listener);
+    accept_sees(&where, &s, &listener);
     fixture_listener_close(&listener);
     fixture_close(&s);
 }
@@ -330,4 +317,4 @@ PORT_THEME(ends, PORT_CASE(a_refused_connect_is_reported, EACH_WORKERS),
     PORT_CASE(a_send_to_a_peer_that_left_fails, EACH_WORKERS),
     PORT_CASE(a_port_in_use_is_reported, ONCE),
     PORT_CASE(an_address_of_another_machine_is_reported, ONCE),
-    PORT_CASE(addresses_agree_on_both_sides, EACH_WORKERS), PORT_CASE(ipv6_works_as_well, ONCE))
+    PORT_CASE(accept_reports_the_remote_address, EACH_WORKERS), PORT_CASE(ipv6_works_as_well, ONCE))

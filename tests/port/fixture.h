@@ -23,7 +23,7 @@
 #include "check.h"
 
 #include "os/compiler.h"
-#include "os/port.h"
+#include "os/port_backend.h"
 #include "os/process.h"
 #include "os/thread.h"
 
@@ -39,6 +39,15 @@ typedef struct fixture_variant {
 extern fixture_variant fixture_under_test;
 
 bool fixture_backend_is(const char *name);
+
+/* A worker's place in its port, which only tests look at. */
+static inline unsigned fixture_index_of(const tp_worker *worker) {
+    return worker->index;
+}
+
+static inline tp_port *fixture_port_of(const tp_worker *worker) {
+    return worker->port;
+}
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 

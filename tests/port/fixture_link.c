@@ -322,7 +322,7 @@ static void task_done(fixture_op *op, const tp_completion *completion) {
     task *t = op->context;
     if (!tp_port_serves(completion->worker, &op->link->socket)) {
         fixture_fault("a post to %s ran on worker %u, which does not serve it", op->link->name,
-            tp_worker_index(completion->worker));
+            fixture_index_of(completion->worker));
     }
     t->act(completion->worker, op->link, t->argument);
     atomic_store(&t->done, true);

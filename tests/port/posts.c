@@ -35,9 +35,9 @@ static void posted_done(fixture_op *op, const tp_completion *completion) {
     }
     if (posting.link != NULL && !tp_port_serves(completion->worker, &posting.link->socket)) {
         fixture_fault("a post to a socket ran on worker %u, which does not serve it",
-            tp_worker_index(completion->worker));
+            fixture_index_of(completion->worker));
     }
-    if (posting.link == NULL && tp_worker_port(completion->worker) != posting.fixture->port) {
+    if (posting.link == NULL && fixture_port_of(completion->worker) != posting.fixture->port) {
         fixture_fault("a post ran on another port");
     }
     if (atomic_fetch_add(&posting.ran, 1) + 1 == POSTERS * POSTS_EACH) {
@@ -123,7 +123,7 @@ static void chain_done(fixture_op *op, const tp_completion *completion) {
     atomic_uint *left = op->context;
     if (atomic_fetch_sub(left, 1) > 1) {
         /* Its memory is the case's again: it is started anew inside its own `done`. */
-        REQUIRE(fixture_post(tp_worker_port(completion->worker), NULL, op) == TP_OK);
+        REQUIRE(fixture_post(fixture_port_of(completion->worker), NULL, op) == TP_OK);
     } else {
         fixture_changed();
     }
@@ -158,7 +158,7 @@ typedef struct treadmill {
 static void treadmill_done(fixture_op *op, const tp_completion *completion) {
     treadmill *mill = TP_CONTAINER_OF(op, treadmill, op);
     if (!atomic_load(&mill->stop)) {
-        REQUIRE(fixture_post(tp_worker_port(completion->worker), NULL, op) == TP_OK);
+        REQUIRE(fixture_post(fixture_port_of(completion->worker), NULL, op) == TP_OK);
     } else {
         atomic_store(&mill->stopped, true);
     }

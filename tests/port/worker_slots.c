@@ -70,8 +70,8 @@ static void worker_slots_are_numbered(void) {
     tp_port *port = open_port(TP_PORT_MAX_WORKERS);
     for (unsigned i = 0; i < TP_PORT_MAX_WORKERS; i++) {
         tp_worker *worker = tp_port_worker(port, i);
-        CHECK_EQ(tp_worker_index(worker), i);
-        CHECK(tp_worker_port(worker) == port);
+        CHECK_EQ(fixture_index_of(worker), i);
+        CHECK(fixture_port_of(worker) == port);
         CHECK(tp_worker_context(worker) == NULL);
         tp_worker_set_context(worker, &contexts[i]);
     }

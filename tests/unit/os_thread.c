@@ -134,62 +134,6 @@ static void a_condition_wakes_all(void) {
     gate_destroy(&g);
 }
 
-typedef struct stock {
-    tp_mutex mutex;
-    tp_condition condition;
-    unsigned items;   /* guarded by `mutex` */
-    unsigned waiting; /* guarded by `mutex` */
-} stock;
-
-static void stock_take(void *argument) {
-    stock *l = argument;
-    tp_mutex_lock(&l->mutex);
-    l->waiting++;
-    while (l->items == 0) {
-        CHECK(tp_condition_wait(&l->condition, &l->mutex, -1));
-    }
-    l->items--;
-    l->waiting--;
-    tp_mutex_unlock(&l->mutex);
-}
-
-static unsigned stock_waiting(stock *l) {
-    tp_mutex_lock(&l->mutex);
-    unsigned waiting = l->waiting;
-    tp_mutex_unlock(&l->mutex);
-    return waiting;
-}
-
-/* All threads wait before the first is woken, so that none takes an item without a wake-up. */
-static void a_condition_wakes_one_at_a_time(void) {
-    stock l = {.items = 0};
-    tp_thread threads[THREADS];
-    tp_mutex_init(&l.mutex);
-    tp_condition_init(&l.condition);
-    tp_condition_wake_one(&l.condition); /* no thread waits: the wake-up is not kept */
-    for (unsigned i = 0; i < THREADS; i++) {
-        REQUIRE(tp_thread_start(&threads[i], "take", stock_take, &l) == TP_OK);
-    }
-    while (stock_waiting(&l) < THREADS) {
-        tp_thread_yield();
-    }
-    for (unsigned left = THREADS; left > 0; left--) {
-        tp_mutex_lock(&l.mutex);
-        l.items++;
-        tp_mutex_unlock(&l.mutex);
-        tp_condition_wake_one(&l.condition);
-        while (stock_waiting(&l) == left) {
-            tp_thread_yield();
-        }
-        CHECK_EQ(stock_waiting(&l), left - 1);
-    }
-    for (unsigned i = 0; i < THREADS; i++) {
-        tp_thread_join(&threads[i]);
-    }
-    tp_condition_destroy(&l.condition);
-    tp_mutex_destroy(&l.mutex);
-}
-
 static void a_condition_times_out(void) {
     gate g;
     gate_init(&g);
@@ -334,6 +278,6 @@ static void records_belong_to_threads(void) {
 }
 
 CHECK_MAIN(CASE(threads_run_and_have_ids_of_their_own), CASE(there_is_a_processor),
-    CASE(a_mutex_excludes), CASE(a_condition_wakes_all), CASE(a_condition_wakes_one_at_a_time),
-    CASE(a_condition_times_out), CASE(a_semaphore_passes_as_many_as_are_posted),
-    CASE(once_runs_once_and_others_wait), CASE(records_belong_to_threads))
+    CASE(a_mutex_excludes), CASE(a_condition_wakes_all), CASE(a_condition_times_out),
+    CASE(a_semaphore_passes_as_many_as_are_posted), CASE(once_runs_once_and_others_wait),
+    CASE(records_belong_to_threads))

@@ -168,5 +168,4 @@ const tp__port_backend tp__epoll_backend = {
     .send_waits = tp__epoll_send_waits,
     .finish = tp__epoll_finish,
     .close = tp__epoll_close,
-    .local_address = tp__epoll_local_address,
 };

@@ -285,7 +285,6 @@ tp_err tp__epoll_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options);
 bool tp__epoll_serves(const tp_worker *worker, const tp_socket *socket);
 void tp__epoll_finish(tp_worker *worker, tp_socket *socket);
-tp_err tp__epoll_local_address(const tp_socket *socket, tp_address *address);
 
 /* ---- epoll_close.c --------------------------------------------------------------------------- */
 

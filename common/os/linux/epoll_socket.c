@@ -81,7 +81,3 @@ void tp__epoll_finish(tp_worker *worker, tp_socket *tp) {
         (void)shutdown(socket->descriptor, SHUT_WR);
     }
 }
-
-tp_err tp__epoll_local_address(const tp_socket *socket, tp_address *address) {
-    return tp__handle_local_address(((const epoll_socket *)socket)->descriptor, address);
-}

@@ -205,10 +205,6 @@ void tp_condition_wake_all(tp_condition *condition) {
     must(pthread_cond_broadcast(&((condition_view *)condition)->condition), "condition");
 }
 
-void tp_condition_wake_one(tp_condition *condition) {
-    must(pthread_cond_signal(&((condition_view *)condition)->condition), "condition");
-}
-
 tp_err tp_semaphore_init(tp_semaphore *semaphore) {
     return sem_init(&((semaphore_view *)semaphore)->semaphore, 0, 0) ? tp_os_fail_last() : TP_OK;
 }

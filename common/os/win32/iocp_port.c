@@ -211,5 +211,4 @@ const tp__port_backend tp__iocp_backend = {
     .send_take_back = tp__iocp_send_take_back,
     .finish = tp__iocp_finish,
     .close = tp__iocp_close,
-    .local_address = tp__iocp_local_address,
 };

@@ -246,7 +246,6 @@ void tp__iocp_closed(iocp_worker *worker, iocp_request *request);
 tp_err tp__iocp_attach(
     tp_port *port, tp_socket *socket, tp_handle handle, const tp_socket_options *options);
 void tp__iocp_finish(tp_worker *worker, tp_socket *socket);
-tp_err tp__iocp_local_address(const tp_socket *socket, tp_address *address);
 
 /* ---- iocp_listen.c, iocp_close.c ------------------------------------------------------------- */
 

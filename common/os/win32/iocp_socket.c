@@ -149,15 +149,3 @@ void tp__iocp_finish(tp_worker *worker, tp_socket *finished) {
         tp__iocp_leave((iocp_worker *)(void *)worker, socket, 1);
     }
 }
-
-tp_err tp__iocp_local_address(const tp_socket *asked, tp_address *address) {
-    /* The count is no change that the caller can see. */
-    iocp_socket *socket = (iocp_socket *)(uintptr_t)asked;
-    if (!tp__iocp_enter(socket, 1)) {
-        (void)tp_os_fail(WSAENOTSOCK);
-        return TP_ERR_OS;
-    }
-    tp_err error = tp__handle_local_address(socket->handle, address);
-    tp__iocp_leave(NULL, socket, 1);
-    return error;
-}

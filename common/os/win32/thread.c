@@ -189,10 +189,6 @@ void tp_condition_wake_all(tp_condition *condition) {
     WakeAllConditionVariable(variable_of(condition));
 }
 
-void tp_condition_wake_one(tp_condition *condition) {
-    WakeConditionVariable(variable_of(condition));
-}
-
 tp_err tp_semaphore_init(tp_semaphore *semaphore) {
     HANDLE handle = CreateSemaphoreW(NULL, 0, LONG_MAX, NULL);
     if (handle == NULL) {
