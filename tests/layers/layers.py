@@ -3,8 +3,8 @@
 
     layers.py SOURCE NM OBJECTS...
 
-SOURCE is the project's folder. OBJECTS are the object files of common/core, whose calls are read
-with NM, the compiler's nm. Each violation is printed on a line; the exit code is then 1.
+SOURCE is the project's folder. OBJECTS are the object files of common/core and common/os, whose
+calls are read with NM, the compiler's nm; of common/os they are those of the build's system. Each violation is printed on a line; the exit code is then 1.
 
 A folder of the product that is on no list below is an error: add a new folder to the list first.
 What a list allows is a folder, with all its headers, or one header.
@@ -170,11 +170,11 @@ def check_includes(includes):
                 yield f"{path}: includes {other}; {mine} may not include {its}"
 
 
-def read_calls(nm, objects):
-    """{file of the core: {file that it calls: function names}}, from the objects' symbols."""
+def read_calls(nm, objects, part):
+    """{file of the part: {file that it calls: function names}}, from the objects' symbols."""
     defined, used = {}, {}
     for path in objects:
-        name = re.search(r"/core/(\w+/\w+)\.c\.o(bj)?$", path.replace("\\", "/"))
+        name = re.search(part + r"(\w+/\w+)\.c\.o(bj)?$", path.replace("\\", "/"))
         if not name:
             continue
         name = name.group(1) + ".c"
@@ -207,25 +207,41 @@ def check_calls(calls):
         yield f"common/core: files call each other in a circle: {', '.join(group)}"
 
 
+def check_os_calls(calls):
+    """In a system's folder of common/os no more than two files call each other."""
+    for system in sorted({name.split("/")[0] for name in calls}):
+        inside = {name: {other for other in others if other.startswith(system + "/")}
+                  for name, others in calls.items() if name.startswith(system + "/")}  # fmt: skip
+        for group in find_circles(inside):
+            if len(group) > 2:
+                yield f"common/os: files call each other in a circle: {', '.join(group)}"
+
+
 def main():
     source, nm, objects = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     files = list(product_files(source))
     known = set(files)
     includes, wrong = read_includes(source, known)
-    calls = read_calls(nm, objects)
+    calls = read_calls(nm, objects, "/core/")
+    os_calls = read_calls(nm, objects, r"/tp_os\.dir/")
     core = sum(1 for path in files if path.suffix == ".c" and "core" in path.parts)
     if len(calls) != core:
         wrong.append(f"{len(calls)} objects of common/core for {core} sources")
+    built = {name.split("/")[0] for name in os_calls}
+    os_files = sum(1 for path in files if path.suffix == ".c" and path.parent.name in built
+                   and path.parts[:2] == ("common", "os"))  # fmt: skip
+    if not built or len(os_calls) != os_files:
+        wrong.append(f"{len(os_calls)} objects of common/os for {os_files} sources")
     wrong += [*check_folders(files), *check_names(files), *check_includes(includes)]
     for group in find_circles({a.as_posix(): {b.as_posix() for b in includes[a]} for a in files}):
         wrong.append(f"files include each other in a circle: {', '.join(group)}")
-    wrong += check_calls(calls)
-    if not any(calls.values()):
+    wrong += [*check_calls(calls), *check_os_calls(os_calls)]
+    if not any(calls.values()) or not any(os_calls.values()):
         wrong.append(f"{nm} shows no calls: it cannot read the symbols of the objects")
     print("\n".join(wrong))
-    called = sum(len(others) for others in calls.values())
+    called = sum(len(others) for others in [*calls.values(), *os_calls.values()])
     print(f"{len(files)} files, {sum(map(len, includes.values()))} includes, "
-          f"{called} calls between files of common/core: {len(wrong)} wrong")  # fmt: skip
+          f"{called} calls between files of common/core and common/os: {len(wrong)} wrong")  # fmt: skip
     return 1 if wrong else 0
 
 
