@@ -153,16 +153,6 @@ tp_err tp_noise_begin_responder(tp_noise *noise, tp_suite suite, const uint8_t *
     return error;
 }
 
-tp_err tp_noise_set_ephemeral(tp_noise *noise, const uint8_t private_key[TP_KEY_SIZE]) {
-    if (noise->failed || noise->step > 1) {
-        return TP_ERR_STATE;
-    }
-    memcpy(noise->ephemeral_private, private_key, TP_KEY_SIZE);
-    tp_err error = tp__agree_public(private_key, noise->ephemeral_public);
-    noise->has_ephemeral = error == TP_OK;
-    return error;
-}
-
 /* ---- the messages ---------------------------------------------------------------------------- */
 
 /* Writes e, then mixes es or ee, then writes the payload. */

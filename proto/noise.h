@@ -20,7 +20,7 @@ typedef struct tp_noise {
     tp_suite suite;
     tp_noise_role role;
     bool with_psk;
-    bool has_ephemeral; /* set by tp_noise_set_ephemeral() */
+    bool has_ephemeral; /* the ephemeral pair is there; false: writing a message makes it */
     bool failed;
     uint8_t step; /* messages written or read so far, 0..2 */
     uint8_t psk[TP_KEY_SIZE];
@@ -47,10 +47,6 @@ tp_err tp_noise_begin_initiator(tp_noise *noise, tp_suite suite, const uint8_t *
 tp_err tp_noise_begin_responder(tp_noise *noise, tp_suite suite, const uint8_t *psk,
     const uint8_t *prologue, size_t prologue_size, const uint8_t private_key[TP_KEY_SIZE],
     const uint8_t public_key[TP_KEY_SIZE]);
-
-/* For test vectors: sets the ephemeral key instead of generating one. TP_ERR_STATE,
- * TP_ERR_CRYPTO. */
-tp_err tp_noise_set_ephemeral(tp_noise *noise, const uint8_t private_key[TP_KEY_SIZE]);
 
 /*
  * Writes the next message with this payload: TP_KEY_SIZE + size + TP_SECRET_TAG bytes at `message`,

@@ -1,7 +1,7 @@
 /*
  * Records. A direction is used by one thread at a time; its owner decides which. The cipher's
- * context is keyed once and gets only a new nonce for each record. The test hooks belong to the
- * process: they are set before any direction is used, so they are read without memory order.
+ * context is keyed once and gets only a new nonce for each record. The rules are constants, or a
+ * test has set them before it uses a direction, so they are read without memory order.
  */
 #include "proto/record.h"
 
@@ -9,10 +9,10 @@
 #include <limits.h>
 #include <openssl/core_names.h>
 #include <openssl/params.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "proto/bytes_internal.h"
+#include "proto/record_rules_internal.h"
 #include "proto/secure_internal.h"
 
 /* The nonce of REKEY, which no record can have. */
@@ -20,10 +20,6 @@
 
 _Static_assert(TP_RECORD_COUNTER_END < REKEY_COUNTER, "a record never has REKEY's nonce");
 _Static_assert(TP_RECORD_MAX <= INT_MAX && TP_RECORD_MAX <= UINT16_MAX, "lengths fit");
-
-static _Atomic(uint64_t) rekey_interval = TP_RECORD_REKEY;
-static _Atomic(tp_record_observer *) observer;
-static _Atomic(void *) observer_context;
 
 /* ---- the life of a direction ----------------------------------------------------------------- */
 
@@ -113,7 +109,8 @@ static bool record_identify_key(tp_record_direction *direction, uint64_t *key_id
 }
 
 static bool record_observe(tp_record_direction *direction, uint64_t counter) {
-    tp_record_observer *function = atomic_load_explicit(&observer, memory_order_relaxed);
+    const tp__record_rules *rules = tp__record_rules_in_use;
+    tp__record_observer *function = atomic_load_explicit(&rules->observer, memory_order_relaxed);
     uint64_t key_id;
     if (function == NULL) {
         return true;
@@ -122,7 +119,7 @@ static bool record_observe(tp_record_direction *direction, uint64_t counter) {
         return false;
     }
     function(key_id, counter, direction->sealing,
-        atomic_load_explicit(&observer_context, memory_order_relaxed));
+        atomic_load_explicit(&rules->observer_context, memory_order_relaxed));
     return true;
 }
 
@@ -147,7 +144,8 @@ static tp_err record_fail(tp_record_direction *direction, tp_err error) {
  * that fails half-way never shares its nonce with another one. */
 static tp_err record_use_counter(tp_record_direction *direction, const OSSL_PARAM *tag) {
     uint64_t counter = direction->counter;
-    uint64_t interval = atomic_load_explicit(&rekey_interval, memory_order_relaxed);
+    uint64_t interval =
+        atomic_load_explicit(&tp__record_rules_in_use->rekey_interval, memory_order_relaxed);
     assert(interval > 0 && (interval & (interval - 1)) == 0); /* the mask below finds when */
     if (direction->cipher == NULL || direction->failed) {
         return TP_ERR_STATE;
@@ -216,16 +214,4 @@ tp_err tp_record_open(
         return record_fail(direction, ready ? TP_ERR_AUTH : TP_ERR_CRYPTO);
     }
     return TP_OK;
-}
-
-/* ---- for tests ------------------------------------------------------------------------------- */
-
-void tp_record_test_rekey_interval(uint64_t interval) {
-    atomic_store_explicit(
-        &rekey_interval, interval > 0 ? interval : TP_RECORD_REKEY, memory_order_relaxed);
-}
-
-void tp_record_test_observe(tp_record_observer *function, void *context) {
-    atomic_store_explicit(&observer_context, context, memory_order_relaxed);
-    atomic_store_explicit(&observer, function, memory_order_relaxed);
 }

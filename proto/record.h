@@ -86,15 +86,6 @@ static inline bool tp_record_near_end(const tp_record_direction *direction) {
     return direction->counter >= TP_RECORD_COUNTER_END - TP_RECORD_COUNTER_RESERVE;
 }
 
-/* ---- for tests: the whole process, in every build, before any direction is used -------------- */
-
-/* Sets the interval of REKEY (a power of two); 0: 2^20 again. */
-void tp_record_test_rekey_interval(uint64_t interval);
-/* The observer is called before each use of a key with a counter, and with UINT64_MAX for REKEY.
- * `key_id` identifies suite and key, and is the same at both ends. NULL: no observer. */
-typedef void tp_record_observer(uint64_t key_id, uint64_t counter, bool sealing, void *context);
-void tp_record_test_observe(tp_record_observer *observer, void *context);
-
 #ifdef __cplusplus
 }
 #endif

@@ -16,6 +16,7 @@
 
 #include "proto/keys.h"
 #include "proto/record.h"
+#include "tests/record_rules.h"
 
 #define WAITING 16u
 #define PLAIN   64u
@@ -117,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         REQUIRE(tp_key_pair_generate(&pair) == TP_OK);
     }
     tp_suite suite = data[0] & 1 ? TP_SUITE_CHACHA20_POLY1305 : TP_SUITE_AES_256_GCM;
-    tp_record_test_rekey_interval(UINT64_C(1) << (data[0] >> 1 & 3));
+    test_record_rekey_interval(UINT64_C(1) << (data[0] >> 1 & 3));
     REQUIRE(tp_record_create_sealing(&sealing, suite, pair.private_key) == TP_OK);
     REQUIRE(tp_record_create_opening(&opening, suite, pair.private_key) == TP_OK);
     made = taken = 0;

@@ -10,6 +10,7 @@
 #include "proto/keys.h"
 #include "proto/noise.h"
 #include "proto/record.h"
+#include "tests/noise_ephemeral.h"
 
 #define MESSAGES 8
 #define BYTES    512
@@ -99,8 +100,8 @@ static void begin_handshake(
                 initiator, suite, psk, v->prologue.at, v->prologue.size, pair.public_key) == TP_OK);
     REQUIRE(tp_noise_begin_responder(responder, suite, psk, v->prologue.at, v->prologue.size,
                 pair.private_key, pair.public_key) == TP_OK);
-    REQUIRE(tp_noise_set_ephemeral(initiator, v->initiator_ephemeral.at) == TP_OK);
-    REQUIRE(tp_noise_set_ephemeral(responder, v->responder_ephemeral.at) == TP_OK);
+    REQUIRE(test_noise_set_ephemeral(initiator, v->initiator_ephemeral.at) == TP_OK);
+    REQUIRE(test_noise_set_ephemeral(responder, v->responder_ephemeral.at) == TP_OK);
 }
 
 static void pass_message(const vector *v, unsigned number, tp_noise *from, tp_noise *to) {

@@ -5,6 +5,7 @@
  */
 #include "proto/record.h"
 #include "secure_fixture.h"
+#include "tests/record_rules.h"
 
 /* Both ends of one direction of a session. */
 typedef struct way {
@@ -225,7 +226,7 @@ static void a_record_opens_in_its_direction_session_and_suite_only(void) {
 static void across_the_boundary(tp_suite suite, uint64_t interval) {
     static record r;
     way ways[2]; /* to the server and back */
-    tp_record_test_rekey_interval(interval);
+    test_record_rekey_interval(interval);
     begin_direction(&ways[0], suite);
     begin_direction(&ways[1], suite);
     for (unsigned i = 0; i < 4 * interval + 2; i++) {
@@ -236,7 +237,7 @@ static void across_the_boundary(tp_suite suite, uint64_t interval) {
     }
     end_direction(&ways[0]);
     end_direction(&ways[1]);
-    tp_record_test_rekey_interval(0);
+    test_record_rekey_interval(0);
 }
 
 static void both_ends_change_keys_at_the_interval(void) {
@@ -254,9 +255,9 @@ static void a_key_change_at_another_place_breaks_the_stream(void) {
         way w;
         begin_direction(&w, fixture_suites[s]);
         for (unsigned i = 0; i < 5; i++) {
-            tp_record_test_rekey_interval(4);
+            test_record_rekey_interval(4);
             seal(&w, &r, 20, i);
-            tp_record_test_rekey_interval(8);
+            test_record_rekey_interval(8);
             if (i < 4) {
                 expect_opens(&w, &r, i);
             } else {
@@ -265,7 +266,7 @@ static void a_key_change_at_another_place_breaks_the_stream(void) {
         }
         end_direction(&w);
     }
-    tp_record_test_rekey_interval(0);
+    test_record_rekey_interval(0);
 }
 
 /* The same with the real interval. */
@@ -356,8 +357,8 @@ static void no_counter_is_used_twice_with_a_key(void) {
     uint8_t key[TP_KEY_SIZE];
     way w;
     use_count = 0;
-    tp_record_test_rekey_interval(4);
-    tp_record_test_observe(note, uses);
+    test_record_rekey_interval(4);
+    test_record_observe(note, uses);
     for (size_t s = 0; s < FIXTURE_SUITES; s++) {
         begin_direction(&w, fixture_suites[s]);
         for (unsigned i = 0; i < 22; i++) {
@@ -380,8 +381,8 @@ static void no_counter_is_used_twice_with_a_key(void) {
         end_direction(&w);
     }
     CHECK_EQ(count_repeats(true), 1);
-    tp_record_test_observe(NULL, NULL);
-    tp_record_test_rekey_interval(0);
+    test_record_observe(NULL, NULL);
+    test_record_rekey_interval(0);
 }
 
 CHECK_MAIN(CASE(records_of_every_length_open), CASE(lengths_on_the_wire_are_as_documented),

@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 
 #include "secure_fixture.h"
+#include "tests/record_rules.h"
 
 /* The limit for one direction. An idle session has two, and 3,584 bytes for everything. */
 #define DIRECTION_LIMIT 1400
@@ -77,7 +78,7 @@ static void an_idle_direction_takes_little_memory(void) {
     tp_record_direction sealing;
     tp_record_direction opening;
     warm();
-    tp_record_test_rekey_interval(4);
+    test_record_rekey_interval(4);
     for (size_t s = 0; s < FIXTURE_SUITES; s++) {
         REQUIRE(tp_record_create_sealing(&sealing, fixture_suites[s], fixture.secret) == TP_OK);
         tp_record_destroy(&sealing);
@@ -106,7 +107,7 @@ static void an_idle_direction_takes_little_memory(void) {
         tp_record_destroy(&opening);
         CHECK_EQ(held, before);
     }
-    tp_record_test_rekey_interval(0);
+    test_record_rekey_interval(0);
 }
 
 /* A login and its end, and logins that fail at each step. */

@@ -20,6 +20,7 @@
 
 #include "proto/handshake.h"
 #include "proto/record.h"
+#include "tests/record_rules.h"
 
 #define WORDS 12
 
@@ -74,7 +75,7 @@ static bool print_error(tp_err error) {
 /* ---- commands -------------------------------------------------------------------------------- */
 
 static void set_interval(void) {
-    tp_record_test_rekey_interval(number(1));
+    test_record_rekey_interval(number(1));
 }
 
 static void make_direction(tp_record_direction *direction,

@@ -6,6 +6,7 @@
  */
 #include "secret_search.h"
 #include "secure_fixture.h"
+#include "tests/record_rules.h"
 
 /* ---- two sides of a session ------------------------------------------------------------------ */
 
@@ -161,7 +162,7 @@ static void check_nothing_stays(tp_suite suite) {
     if (!warm()) {
         SKIP(CANNOT);
     }
-    tp_record_test_rekey_interval(4);
+    test_record_rekey_interval(4);
     log_in(suite);
     open_directions(suite);
     REQUIRE(search());
@@ -183,7 +184,7 @@ static void check_nothing_stays(tp_suite suite) {
     close_session();
     REQUIRE(search());
     expect_found("closed", is_none);
-    tp_record_test_rekey_interval(0);
+    test_record_rekey_interval(0);
 }
 
 /* Closed without a change of key after the last record. */

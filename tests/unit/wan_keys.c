@@ -8,6 +8,7 @@
 #include "core/session/pools.h"
 #include "faulty_port.h"
 #include "secret_search.h"
+#include "tests/record_rules.h"
 #include "wan_fixture.h"
 #include "wanserver/wan.h"
 
@@ -61,11 +62,11 @@ static void observe(uint64_t key_id, uint64_t counter, bool sealing, void *conte
 static void observe_from_now(void) {
     memset(&seen, 0, sizeof seen);
     tp_mutex_init(&seen.mutex);
-    tp_record_test_observe(observe, NULL);
+    test_record_observe(observe, NULL);
 }
 
 static void stop_observing(void) {
-    tp_record_test_observe(NULL, NULL);
+    test_record_observe(NULL, NULL);
     tp_mutex_destroy(&seen.mutex);
     CHECK_EQ(seen.repeated, 0);
     CHECK_LT(seen.count, SEEN / 2);
@@ -80,7 +81,7 @@ static void play(wan_peer *peer, unsigned messages) {
 /* Keys change every four records, in both directions, while messages are under way. */
 static void keys_change_at_their_interval(void) {
     static const tp_suite suites[] = WAN_SUITES;
-    tp_record_test_rekey_interval(4);
+    test_record_rekey_interval(4);
     observe_from_now();
     for (unsigned i = 0; i < 2; i++) {
         wan_fixture_init(&fixture, TP_AUTH_OPEN);
@@ -96,13 +97,13 @@ static void keys_change_at_their_interval(void) {
     }
     stop_observing();
     CHECK_GT(seen.count, 2 * 4 * 33);
-    tp_record_test_rekey_interval(0);
+    test_record_rekey_interval(0);
 }
 
 /* Sends that fail, at the start and in the middle; sessions that end with records in flight. */
 static void no_counter_is_used_twice_whatever_fails(void) {
     static const tp_suite suites[] = WAN_SUITES;
-    tp_record_test_rekey_interval(4);
+    test_record_rekey_interval(4);
     observe_from_now();
     for (unsigned i = 0; i < 12; i++) {
         wan_fixture_init(&fixture, TP_AUTH_OPEN);
@@ -123,7 +124,7 @@ static void no_counter_is_used_twice_whatever_fails(void) {
     }
     stop_observing();
     CHECK_GT(seen.sealed, 12 * 10);
-    tp_record_test_rekey_interval(0);
+    test_record_rekey_interval(0);
 }
 
 /* Many sessions at the same time, with messages for all of them from many threads: no counter is
