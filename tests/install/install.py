@@ -4,10 +4,11 @@ Twinport is found by pkg-config, by CMake, and as a part of the consumer's own t
 and with the LAN half alone, which must not need OpenSSL.
 
     install.py cmake=PROGRAM source=DIR build=DIR cc=COMPILER cxx=COMPILER flags=FLAGS toolchain=FILE
-               crypto=libcrypto's FILE
+               crypto=libcrypto's FILE nm=PROGRAM
 """
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -64,6 +65,20 @@ def write_everything(prefix, source):
     assert names, f"no header below {include}"
     (source / "everything.h").write_text("".join(f'#include "{name.as_posix()}"\n' for name in names))
     print(len(names), "headers")
+
+
+def check_no_hooks(prefix):
+    """What only tests use is neither declared in an installed header nor defined in a library."""
+    texts = {path: path.read_text() for path in sorted((prefix / "include").rglob("*.h"))}
+    for path in sorted(prefix.rglob("lib*.a")):
+        texts[path] = "\n".join(line.split()[-1] for line in run(given["nm"], path).splitlines() if " T " in line)
+    assert any(path.suffix == ".a" and "tp_" in text for path, text in texts.items()), "no symbols"
+    hook = re.compile(r"\b\w+_(?:tests?|hook)_\w+|\bfor (?:a )?tests?\b|\btest vectors?\b"
+                      r"|\w+_set_ephemeral|\w+_observe\b", re.IGNORECASE)
+    found = [f"{path}: {name}" for path, text in texts.items() for name in hook.findall(text)]
+    if found:
+        sys.exit("for tests, and installed:\n" + "\n".join(found))
+    print(len(texts), "headers and libraries without a test hook")
 
 
 def expect_version(*command, version):
@@ -123,6 +138,7 @@ with tempfile.TemporaryDirectory(prefix="twinport-install-") as folder:
     prefix = (work / "first").rename(work / "moved")  # no file may contain the path of the installation
     source = pathlib.Path(shutil.copytree(pathlib.Path(__file__).parent / "consumer", work / "source"))
     write_everything(prefix, source)
+    check_no_hooks(prefix)
     version = by_pkg_config(prefix, source, work)
     # In a cross build CMake searches CMAKE_FIND_ROOT_PATH only; elsewhere the setting has no effect.
     by_cmake(source, work / "installed", version, False,
