@@ -13,10 +13,7 @@ static bool is_blank(char c) {
 }
 
 tp__lines tp__lines_of(const char *text, size_t size) {
-    assert(text || size == 0);
-    /* some editors begin a text with a byte order mark */
-    size_t mark = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    return (tp__lines){.at = text + mark, .end = text + size};
+    return (tp__lines){.text = tp__text_lines_begin(text, size)};
 }
 
 static size_t line_split(const char *at, const char *end, tp__word *words, size_t capacity) {
@@ -41,16 +38,12 @@ static size_t line_split(const char *at, const char *end, tp__word *words, size_
 }
 
 size_t tp__lines_next(tp__lines *lines, tp__word *words, size_t capacity) {
-    assert(lines->at <= lines->end);
     size_t count = 0;
-    while (count == 0 && lines->at < lines->end) {
-        const char *begin = lines->at;
-        const char *end = memchr(begin, '\n', (size_t)(lines->end - begin));
-        lines->at = end == NULL ? lines->end : end + 1;
-        lines->number++;
-        end = end == NULL ? lines->end : end;
-        lines->line = (tp__word){.text = begin, .length = (size_t)(end - begin)};
-        count = line_split(begin, end, words, capacity);
+    while (count == 0 && tp__text_lines_next(&lines->text)) {
+        const char *begin = lines->text.line;
+        lines->number = lines->text.number;
+        lines->line = (tp__word){.text = begin, .length = lines->text.length};
+        count = line_split(begin, begin + lines->text.length, words, capacity);
     }
     return count;
 }

@@ -9,14 +9,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/base/text_lines.h"
+
 typedef struct tp__word {
     const char *text; /* not terminated */
     size_t length;
 } tp__word;
 
 typedef struct tp__lines {
-    const char *at;
-    const char *end;
+    tp__text_lines text;
     unsigned number; /* of the line that was read last, from 1 */
     tp__word line;   /* that line, without its end */
 } tp__lines;

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "core/base/text_lines.h"
 #include "core/config/config_report.h"
 
 typedef struct reader {
@@ -154,22 +155,12 @@ tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name
             TP__CONFIG_MAX_FILE);
         return tp__report_end(&in.report);
     }
-    /* Some editors write a byte order mark at the start. */
-    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
-        text += 3;
-        size -= 3;
-    }
-    while (size > 0) {
-        const char *end = memchr(text, '\n', size);
-        size_t length = end == NULL ? size : (size_t)(end - text);
-        in.line++;
-        if (config_copy_line(&in, text, length)) {
+    tp__text_lines lines = tp__text_lines_begin(text, size);
+    while (tp__text_lines_next(&lines)) {
+        in.line = lines.number;
+        if (config_copy_line(&in, lines.line, lines.length)) {
             config_take_line(&in);
         }
-        size_t taken = length + (end != NULL);
-        assert(taken > 0 && taken <= size);
-        text += taken;
-        size -= taken;
     }
     in.line += in.line == 0; /* errors of an empty text name line 1 */
     config_report_missing(&in);
