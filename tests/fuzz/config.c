@@ -25,16 +25,20 @@ typedef struct target {
 static const char *const choices[] = {"auto", "epoll", "iocp", NULL};
 
 static const tp__setting table[] = {
-    {"flag", TP__SETTING_BOOL, offsetof(target, flag), 0, 0, NULL, "no", NULL, ""},
-    {"count", TP__SETTING_COUNT, offsetof(target, count), 1, 64, NULL, "2", NULL, ""},
-    {"bytes", TP__SETTING_BYTES, offsetof(target, bytes), 4096, 1u << 30, NULL, "1m", NULL, ""},
-    {"time", TP__SETTING_TIME, offsetof(target, time), 0, 86400000, NULL, "30s", NULL, ""},
-    {"address", TP__SETTING_ADDRESS, offsetof(target, address), 0, 0, NULL, NULL, "::1", ""},
-    {"networks", TP__SETTING_NETWORKS, offsetof(target, networks), 0, 0, NULL, "private", NULL, ""},
+    {"flag", TP__SETTING_BOOL, offsetof(target, flag), 0, 0, NULL, "no", NULL, .help = ""},
+    {"count", TP__SETTING_COUNT, offsetof(target, count), 1, 64, NULL, "2", NULL, .help = ""},
+    {"bytes", TP__SETTING_BYTES, offsetof(target, bytes), 4096, 1u << 30, NULL, "1m", NULL,
+        .help = ""},
+    {"time", TP__SETTING_TIME, offsetof(target, time), 0, 86400000, NULL, "30s", NULL, .help = ""},
+    {"address", TP__SETTING_ADDRESS, offsetof(target, address), 0, 0, NULL, NULL, "::1",
+        .help = ""},
+    {"networks", TP__SETTING_NETWORKS, offsetof(target, networks), 0, 0, NULL, "private", NULL,
+        .help = ""},
     {"processors", TP__SETTING_PROCESSORS, offsetof(target, processors), 0, 0, NULL, "all", NULL,
-        ""},
-    {"choice", TP__SETTING_CHOICE, offsetof(target, choice), 0, 0, choices, "auto", NULL, ""},
-    {"text", TP__SETTING_TEXT, offsetof(target, text), 0, 16, NULL, "bus", NULL, ""},
+        .help = ""},
+    {"choice", TP__SETTING_CHOICE, offsetof(target, choice), 0, 0, choices, "auto", NULL,
+        .help = ""},
+    {"text", TP__SETTING_TEXT, offsetof(target, text), 0, 16, NULL, "bus", NULL, .help = ""},
 };
 
 static void check_accepted(const target *now) {

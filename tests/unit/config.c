@@ -21,16 +21,19 @@ static const char *const levels[] = {"debug", "info", NULL};
 
 static const tp__setting table[] = {
     {"listen", TP__SETTING_ADDRESS, offsetof(target, listen), 0, 0, NULL, NULL, "127.0.0.1:4000",
-        "Where services connect."},
-    {"workers", TP__SETTING_COUNT, offsetof(target, workers), 1, 64, NULL, "2", NULL,
-        "Threads that run the sessions."},
+        .help = "Where services connect."},
+    {"workers", TP__SETTING_COUNT, offsetof(target, workers), 1, 64, NULL, "2", .unit = "threads",
+        .help = "Threads that run the sessions."},
     {"idle_timeout", TP__SETTING_TIME, offsetof(target, idle), 0, 3600000, NULL, "30s", NULL,
-        "A session that says nothing for so long is ended.\n0 lets it live."},
-    {"nagle", TP__SETTING_BOOL, offsetof(target, nagle), 0, 0, NULL, "no", NULL, "Gather in TCP."},
+        .help = "A session that says nothing for so long is ended.\n0 lets it live."},
+    {"nagle", TP__SETTING_BOOL, offsetof(target, nagle), 0, 0, NULL, "no", NULL,
+        .help = "Gather in TCP."},
     {"log_level", TP__SETTING_CHOICE, offsetof(target, level), 0, 0, levels, "info", NULL,
-        "Lines."},
-    {"allow", TP__SETTING_NETWORKS, offsetof(target, allow), 0, 0, NULL, "private", NULL, "Who."},
-    {"name", TP__SETTING_TEXT, offsetof(target, name), 0, 16, NULL, "bus", NULL, "Its name."},
+        .help = "Lines."},
+    {"allow", TP__SETTING_NETWORKS, offsetof(target, allow), 0, 0, NULL, "private", NULL,
+        .help = "Who."},
+    {"name", TP__SETTING_TEXT, offsetof(target, name), 0, 16, NULL, "bus", NULL,
+        .help = "Its name."},
 };
 #define SETTINGS (sizeof table / sizeof table[0])
 
@@ -280,8 +283,13 @@ static void uncomment(char *text) {
 }
 
 static void the_example_is_a_valid_configuration(void) {
+    tp__setting grouped[SETTINGS];
+    for (size_t i = 0; i < SETTINGS; i++) {
+        grouped[i] = table[i];
+        grouped[i].group = i < 2 ? "Network" : "Sessions";
+    }
     FILE *file = create_file();
-    tp__config_print_example(table, SETTINGS, file);
+    tp__config_print_example(grouped, SETTINGS, file);
     (void)fclose(file);
     CHECK_EQ(load(), TP_OK);
     CHECK_STR(report, "");
@@ -290,10 +298,12 @@ static void the_example_is_a_valid_configuration(void) {
     static char text[8192];
     read_file(text, sizeof text);
     CHECK(strstr(text, "# Threads that run the sessions.\n"
-                       "# Value: a whole number from 1 to 64.\n"
+                       "# Value: a whole number from 1 to 64. Unit: threads.\n"
                        "#workers = 2\n") != NULL);
     CHECK(strstr(text, "# A session that says nothing for so long is ended.\n"
                        "# 0 lets it live.\n# Value: ") != NULL);
+    CHECK(strstr(text, "# ---- Network ----") == text);
+    CHECK(strstr(text, "\n#workers = 2\n\n# ---- Sessions ----") != NULL);
     CHECK(strstr(text, "\nlisten = 127.0.0.1:4000\n") != NULL);
     uncomment(text);
     CHECK_EQ(parse(text), TP_OK); /* the defaults, written out */

@@ -16,14 +16,20 @@ typedef struct target {
 static const char *const ios[] = {"auto", "epoll", "iocp", NULL};
 
 static const tp__setting table[] = {
-    {"port", TP__SETTING_COUNT, offsetof(target, port), 0, 65535, NULL, NULL, "4000", "The port."},
-    {"io", TP__SETTING_CHOICE, offsetof(target, io), 0, 0, ios, "auto", NULL, "The back end."},
-    {"quiet", TP__SETTING_BOOL, offsetof(target, quiet), 0, 0, NULL, "no", NULL, "Says less."},
-    {"allow", TP__SETTING_NETWORKS, offsetof(target, allow), 0, 0, NULL, "private", NULL, "Who."},
-    {"config", TP__SETTING_TEXT, offsetof(target, config), 0, 32, NULL, "", "FILE",
-        "A file.\nIts lines are key = value."},
-    {"help", TP__SETTING_BOOL, offsetof(target, help), 0, 0, NULL, "no", NULL, "Prints this."},
-    {"version", TP__SETTING_BOOL, offsetof(target, version), 0, 0, NULL, "no", NULL, "Prints it."},
+    {"port", TP__SETTING_COUNT, offsetof(target, port), 0, 65535, NULL, NULL, "4000",
+        .help = "The port."},
+    {"io", TP__SETTING_CHOICE, offsetof(target, io), 0, 0, ios, "auto", NULL,
+        .help = "The back end."},
+    {"quiet", TP__SETTING_BOOL, offsetof(target, quiet), 0, 0, NULL, "no", NULL,
+        .help = "Says less."},
+    {"allow", TP__SETTING_NETWORKS, offsetof(target, allow), 0, 0, NULL, "private", NULL,
+        .help = "Who."},
+    {"config", TP__SETTING_TEXT, offsetof(target, config), 0, 32, NULL, "", .metavariable = "FILE",
+        .help = "A file.\nIts lines are key = value."},
+    {"help", TP__SETTING_BOOL, offsetof(target, help), 0, 0, NULL, "no", NULL,
+        .help = "Prints this."},
+    {"version", TP__SETTING_BOOL, offsetof(target, version), 0, 0, NULL, "no", NULL,
+        .help = "Prints it."},
 };
 #define SETTINGS (sizeof table / sizeof table[0])
 
@@ -112,29 +118,43 @@ static void an_invalid_table_is_refused(void) {
     CHECK_EQ(tp__options_read(&wrong, 1, 0, none, &now, report, sizeof report), TP_ERR_INVALID);
 }
 
-static void the_help_names_every_option(void) {
+/* A name that is too long for its column has a line of its own. */
+static void the_help_has_groups_and_names_every_option(void) {
     char name[64];
     (void)snprintf(name, sizeof name, "options-%" PRIu64 ".txt", tp_process_id());
     FILE *file = fopen(name, "w+b");
     REQUIRE(file != NULL);
-    tp__options_print_help(table, SETTINGS, file);
+    tp__setting grouped[SETTINGS + 1];
+    for (size_t i = 0; i <= SETTINGS; i++) {
+        grouped[i] = table[i < SETTINGS ? i : 2];
+        grouped[i].group = i < 2 ? "Listening" : "Others";
+    }
+    grouped[SETTINGS].name = "quiet-and-with-a-long-name";
+    tp__options_print_help(grouped, SETTINGS + 1, file);
     static char text[4096];
     rewind(file);
     text[fread(text, 1, sizeof text - 1, file)] = '\0';
     (void)fclose(file);
     CHECK_EQ(remove(name), 0);
-    CHECK(strstr(text, "    --port N\n"
-                       "        The port.\n"
-                       "        Value: a whole number from 0 to 65535. Required.\n") != NULL);
-    CHECK(strstr(text, "    --io auto|epoll|iocp\n"
-                       "        The back end.\n"
-                       "        Value: one of auto, epoll, iocp. Default: auto.\n") != NULL);
-    CHECK(strstr(text, "    --quiet\n        Says less.\n    --allow NETWORKS\n") != NULL);
-    CHECK(strstr(text, "    --config FILE\n"
-                       "        A file.\n        Its lines are key = value.\n"
-                       "    --help\n") != NULL);
+    CHECK_STR(text, "Listening:\n"
+                    "  --port N              The port.\n"
+                    "                        N: a whole number from 0 to 65535. Required.\n"
+                    "  --io auto|epoll|iocp  The back end.\n"
+                    "                        Default: auto.\n"
+                    "\n"
+                    "Others:\n"
+                    "  --quiet               Says less.\n"
+                    "  --allow NETWORKS      Who.\n"
+                    "                        NETWORKS: networks such as 10.0.0.0/8 or fd00::/8 (no "
+                    "host bits), private or any; at most 256. Default: private.\n"
+                    "  --config FILE         A file.\n"
+                    "                        Its lines are key = value.\n"
+                    "  --help                Prints this.\n"
+                    "  --version             Prints it.\n"
+                    "  --quiet-and-with-a-long-name\n"
+                    "                        Says less.\n");
 }
 
 CHECK_MAIN(CASE(values_follow_or_are_joined), CASE(lists_may_be_given_more_than_once),
     CASE(errors_name_what_was_expected), CASE(help_and_version_need_no_other_option),
-    CASE(an_invalid_table_is_refused), CASE(the_help_names_every_option))
+    CASE(an_invalid_table_is_refused), CASE(the_help_has_groups_and_names_every_option))

@@ -24,19 +24,22 @@ static const char *const colours[] = {"red", "green", "blue", NULL};
 enum { FLAG, COUNT, BYTES, TIME, ADDRESS, NETWORKS, PROCESSORS, CHOICE, TEXT, SETTINGS };
 
 static const tp__setting table[SETTINGS] = {
-    {"flag", TP__SETTING_BOOL, offsetof(target, flag), 0, 0, NULL, "yes", NULL, "a flag"},
-    {"count", TP__SETTING_COUNT, offsetof(target, count), 1, 64, NULL, "7", NULL, "a count"},
+    {"flag", TP__SETTING_BOOL, offsetof(target, flag), 0, 0, NULL, "yes", NULL, .help = "a flag"},
+    {"count", TP__SETTING_COUNT, offsetof(target, count), 1, 64, NULL, "7", NULL,
+        .help = "a count"},
     {"bytes", TP__SETTING_BYTES, offsetof(target, bytes), 4096, 64u << 20, NULL, "1m", NULL,
-        "size"},
-    {"time", TP__SETTING_TIME, offsetof(target, time), 0, 86400000, NULL, "30s", NULL, "a time"},
+        .help = "size"},
+    {"time", TP__SETTING_TIME, offsetof(target, time), 0, 86400000, NULL, "30s", NULL,
+        .help = "a time"},
     {"address", TP__SETTING_ADDRESS, offsetof(target, address), 0, 0, NULL, "127.0.0.1:4000", NULL,
-        "an address"},
+        .help = "an address"},
     {"networks", TP__SETTING_NETWORKS, offsetof(target, networks), 0, 0, NULL, "private", NULL,
-        "networks"},
+        .help = "networks"},
     {"processors", TP__SETTING_PROCESSORS, offsetof(target, processors), 0, 0, NULL, "0-2", NULL,
-        "processors"},
-    {"choice", TP__SETTING_CHOICE, offsetof(target, choice), 0, 0, colours, "green", NULL, "one"},
-    {"text", TP__SETTING_TEXT, offsetof(target, text), 2, 8, NULL, "bus", NULL, "a text"},
+        .help = "processors"},
+    {"choice", TP__SETTING_CHOICE, offsetof(target, choice), 0, 0, colours, "green", NULL,
+        .help = "one"},
+    {"text", TP__SETTING_TEXT, offsetof(target, text), 2, 8, NULL, "bus", NULL, .help = "a text"},
 };
 
 static target now;
@@ -251,6 +254,9 @@ static void expectations_name_the_range(void) {
         "processor numbers such as 2 or 0-3,8, from 0 to 1023, or all");
     CHECK_STR(tp__setting_expectation(&table[CHOICE], text), "one of red, green, blue");
     CHECK_STR(tp__setting_expectation(&table[TEXT], text), "2 to 8 bytes of text");
+    tp__setting path = table[TEXT];
+    path.metavariable = "FILE";
+    CHECK_STR(tp__setting_expectation(&path, text), "a path of 2 to 8 bytes");
     static const char *const many[] = {"00000000000000000000000000000000000000000000000000000000000"
                                        "0000000000000000000000000000000000",
         "111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"

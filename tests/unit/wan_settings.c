@@ -40,7 +40,8 @@ static void the_example_lists_the_defaults(void) {
     if (file == NULL) {
         SKIP("no temporary file can be made here");
     }
-    tp__settings_print_example(file);
+    const tp__setting_table *table = tp__settings_table();
+    tp__config_print_example(table->entries, table->count, file);
     rewind(file);
     static char lines[65536];
     char line[512];

@@ -14,13 +14,16 @@
  *     1  failed
  *     2  invalid arguments
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/config/config.h"
 #include "core/config/options.h"
 #include "core/config/program.h"
+#include "core/config/server_table.h"
 #include "os/clock.h"
+#include "os/compiler.h"
 #include "os/random.h"
 #include "proto/keys.h"
 #include "proto/token.h"
@@ -36,7 +39,7 @@ typedef struct arguments {
     char key_id[4];
     char server_key[TP_KEY_TEXT];
     char account[21];
-    uint64_t ttl;
+    char ttl[21];
     uint64_t flags;
     char user_data[2 * TP_TOKEN_USER_DATA + 1];
     char new_key[4];
@@ -46,34 +49,69 @@ typedef struct arguments {
 
 #define AT(field) offsetof(arguments, field)
 
+static_assert(TP_TOKEN_LIFE_MAX == 315360000, "the help and an error name it");
+
 /* Required numbers that may be 0 are texts here, so that a missing one is recognised. */
 /* clang-format off */
-static const tp__setting table[] = {
-    {"key-ring", TP__SETTING_TEXT, AT(key_ring), 0, KEY_RING_PATH_MAX, NULL, "", NULL,
-        "The file with the key ring, which the gates have too."},
-    {"key-id", TP__SETTING_TEXT, AT(key_id), 0, 3, NULL, "", NULL,
-        "The id of the key in it to use, 0 to 255."},
-    {"server-key", TP__SETTING_TEXT, AT(server_key), 0, TP_KEY_TEXT - 1, NULL, "", NULL,
-        "The public key of the gate that the token is for, 64 hexadecimal digits."},
-    {"account", TP__SETTING_TEXT, AT(account), 0, 20, NULL, "", NULL,
-        "The account, a number up to 2^64 - 1."},
-    {"ttl", TP__SETTING_COUNT, AT(ttl), 0, TP_TOKEN_LIFE_MAX, NULL, "0", NULL,
-        "How many seconds from now the token may be used, 1 or more. A minute is plenty; a gate\n"
-        "refuses more than its max_token_life, by default 3600."},
-    {"flags", TP__SETTING_COUNT, AT(flags), 0, UINT32_MAX, NULL, "0", NULL,
+static const tp__setting token_options[] = {
+    {"key-ring", TP__SETTING_TEXT, AT(key_ring), 0, KEY_RING_PATH_MAX, .default_value = "",
+        .metavariable = "FILE", .help =
+        "The key ring, which the gates have too."},
+    {"key-id", TP__SETTING_TEXT, AT(key_id), 0, 3, .default_value = "",
+        .metavariable = "N", .help =
+        "The key of the ring to use: its id, 0 to 255."},
+    {"server-key", TP__SETTING_TEXT, AT(server_key), 0, TP_KEY_TEXT - 1, .default_value = "",
+        .metavariable = "HEX", .help =
+        "The public key of the gate that the token is for,\n"
+        "64 digits."},
+    {"account", TP__SETTING_TEXT, AT(account), 0, 20, .default_value = "",
+        .metavariable = "N", .help =
+        "The account, 0 to 2^64 - 1."},
+    {"ttl", TP__SETTING_TEXT, AT(ttl), 0, 20, .default_value = "",
+        .metavariable = "SECONDS", .help =
+        "How long from now the token may be used, 1 to 315360000.\n"
+        "A minute is plenty; a gate refuses more than its\n"
+        "max_token_life, by default 3600."},
+};
+
+static const tp__setting identity_options[] = {
+    {"flags", TP__SETTING_COUNT, AT(flags), 0, UINT32_MAX, .default_value = "0", .help =
         "The flags of the identity."},
-    {"user-data", TP__SETTING_TEXT, AT(user_data), 0, 2 * TP_TOKEN_USER_DATA, NULL, "", NULL,
-        "The user data of the identity in hexadecimal digits, up to 48 bytes; the rest is zero."},
-    {"new-key", TP__SETTING_TEXT, AT(new_key), 0, 3, NULL, "", NULL,
-        "Print a line for a key ring instead of a token: this id, 0 to 255, and a new key."},
-    {"version", TP__SETTING_BOOL, AT(version), 0, 0, NULL, "no", NULL,
-        "Print the version and exit."},
-    {"help", TP__SETTING_BOOL, AT(help), 0, 0, NULL, "no", NULL,
+    {"user-data", TP__SETTING_TEXT, AT(user_data), 0, 2 * TP_TOKEN_USER_DATA, .default_value = "",
+        .metavariable = "HEX", .help =
+        "The user data of the identity, up to 48 bytes; the\n"
+        "rest is zero."},
+};
+
+static const tp__setting key_options[] = {
+    {"new-key", TP__SETTING_TEXT, AT(new_key), 0, 3, .default_value = "",
+        .metavariable = "N", .help =
+        "Print a line for a key ring instead of a token: the\n"
+        "id N, 0 to 255, and a new key."},
+};
+
+static const tp__setting about_options[] = {
+    {"help", TP__SETTING_BOOL, AT(help), .default_value = "no", .help =
         "Print this help and exit."},
+    {"version", TP__SETTING_BOOL, AT(version), .default_value = "no", .help =
+        "Print the version and exit."},
 };
 /* clang-format on */
 
-#define OPTIONS (sizeof table / sizeof table[0])
+static const tp__setting_table *token_tool_table(void) {
+    static const tp__setting_group groups[] = {
+        {"Token", token_options, TP_COUNT_OF(token_options)},
+        {"Identity", identity_options, TP_COUNT_OF(identity_options)},
+        {"Key ring", key_options, TP_COUNT_OF(key_options)},
+        {TP__GROUP_PROGRAM, about_options, TP_COUNT_OF(about_options)},
+        {NULL, NULL, 0},
+    };
+    static tp__setting_table table;
+    if (table.count == 0) {
+        tp__setting_table_make(&table, groups, NULL, NULL);
+    }
+    return &table;
+}
 
 static int usage_error(const char *what) {
     fprintf(stderr, "%s: %s\n", name, what);
@@ -81,12 +119,14 @@ static int usage_error(const char *what) {
 }
 
 static void print_help(void) {
-    fputs(
-        "usage: tp-token --key-ring FILE --key-id N --server-key HEX --account N --ttl SECONDS\n"
-        "       tp-token --new-key N\n\n"
-        "Mints a connect token for a wanserver. Prints the token and its secret, a line each.\n\n",
+    const tp__setting_table *table = token_tool_table();
+    fputs("Usage: tp-token --key-ring FILE --key-id N --server-key HEX --account N --ttl SECONDS\n"
+          "                [--flags N] [--user-data HEX]\n"
+          "       tp-token --new-key N\n\n"
+          "Mints a connect token for a wanserver. Prints the token and its secret, a line each.\n\n"
+          "FILE: a path. N: a whole number. HEX: hexadecimal digits.\n\n",
         stdout);
-    tp__options_print_help(table, OPTIONS, stdout);
+    tp__options_print_help(table->entries, table->count, stdout);
 }
 
 /* Reads a number of digits alone; false if `text` is none, or above `most`. */
@@ -162,6 +202,7 @@ static void warn_if_long(uint64_t ttl) {
 
 static int mint(const arguments *given) {
     uint64_t id;
+    uint64_t ttl;
     uint8_t server_key[TP_KEY_SIZE];
     tp_identity identity = {.size = sizeof identity, .flags = (uint32_t)given->flags};
     if (given->key_ring[0] == '\0') {
@@ -177,13 +218,13 @@ static int mint(const arguments *given) {
     if (!number_read(given->account, UINT64_MAX, &identity.account)) {
         return usage_error("--account: expected a whole number");
     }
-    if (given->ttl == 0) {
-        return usage_error("--ttl: expected a number of seconds, 1 or more");
+    if (!number_read(given->ttl, TP_TOKEN_LIFE_MAX, &ttl) || ttl == 0) {
+        return usage_error("--ttl: expected a number of seconds from 1 to 315360000");
     }
     if (!hex_read(given->user_data, identity.user_data)) {
         return usage_error("--user-data: expected hexadecimal digits, two for each byte");
     }
-    warn_if_long(given->ttl);
+    warn_if_long(ttl);
     static tp__key_ring ring;
     char report[TP__CONFIG_REPORT];
     if (tp__key_ring_load(given->key_ring, &ring, report, sizeof report) != TP_OK) {
@@ -194,7 +235,7 @@ static int mint(const arguments *given) {
         tp__program_print_report(report); /* ids that are given twice */
     }
     const tp_token_key *key = tp__key_ring_find(&ring, (unsigned)id);
-    int code = key != NULL ? print_token(key, given->ttl, server_key, &identity)
+    int code = key != NULL ? print_token(key, ttl, server_key, &identity)
                            : usage_error("--key-id: the key ring has no such key");
     tp__key_ring_wipe(&ring);
     return code;
@@ -215,8 +256,9 @@ static int token_tool_run(const arguments *given) {
 int main(int count, char **words) {
     static arguments given;
     char report[TP__CONFIG_REPORT];
-    if (tp__options_read(table, OPTIONS, count - 1, words + 1, &given, report, sizeof report) !=
-        TP_OK) {
+    const tp__setting_table *table = token_tool_table();
+    if (tp__options_read(table->entries, table->count, count - 1, words + 1, &given, report,
+            sizeof report) != TP_OK) {
         tp__program_print_report(report);
         return 2;
     }

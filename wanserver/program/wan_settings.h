@@ -5,15 +5,15 @@
 #ifndef TWINPORT_WANSERVER_PROGRAM_WAN_SETTINGS_H
 #define TWINPORT_WANSERVER_PROGRAM_WAN_SETTINGS_H
 
-#include <stdio.h>
-
 #include "core/config/server_settings.h"
+#include "core/config/server_table.h"
 #include "twinport/wanserver.h"
 #include "wanserver/gate/gate_api.h"
 
 #define TP__PATH_MAX 1023
 
-/* The values of the configuration file; each has its entry in a table in wan_settings.c. */
+/* The values of the configuration file; each has its entry in a table, in wan_table.c or
+ * core/config/server_table.c. */
 typedef struct tp__settings {
     tp__server_settings server;
     char key_file[TP__PATH_MAX + 1];
@@ -55,26 +55,20 @@ typedef struct tp__settings {
 
 /* The values of the command line. */
 typedef struct tp__arguments {
-    char config[TP__PATH_MAX + 1];
-    bool check_config;
-    bool print_config;
+    tp__program_options program;
     char genkey[TP__PATH_MAX + 1];
     char show_key[TP__PATH_MAX + 1];
-    bool version;
-    bool help;
 } tp__arguments;
 
-/* Fills in `arguments`. TP_ERR_CONFIG, with a report. */
-tp_err tp__arguments_read(
-    int count, char *const *words, tp__arguments *arguments, char *report, size_t report_size);
-void tp__arguments_print_help(FILE *file);
+/* The tables of both: the entries that lanserver has too, and wanserver's own. */
+const tp__setting_table *tp__settings_table(void);
+const tp__setting_table *tp__arguments_table(void);
 
 /* Fills in `settings` from a file; the path "" stands for an empty file, which lacks the settings
  * that have no default. TP_ERR_CONFIG, TP_ERR_NO_FILE, TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY, each
  * with a report. */
 tp_err tp__settings_load(
     const char *path, tp__settings *settings, char *report, size_t report_size);
-void tp__settings_print_example(FILE *file);
 
 /* Fills in the server's options, without its keys, and the gate's. They point into `settings`,
  * which must live as long as they are used. */

@@ -1,13 +1,7 @@
 /*
- * The program wanserver: reads its configuration, runs the gate on a WAN server until it is asked
- * to stop, and prints the statistics of both.
- *
- * Exit codes:
- *
- *     0  stopped as requested
- *     1  cannot run
- *     2  invalid arguments or configuration
- *     3  a second request to stop
+ * The program wanserver: runs the gate on a WAN server, prints the statistics of both, and makes
+ * keys. What every server program does is in core/config/program_run.h, with the exit codes. The
+ * main thread only.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,10 +9,8 @@
 
 #include "core/config/config.h"
 #include "core/config/program.h"
-#include "os/process.h"
-#include "os/thread.h"
+#include "core/config/program_run.h"
 #include "proto/keys.h"
-#include "twinport/version.h"
 #include "wanserver/files/key_file.h"
 #include "wanserver/program/program_files.h"
 #include "wanserver/program/wan_settings.h"
@@ -26,14 +18,14 @@
 static const char name[] = "wanserver";
 
 /* The program's state. */
-typedef struct program {
+typedef struct wanserver {
     tp__settings settings;
     tp__files files;
     tp_wanserver_options options;
     tp__gate_options gate_options;
     tp__gate *gate;
     tp_server *server;
-} program;
+} wanserver;
 
 static int wanserver_fail(const char *what, tp_err error) {
     return tp__program_fail(name, what, error);
@@ -77,15 +69,6 @@ static int show_key(const char *path) {
 }
 
 /* ---- output ---------------------------------------------------------------------------------- */
-
-static void print_listening(const program *it) {
-    tp_address address = tp_server_address(it->server);
-    unsigned workers = it->options.server.workers;
-    char text[TP_ADDRESS_TEXT];
-    tp__program_print("%s: listening on %s (io %s, workers %u)\n", name,
-        tp_address_format(&address, text), tp_server_io(it->server),
-        workers ? workers : tp_processor_count());
-}
 
 static void warn_if_open(const tp__settings *settings) {
     if (settings->auth == TP_AUTH_OPEN) {
@@ -144,7 +127,8 @@ static void print_wan_stats(const tp_server *server) {
 #undef PRINT
 }
 
-static void print_stats(const program *it) {
+static void wanserver_print_stats(void *state) {
+    wanserver *it = state;
     char report[TP__GATE_STATS_TEXT_SIZE];
     tp__program_print("%s: stopped\n", name);
     print_wan_stats(it->server);
@@ -155,7 +139,8 @@ static void print_stats(const program *it) {
 /* ---- life ------------------------------------------------------------------------------------ */
 
 /* Creates both: the gate is the server's context, and starting the gate starts the server. */
-static tp_err wanserver_create(program *it) {
+static tp_err wanserver_create(void *state) {
+    wanserver *it = state;
     tp_handlers handlers;
     tp__settings_apply(&it->settings, &it->options, &it->gate_options);
     tp__files_apply(&it->files, &it->options);
@@ -169,112 +154,85 @@ static tp_err wanserver_create(program *it) {
     return error;
 }
 
-static void wanserver_destroy(program *it) {
+static void wanserver_destroy(void *state) {
+    wanserver *it = state;
     tp_server_destroy(it->server);
     tp__gate_destroy(it->gate);
 }
 
-static void wait_for_stop(program *it) {
-    tp_process_event event;
-    while ((event = tp_process_wait(TP__FILES_CLOCK_MS)) != TP_PROCESS_STOP) {
-        if (event == TP_PROCESS_RELOAD) {
-            tp__program_reopen_log();
-            tp__files_reload(&it->settings, &it->files, it->server);
-        } else {
-            tp__files_follow_clock(&it->files, it->server);
-        }
-    }
-}
-
-static int wanserver_serve(program *it) {
+static tp_err wanserver_start(void *state) {
+    wanserver *it = state;
+    warn_if_open(&it->settings);
     tp__files_ban(&it->files, it->server);
     tp_err error = tp__gate_start(it->gate, it->server);
-    if (error) {
-        char text[TP_ADDRESS_TEXT + 32];
-        char address[TP_ADDRESS_TEXT];
-        snprintf(text, sizeof text, "cannot start on %s",
-            tp_address_format(&it->options.server.address, address));
-        return wanserver_fail(text, error);
+    if (!error) {
+        tp_address address = tp_server_address(it->server);
+        tp__program_print_listening(
+            name, &address, tp_server_io(it->server), it->options.server.workers);
     }
-    print_listening(it);
-    wait_for_stop(it);
-    tp__program_print_stopping(name);
+    return error;
+}
+
+static void wanserver_reload(void *state) {
+    wanserver *it = state;
+    tp__files_reload(&it->settings, &it->files, it->server);
+}
+
+static void wanserver_tick(void *state) {
+    wanserver *it = state;
+    tp__files_follow_clock(&it->files, it->server);
+}
+
+static tp_err wanserver_stop(void *state) {
+    wanserver *it = state;
     tp__gate_stop(it->gate);
-    error = tp__gate_wait(it->gate, -1);
-    print_stats(it);
-    return error ? wanserver_fail("cannot stop cleanly", error) : 0;
+    return tp__gate_wait(it->gate, -1);
 }
 
-static int wanserver_run(program *it) {
-    const tp__settings *settings = &it->settings;
-    const tp__server_settings *server = &settings->server;
-    tp_log_options log = tp__server_settings_log(server);
-    tp__program_set_scheduling(name, (tp_priority)server->priority, &server->processors);
-    tp_err error = tp__program_catch_requests();
-    if (error) {
-        return wanserver_fail("cannot catch stop requests", error);
-    }
-    tp__program_raise_descriptors(name, (unsigned)(settings->max_players + settings->max_waiting),
-        (unsigned)settings->max_pending);
-    error = tp_log_open(&log);
-    if (error) {
-        return wanserver_fail(server->log_file[0] ? server->log_file : "log", error);
-    }
-    warn_if_open(settings);
-    error = wanserver_create(it);
-    int code = error ? wanserver_fail("cannot create the server", error) : wanserver_serve(it);
-    wanserver_destroy(it);
-    tp_log_close();
-    tp__program_print_log_losses(name);
-    return code;
-}
+static const tp__program program = {
+    .name = name,
+    .usage =
+        "Usage: wanserver --config FILE [--check-config]\n"
+        "       wanserver --genkey FILE\n"
+        "       wanserver --show-key FILE\n"
+        "       wanserver --print-config\n\n"
+        "The gate: players connect to it over the Internet, and it forwards messages between\n"
+        "them and a service on lanserver's bus. Ctrl-C or SIGTERM stops it in order, a second\n"
+        "one at once; SIGHUP makes it open its log file and read its key ring and bans again.\n",
+    .options = tp__arguments_table,
+    .settings = tp__settings_table,
+    .create = wanserver_create,
+    .start = wanserver_start,
+    .reload = wanserver_reload,
+    .tick = wanserver_tick,
+    .tick_ms = TP__FILES_CLOCK_MS,
+    .stop = wanserver_stop,
+    .print_stats = wanserver_print_stats,
+    .destroy = wanserver_destroy,
+};
 
-/* Checks a configuration; returns the exit code. Relations between settings were checked when they
- * were read; the rest is checked by creating the gate and the server, and opening the log. */
-static int wanserver_check(program *it, const char *path) {
-    bool can_log = tp__program_can_log(name, it->settings.server.log_file);
-    tp_err error = wanserver_create(it);
-    wanserver_destroy(it);
-    if (error) {
-        tp__program_print_error(name, "%s: %s", path, tp_err_text(error));
-    }
-    if (error || !can_log) {
-        return 2;
-    }
-    printf("%s: %s: OK\n", name, path);
-    return tp__program_finish_output(name);
-}
-
-static int wanserver_run_or_check(const tp__arguments *arguments) {
-    static program it;
+static int wanserver_run_or_check(const tp__program_options *options) {
+    static wanserver it;
     char report[TP__CONFIG_REPORT];
-    if (tp__settings_load(arguments->config, &it.settings, report, sizeof report) != TP_OK ||
+    const tp__settings *settings = &it.settings;
+    if (tp__settings_load(options->config, &it.settings, report, sizeof report) != TP_OK ||
         tp__files_load(&it.settings, &it.files, report, sizeof report) != TP_OK) {
         tp__program_print_report(report);
         return 2;
     }
-    return arguments->check_config ? wanserver_check(&it, arguments->config) : wanserver_run(&it);
+    if (options->check_config) {
+        return tp__program_check(&program, &settings->server, options->config, &it);
+    }
+    unsigned players = (unsigned)(settings->max_players + settings->max_waiting);
+    return tp__program_run(
+        &program, &settings->server, players, (unsigned)settings->max_pending, &it);
 }
 
 int main(int count, char **words) {
     static tp__arguments arguments;
-    char report[TP__CONFIG_REPORT];
-    tp_process_guard();
-    if (tp__arguments_read(count - 1, words + 1, &arguments, report, sizeof report) != TP_OK) {
-        tp__program_print_report(report);
-        return 2;
-    }
-    if (arguments.help) {
-        tp__arguments_print_help(stdout);
-        return tp__program_finish_output(name);
-    }
-    if (arguments.version) {
-        printf("%s %s\n", name, tp_version());
-        return tp__program_finish_output(name);
-    }
-    if (arguments.print_config) {
-        tp__settings_print_example(stdout);
-        return tp__program_finish_output(name);
+    int code = tp__program_begin(&program, count, words, &arguments);
+    if (code != TP__PROGRAM_CONTINUE) {
+        return code;
     }
     if (arguments.genkey[0]) {
         return make_key(arguments.genkey);
@@ -282,9 +240,9 @@ int main(int count, char **words) {
     if (arguments.show_key[0]) {
         return show_key(arguments.show_key);
     }
-    if (!arguments.config[0]) {
+    if (!arguments.program.config[0]) {
         tp__program_print_error(name, "--config is missing: expected the configuration file");
         return 2;
     }
-    return wanserver_run_or_check(&arguments);
+    return wanserver_run_or_check(&arguments.program);
 }

@@ -177,13 +177,35 @@ static void print_comment(const char *text, FILE *file) {
     }
 }
 
+/* "# ---- Connections -------------------" */
+static void print_heading(const char *title, FILE *file) {
+    static const char line[] = "------------------------------------------------------------------"
+                               "---------------------";
+    size_t length = strlen(title);
+    assert(length < sizeof line);
+    (void)fprintf(file, "# ---- %s %s\n\n", title, line + length);
+}
+
+static void print_possible_values(const tp__setting *setting, FILE *file) {
+    char expectation[TP__EXPECTATION_TEXT];
+    (void)fprintf(file, "# Value: %s.", tp__setting_expectation(setting, expectation));
+    if (setting->unit != NULL) {
+        (void)fprintf(file, " Unit: %s.", setting->unit);
+    }
+    (void)fprintf(file, "\n");
+}
+
 void tp__config_print_example(const tp__setting *table, size_t count, FILE *file) {
+    const char *group = NULL;
     for (size_t i = 0; i < count; i++) {
         const tp__setting *setting = &table[i];
-        char expectation[TP__EXPECTATION_TEXT];
         (void)fprintf(file, i == 0 ? "" : "\n");
+        if (setting->group != group) {
+            group = setting->group;
+            print_heading(group, file);
+        }
         print_comment(setting->help, file);
-        (void)fprintf(file, "# Value: %s.\n", tp__setting_expectation(setting, expectation));
+        print_possible_values(setting, file);
         if (setting->default_value == NULL) {
             (void)fprintf(file, "%s = %s\n", setting->name, setting->example);
         } else {

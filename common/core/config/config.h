@@ -36,8 +36,9 @@ tp_err tp__config_parse(const tp__setting *table, size_t count, const char *name
 tp_err tp__config_load(const tp__setting *table, size_t count, const char *path, void *target,
     char *report, size_t report_size);
 
-/* Writes an example file: every setting with its help, its possible values and its default value.
- * Settings with a default are commented out, so the example sets only those without one. */
+/* Writes an example file: every setting with its help, its possible values, their unit and its
+ * default value, and each group with a heading. Settings with a default are commented out, so the
+ * example sets only those without one. */
 void tp__config_print_example(const tp__setting *table, size_t count, FILE *file);
 
 #endif

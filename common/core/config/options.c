@@ -127,7 +127,10 @@ tp_err tp__options_read(const tp__setting *table, size_t count, int argument_cou
 
 /* ---- help ------------------------------------------------------------------------------------ */
 
-static void option_print_value(const tp__setting *setting, FILE *file) {
+#define NAME_TEXT  128u /* "auto|epoll|iocp" and more */
+#define NAME_WIDTH 20   /* longer names have a line of their own */
+
+static const char *option_metavariable(const tp__setting *setting) {
     static const char *const words[] = {
         [TP__SETTING_COUNT] = "N",
         [TP__SETTING_BYTES] = "SIZE",
@@ -137,52 +140,63 @@ static void option_print_value(const tp__setting *setting, FILE *file) {
         [TP__SETTING_PROCESSORS] = "PROCESSORS",
         [TP__SETTING_TEXT] = "TEXT",
     };
-    bool named = setting->default_value != NULL && setting->example != NULL;
-    if (setting->kind == TP__SETTING_CHOICE) {
-        for (unsigned i = 0; setting->choices[i] != NULL; i++) {
-            (void)fprintf(file, "%c%s", i == 0 ? ' ' : '|', setting->choices[i]);
-        }
-    } else if (setting->kind != TP__SETTING_BOOL) {
-        (void)fprintf(file, " %s", named ? setting->example : words[setting->kind]);
-    }
+    return setting->metavariable != NULL ? setting->metavariable : words[setting->kind];
 }
 
-static void option_print_help(const char *help, FILE *file) {
-    while (*help != '\0') {
+/* "--config FILE", "--io auto|epoll|iocp", "--help" */
+static const char *option_print_name(const tp__setting *setting, char text[NAME_TEXT]) {
+    bool chosen = setting->kind == TP__SETTING_CHOICE;
+    bool alone = chosen || setting->kind == TP__SETTING_BOOL;
+    int used = snprintf(text, NAME_TEXT, "--%s%s%s", setting->name, alone ? "" : " ",
+        alone ? "" : option_metavariable(setting));
+    for (unsigned i = 0; chosen && setting->choices[i] != NULL; i++) {
+        assert(used > 0 && (size_t)used < NAME_TEXT);
+        used += snprintf(
+            text + used, NAME_TEXT - (size_t)used, "%c%s", i == 0 ? ' ' : '|', setting->choices[i]);
+    }
+    assert(used > 0 && (size_t)used < NAME_TEXT);
+    return text;
+}
+
+/* The lines of the help, of which the first may follow the name. */
+static void option_print_help(const char *name, const char *help, FILE *file) {
+    bool apart = strlen(name) > NAME_WIDTH;
+    (void)fprintf(file, "  %-*s%s", NAME_WIDTH, name, apart ? "\n" : "");
+    for (bool first = !apart; *help != '\0'; first = false) {
         size_t length = strcspn(help, "\n");
-        (void)fprintf(file, "        %.*s\n", (int)length, help);
+        (void)fprintf(file, "%*s%.*s\n", first ? 2 : NAME_WIDTH + 4, "", (int)length, help);
         help += length + (help[length] == '\n');
     }
 }
 
-static bool is_empty_by_default(const tp__setting *setting) {
-    return setting->default_value != NULL && setting->default_value[0] == '\0';
-}
-
-/* The line about an option's values. Not for a bool, nor for a text without a default, whose help
- * is enough. */
-static void option_print_expectation(const tp__setting *setting, FILE *file) {
+/* The range of a number; whether the option is required, or else its default value. A bool and an
+ * empty text need no such line. */
+static void option_print_range(const tp__setting *setting, FILE *file) {
     char expectation[TP__EXPECTATION_TEXT];
-    if (setting->kind == TP__SETTING_BOOL ||
-        (setting->kind == TP__SETTING_TEXT && is_empty_by_default(setting))) {
+    const char *standard = setting->default_value;
+    bool empty = standard != NULL && *standard == '\0';
+    if (setting->kind == TP__SETTING_BOOL || (setting->kind == TP__SETTING_TEXT && empty)) {
         return;
     }
-    (void)fprintf(file, "        Value: %s. ", tp__setting_expectation(setting, expectation));
-    if (setting->default_value == NULL) {
-        (void)fprintf(file, "Required.\n");
-    } else {
-        (void)fprintf(
-            file, "Default: %s.\n", is_empty_by_default(setting) ? "none" : setting->default_value);
+    (void)fprintf(file, "%*s", NAME_WIDTH + 4, "");
+    if (setting->kind != TP__SETTING_TEXT && setting->kind != TP__SETTING_CHOICE) {
+        (void)fprintf(file, "%s: %s. ", option_metavariable(setting),
+            tp__setting_expectation(setting, expectation));
     }
+    (void)fprintf(file, "%s%s.\n", standard == NULL ? "Required" : "Default: ",
+        standard == NULL ? "" : (empty ? "none" : standard));
 }
 
 void tp__options_print_help(const tp__setting *table, size_t count, FILE *file) {
+    const char *group = NULL;
     for (size_t i = 0; i < count; i++) {
         const tp__setting *setting = &table[i];
-        (void)fprintf(file, "    --%s", setting->name);
-        option_print_value(setting, file);
-        (void)fprintf(file, "\n");
-        option_print_help(setting->help, file);
-        option_print_expectation(setting, file);
+        char name[NAME_TEXT];
+        if (setting->group != group) {
+            group = setting->group;
+            (void)fprintf(file, "%s%s:\n", i == 0 ? "" : "\n", group);
+        }
+        option_print_help(option_print_name(setting, name), setting->help, file);
+        option_print_range(setting, file);
     }
 }

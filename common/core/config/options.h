@@ -20,7 +20,12 @@
 tp_err tp__options_read(const tp__setting *table, size_t count, int argument_count,
     char *const *arguments, void *target, char *report, size_t report_size);
 
-/* Writes the help of each option: its name, its value and its text. */
+/*
+ * Writes the help of each option, and each group with a heading:
+ *
+ *     Keys:
+ *       --genkey FILE         Write a new private key to this file.
+ */
 void tp__options_print_help(const tp__setting *table, size_t count, FILE *file);
 
 #endif

@@ -4,8 +4,10 @@
  */
 #include "core/config/server_settings.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "core/config/config.h"
 #include "os/port.h"
 #include "proto/frame.h"
 
@@ -110,13 +112,31 @@ void tp__server_settings_check_log(const tp__relations *all, const tp__server_se
     tp__relation_must(all, !same, "log_file", other, "the log to have a file of its own");
 }
 
-void tp__server_settings_check(const tp__relations *all, const tp__server_settings *settings) {
+static void check_server(const tp__relations *all) {
+    const tp__server_settings *settings = all->target;
     check_sizes(all, settings);
     check_memory(all, settings);
     check_silence(all, settings);
     check_io(all, settings);
     check_access(all, settings);
     tp__server_settings_check_log(all, settings, NULL, all->path);
+}
+
+tp_err tp__server_settings_load(const tp__setting_table *table,
+    void (*check)(const tp__relations *all), const char *path, void *settings, size_t size,
+    char *report, size_t report_size) {
+    assert(size >= sizeof(tp__server_settings));
+    memset(settings, 0, size);
+    tp_err error =
+        tp__config_load(table->entries, table->count, path, settings, report, report_size);
+    if (error) {
+        return error;
+    }
+    tp__report wrong = tp__report_begin(report, report_size);
+    const tp__relations all = {table->entries, table->count, settings, path, &wrong};
+    check_server(&all);
+    check(&all);
+    return tp__report_end(&wrong);
 }
 
 /* ---- options --------------------------------------------------------------------------------- */

@@ -1,13 +1,13 @@
 /*
  * The settings of a server that both programs share: the fields, their conditions, and the options
- * that they become. Each program has this struct in its own settings and the entries in its own
- * table, with its own default values and help. One thread, at start.
+ * that they become. Each program's settings begin with this struct; server_table.h has the entries.
+ * One thread, at start.
  */
 #ifndef TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H
 #define TWINPORT_CORE_CONFIG_SERVER_SETTINGS_H
 
 #include "core/config/relations.h"
-#include "core/config/setting.h"
+#include "core/config/setting_table.h"
 #include "twinport/log.h"
 #include "twinport/server.h"
 
@@ -49,9 +49,16 @@ extern const char *const tp__io_names[];
 extern const char *const tp__priority_names[];
 extern const char *const tp__log_level_names[];
 
-/* Checks the conditions between these settings, and those of this system. The settings are part of
- * the struct of `all` and have the same names in the tables of both programs. */
-void tp__server_settings_check(const tp__relations *all, const tp__server_settings *settings);
+/*
+ * Loads a program's settings from a file, and checks the conditions between them. With an empty
+ * path it loads the default values; settings without one are then missing. `settings` (`size`
+ * bytes) begins with a tp__server_settings. `check` is the program's part: it checks the conditions
+ * that only this program has. TP_ERR_CONFIG, TP_ERR_NO_FILE, TP_ERR_TOO_LARGE, TP_ERR_NO_MEMORY,
+ * each with a report.
+ */
+tp_err tp__server_settings_load(const tp__setting_table *table,
+    void (*check)(const tp__relations *all), const char *path, void *settings, size_t size,
+    char *report, size_t report_size);
 
 /* Checks that the log file is not the file `path`, the value of the setting `other` (NULL: of no
  * setting). */

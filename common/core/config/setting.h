@@ -39,9 +39,12 @@ typedef struct tp__setting {
     uint64_t max;               /* TEXT: its length in bytes */
     const char *const *choices; /* CHOICE: the words, NULL at the end */
     const char *default_value;  /* as text; NULL: the setting is required */
-    const char *example;        /* of a required setting: a value for the example file; of an option
-                                 * with a default: the name of its value in the help, or NULL */
-    const char *help;           /* one or more lines */
+    const char *example;        /* of a required setting: a value for the example file */
+    const char *unit; /* COUNT: what is counted, in the plural; NULL: it is a plain number */
+    const char *metavariable; /* the name of the value in the help of options: FILE, SECONDS, HEX;
+                                 * NULL: that of the kind, for example N */
+    const char *help;         /* one or more lines */
+    const char *group; /* heading in help and example file; set by tp__setting_table_make() */
 } tp__setting;
 
 #define TP__SETTINGS_MAX 64 /* entries of a table */
