@@ -13,7 +13,7 @@
 
 #include <stdatomic.h>
 
-#include "core/base/count.h"
+#include "core/base/counter.h"
 #include "core/engine/layer.h"
 #include "os/compiler.h"
 #include "proto/handshake.h"

@@ -158,22 +158,18 @@ bool tp_backend_player_info(tp_backend *backend, const tp_player *player, tp_pla
     return present;
 }
 
-static uint64_t backend_counter(const _Atomic uint64_t *counter) {
-    return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 void tp_backend_get_stats(const tp_backend *backend, tp_backend_stats *stats) {
     size_t size = stats->size;
     const tp_backend_stats now = {.size = size,
-        .joined = backend_counter(&backend->joined),
-        .returned_players = backend_counter(&backend->returned_players),
-        .left = backend_counter(&backend->left),
-        .refused = backend_counter(&backend->refused),
-        .received = backend_counter(&backend->received),
-        .unknown = backend_counter(&backend->unknown),
-        .malformed = backend_counter(&backend->malformed),
-        .sent = backend_counter(&backend->sent),
-        .bus_messages = backend_counter(&backend->bus_messages),
-        .returned = backend_counter(&backend->returned)};
+        .joined = tp__count_read(&backend->joined),
+        .returned_players = tp__count_read(&backend->returned_players),
+        .left = tp__count_read(&backend->left),
+        .refused = tp__count_read(&backend->refused),
+        .received = tp__count_read(&backend->received),
+        .unknown = tp__count_read(&backend->unknown),
+        .malformed = tp__count_read(&backend->malformed),
+        .sent = tp__count_read(&backend->sent),
+        .bus_messages = tp__count_read(&backend->bus_messages),
+        .returned = tp__count_read(&backend->returned)};
     memcpy(stats, &now, size < sizeof now ? size : sizeof now);
 }

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "core/base/counter.h"
 #include "os/compiler.h"
 #include "os/thread.h"
 #include "proto/gate.h"
@@ -77,10 +78,6 @@ struct tp_backend {
     _Atomic uint64_t bus_messages;
     _Atomic uint64_t returned;
 };
-
-static inline void tp__backend_count(_Atomic uint64_t *counter, uint64_t amount) {
-    atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
-}
 
 /* True if the handle is that of a present player. Any thread. */
 static inline bool tp__backend_has(const tp_backend *backend, const tp_player *handle) {

@@ -22,7 +22,7 @@ static void backend_player_leaves(tp_backend *backend, tp__backend_gate *gate,
     tp__backend_player *player, tp_leave why, tp_end_reason end) {
     tp_player handle = player->info.player;
     tp__backend_remove_player(backend, gate, player);
-    tp__backend_count(&backend->left, 1);
+    tp__count_shared(&backend->left, 1);
     if (backend->handlers.on_player_leave) {
         backend->handlers.on_player_leave(backend, &handle, why, end);
     }
@@ -128,13 +128,13 @@ static void backend_player_joins(tp_backend *backend, tp__backend_gate *gate,
     tp_player_info info = backend_join_info(join);
     tp_err error = tp__backend_add_player(backend, gate, join->visit, &info);
     if (error) {
-        tp__backend_count(&backend->refused, 1);
+        tp__count_shared(&backend->refused, 1);
         backend_log_refusal(backend, &info.address, error);
         backend_answer(backend, from, TP_GATE_REFUSED, TP_CLOSE_FULL);
         return;
     }
-    tp__backend_count(&backend->joined, 1);
-    tp__backend_count(&backend->returned_players, (info.flags & TP_PLAYER_RETURNS) != 0);
+    tp__count_shared(&backend->joined, 1);
+    tp__count_shared(&backend->returned_players, (info.flags & TP_PLAYER_RETURNS) != 0);
     backend_answer(backend, from, TP_GATE_OK, 0);
     if (backend->handlers.on_player_join) {
         backend->handlers.on_player_join(backend, &info);
@@ -174,7 +174,7 @@ static void backend_on_leave(tp_backend *backend, tp__backend_gate *gate, const 
 /* ---- messages and requests ------------------------------------------------------------------- */
 
 static void backend_on_malformed(tp_backend *backend, const tp_delivery *from) {
-    tp__backend_count(&backend->malformed, 1);
+    tp__count_shared(&backend->malformed, 1);
     TP_LOG(TP_LOG_WARNING, "backend %s: malformed message of gate %u returned",
         backend->options.bus.service, (unsigned)from->peer);
     tp_lanclient_decline(backend->client, from, TP_ERR_PROTOCOL);
@@ -190,10 +190,10 @@ static void backend_on_data(
     }
     const tp__backend_player *player = tp__backend_in_slot(backend, gate, session);
     if (TP_UNLIKELY(!player || player->info.player.session != session)) {
-        tp__backend_count(&backend->unknown, 1);
+        tp__count_shared(&backend->unknown, 1);
         return;
     }
-    tp__backend_count(&backend->received, 1);
+    tp__count_shared(&backend->received, 1);
     if (TP_LIKELY(backend->handlers.on_player_message != NULL)) {
         /* A copy, because the player may leave during the handler. */
         tp_player handle = player->info.player;
@@ -208,7 +208,7 @@ static void backend_on_message(tp_lanclient *client, const tp_delivery *from, tp
     if (TP_LIKELY(gate != NULL)) {
         backend_on_data(backend, gate, from, packet);
     } else if (TP_UNLIKELY(backend_is_surplus_gate(backend, from->peer))) {
-        tp__backend_count(&backend->unknown, 1); /* of players that are being refused */
+        tp__count_shared(&backend->unknown, 1); /* of players that are being refused */
     } else if (backend->handlers.bus.on_message) {
         backend->handlers.bus.on_message(client, from, packet);
     } else {
@@ -241,7 +241,7 @@ static void backend_on_request(tp_lanclient *client, const tp_delivery *from, tp
     if (gate) {
         backend_on_gate_request(backend, gate, from, packet);
     } else if (surplus) {
-        tp__backend_count(&backend->refused, 1);
+        tp__count_shared(&backend->refused, 1);
         TP_LOG(TP_LOG_WARNING, "%s: refused a player of gate %u: max_gates reached",
             backend->options.bus.service, (unsigned)from->peer);
         backend_answer(backend, from, TP_GATE_REFUSED, TP_CLOSE_FULL);
@@ -254,7 +254,7 @@ static void backend_on_request(tp_lanclient *client, const tp_delivery *from, tp
 
 static void backend_on_returned(tp_lanclient *client, const tp_returned *returned) {
     tp_backend *backend = tp_backend_of(client);
-    tp__backend_count(&backend->returned, 1);
+    tp__count_shared(&backend->returned, 1);
     if (backend->handlers.bus.on_returned) {
         backend->handlers.bus.on_returned(client, returned);
     }

@@ -36,8 +36,8 @@ static tp_err backend_message_post(tp_backend *backend, tp_peer_id gate, tp_pack
     tp_err error = tp_lanclient_send(backend->client, gate, message, NULL);
     tp_packet_release(message);
     if (TP_LIKELY(!error)) {
-        tp__backend_count(&backend->sent, count);
-        tp__backend_count(&backend->bus_messages, 1);
+        tp__count_shared(&backend->sent, count);
+        tp__count_shared(&backend->bus_messages, 1);
     }
     return error;
 }

@@ -33,6 +33,7 @@
 #include <stdbool.h>
 
 #include "bus/unacked.h"
+#include "core/base/counter.h"
 #include "lanclient/client/link_clock.h"
 #include "lanclient/client/peer_table.h"
 #include "lanclient/client/requests.h"
@@ -109,10 +110,6 @@ struct tp_lanclient {
     _Atomic uint64_t connect_failures;
     _Atomic uint64_t trims;
 };
-
-static inline void tp__lanclient_count(_Atomic uint64_t *counter) {
-    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
 
 /* ---- lanclient.c ----------------------------------------------------------------------------- */
 

@@ -123,7 +123,7 @@ static void receive_peer_down(tp_lanclient *client, tp_session_id session, tp_pa
     uint32_t from = 0;
     tp__request request;
     while (id != TP_NO_PEER && tp__requests_take_next(&client->requests, id, &from, &request)) {
-        tp__lanclient_count(&client->peers_gone);
+        tp__count_shared(&client->peers_gone, 1);
         tp__request_answer(client, &request, TP_ERR_PEER_LOST, NULL, NULL);
     }
     tp_peer peer;
@@ -139,9 +139,9 @@ void tp__request_answer(tp_lanclient *client, const tp__request *request, tp_err
     assert(request->ticket != 0 && request->on_reply);
     assert((error == TP_OK) == (from != NULL) && (error == TP_OK) == (packet != NULL));
     if (error == TP_OK) {
-        tp__lanclient_count(&client->replies);
+        tp__count_shared(&client->replies, 1);
     } else if (error == TP_ERR_TIMED_OUT) {
-        tp__lanclient_count(&client->timed_out);
+        tp__count_shared(&client->timed_out, 1);
     }
     request->on_reply(client, error, from, packet, request->context);
 }
@@ -162,7 +162,7 @@ static void receive_message(tp_lanclient *client, const tp_bus_header *header, t
 static void receive_reply(tp_lanclient *client, const tp_bus_header *header, tp_packet *packet) {
     tp__request request;
     if (!tp__requests_take(&client->requests, header->correlation, &request)) {
-        tp__lanclient_count(&client->late);
+        tp__count_shared(&client->late, 1);
         return;
     }
     tp_delivery from = receive_delivery(client, header);
@@ -178,12 +178,12 @@ static void receive_bus_error(tp_lanclient *client, tp_session_id session,
     }
     tp_bus_error error = tp_bus_read_error(tp_packet_bytes(packet) + TP_BUS_HEADER);
     tp__request request;
-    tp__lanclient_count(&client->returned);
+    tp__count_shared(&client->returned, 1);
     if (error.kind == TP_BUS_REQUEST) {
         if (tp__requests_take(&client->requests, header->correlation, &request)) {
             tp__request_answer(client, &request, reason_to_error(header->key), NULL, NULL);
         } else {
-            tp__lanclient_count(&client->late);
+            tp__count_shared(&client->late, 1);
         }
     } else if (error.kind != TP_BUS_ERROR && client->handlers.on_returned) {
         tp_returned returned = {.size = sizeof returned,
@@ -279,7 +279,7 @@ void tp__link_on_recv(tp_server *network, tp_session_id session, tp_packet *pack
     }
     receive_dispatch(client, session, &header, packet);
     if (tp_bus_is_message(header.kind) && header.source != TP_BUS_HUB) {
-        tp__lanclient_count(&client->received);
+        tp__count_shared(&client->received, 1);
         tp__tick_processed(client);
     }
 }

@@ -414,10 +414,6 @@ bool tp_lanclient_find_peer(const tp_lanclient *client, tp_peer_id id, tp_peer *
     return tp__peer_table_find(&unconst(client)->peers, id, peer);
 }
 
-static uint64_t client_counter(const _Atomic uint64_t *counter) {
-    return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 void tp_lanclient_get_stats(const tp_lanclient *asked, tp_lanclient_stats *stats) {
     tp_lanclient *client = unconst(asked);
     size_t size = stats->size;
@@ -430,15 +426,15 @@ void tp_lanclient_get_stats(const tp_lanclient *asked, tp_lanclient_stats *stats
     now.unconfirmed = tp__unconfirmed_tail(&client->unconfirmed) - acknowledged;
     now.requests = client->requested;
     tp_mutex_unlock(&client->mutex);
-    now.returned = client_counter(&client->returned);
-    now.received = client_counter(&client->received);
+    now.returned = tp__count_read(&client->returned);
+    now.received = tp__count_read(&client->received);
     now.requests_open = tp__requests_open(&client->requests);
-    now.replies = client_counter(&client->replies);
-    now.timed_out = client_counter(&client->timed_out);
-    now.peers_gone = client_counter(&client->peers_gone);
-    now.late = client_counter(&client->late);
-    now.connections = client_counter(&client->connections);
-    now.connect_failures = client_counter(&client->connect_failures);
-    now.trims = client_counter(&client->trims);
+    now.replies = tp__count_read(&client->replies);
+    now.timed_out = tp__count_read(&client->timed_out);
+    now.peers_gone = tp__count_read(&client->peers_gone);
+    now.late = tp__count_read(&client->late);
+    now.connections = tp__count_read(&client->connections);
+    now.connect_failures = tp__count_read(&client->connect_failures);
+    now.trims = tp__count_read(&client->trims);
     memcpy(stats, &now, size < sizeof now ? size : sizeof now);
 }

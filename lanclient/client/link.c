@@ -49,7 +49,7 @@ static void link_connect(void *context) {
     if (error && error != TP_ERR_STATE) {
         TP_LOG(TP_LOG_WARNING, "lanclient %s: connect failed: %s", client->service,
             tp_err_text(error));
-        tp__lanclient_count(&client->connect_failures);
+        tp__count_shared(&client->connect_failures, 1);
         tp__link_schedule(client, false);
     }
 }
@@ -136,7 +136,7 @@ static void link_go_up(tp_lanclient *client) {
     atomic_store_explicit(&client->self, self, memory_order_release);
     TP__VERIFY(tp__lanclient_check(client));
     tp_mutex_unlock(&client->mutex);
-    tp__lanclient_count(&client->connections);
+    tp__count_shared(&client->connections, 1);
     if (client->handlers.on_up) {
         client->handlers.on_up(client, self);
     }
@@ -338,7 +338,7 @@ void tp__link_on_leave(tp_server *network, tp_session_id session, tp_end_reason 
         link_return_unconfirmed(client, &lost);
         link_fail_requests(client, stopping ? TP_ERR_CANCELLED : TP_ERR_PEER_LOST);
     } else if (!stopping) {
-        tp__lanclient_count(&client->connect_failures);
+        tp__count_shared(&client->connect_failures, 1);
         link_log_failure(client, session, reason);
     }
     tp__unconfirmed_clear(&lost);

@@ -104,7 +104,7 @@ static void trim_client(tp_lanclient *client) {
     tp__unconfirmed_trim(&client->unconfirmed);
     tp_mutex_unlock(&client->mutex);
     tp__packets_trim();
-    tp__lanclient_count(&client->trims);
+    tp__count_shared(&client->trims, 1);
 }
 
 /* Trims once in each idle period. */

@@ -46,11 +46,11 @@ void tp__bounce(tp__hub *hub, const tp__sent *message, uint32_t peer, tp_bus_rea
         packet ? tp__peer_deliver(hub, message->source, NULL, &header, packet, also_processed)
                : TP_BUS_NO_MEMORY;
     tp_packet_release(packet);
-    atomic_fetch_add_explicit(&hub->returned[reason], 1, memory_order_relaxed);
+    tp__count_shared(&hub->returned[reason], 1);
     if (outcome == TP_BUS_DELIVERED) {
         return;
     }
-    atomic_fetch_add_explicit(&hub->orphaned, 1, memory_order_relaxed);
+    tp__count_shared(&hub->orphaned, 1);
     if (outcome != TP_BUS_NO_PEER) {
         bounce_disconnect_sender(hub, message->source);
     }

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 
+#include "core/base/counter.h"
 #include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "core/memory/memory.h"
@@ -97,7 +98,7 @@ static void connections_arm(tp__hub_connections *connections, uint64_t now_ms) {
 static void connections_log_late(tp__hub_connections *connections, tp_session_id session) {
     tp_session_info info = {.size = sizeof info};
     char text[TP_ADDRESS_TEXT] = "?";
-    atomic_fetch_add_explicit(&connections->late, 1, memory_order_relaxed);
+    tp__count_shared(&connections->late, 1);
     if (tp_server_session_info(connections->server, session, &info)) {
         tp_address_format(&info.peer, text);
     }

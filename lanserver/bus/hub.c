@@ -70,7 +70,7 @@ static void hub_on_message(tp__hub *hub, tp_session_id session, tp__peer *peer,
     } else if (TP_LIKELY(tp_bus_is_message(header->kind) && header->correlation != 0)) {
         uint32_t number = atomic_load_explicit(&peer->processed, memory_order_relaxed) + 1;
         uint32_t count = tp__route(hub, peer, header, packet);
-        TP__HUB_ADD(peer->accepted, count);
+        tp__count_own(&peer->accepted, count);
         tp__acks_later(hub, peer, number);
     } else if (tp_bus_is_message(header->kind)) {
         TP__HUB_PROTOCOL_ERROR(hub, session, "message without a correlation");

@@ -34,6 +34,7 @@
 #include <stdbool.h>
 
 #include "bus/unacked.h"
+#include "core/base/counter.h"
 #include "lanserver/bus/connections.h"
 #include "lanserver/bus/hub.h"
 #include "lanserver/bus/services.h"
@@ -98,11 +99,6 @@ struct tp__hub {
     _Atomic uint64_t refused[TP_BUS_REASON_END]; /* HELLOs, by reason */
     _Atomic uint64_t requests;
 };
-
-/* Adds to a counter that one thread at a time writes and any thread reads. */
-#define TP__HUB_ADD(counter, amount)                                                               \
-    atomic_store_explicit(&(counter),                                                              \
-        atomic_load_explicit(&(counter), memory_order_relaxed) + (amount), memory_order_relaxed)
 
 /* ---- peers.c --------------------------------------------------------------------------------- */
 

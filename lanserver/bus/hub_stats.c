@@ -20,23 +20,23 @@ void tp__hub_get_stats(tp__hub *hub, tp__hub_stats *stats) {
     stats->delivered = hub->left_delivered;
     for (uint32_t i = 0; i < hub->up_count; i++) {
         tp__peer *peer = hub->up[i];
-        stats->accepted += atomic_load_explicit(&peer->accepted, memory_order_relaxed);
+        stats->accepted += tp__count_read(&peer->accepted);
         stats->delivered += tp__unconfirmed_acknowledged(&peer->unconfirmed);
         stats->outstanding += tp__unconfirmed_count(&peer->unconfirmed);
     }
     tp_mutex_unlock(&hub->directory);
     stats->services = atomic_load_explicit(&hub->services.count, memory_order_relaxed);
     for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
-        stats->returned_by[i] = atomic_load_explicit(&hub->returned[i], memory_order_relaxed);
+        stats->returned_by[i] = tp__count_read(&hub->returned[i]);
         stats->returned += stats->returned_by[i];
     }
-    stats->orphaned = atomic_load_explicit(&hub->orphaned, memory_order_relaxed);
-    stats->requests = atomic_load_explicit(&hub->requests, memory_order_relaxed);
+    stats->orphaned = tp__count_read(&hub->orphaned);
+    stats->requests = tp__count_read(&hub->requests);
     for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
-        stats->refused_for[i] = atomic_load_explicit(&hub->refused[i], memory_order_relaxed);
+        stats->refused_for[i] = tp__count_read(&hub->refused[i]);
         stats->refused += stats->refused_for[i];
     }
-    stats->late = atomic_load_explicit(&hub->connections.late, memory_order_relaxed);
+    stats->late = tp__count_read(&hub->connections.late);
 }
 
 /* Text being written. Lines that do not fit are truncated. */

@@ -69,7 +69,7 @@ static tp_bus_reason registration_check(const tp__hub *hub, const hello *fields)
 static void registration_log_refusal(tp__hub *hub, tp_session_id session, tp_bus_reason reason) {
     static tp_log_site sites[TP_BUS_REASON_END];
     tp_address from = tp__hub_address_of(hub, session);
-    atomic_fetch_add_explicit(&hub->refused[reason], 1, memory_order_relaxed);
+    tp__count_shared(&hub->refused[reason], 1);
     tp__log_refusal(
         &sites[reason], TP_LOG_WARNING, "bus", &from, tp_bus_reason_name((uint16_t)reason));
 }
@@ -281,7 +281,7 @@ static void registration_remove(tp__hub *hub, tp__peer *peer, tp_end_reason reas
     tp__peer *last = hub->up[--hub->up_count];
     hub->up[peer->up_index] = last;
     last->up_index = peer->up_index;
-    hub->left_accepted += atomic_load_explicit(&peer->accepted, memory_order_relaxed);
+    hub->left_accepted += tp__count_read(&peer->accepted);
     hub->left_delivered += tp__unconfirmed_acknowledged(&peer->unconfirmed);
     tp__unconfirmed_clear(&peer->unconfirmed);
 

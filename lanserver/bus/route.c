@@ -202,7 +202,7 @@ static uint32_t route_to_hub(routed_message *message) {
     if (reason != TP_BUS_DELIVERED) {
         return route_conclude(message, 0, reason);
     }
-    atomic_fetch_add_explicit(&message->hub->requests, 1, memory_order_relaxed);
+    tp__count_shared(&message->hub->requests, 1);
     return 0;
 }
 

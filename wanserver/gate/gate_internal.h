@@ -68,6 +68,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "core/base/counter.h"
 #include "os/compiler.h"
 #include "os/thread.h"
 #include "proto/frame.h"
@@ -242,10 +243,6 @@ struct tp__gate {
     _Atomic uint64_t refused[TP__GATE_REFUSAL_COUNT];
     _Atomic uint64_t malformed;
 };
-
-static inline void tp__gate_count(_Atomic uint64_t *counter, uint64_t amount) {
-    atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
-}
 
 static inline void tp__gate_set_state(tp__gate_player *player, tp__gate_state state) {
     atomic_store_explicit(&player->state, state, memory_order_relaxed);

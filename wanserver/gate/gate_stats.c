@@ -8,10 +8,6 @@
 
 #include "wanserver/gate/gate_internal.h"
 
-static uint64_t gate_stats_read(const _Atomic uint64_t *counter) {
-    return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 static void gate_stats_count_peers(const tp__gate *gate, tp__gate_stats *stats) {
     TP_ASSERT_LOCKED(&gate->mutex);
     stats->services = gate->service_count;
@@ -32,17 +28,17 @@ void tp__gate_get_stats(tp__gate *gate, tp__gate_stats *stats) {
     stats->visits = gate->assignments_announced;
     gate_stats_count_peers(gate, stats);
     tp_mutex_unlock(&gate->mutex);
-    stats->from_players = gate_stats_read(&gate->from_players);
-    stats->forwarded = gate_stats_read(&gate->forwarded);
-    stats->returned = gate_stats_read(&gate->returned);
-    stats->to_players = gate_stats_read(&gate->to_players);
-    stats->sent = gate_stats_read(&gate->sent);
-    stats->malformed = gate_stats_read(&gate->malformed);
+    stats->from_players = tp__count_read(&gate->from_players);
+    stats->forwarded = tp__count_read(&gate->forwarded);
+    stats->returned = tp__count_read(&gate->returned);
+    stats->to_players = tp__count_read(&gate->to_players);
+    stats->sent = tp__count_read(&gate->sent);
+    stats->malformed = tp__count_read(&gate->malformed);
     for (unsigned i = 0; i < TP__GATE_DROP_COUNT; i++) {
-        stats->dropped[i] = gate_stats_read(&gate->dropped[i]);
+        stats->dropped[i] = tp__count_read(&gate->dropped[i]);
     }
     for (unsigned i = 0; i < TP__GATE_REFUSAL_COUNT; i++) {
-        stats->refused[i] = gate_stats_read(&gate->refused[i]);
+        stats->refused[i] = tp__count_read(&gate->refused[i]);
     }
 }
 

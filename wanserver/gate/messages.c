@@ -54,7 +54,7 @@ static tp_err message_forward(
  * protocol and is closed. */
 static void message_drop(tp__gate *gate, tp_session_id session, const tp__gate_player *player) {
     bool waiting = player && tp__gate_state_of(player) == TP__GATE_WAITING;
-    tp__gate_count(&gate->dropped[waiting ? TP__GATE_DROP_WAITING : TP__GATE_DROP_NO_SERVICE], 1);
+    tp__count_shared(&gate->dropped[waiting ? TP__GATE_DROP_WAITING : TP__GATE_DROP_NO_SERVICE], 1);
     if (waiting) {
         tp_server_turn_away(gate->server, session, TP_CLOSE_PROTOCOL);
     }
@@ -78,7 +78,7 @@ void tp__gate_on_recv(tp_server *server, tp_session_id session, tp_packet *packe
     const tp__gate_player *player = tp__gate_find(gate, session);
     tp_peer_id peer =
         player ? atomic_load_explicit(&player->route, memory_order_acquire) : TP_NO_PEER;
-    tp__gate_count(&gate->from_players, 1);
+    tp__count_shared(&gate->from_players, 1);
     if (TP_UNLIKELY(peer == TP_NO_PEER)) {
         peer = route_under_mutex(gate, player);
     }
@@ -87,13 +87,13 @@ void tp__gate_on_recv(tp_server *server, tp_session_id session, tp_packet *packe
         return;
     }
     tp_err error = message_forward(gate, session, peer, packet);
-    tp__gate_count(TP_LIKELY(!error) ? &gate->forwarded : &gate->dropped[drop_reason(error)], 1);
+    tp__count_shared(TP_LIKELY(!error) ? &gate->forwarded : &gate->dropped[drop_reason(error)], 1);
 }
 
 void tp__gate_on_returned(tp_lanclient *client, const tp_returned *returned) {
     tp__gate *gate = tp_lanclient_context(client);
     if (returned->kind == TP_MESSAGE_SEND) { /* the other kinds are answers to services */
-        tp__gate_count(&gate->returned, 1);
+        tp__count_shared(&gate->returned, 1);
     }
 }
 
@@ -135,16 +135,16 @@ static void message_send(tp__gate *gate, tp_peer_id peer, tp_packet *packet, siz
         sent += fit > 0 ? tp_server_send_many(gate->server, sessions, fit, packet) : 0;
     }
     assert(sent <= picked && picked <= count);
-    tp__gate_count(&gate->to_players, count);
-    tp__gate_count(&gate->sent, sent);
+    tp__count_shared(&gate->to_players, count);
+    tp__count_shared(&gate->sent, sent);
     if (TP_UNLIKELY(sent < count)) {
-        tp__gate_count(&gate->refused[TP__GATE_REFUSED_NO_PLAYER], count - picked);
-        tp__gate_count(&gate->refused[TP__GATE_REFUSED_NOT_TAKEN], picked - sent);
+        tp__count_shared(&gate->refused[TP__GATE_REFUSED_NO_PLAYER], count - picked);
+        tp__count_shared(&gate->refused[TP__GATE_REFUSED_NOT_TAKEN], picked - sent);
     }
 }
 
 void tp__gate_on_malformed(tp__gate *gate, const tp_delivery *from) {
-    tp__gate_count(&gate->malformed, 1);
+    tp__count_shared(&gate->malformed, 1);
     tp_lanclient_decline(gate->client, from, TP_ERR_PROTOCOL);
 }
 

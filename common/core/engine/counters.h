@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "core/base/count.h"
+#include "core/base/counter.h"
 #include "os/compiler.h"
 #include "twinport/session.h"
 

@@ -22,6 +22,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "core/base/counter.h"
 #include "core/base/invariant.h"
 #include "core/log/log_line.h"
 #include "core/log/log_noisy.h"
@@ -91,10 +92,6 @@ static struct {
     _Atomic uint64_t failed;
 } counts;
 
-static void log_count(_Atomic uint64_t *counter, uint64_t by) {
-    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
-}
-
 static uint32_t second_of_now(void) {
     return (uint32_t)(tp_clock_ms() / 1000);
 }
@@ -107,7 +104,7 @@ static void log_append(const tp__log_line *line) {
     assert(fill->used <= shared.capacity && line->size > 0);
     if (shared.capacity - fill->used < line->size) {
         fill->dropped++;
-        log_count(&counts.dropped, 1);
+        tp__count_shared(&counts.dropped, 1);
         return;
     }
     bool was_empty = fill->used == 0;
@@ -143,7 +140,7 @@ static void log_append_suppressed(
 
 static void log_write_directly(const char *bytes, size_t size) {
     if (!tp__log_output_write_stderr(bytes, size)) {
-        log_count(&counts.failed, 1);
+        tp__count_shared(&counts.failed, 1);
     }
 }
 
@@ -176,7 +173,7 @@ void tp_log_say(tp_log_site *site, tp_log_level level, const char *format, ...) 
     uint32_t suppressed;
     tp__log_verdict verdict = tp__log_site_check(site, &second, &suppressed);
     if (verdict != TP__LOG_PASS) {
-        log_count(&counts.suppressed, 1);
+        tp__count_shared(&counts.suppressed, 1);
         if (verdict == TP__LOG_SUPPRESS || !open) {
             return;
         }
@@ -309,8 +306,8 @@ static bool log_write_round(void) {
     log_write_out();
     tp_mutex_lock(&shared.lock);
     if (!shared.abandoned) {
-        log_count(&counts.lines, shared.delivered);
-        log_count(&counts.failed, shared.lost);
+        tp__count_shared(&counts.lines, shared.delivered);
+        tp__count_shared(&counts.failed, shared.lost);
     }
     shared.done_lines += shared.out.lines;
     assert(shared.done_lines + shared.fill.lines == shared.appended_lines);
@@ -425,7 +422,7 @@ static bool log_end_writer(void) {
     }
     shared.abandoned = true;
     assert(shared.done_lines <= shared.appended_lines);
-    log_count(&counts.failed, shared.appended_lines - shared.done_lines);
+    tp__count_shared(&counts.failed, shared.appended_lines - shared.done_lines);
     return false;
 }
 
@@ -503,9 +500,9 @@ void tp_log_set_level(tp_log_level level) {
 void tp_log_get_stats(tp_log_stats *stats) {
     size_t size = stats->size;
     tp_log_stats now = {.size = size,
-        .lines = atomic_load_explicit(&counts.lines, memory_order_relaxed),
-        .suppressed = atomic_load_explicit(&counts.suppressed, memory_order_relaxed),
-        .dropped = atomic_load_explicit(&counts.dropped, memory_order_relaxed),
-        .failed = atomic_load_explicit(&counts.failed, memory_order_relaxed)};
+        .lines = tp__count_read(&counts.lines),
+        .suppressed = tp__count_read(&counts.suppressed),
+        .dropped = tp__count_read(&counts.dropped),
+        .failed = tp__count_read(&counts.failed)};
     memcpy(stats, &now, size < sizeof now ? size : sizeof now);
 }

@@ -24,6 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/base/counter.h"
 #include "core/memory/stack.h"
 #include "core/memory/thread_cache.h"
 #include "os/compiler.h"
@@ -118,10 +119,6 @@ static inline tp__magazine *tp__magazine_at(const tp_pool *pool, uint32_t index)
     uint8_t *first = atomic_load_explicit(&pool->rows[row], memory_order_relaxed);
     assert(first != NULL);
     return (tp__magazine *)(void *)(first + within * pool->magazine_bytes);
-}
-
-static inline void tp__pool_raise(_Atomic uint64_t *counter) {
-    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
 /* ---- pool.c ---------------------------------------------------------------------------------- */

@@ -97,7 +97,7 @@ tp__magazine *tp__depot_get_empty(tp_pool *pool) {
 
 void tp__depot_put(tp_pool *pool, tp__magazine *magazine) {
     if (magazine->count > 0) {
-        tp__pool_raise(&pool->puts);
+        tp__count_shared(&pool->puts, 1);
         depot_push_filled(pool, magazine);
     } else {
         depot_push(pool, &pool->empty, magazine);
@@ -201,7 +201,7 @@ tp__magazine *tp__depot_get_filled(tp_pool *pool) {
     }
     if (magazine != NULL) {
         assert(magazine->count > 0 && magazine->count <= pool->rounds);
-        tp__pool_raise(&pool->gets);
+        tp__count_shared(&pool->gets, 1);
     }
     return magazine;
 }

@@ -130,7 +130,7 @@ TP_NOINLINE void *tp__pool_allocate_slowly(tp__thread_cache *thread, tp_pool *po
     }
     void *block = tp__depot_get_block(pool);
     if (block == NULL) {
-        tp__pool_raise(&pool->failures);
+        tp__count_shared(&pool->failures, 1);
     }
     return block;
 }
@@ -281,10 +281,10 @@ size_t tp__pool_reap(tp_pool *pool, size_t most) {
 void tp_pool_get_stats(const tp_pool *pool, tp_pool_stats *stats) {
     tp_pool_stats now = {
         .size = stats->size,
-        .blocks = atomic_load_explicit(&pool->blocks, memory_order_relaxed),
-        .main_gets = atomic_load_explicit(&pool->gets, memory_order_relaxed),
-        .main_puts = atomic_load_explicit(&pool->puts, memory_order_relaxed),
-        .failures = atomic_load_explicit(&pool->failures, memory_order_relaxed),
+        .blocks = tp__count_read(&pool->blocks),
+        .main_gets = tp__count_read(&pool->gets),
+        .main_puts = tp__count_read(&pool->puts),
+        .failures = tp__count_read(&pool->failures),
     };
     memcpy(stats, &now, at_most(stats->size, sizeof now));
 }

@@ -50,10 +50,6 @@ bool tp_server_turn_away(tp_server *server, tp_session_id id, unsigned close_cod
     return session_end_after_send(server, id, close_code, tp__session_turn_away);
 }
 
-static uint64_t number_read(const _Atomic uint64_t *number) {
-    return atomic_load_explicit(number, memory_order_relaxed);
-}
-
 bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info *info) {
     if (info->size != sizeof *info) {
         return false;
@@ -64,7 +60,7 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
     }
     assert(session->joined);
     uint64_t now = tp_clock_ms();
-    uint64_t heard = number_read(&session->heard_ms);
+    uint64_t heard = atomic_load_explicit(&session->heard_ms, memory_order_relaxed);
     uint64_t served = tp__session_served_ms(session, now);
     uint64_t queued = tp__queue_size_now(&session->queued);
     *info = (tp_session_info){
@@ -73,10 +69,10 @@ bool tp_server_session_info(tp_server *server, tp_session_id id, tp_session_info
         .peer = session->peer,
         .age_ms = now - session->joined_ms,
         .silent_ms = served > heard ? served - heard : 0,
-        .received_messages = number_read(&session->numbers.received_messages),
-        .received_bytes = number_read(&session->numbers.received_bytes),
-        .sent_messages = number_read(&session->numbers.sent_messages),
-        .sent_bytes = number_read(&session->numbers.sent_bytes),
+        .received_messages = tp__count_read(&session->numbers.received_messages),
+        .received_bytes = tp__count_read(&session->numbers.received_bytes),
+        .sent_messages = tp__count_read(&session->numbers.sent_messages),
+        .sent_bytes = tp__count_read(&session->numbers.sent_bytes),
         .queued_bytes = queued & TP__QUEUED_BYTES,
         .queued_packets = (uint32_t)(queued >> TP__QUEUED_SHIFT),
         .ending = (tp__life_read(&session->life) & TP__LIFE_FINISHING) != 0,
@@ -92,11 +88,11 @@ unsigned tp_server_session_count(const tp_server *server) {
 /* ---- statistics and the ledger --------------------------------------------------------------- */
 
 static void stats_add_row(tp_server_stats *stats, const tp__counters *row) {
-#define TP__ADD(name) stats->name += number_read(&row->name);
+#define TP__ADD(name) stats->name += tp__count_read(&row->name);
     TP__COUNTERS(TP__ADD)
 #undef TP__ADD
     for (size_t i = 0; i < TP_END_REASON_COUNT; i++) {
-        stats->ends[i] += number_read(&row->ends[i]);
+        stats->ends[i] += tp__count_read(&row->ends[i]);
     }
 }
 

@@ -117,11 +117,10 @@ static void session_record_end(
         .close_code = session->receive.close_code,
         .pending_packets = (uint32_t)pending_packets,
         .pending_bytes = pending_bytes,
-        .received_messages =
-            atomic_load_explicit(&numbers->received_messages, memory_order_relaxed),
-        .received_bytes = atomic_load_explicit(&numbers->received_bytes, memory_order_relaxed),
-        .sent_messages = atomic_load_explicit(&numbers->sent_messages, memory_order_relaxed),
-        .sent_bytes = atomic_load_explicit(&numbers->sent_bytes, memory_order_relaxed),
+        .received_messages = tp__count_read(&numbers->received_messages),
+        .received_bytes = tp__count_read(&numbers->received_bytes),
+        .sent_messages = tp__count_read(&numbers->sent_messages),
+        .sent_bytes = tp__count_read(&numbers->sent_bytes),
         .age_ms = tp_clock_ms() - session->joined_ms,
         .ended_wall_ms = tp_clock_wall_ms(),
     };
