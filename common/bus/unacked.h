@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "core/base/invariant.h"
+#include "core/memory/grow.h"
 #include "core/memory/memory.h"
 #include "os/compiler.h"
 
@@ -112,7 +113,7 @@ static inline void tp__unconfirmed_clear(tp__unconfirmed *ring) {
 /* Doubles the capacity. False: no memory, nothing changed. Under the lock. */
 static inline bool tp__unconfirmed_grow(tp__unconfirmed *ring) {
     assert(ring->capacity < ring->limit);
-    uint32_t capacity = ring->capacity ? ring->capacity * 2 : TP__UNCONFIRMED_FIRST_SIZE;
+    uint32_t capacity = tp__doubled(ring->capacity, TP__UNCONFIRMED_FIRST_SIZE);
     tp__sent *larger = tp__allocate(capacity * sizeof *larger);
     if (!larger) {
         return false;

@@ -7,9 +7,9 @@
  * than there were before.
  */
 #include <assert.h>
-#include <string.h>
 
 #include "core/base/invariant.h"
+#include "core/memory/grow.h"
 #include "core/memory/memory.h"
 #include "lanclient/backend/backend_internal.h"
 
@@ -114,17 +114,13 @@ static uint32_t *gate_slot(tp__backend_gate *gate, tp_session_id session) {
 /* Under the mutex. */
 static bool gate_list_grow(tp__backend_gate *gate) {
     assert(gate->count == gate->capacity);
-    uint32_t capacity = gate->capacity ? gate->capacity * 2 : FIRST_SIZE;
-    uint64_t *sessions = tp__allocate(capacity * sizeof *sessions);
-    uint32_t *indexes = tp__allocate(capacity * sizeof *indexes);
+    uint32_t capacity = tp__doubled(gate->capacity, FIRST_SIZE);
+    uint64_t *sessions = tp__larger_copy(gate->sessions, gate->count, capacity, sizeof *sessions);
+    uint32_t *indexes = tp__larger_copy(gate->indexes, gate->count, capacity, sizeof *indexes);
     if (!sessions || !indexes) {
         tp__free(sessions);
         tp__free(indexes);
         return false;
-    }
-    if (gate->count) {
-        memcpy(sessions, gate->sessions, gate->count * sizeof *sessions);
-        memcpy(indexes, gate->indexes, gate->count * sizeof *indexes);
     }
     tp__free(gate->sessions);
     tp__free(gate->indexes);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/invariant.h"
+#include "core/memory/grow.h"
 #include "core/memory/memory.h"
 
 #define FIRST_SIZE 16u
@@ -45,13 +46,10 @@ static bool peer_table_is_at(const tp__peer_table *table, size_t position, tp_pe
 static bool peer_table_grow(tp__peer_table *table) {
     TP_ASSERT_LOCKED(&table->mutex);
     assert(table->count == table->capacity);
-    size_t capacity = table->capacity ? table->capacity * 2 : FIRST_SIZE;
-    tp_peer *larger = tp__allocate(capacity * sizeof *larger);
+    uint32_t capacity = tp__doubled(table->capacity, FIRST_SIZE);
+    tp_peer *larger = tp__larger_copy(table->peers, table->count, capacity, sizeof *larger);
     if (!larger) {
         return false;
-    }
-    if (table->count) {
-        memcpy(larger, table->peers, table->count * sizeof *larger);
     }
     tp__free(table->peers);
     table->peers = larger;

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "os/thread.h"
 #include "twinport/lanclient.h"
@@ -15,7 +16,7 @@ typedef struct tp__peer_table {
     tp_mutex mutex;
     tp_peer *peers;
     size_t count;
-    size_t capacity;
+    uint32_t capacity;
 } tp__peer_table;
 
 void tp__peer_table_init(tp__peer_table *table);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/invariant.h"
+#include "core/memory/grow.h"
 #include "core/memory/memory.h"
 
 #define FIRST_SIZE 64u
@@ -102,16 +103,13 @@ static bool requests_grow(tp__requests *requests) {
     TP_ASSERT_LOCKED(&requests->mutex);
     assert(!requests->free && tp__requests_open(requests) == requests->capacity);
     uint32_t old = requests->capacity;
-    uint32_t capacity = old ? old * 2 : FIRST_SIZE;
-    tp__request *entries = tp__allocate_zeroed(capacity, sizeof *entries);
+    uint32_t capacity = tp__doubled(old, FIRST_SIZE);
+    tp__request *entries = tp__larger_copy(requests->entries, old, capacity, sizeof *entries);
     uint32_t *buckets = tp__allocate_zeroed(capacity, sizeof *buckets);
     if (!entries || !buckets) {
         tp__free(entries);
         tp__free(buckets);
         return false;
-    }
-    if (old) {
-        memcpy(entries, requests->entries, old * sizeof *entries);
     }
     tp__free(requests->entries);
     tp__free(requests->buckets);

@@ -9,7 +9,10 @@
 #include <string.h>
 
 #include "core/memory/block.h"
+#include "core/memory/grow.h"
 #include "core/memory/memory.h"
+
+#define FIRST_SLABS 16u
 
 static uint64_t blocks_now(const tp_pool *pool) {
     return atomic_load_explicit(&pool->blocks, memory_order_relaxed);
@@ -30,13 +33,10 @@ static uint32_t slab_take_entry(tp_pool *pool) {
         return entry;
     }
     if (pool->slab_count == pool->slab_capacity) {
-        uint32_t capacity = pool->slab_capacity > 0 ? pool->slab_capacity * 2 : 16;
-        tp__slab *slabs = tp__allocate((size_t)capacity * sizeof *slabs);
+        uint32_t capacity = tp__doubled(pool->slab_capacity, FIRST_SLABS);
+        tp__slab *slabs = tp__larger_copy(pool->slabs, pool->slab_count, capacity, sizeof *slabs);
         if (slabs == NULL) {
             return UINT32_MAX;
-        }
-        if (pool->slab_count > 0) {
-            memcpy(slabs, pool->slabs, pool->slab_count * sizeof *slabs);
         }
         tp__free(pool->slabs);
         pool->slabs = slabs;

@@ -9,10 +9,12 @@
 
 #include "core/base/invariant.h"
 #include "core/engine/server_state.h"
+#include "core/memory/grow.h"
 #include "core/memory/memory.h"
 #include "os/clock.h"
 
 #define DELAY_MAX_MS 86400000u
+#define FIRST_SIZE   16u
 
 /* ---- at once: through the port --------------------------------------------------------------- */
 
@@ -73,13 +75,10 @@ static tp_err tasks_reserve(tp__tasks *tasks) {
         return TP_ERR_FULL;
     }
     TP__VERIFY(tp__tasks_check(tasks)); /* each time that it has doubled */
-    unsigned capacity = tasks->capacity ? tasks->capacity * 2 : 16;
-    tp__delayed *heap = tp__allocate(capacity * sizeof *heap);
+    unsigned capacity = tp__doubled(tasks->capacity, FIRST_SIZE);
+    tp__delayed *heap = tp__larger_copy(tasks->heap, tasks->count, capacity, sizeof *heap);
     if (!heap) {
         return TP_ERR_NO_MEMORY;
-    }
-    if (tasks->heap) {
-        memcpy(heap, tasks->heap, tasks->count * sizeof *heap);
     }
     tp__free(tasks->heap);
     tasks->heap = heap;
