@@ -27,6 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "os/chain.h"
 #include "twinport/packet.h"
 
 typedef struct tp__send_node {
@@ -79,15 +80,8 @@ static inline bool tp__send_queue_has_more_ordered(const tp__send_queue *queue) 
 static inline tp__send_node *tp__send_queue_take(tp__send_queue *queue, tp__send_node **last) {
     uintptr_t newest =
         atomic_exchange_explicit(&queue->newest, TP__QUEUE_BUSY, memory_order_acquire);
-    tp__send_node *node = newest <= TP__QUEUE_BUSY ? NULL : (tp__send_node *)newest;
-    tp__send_node *oldest = NULL;
-    *last = node;
-    while (node) {
-        tp__send_node *older = node->next;
-        node->next = oldest;
-        oldest = node;
-        node = older;
-    }
+    *last = newest <= TP__QUEUE_BUSY ? NULL : (tp__send_node *)newest;
+    tp__send_node *oldest = tp__chain_reverse(*last, offsetof(tp__send_node, next));
     assert(!*last == !oldest && (!*last || !(*last)->next));
     return oldest;
 }

@@ -34,6 +34,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "os/chain.h"
 #include "os/linux/epoll_port.h"
 
 static epoll_op asleep_mark;
@@ -115,14 +116,8 @@ void tp__epoll_take_posts(epoll_worker *worker) {
     if (newest == ASLEEP) {
         return;
     }
-    /* Reverses the chain: oldest first, so that the posts of one thread keep their order. */
-    epoll_op *oldest = NULL;
-    while (newest != NULL) {
-        epoll_op *older = newest->next;
-        newest->next = oldest;
-        oldest = newest;
-        newest = older;
-    }
+    /* Oldest first, so that the posts of one thread keep their order. */
+    epoll_op *oldest = tp__chain_reverse(newest, offsetof(epoll_op, next));
     while (oldest != NULL) {
         epoll_op *next = oldest->next;
         epoll_list_push(&worker->ready, oldest);

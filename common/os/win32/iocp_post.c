@@ -22,6 +22,7 @@
  * counts of the requests that it ran only after its last exchange, so the socket exists for that
  * exchange.
  */
+#include "os/chain.h"
 #include "os/win32/iocp_listener.h"
 
 static iocp_request busy_mark;
@@ -40,14 +41,8 @@ bool tp__iocp_serialise(iocp_socket *socket, iocp_request *request) {
 static iocp_request *take_serialised(iocp_socket *socket) {
     iocp_request *newest =
         atomic_exchange_explicit(&socket->serialiser, BUSY, memory_order_acquire);
-    iocp_request *oldest = NULL;
-    while (newest != NULL && newest != BUSY) {
-        iocp_request *next = newest->next_serialised;
-        newest->next_serialised = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    return oldest;
+    return newest == BUSY ? NULL
+                          : tp__chain_reverse(newest, offsetof(iocp_request, next_serialised));
 }
 
 /* The holder makes the serialiser idle. False: requests came, and it remains the holder. */

@@ -11,6 +11,7 @@
  * lost; it is late by at most one slice of a wait (iocp_wait.c). The exchange takes all nodes, so
  * no node is ever compared with one that was freed (no ABA).
  */
+#include "os/chain.h"
 #include "os/win32/iocp_port.h"
 
 void tp__iocp_ready(iocp_worker *worker, iocp_request *request) {
@@ -50,13 +51,7 @@ void tp__iocp_queue(iocp_port *port, iocp_request *request) {
 void tp__iocp_take_overflow(iocp_worker *worker) {
     iocp_request *newest =
         atomic_exchange_explicit(&iocp_port_of(worker)->overflow, NULL, memory_order_acquire);
-    iocp_request *oldest = NULL;
-    while (newest != NULL) {
-        iocp_request *next = newest->waiting.next;
-        newest->waiting.next = oldest;
-        oldest = newest;
-        newest = next;
-    }
+    iocp_request *oldest = tp__chain_reverse(newest, offsetof(iocp_request, waiting.next));
     while (oldest != NULL) {
         iocp_request *next = oldest->waiting.next;
         if (tp__iocp_is_shared(oldest)) {
