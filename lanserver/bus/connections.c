@@ -26,8 +26,7 @@ void tp__hub_connections_init(tp__hub_connections *connections, unsigned timeout
     }
     connections->server = NULL;
     connections->timeout_ms = timeout_ms;
-    connections->first = NULL;
-    connections->last = NULL;
+    connections->list = (tp__list){0};
     connections->armed = false;
     atomic_init(&connections->late, 0);
     tp_mutex_init(&connections->mutex);
@@ -36,14 +35,14 @@ void tp__hub_connections_init(tp__hub_connections *connections, unsigned timeout
 void tp__hub_connections_reset(tp__hub_connections *connections, tp_server *server) {
     assert(server);
     tp_mutex_lock(&connections->mutex);
-    assert(!connections->first && !connections->last);
+    assert(connections->list.count == 0);
     connections->server = server;
     connections->armed = false;
     tp_mutex_unlock(&connections->mutex);
 }
 
 void tp__hub_connections_destroy(tp__hub_connections *connections) {
-    assert(!connections->first && !connections->last); /* every session has left */
+    assert(connections->list.count == 0); /* every session has left */
     for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
         tp__free(atomic_load_explicit(&connections->pages[i], memory_order_relaxed));
     }
@@ -74,8 +73,7 @@ static tp__hub_connection *connections_page(tp__hub_connections *connections, ui
 static void connections_unlink(tp__hub_connections *connections, tp__hub_connection *connection) {
     TP_ASSERT_LOCKED(&connections->mutex);
     assert(connection->pending);
-    *(connection->previous ? &connection->previous->next : &connections->first) = connection->next;
-    *(connection->next ? &connection->next->previous : &connections->last) = connection->previous;
+    tp__list_remove(&connections->list, &connection->link);
     connection->pending = false;
 }
 
@@ -83,10 +81,11 @@ static void connections_unlink(tp__hub_connections *connections, tp__hub_connect
  * the session is still ended, later, by the idle time-out. */
 static void connections_arm(tp__hub_connections *connections, uint64_t now_ms) {
     TP_ASSERT_LOCKED(&connections->mutex);
-    if (connections->armed || !connections->first) {
+    const tp__hub_connection *first = tp__hub_connection_of(connections->list.first);
+    if (connections->armed || !first) {
         return;
     }
-    uint64_t due = connections->first->due_ms;
+    uint64_t due = first->due_ms;
     unsigned delay = due > now_ms ? (unsigned)(due - now_ms) : 0;
     tp_err error = tp_server_post(connections->server, delay, connections_check_due, connections);
     connections->armed = error == TP_OK;
@@ -108,12 +107,11 @@ static void connections_log_late(tp__hub_connections *connections, tp_session_id
 static void connections_append(tp__hub_connections *connections, tp__hub_connection *connection) {
     TP_ASSERT_LOCKED(&connections->mutex);
     assert(!connection->pending);
-    assert(!connections->last || connections->last->due_ms <= connection->due_ms);
-    connection->previous = connections->last;
-    connection->next = NULL;
+    const tp__hub_connection *last = tp__hub_connection_of(connections->list.last);
+    assert(!last || last->due_ms <= connection->due_ms);
+    (void)last;
+    tp__list_append(&connections->list, &connection->link);
     connection->pending = true;
-    *(connections->last ? &connections->last->next : &connections->first) = connection;
-    connections->last = connection;
 }
 
 /* The rest of its time for HELLO. Time in which its worker was blocked does not count: the HELLO
@@ -131,9 +129,18 @@ static uint64_t connections_time_left(
 static void connections_check_later(
     tp__hub_connections *connections, tp__hub_connection *connection, uint64_t due_ms) {
     TP_ASSERT_LOCKED(&connections->mutex);
-    uint64_t last_ms = connections->last ? connections->last->due_ms : 0;
+    const tp__hub_connection *last = tp__hub_connection_of(connections->list.last);
+    uint64_t last_ms = last ? last->due_ms : 0;
     connection->due_ms = due_ms > last_ms ? due_ms : last_ms;
     connections_append(connections, connection);
+}
+
+/* The first connection of the list, if it is due. */
+static tp__hub_connection *connections_due(
+    const tp__hub_connections *connections, uint64_t now_ms) {
+    TP_ASSERT_LOCKED(&connections->mutex);
+    tp__hub_connection *first = tp__hub_connection_of(connections->list.first);
+    return first && first->due_ms <= now_ms ? first : NULL;
 }
 
 static void connections_check_due(void *context) {
@@ -141,8 +148,8 @@ static void connections_check_due(void *context) {
     uint64_t now = tp_clock_ms();
     tp_mutex_lock(&connections->mutex);
     connections->armed = false;
-    while (connections->first && connections->first->due_ms <= now) {
-        tp__hub_connection *connection = connections->first;
+    tp__hub_connection *connection;
+    while ((connection = connections_due(connections, now)) != NULL) {
         uint64_t left = connections_time_left(connections, connection, now);
         connections_unlink(connections, connection);
         if (left > 0) {
@@ -220,20 +227,16 @@ static const tp__hub_connection *connections_entry(
 const char *tp__hub_connections_check(const tp__hub_connections *connections) {
     TP_ASSERT_LOCKED(&connections->mutex);
     uint32_t pending = connections_count_pending(connections);
-    uint32_t count = 0;
     uint64_t due_ms = 0;
-    const tp__hub_connection *last = NULL;
-    for (const tp__hub_connection *it = connections->first; it; it = it->next) {
-        TP__INVARIANT(it->previous == last);
+    const char *broken = tp__list_check(&connections->list);
+    for (const tp__link *at = connections->list.first; !broken && at; at = at->next) {
+        const tp__hub_connection *it = tp__hub_connection_of(at);
         TP__INVARIANT(it->pending);
-        TP__INVARIANT(count < pending);
         TP__INVARIANT(it->due_ms >= due_ms);
         TP__INVARIANT(connections_entry(connections, tp_session_slot(it->session)) == it);
         due_ms = it->due_ms;
-        last = it;
-        count++;
     }
-    TP__INVARIANT(connections->last == last);
-    TP__INVARIANT(count == pending); /* what is marked pending is in the list */
-    return NULL;
+    /* What is marked pending is in the list. */
+    TP__INVARIANT(broken || connections->list.count == pending);
+    return broken;
 }

@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "core/base/list.h"
+#include "os/compiler.h"
 #include "os/thread.h"
 #include "twinport/server.h"
 
@@ -20,10 +22,14 @@ typedef struct tp__hub_connection {
     tp_session_id session;
     uint64_t due_ms;   /* when it is checked next */
     uint64_t since_ms; /* served time at on_join; HELLO is due timeout_ms of served time later */
-    struct tp__hub_connection *previous;
-    struct tp__hub_connection *next;
+    tp__link link;
     bool pending; /* it is in the list of pending connections */
 } tp__hub_connection;
+
+/* The connection of a link; NULL: of none. */
+static inline tp__hub_connection *tp__hub_connection_of(const tp__link *link) {
+    return link ? TP_CONTAINER_OF(link, tp__hub_connection, link) : NULL;
+}
 
 /* Entries are allocated in pages, when a session first has a slot in the page, and freed with the
  * hub. */
@@ -35,8 +41,7 @@ typedef struct tp__hub_connections {
     tp_server *server;
     unsigned timeout_ms;
     tp_mutex mutex;
-    tp__hub_connection *first; /* the pending connections, by due_ms */
-    tp__hub_connection *last;
+    tp__list list;         /* the pending connections, by due_ms */
     bool armed;            /* a task that checks the list is posted */
     _Atomic uint64_t late; /* sessions without a HELLO in time */
 } tp__hub_connections;

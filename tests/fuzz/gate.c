@@ -327,7 +327,7 @@ static bool gate_is_idle(void) {
     bool rests = room->list.count > 0 && !room->changed && !room->cursor && gate->kept == 0;
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
-            rests = rests && !peer->queue_first && peer->in_flight == 0;
+            rests = rests && peer->queue.count == 0 && peer->in_flight == 0;
         }
     }
     return rests;
@@ -397,9 +397,8 @@ static void check_players(void) {
 /* Each waiting player has been told its position. */
 static void check_waiting_room(void) {
     uint32_t place = 0;
-    for (const tp__gate_player *player = gate->waiting_room.list.first; player;
-         player = player->later) {
-        REQUIRE(player->position_sent == ++place);
+    for (const tp__link *at = gate->waiting_room.list.first; at; at = at->next) {
+        REQUIRE(tp__gate_player_of(at)->position_sent == ++place);
     }
     REQUIRE(place == gate->waiting_room.list.count);
 }

@@ -126,7 +126,7 @@ static const char *found_pending(void) {
 static unsigned count_pending(void) {
     unsigned count = 0;
     tp_mutex_lock(&hub->connections.mutex);
-    for (const tp__hub_connection *it = hub->connections.first; it; it = it->next) {
+    for (const tp__link *it = hub->connections.list.first; it; it = it->next) {
         count++;
     }
     tp_mutex_unlock(&hub->connections.mutex);
@@ -146,18 +146,17 @@ static void the_check_finds_a_wrong_pending_connection(void) {
     tp__hub_connections *connections = &hub->connections;
     tp_mutex_lock(&connections->mutex);
     CHECK_STR(found_pending(), "");
-    tp__hub_connection *first = connections->first;
-    tp__hub_connection *last = connections->last;
-    CHECK_PENDING(tp__hub_connection *, last->previous, first, "it->previous == last");
-    CHECK_PENDING(tp__hub_connection *, connections->last, first, "connections->last == last");
+    tp__list *list = &connections->list;
+    tp__hub_connection *first = tp__hub_connection_of(list->first);
+    tp__hub_connection *last = tp__hub_connection_of(list->last);
+    CHECK_PENDING(tp__link *, last->link.previous, &first->link, "it->previous == last");
+    CHECK_PENDING(tp__link *, list->last, &first->link, "list->last == last");
     CHECK_PENDING(bool, first->pending, false, "it->pending");
     CHECK_PENDING(uint64_t, last->due_ms, 0, "it->due_ms >= due_ms");
 
-    connections->last = last->previous; /* marked pending, and not in the list */
-    connections->last->next = NULL;
+    tp__list_remove(list, &last->link); /* marked pending, and not in the list */
     CHECK(strstr(found_pending(), "count == pending") != NULL);
-    connections->last->next = last;
-    connections->last = last;
+    tp__list_append(list, &last->link);
     CHECK_STR(found_pending(), "");
     tp_mutex_unlock(&connections->mutex);
 

@@ -25,8 +25,8 @@ static tp__hub *open_for_pending(void) {
 
 static tp_session_id first_pending(tp__hub *hub) {
     tp_mutex_lock(&hub->connections.mutex);
-    tp_session_id session =
-        hub->connections.first ? hub->connections.first->session : TP_NO_SESSION;
+    const tp__hub_connection *first = tp__hub_connection_of(hub->connections.list.first);
+    tp_session_id session = first ? first->session : TP_NO_SESSION;
     tp_mutex_unlock(&hub->connections.mutex);
     return session;
 }

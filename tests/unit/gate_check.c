@@ -18,8 +18,8 @@ static bool all_joined(void) {
     tp__gate *gate = fixture.gate;
     bool joined = true;
     tp_mutex_lock(&gate->mutex);
-    for (const tp__gate_assignment *it = gate->services[0].peers->assignments; it; it = it->later) {
-        joined = joined && it->state == TP__ASSIGNMENT_JOINED;
+    for (const tp__link *at = gate->services[0].peers->assignments.first; at; at = at->next) {
+        joined = joined && tp__assignment_of(at)->state == TP__ASSIGNMENT_JOINED;
     }
     tp_mutex_unlock(&gate->mutex);
     return joined;
@@ -71,7 +71,7 @@ static void the_check_finds_a_wrong_count(void) {
     tp__gate_peer *peer = gate->services[0].peers;
     CHECK_FOUND(gate->players, "count_quota");
     CHECK_FOUND(gate->kept, "gate->kept == kept");
-    CHECK_FOUND(gate->assignments_used, "assignments_used + count_free");
+    CHECK_FOUND(gate->assignments_used, "assignments_used + gate->free_assignments.count");
     CHECK_FOUND(peer->players, "peer->players == players");
     CHECK_FOUND(peer->in_flight, "peer->in_flight == in_flight");
     CHECK_FOUND(gate->waiting_room.list.count, "count");
@@ -85,19 +85,20 @@ static void the_check_finds_a_wrong_link(void) {
     open_all();
     tp__gate *gate = fixture.gate;
     tp_mutex_lock(&gate->mutex);
-    tp__gate_list *waiting = &gate->waiting_room.list;
+    tp__list *waiting = &gate->waiting_room.list;
 
-    uint64_t number = waiting->last->queue_number;
-    waiting->last->queue_number = waiting->first->queue_number;
+    tp__gate_player *newest = tp__gate_player_of(waiting->last);
+    uint64_t number = newest->queue_number;
+    newest->queue_number = tp__gate_player_of(waiting->first)->queue_number;
     CHECK(strstr(found(), "queue_number > number") != NULL);
-    waiting->last->queue_number = number;
+    newest->queue_number = number;
 
-    tp__gate_player *last = waiting->last;
+    tp__link *last = waiting->last;
     waiting->last = waiting->first;
     CHECK(strstr(found(), "list->last == last") != NULL);
     waiting->last = last;
 
-    tp__gate_assignment *assignment = gate->services[0].peers->assignments;
+    tp__gate_assignment *assignment = tp__assignment_of(gate->services[0].peers->assignments.first);
     tp__gate_player *at_peer = assignment->player;
     at_peer->assignment = NULL;
     CHECK(strstr(found(), "player->assignment == assignment") != NULL);

@@ -44,25 +44,25 @@ static void the_pending_check_finds_what_is_broken(void) {
     tp_mutex_lock(&pending->mutex);
 #define FOUND() text_of(tp__pending_check(pending, server))
     CHECK_EQ(strcmp(FOUND(), ""), 0);
-    uint32_t oldest = pending->oldest;
-    uint32_t newest = pending->newest;
+    uint32_t oldest = pending->list.first;
+    uint32_t newest = pending->list.last;
     tp__connection *first = tp__connection_of(&server->sessions[oldest - 1]);
-    tp__connection *second = tp__connection_of(&server->sessions[first->newer - 1]);
+    tp__connection *second = tp__connection_of(&server->sessions[first->link.next - 1]);
 
     pending->count = pending->limit + 1;
     CHECK(strstr(FOUND(), "pending->count <= pending->limit") != NULL);
     pending->count = PEERS - 1; /* fewer than are in the list */
-    CHECK(strstr(FOUND(), "listed < pending->count") != NULL);
+    CHECK(strstr(FOUND(), "pending->list.count <= pending->count") != NULL);
     pending->count = PEERS;
-    pending->newest = oldest;
-    CHECK(strstr(FOUND(), "pending->newest == last") != NULL);
-    pending->newest = newest;
-    pending->oldest = server->slots.count + 1;
-    CHECK(strstr(FOUND(), "at <= tp__layer_slots(server)") != NULL);
-    pending->oldest = oldest;
-    second->older = newest;
-    CHECK(strstr(FOUND(), "connection->older == last") != NULL);
-    second->older = oldest;
+    pending->list.last = oldest;
+    CHECK(strstr(FOUND(), "list->last == last") != NULL);
+    pending->list.last = newest;
+    pending->list.first = server->slots.count + 1;
+    CHECK(strstr(FOUND(), "at <= links->count") != NULL);
+    pending->list.first = oldest;
+    second->link.previous = newest;
+    CHECK(strstr(FOUND(), "previous == last") != NULL);
+    second->link.previous = oldest;
     second->evictable = false;
     CHECK(strstr(FOUND(), "connection->evictable") != NULL);
     second->evictable = true;

@@ -28,40 +28,23 @@ static void assignment_enqueue(tp__gate_assignment *assignment, tp__assignment_s
     assert(peer && (state == TP__ASSIGNMENT_DUE_JOIN || state == TP__ASSIGNMENT_DUE_LEAVE));
     assert((state == TP__ASSIGNMENT_DUE_JOIN) == (assignment->player != NULL));
     assignment->state = state;
-    assignment->previous = peer->queue_last;
-    assignment->next = NULL;
-    *(peer->queue_last ? &peer->queue_last->next : &peer->queue_first) = assignment;
-    peer->queue_last = assignment;
+    tp__list_append(&peer->queue, &assignment->queue);
 }
 
 static void assignment_dequeue(tp__gate_assignment *assignment) {
     TP_ASSERT_LOCKED(&assignment->gate->mutex);
-    tp__gate_peer *peer = assignment->peer;
-    assert((assignment->previous ? assignment->previous->next : peer->queue_first) == assignment);
-    assert((assignment->next ? assignment->next->previous : peer->queue_last) == assignment);
-    *(assignment->previous ? &assignment->previous->next : &peer->queue_first) = assignment->next;
-    *(assignment->next ? &assignment->next->previous : &peer->queue_last) = assignment->previous;
+    tp__list_remove(&assignment->peer->queue, &assignment->queue);
 }
 
 static void peer_add_assignment(tp__gate_peer *peer, tp__gate_assignment *assignment) {
     assert(!assignment->peer);
     assignment->peer = peer;
-    assignment->earlier = NULL;
-    assignment->later = peer->assignments;
-    if (peer->assignments) {
-        peer->assignments->earlier = assignment;
-    }
-    peer->assignments = assignment;
+    tp__list_prepend(&peer->assignments, &assignment->link);
 }
 
 static void assignment_remove_from_peer(tp__gate_assignment *assignment) {
     TP_ASSERT_LOCKED(&assignment->gate->mutex);
-    tp__gate_peer *peer = assignment->peer;
-    assert((assignment->earlier ? assignment->earlier->later : peer->assignments) == assignment);
-    *(assignment->earlier ? &assignment->earlier->later : &peer->assignments) = assignment->later;
-    if (assignment->later) {
-        assignment->later->earlier = assignment->earlier;
-    }
+    tp__list_remove(&assignment->peer->assignments, &assignment->link);
     assignment->peer = NULL;
 }
 
@@ -71,8 +54,7 @@ static void assignment_remove_from_peer(tp__gate_assignment *assignment) {
 static void assignment_free(tp__gate *gate, tp__gate_assignment *assignment) {
     TP_ASSERT_LOCKED(&gate->mutex);
     assert(!assignment->peer && !assignment->player && gate->assignments_used > 0);
-    assignment->next = gate->free_assignment;
-    gate->free_assignment = assignment;
+    tp__list_prepend(&gate->free_assignments, &assignment->queue);
     gate->assignments_used--;
     tp_condition_wake_all(&gate->assignment_freed);
 }
@@ -103,7 +85,7 @@ static void assignment_detach_player(tp__gate_assignment *assignment) {
 
 /* Requests to it are in its queue or in flight. */
 static bool peer_is_busy(const tp__gate_peer *peer) {
-    return peer->queue_first || peer->in_flight > 0;
+    return peer->queue.count > 0 || peer->in_flight > 0;
 }
 
 /* Sends what is due, and schedules the tick, which repeats itself until all of it is answered. It
@@ -120,11 +102,11 @@ static void peer_send_due(tp__gate *gate, tp__gate_peer *peer) {
 bool tp__gate_begin_assignment(tp__gate *gate, tp__gate_player *player, tp__gate_peer *peer) {
     TP_ASSERT_LOCKED(&gate->mutex);
     assert(!player->assignment && peer->service == player->service && !peer->incompatible);
-    tp__gate_assignment *assignment = gate->free_assignment;
+    tp__gate_assignment *assignment = tp__assignment_in_queue(gate->free_assignments.first);
     if (!assignment) {
         return false;
     }
-    gate->free_assignment = assignment->next;
+    tp__list_remove(&gate->free_assignments, &assignment->queue);
     gate->assignments_used++;
     assert(gate->assignments_used <= TP__GATE_ASSIGNMENTS(&gate->options));
     *assignment = (tp__gate_assignment){.gate = gate,
@@ -274,9 +256,9 @@ static tp_err send_join(tp__gate *gate, tp__gate_assignment *assignment) {
 /* The answer is not handled before the state is set: that takes the mutex. */
 void tp__gate_send_due(tp__gate *gate, tp__gate_peer *peer) {
     TP_ASSERT_LOCKED(&gate->mutex);
-    while (peer->queue_first && peer->in_flight < TP__GATE_WINDOW &&
+    while (peer->queue.count > 0 && peer->in_flight < TP__GATE_WINDOW &&
            (peer->retry_at_ms == 0 || tp_clock_ms() >= peer->retry_at_ms)) {
-        tp__gate_assignment *assignment = peer->queue_first;
+        tp__gate_assignment *assignment = tp__assignment_in_queue(peer->queue.first);
         bool joins = assignment->state == TP__ASSIGNMENT_DUE_JOIN;
         tp_err error = joins ? send_join(gate, assignment)
                              : assignment_request(gate, assignment, leave_packet(assignment));

@@ -101,9 +101,8 @@ static tp_err gate_make_tables(tp__gate *gate) {
         return TP_ERR_NO_MEMORY;
     }
     for (size_t i = 0; i < assignments; i++) {
-        gate->assignments[i].next = i + 1 < assignments ? &gate->assignments[i + 1] : NULL;
+        tp__list_append(&gate->free_assignments, &gate->assignments[i].queue);
     }
-    gate->free_assignment = gate->assignments;
     (void)tp__gate_open_service(gate, gate->service_name, strlen(gate->service_name));
     return TP_OK;
 }

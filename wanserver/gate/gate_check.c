@@ -10,25 +10,11 @@
 
 /* ---- lists ----------------------------------------------------------------------------------- */
 
-/* Both directions, the ends and the count agree. */
-static const char *list_check(const tp__gate_list *list) {
-    unsigned count = 0;
-    const tp__gate_player *last = NULL;
-    for (const tp__gate_player *it = list->first; it; it = it->later) {
-        TP__INVARIANT(it->earlier == last);
-        TP__INVARIANT(count < list->count);
-        last = it;
-        count++;
-    }
-    TP__INVARIANT(list->last == last);
-    TP__INVARIANT(list->count == count);
-    return NULL;
-}
-
 static const char *kept_check(const tp__gate_service *service) {
-    const char *broken = list_check(&service->kept);
+    const char *broken = tp__list_check(&service->kept);
     uint64_t since_ms = 0;
-    for (const tp__gate_player *it = service->kept.first; !broken && it; it = it->later) {
+    for (const tp__link *at = service->kept.first; !broken && at; at = at->next) {
+        const tp__gate_player *it = tp__gate_player_of(at);
         TP__INVARIANT(tp__gate_state_of(it) == TP__GATE_KEPT);
         TP__INVARIANT(!it->assignment && it->service == service);
         TP__INVARIANT(it->kept_since_ms >= since_ms);
@@ -38,11 +24,12 @@ static const char *kept_check(const tp__gate_service *service) {
 }
 
 static const char *waiting_check(const tp__gate_waiting_room *room) {
-    const char *broken = list_check(&room->list);
+    const char *broken = tp__list_check(&room->list);
     uint64_t number = 0;
     uint32_t position = 1;
     bool found = room->cursor == NULL;
-    for (const tp__gate_player *it = room->list.first; !broken && it; it = it->later) {
+    for (const tp__link *at = room->list.first; !broken && at; at = at->next) {
+        const tp__gate_player *it = tp__gate_player_of(at);
         TP__INVARIANT(tp__gate_state_of(it) == TP__GATE_WAITING);
         TP__INVARIANT(!it->has_quota && !it->assignment);
         TP__INVARIANT(it->queue_number > number && it->queue_number <= room->last_number);
@@ -72,37 +59,37 @@ static const char *assignment_check(const tp__gate_assignment *assignment) {
     return NULL;
 }
 
+/* Exactly what is due is in the queue: `due` assignments. */
+static const char *queue_check(const tp__gate_peer *peer, unsigned due) {
+    const char *broken = tp__list_check(&peer->queue);
+    for (const tp__link *at = peer->queue.first; !broken && at; at = at->next) {
+        const tp__gate_assignment *it = tp__assignment_in_queue(at);
+        TP__INVARIANT(it->peer == peer && tp__assignment_is_due(it));
+        TP__INVARIANT(due > 0);
+        due--;
+    }
+    TP__INVARIANT(broken || due == 0);
+    return broken;
+}
+
 static const char *peer_check(const tp__gate_peer *peer, unsigned *assignments) {
     unsigned players = 0;
     unsigned in_flight = 0;
     unsigned due = 0;
-    const tp__gate_assignment *last = NULL;
-    for (const tp__gate_assignment *it = peer->assignments; it; it = it->later) {
-        TP__INVARIANT(it->peer == peer && it->earlier == last);
-        const char *broken = assignment_check(it);
-        if (broken) {
-            return broken;
-        }
+    const char *broken = tp__list_check(&peer->assignments);
+    for (const tp__link *at = peer->assignments.first; !broken && at; at = at->next) {
+        const tp__gate_assignment *it = tp__assignment_of(at);
+        TP__INVARIANT(it->peer == peer);
+        broken = assignment_check(it);
         players += it->player != NULL;
         in_flight += tp__assignment_is_in_flight(it);
         due += tp__assignment_is_due(it);
-        last = it;
         ++*assignments;
     }
-    TP__INVARIANT(peer->players == players);
-    TP__INVARIANT(peer->in_flight == in_flight);
-    TP__INVARIANT(peer->in_flight <= TP__GATE_WINDOW);
-
-    last = NULL;
-    for (const tp__gate_assignment *it = peer->queue_first; it; it = it->next) {
-        TP__INVARIANT(it->peer == peer && it->previous == last && tp__assignment_is_due(it));
-        TP__INVARIANT(due > 0); /* exactly what is due is in the queue */
-        last = it;
-        due--;
-    }
-    TP__INVARIANT(due == 0);
-    TP__INVARIANT(peer->queue_last == last);
-    return NULL;
+    TP__INVARIANT(broken || peer->players == players);
+    TP__INVARIANT(broken || peer->in_flight == in_flight);
+    TP__INVARIANT(broken || peer->in_flight <= TP__GATE_WINDOW);
+    return broken ? broken : queue_check(peer, due);
 }
 
 static const char *service_check(
@@ -129,14 +116,6 @@ static unsigned count_quota(const tp__gate *gate) {
     return count;
 }
 
-static size_t count_free(const tp__gate *gate) {
-    size_t count = 0;
-    for (const tp__gate_assignment *it = gate->free_assignment; it; it = it->next) {
-        count++;
-    }
-    return count;
-}
-
 const char *tp__gate_check(const tp__gate *gate) {
     TP_ASSERT_LOCKED(&gate->mutex);
     unsigned assignments = 0;
@@ -154,13 +133,14 @@ const char *tp__gate_check(const tp__gate *gate) {
     TP__INVARIANT(gate->waiting_room.list.count <= gate->options.max_waiting);
     /* The others are lost and wait for lanclient's answer. */
     TP__INVARIANT(gate->assignments_used >= assignments);
-    TP__INVARIANT(
-        gate->assignments_used + count_free(gate) == TP__GATE_ASSIGNMENTS(&gate->options));
+    TP__INVARIANT(gate->assignments_used + gate->free_assignments.count ==
+                  TP__GATE_ASSIGNMENTS(&gate->options));
     TP__INVARIANT(gate->assignments_announced <= gate->assignments_used);
     const tp__gate_stats *stats = &gate->stats;
     TP__INVARIANT(stats->joined ==
                   stats->confirmed_leaves + stats->lost_visits + gate->assignments_announced);
     TP__INVARIANT(
         stats->waited == stats->admitted + stats->gave_up + gate->waiting_room.list.count);
-    return waiting_check(&gate->waiting_room);
+    const char *broken = tp__list_check(&gate->free_assignments);
+    return broken ? broken : waiting_check(&gate->waiting_room);
 }

@@ -69,6 +69,7 @@
 #include <stdbool.h>
 
 #include "core/base/counter.h"
+#include "core/base/list.h"
 #include "os/compiler.h"
 #include "os/thread.h"
 #include "proto/frame.h"
@@ -118,8 +119,7 @@ typedef struct tp__gate_player {
     uint64_t kept_since_ms; /* KEPT; on the link's clock (lanclient/client/link_clock.h) */
     struct tp__gate_assignment *assignment; /* AT_PEER; else NULL */
     struct tp__gate_service *service;
-    struct tp__gate_player *earlier; /* in the waiting room, or among the service's kept players */
-    struct tp__gate_player *later;
+    tp__link link; /* in the waiting room, or among the service's kept players */
     uint8_t *blob; /* what the player's last move handed on */
     uint16_t blob_size;
     tp_address address;
@@ -128,11 +128,10 @@ typedef struct tp__gate_player {
 /* One for each slot of the server before the gate. */
 _Static_assert(sizeof(void *) != 8 || sizeof(tp__gate_player) <= 120, "a player has grown");
 
-typedef struct tp__gate_list {
-    tp__gate_player *first;
-    tp__gate_player *last;
-    unsigned count;
-} tp__gate_list;
+/* The player of a link; NULL: of none. */
+static inline tp__gate_player *tp__gate_player_of(const tp__link *link) {
+    return link ? TP_CONTAINER_OF(link, tp__gate_player, link) : NULL;
+}
 
 typedef enum tp__assignment_state {
     TP__ASSIGNMENT_DUE_JOIN,
@@ -154,14 +153,21 @@ typedef struct tp__gate_assignment {
     bool uncertain; /* a JOIN may have arrived although it is to be sent again */
     uint16_t why;   /* of LEAVE */
     uint16_t end;
-    struct tp__gate_assignment *earlier; /* in the peer's list */
-    struct tp__gate_assignment *later;
-    struct tp__gate_assignment *previous; /* in the peer's queue */
-    struct tp__gate_assignment *next;     /* in the peer's queue, or among the free ones */
+    tp__link link;  /* in the peer's list */
+    tp__link queue; /* in the peer's queue, or among the free ones */
 } tp__gate_assignment;
 
 /* More than two for each player: TP__GATE_ASSIGNMENTS. */
 _Static_assert(sizeof(void *) != 8 || sizeof(tp__gate_assignment) <= 80, "an assignment has grown");
+
+/* The assignment of a link in a peer's list, and of one in a queue; NULL: of none. */
+static inline tp__gate_assignment *tp__assignment_of(const tp__link *link) {
+    return link ? TP_CONTAINER_OF(link, tp__gate_assignment, link) : NULL;
+}
+
+static inline tp__gate_assignment *tp__assignment_in_queue(const tp__link *queue) {
+    return queue ? TP_CONTAINER_OF(queue, tp__gate_assignment, queue) : NULL;
+}
 
 /* A request of it waits in its peer's queue. */
 static inline bool tp__assignment_is_due(const tp__gate_assignment *assignment) {
@@ -183,20 +189,19 @@ typedef struct tp__gate_peer {
     unsigned in_flight;
     bool incompatible;    /* it does not answer JOIN as a service does: it gets no players */
     uint64_t retry_at_ms; /* no request is sent before; 0: at once */
-    tp__gate_assignment *assignments;
-    tp__gate_assignment *queue_first; /* DUE_JOIN and DUE_LEAVE */
-    tp__gate_assignment *queue_last;
+    tp__list assignments;
+    tp__list queue; /* of the assignments: DUE_JOIN and DUE_LEAVE */
 } tp__gate_peer;
 
 typedef struct tp__gate_service {
     char name[TP_NAME_MAX + 1];
     tp__gate_peer *peers;
-    tp__gate_list kept; /* ordered by kept_since_ms */
+    tp__list kept; /* ordered by kept_since_ms */
 } tp__gate_service;
 
 /* The queue of the players before a full gate, and the round that sends them their positions. */
 typedef struct tp__gate_waiting_room {
-    tp__gate_list list;
+    tp__list list;
     uint64_t last_number;
     tp__gate_player *cursor; /* the next player of the round; NULL: no round is under way */
     uint32_t next_position;  /* the cursor's */
@@ -228,7 +233,7 @@ struct tp__gate {
     tp__gate_service *services; /* max_services of them; number 0 is the players' first service */
     unsigned service_count;
     tp__gate_assignment *assignments; /* TP__GATE_ASSIGNMENTS of them */
-    tp__gate_assignment *free_assignment;
+    tp__list free_assignments;
     unsigned assignments_used;
     unsigned assignments_announced; /* ... of which a JOIN has been handed to the bus */
     uint32_t last_assignment_number;
@@ -285,9 +290,6 @@ void tp__gate_return_quota(tp__gate *gate, tp__gate_player *player);
  * quota: their on_leave comes only when they have hung up, after drain_timeout at the latest.
  * `coming`: sessions of the server that the gate has not counted yet. Under the mutex. */
 void tp__gate_find_ending(tp__gate *gate, unsigned coming);
-
-void tp__gate_list_append(tp__gate_list *list, tp__gate_player *player);
-void tp__gate_list_remove(tp__gate_list *list, tp__gate_player *player);
 
 /* ---- waiting_room.c: under the mutex --------------------------------------------------------- */
 

@@ -132,7 +132,8 @@ static tp_gate_status move_player(tp__gate *gate, tp_peer_id peer, const tp_gate
     if (!target) {
         return why;
     }
-    if (!gate->free_assignment || !player_set_blob(player, asked->blob, asked->blob_size)) {
+    if (gate->free_assignments.count == 0 ||
+        !player_set_blob(player, asked->blob, asked->blob_size)) {
         return TP_GATE_FULL;
     }
     tp__gate_end_assignment(gate, player, TP_GATE_LEAVE_MOVED, TP_END_NONE);

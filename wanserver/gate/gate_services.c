@@ -136,10 +136,10 @@ static void player_keep(tp__gate *gate, tp__gate_player *player) {
     /* The link's clock may step back by a stall that its worker notices late: the list stays in
      * order. */
     uint64_t now_ms = tp__lanclient_now_ms(gate->client);
-    const tp__gate_player *last = player->service->kept.last;
+    const tp__gate_player *last = tp__gate_player_of(player->service->kept.last);
     player->kept_since_ms = last && last->kept_since_ms > now_ms ? last->kept_since_ms : now_ms;
     tp__gate_set_state(player, TP__GATE_KEPT);
-    tp__gate_list_append(&player->service->kept, player);
+    tp__list_append(&player->service->kept, &player->link);
     gate->kept++;
     tp__gate_schedule_tick(gate);
 }
@@ -147,7 +147,7 @@ static void player_keep(tp__gate *gate, tp__gate_player *player) {
 void tp__gate_remove_kept(tp__gate *gate, tp__gate_player *player) {
     TP_ASSERT_LOCKED(&gate->mutex);
     assert(gate->kept > 0 && tp__gate_state_of(player) == TP__GATE_KEPT);
-    tp__gate_list_remove(&player->service->kept, player);
+    tp__list_remove(&player->service->kept, &player->link);
     gate->kept--;
 }
 
@@ -170,12 +170,12 @@ void tp__gate_assign(tp__gate *gate, tp__gate_player *player) {
 static void assign_kept(tp__gate *gate, tp__gate_service *service) {
     TP_ASSERT_LOCKED(&gate->mutex);
     bool on_bus = tp_lanclient_self(gate->client) != TP_NO_PEER;
-    while (on_bus && service->kept.first && gate->free_assignment) {
+    while (on_bus && service->kept.count > 0 && gate->free_assignments.count > 0) {
         tp__gate_peer *peer = tp__gate_choose_peer(service, NULL);
         if (!peer) {
             return;
         }
-        tp__gate_player *player = service->kept.first;
+        tp__gate_player *player = tp__gate_player_of(service->kept.first);
         tp__gate_remove_kept(gate, player);
         bool begun = tp__gate_begin_assignment(gate, player, peer);
         assert(begun); /* one is free */
@@ -186,11 +186,11 @@ static void assign_kept(tp__gate *gate, tp__gate_service *service) {
 /* kept_since_ms may be later than link_now_ms, which the tick has read before it took the mutex. */
 static void close_overdue_kept(tp__gate *gate, tp__gate_service *service, uint64_t link_now_ms) {
     TP_ASSERT_LOCKED(&gate->mutex);
-    tp__gate_player *player = service->kept.first;
+    tp__gate_player *player = tp__gate_player_of(service->kept.first);
     while (player && link_now_ms >= player->kept_since_ms + gate->options.keep_ms) {
         tp__gate_remove_kept(gate, player);
         close_lost(gate, player);
-        player = service->kept.first;
+        player = tp__gate_player_of(service->kept.first);
     }
 }
 
@@ -205,13 +205,14 @@ bool tp__gate_check_kept(tp__gate *gate, uint64_t link_now_ms) {
 
 void tp__gate_reassign_players(tp__gate *gate, tp__gate_peer *peer) {
     TP_ASSERT_LOCKED(&gate->mutex);
-    while (peer->assignments) {
-        tp__gate_player *player = tp__gate_lose_assignment(gate, peer->assignments);
+    while (peer->assignments.count > 0) {
+        tp__gate_assignment *lost = tp__assignment_of(peer->assignments.first);
+        tp__gate_player *player = tp__gate_lose_assignment(gate, lost);
         if (player) {
             tp__gate_assign(gate, player);
         }
     }
-    assert(peer->players == 0 && peer->in_flight == 0 && !peer->queue_first);
+    assert(peer->players == 0 && peer->in_flight == 0 && peer->queue.count == 0);
 }
 
 /* ---- lanclient's handlers -------------------------------------------------------------------- */

@@ -47,8 +47,8 @@ void tp__gate_each_assignment(tp__gate *gate,
     tp_mutex_lock(&gate->mutex);
     for (unsigned i = 0; i < gate->service_count; i++) {
         for (tp__gate_peer *peer = gate->services[i].peers; peer; peer = peer->next) {
-            for (tp__gate_assignment *one = peer->assignments; one; one = one->later) {
-                call(context, peer->id, one->session);
+            for (const tp__link *at = peer->assignments.first; at; at = at->next) {
+                call(context, peer->id, tp__assignment_of(at)->session);
             }
         }
     }

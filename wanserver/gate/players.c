@@ -15,29 +15,6 @@
 #include "twinport/log.h"
 #include "wanserver/gate/gate_internal.h"
 
-/* ---- lists ----------------------------------------------------------------------------------- */
-
-void tp__gate_list_append(tp__gate_list *list, tp__gate_player *player) {
-    assert(!player->earlier && !player->later);
-    assert((list->first == NULL) == (list->count == 0));
-    player->earlier = list->last;
-    player->later = NULL;
-    *(list->last ? &list->last->later : &list->first) = player;
-    list->last = player;
-    list->count++;
-}
-
-void tp__gate_list_remove(tp__gate_list *list, tp__gate_player *player) {
-    assert(list->count > 0);
-    assert((player->earlier ? player->earlier->later : list->first) == player);
-    assert((player->later ? player->later->earlier : list->last) == player);
-    *(player->earlier ? &player->earlier->later : &list->first) = player->later;
-    *(player->later ? &player->later->earlier : &list->last) = player->earlier;
-    player->earlier = NULL;
-    player->later = NULL;
-    list->count--;
-}
-
 /* ---- entries --------------------------------------------------------------------------------- */
 
 /* The entry of the session's slot. Makes its page if there is none; of two threads that do so at
@@ -75,8 +52,7 @@ static void player_init(tp__gate *gate, tp__gate_player *player, tp_session_id s
     player->position_sent = 0;
     player->assignment = NULL;
     player->service = NULL;
-    player->earlier = NULL;
-    player->later = NULL;
+    player->link = (tp__link){0};
     player->blob = NULL;
     player->blob_size = 0;
     atomic_store_explicit(&player->source, TP_NO_PEER, memory_order_relaxed);
@@ -163,7 +139,7 @@ void tp__gate_find_ending(tp__gate *gate, unsigned coming) {
 
 void tp__gate_close_player(tp__gate *gate, tp__gate_player *player, uint16_t close_code) {
     TP_ASSERT_LOCKED(&gate->mutex);
-    assert(!player->assignment && !player->earlier && !player->later);
+    assert(!player->assignment && !player->link.previous && !player->link.next);
     tp__gate_set_state(player, TP__GATE_CLOSING);
     tp__gate_return_quota(gate, player);
     tp_server_turn_away(gate->server, tp__gate_session_of(player), close_code);

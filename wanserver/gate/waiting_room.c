@@ -39,7 +39,7 @@ void tp__gate_waiting_room_add(tp__gate *gate, tp__gate_player *player) {
     assert(!player->has_quota && gate->waiting_room.list.count < gate->options.max_waiting);
     player->queue_number = ++gate->waiting_room.last_number;
     tp__gate_set_state(player, TP__GATE_WAITING);
-    tp__gate_list_append(&gate->waiting_room.list, player);
+    tp__list_append(&gate->waiting_room.list, &player->link);
     gate->stats.waited++;
     if (!tp__gate_send_position(gate, player, gate->waiting_room.list.count)) {
         gate->waiting_room.changed = true; /* a round sends it */
@@ -52,21 +52,21 @@ void tp__gate_waiting_room_remove(tp__gate *gate, tp__gate_player *player) {
     tp__gate_waiting_room *room = &gate->waiting_room;
     assert(tp__gate_state_of(player) == TP__GATE_WAITING);
     if (room->cursor == player) {
-        room->cursor = player->later;
+        room->cursor = tp__gate_player_of(player->link.next);
     } else if (room->cursor && player->queue_number < room->cursor->queue_number) {
         assert(room->next_position > 1);
         room->next_position--;
     }
-    tp__gate_list_remove(&room->list, player);
+    tp__list_remove(&room->list, &player->link);
     room->changed = true;
     tp__gate_schedule_tick(gate);
 }
 
 void tp__gate_admit_waiting(tp__gate *gate) {
     TP_ASSERT_LOCKED(&gate->mutex);
-    while (gate->waiting_room.list.first && gate->players < gate->options.max_players &&
+    while (gate->waiting_room.list.count > 0 && gate->players < gate->options.max_players &&
            !gate->stopping) {
-        tp__gate_player *player = gate->waiting_room.list.first;
+        tp__gate_player *player = tp__gate_player_of(gate->waiting_room.list.first);
         tp__gate_waiting_room_remove(gate, player);
         gate->stats.admitted++;
         tp__gate_admit_player(gate, player);
@@ -85,7 +85,7 @@ bool tp__gate_waiting_room_check(tp__gate *gate) {
 static void waiting_room_begin_round(
     tp__gate_waiting_room *room, uint64_t now_ms, unsigned place_interval_ms) {
     assert(!room->cursor);
-    room->cursor = room->list.first;
+    room->cursor = tp__gate_player_of(room->list.first);
     room->next_position = 1;
     room->changed = false;
     room->next_round_ms = now_ms + place_interval_ms;
@@ -103,7 +103,7 @@ bool tp__gate_send_positions(tp__gate *gate, uint64_t now_ms) {
             !tp__gate_send_position(gate, player, room->next_position)) {
             room->changed = true; /* the next round sends it */
         }
-        room->cursor = player->later;
+        room->cursor = tp__gate_player_of(player->link.next);
         room->next_position++;
     }
     return room->list.count > 0 && (room->cursor || room->changed);

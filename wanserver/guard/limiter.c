@@ -4,8 +4,7 @@
  *
  * An entry that has been given to an address stays with it until it is given to another one, so
  * there is no free list. Entries are numbered from 1; 0 ends a chain. The entries without
- * connections are in a circular list whose head is entry 0, from the one seen longest ago (`newer`
- * of entry 0) to the one seen last (`older` of entry 0):
+ * connections are in a list, from the one seen longest ago to the one seen last:
  *
  *     an entry is in the list of idle entries  <=>  its connections == 0
  */
@@ -14,6 +13,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "core/base/index_list.h"
 #include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "os/random.h"
@@ -28,9 +28,8 @@ typedef struct origin {
 
 typedef struct entry {
     origin origin;
-    uint32_t next; /* next entry in its chain */
-    uint32_t older;
-    uint32_t newer;
+    uint32_t next;       /* next entry in its chain */
+    tp__index_link link; /* in the list of idle entries */
     uint32_t connections;
     tp__bucket bucket;
 } entry;
@@ -41,25 +40,29 @@ struct tp__limiter {
     tp__hash_seed seed;
     uint32_t mask; /* number of `chains` - 1 */
     uint32_t used; /* entries 1..used belong to an address */
+    tp__index_list idle;
     uint32_t *chains;
-    entry *entries;
+    entry *entries; /* numbered from 1 */
 };
 
 /* ---- idle entries ---------------------------------------------------------------------------- */
 
-static void idle_list_remove(entry *entries, uint32_t at) {
-    assert(at != 0 && entries[at].connections == 0);
-    assert(entries[entries[at].older].newer == at && entries[entries[at].newer].older == at);
-    entries[entries[at].older].newer = entries[at].newer;
-    entries[entries[at].newer].older = entries[at].older;
+static tp__links limiter_links(const tp__limiter *limiter) {
+    return (tp__links){.first = &limiter->entries[1].link,
+        .stride = sizeof(entry),
+        .count = limiter->options.addresses};
 }
 
-static void idle_list_append(entry *entries, uint32_t at) {
-    assert(at != 0 && entries[at].connections == 0);
-    entries[at].older = entries[0].older;
-    entries[at].newer = 0;
-    entries[entries[0].older].newer = at;
-    entries[0].older = at;
+static void limiter_remove_idle(tp__limiter *limiter, uint32_t at) {
+    const tp__links links = limiter_links(limiter);
+    assert(limiter->entries[at].connections == 0);
+    tp__index_list_remove(&limiter->idle, &links, at);
+}
+
+static void limiter_add_idle(tp__limiter *limiter, uint32_t at) {
+    const tp__links links = limiter_links(limiter);
+    assert(limiter->entries[at].connections == 0);
+    tp__index_list_append(&limiter->idle, &links, at);
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */
@@ -112,9 +115,9 @@ static uint32_t limiter_allocate(tp__limiter *limiter) {
     if (limiter->used < limiter->options.addresses) {
         return ++limiter->used;
     }
-    uint32_t oldest = limiter->entries[0].newer;
+    uint32_t oldest = limiter->idle.first;
     if (oldest != 0) {
-        idle_list_remove(limiter->entries, oldest);
+        limiter_remove_idle(limiter, oldest);
         limiter_unchain(limiter, oldest);
     }
     return oldest;
@@ -129,7 +132,7 @@ static uint32_t limiter_add(
         limiter->entries[at] =
             (entry){.origin = *from, .next = *chain, .bucket = tp__bucket_full(burst, now_ms)};
         *chain = at;
-        idle_list_append(limiter->entries, at);
+        limiter_add_idle(limiter, at);
     }
     if (at == limiter->options.addresses) { /* once for each filling of the table */
         TP__VERIFY(tp__limiter_check(limiter));
@@ -172,9 +175,9 @@ static tp__admission limiter_admit(
     entry *one = &limiter->entries[at];
     tp__admission admission = limiter_judge(limiter, one, burst, now_ms);
     if (one->connections == 0) {
-        idle_list_remove(limiter->entries, at);
+        limiter_remove_idle(limiter, at);
         if (admission != TP__ADMITTED) {
-            idle_list_append(limiter->entries, at); /* it is now the one seen last */
+            limiter_add_idle(limiter, at); /* it is now the one seen last */
         }
     }
     one->connections += admission == TP__ADMITTED;
@@ -203,7 +206,7 @@ void tp__limiter_leave(tp__limiter *limiter, const tp_address *address) {
     uint32_t at = limiter_find(limiter, &from);
     if (at != 0 && limiter->entries[at].connections > 0 &&
         --limiter->entries[at].connections == 0) {
-        idle_list_append(limiter->entries, at);
+        limiter_add_idle(limiter, at);
     }
     tp_mutex_unlock(&limiter->mutex);
 }
@@ -245,21 +248,17 @@ static const char *limiter_chain_check(
     return NULL;
 }
 
-/* The idle entries: `idle` of them, linked in both directions. */
+/* Exactly the `idle` entries without connections are in the list. */
 static const char *idle_list_check(const tp__limiter *limiter, uint32_t idle) {
-    const entry *entries = limiter->entries;
-    uint32_t listed = 0;
-    uint32_t last = 0;
-    for (uint32_t at = entries[0].newer; at != 0; at = entries[at].newer) {
-        TP__INVARIANT(at <= limiter->used && listed < idle);
-        TP__INVARIANT(entries[at].older == last);
-        TP__INVARIANT(entries[at].connections == 0);
-        last = at;
-        listed++;
+    const tp__links links = limiter_links(limiter);
+    const char *broken = tp__index_list_check(&limiter->idle, &links);
+    for (uint32_t at = limiter->idle.first; !broken && at != 0;) {
+        TP__INVARIANT(at <= limiter->used);
+        TP__INVARIANT(limiter->entries[at].connections == 0);
+        at = limiter->entries[at].link.next;
     }
-    TP__INVARIANT(entries[0].older == last);
-    TP__INVARIANT(listed == idle); /* every idle entry is in the list */
-    return NULL;
+    TP__INVARIANT(broken || limiter->idle.count == idle);
+    return broken;
 }
 
 const char *tp__limiter_check(tp__limiter *limiter) {

@@ -1,6 +1,6 @@
 /*
  * The list of pending connections. Called by workers. The mutex guards the list, the count, and the
- * fields `counted`, `evictable`, `older` and `newer` of the connections.
+ * fields `counted`, `evictable` and `link` of the connections.
  */
 #include "wanserver/handshake/pending.h"
 
@@ -16,50 +16,33 @@ void tp__pending_init(tp__pending *pending, unsigned limit) {
 }
 
 void tp__pending_destroy(tp__pending *pending) {
-    assert(pending->count == 0 && pending->oldest == 0 && pending->newest == 0);
+    assert(pending->count == 0 && pending->list.count == 0);
     tp_mutex_destroy(&pending->mutex);
 }
 
-static tp__connection *connection_at(const tp_server *server, uint32_t link) {
-    assert(link >= 1);
-    tp__connection *connection = tp__layer_state_at(server, link - 1);
-    assert(connection);
-    return connection;
+static tp__links pending_links(const tp_server *server) {
+    tp__connection *first = tp__layer_state_at(server, 0);
+    return (tp__links){
+        .first = &first->link, .stride = sizeof(tp__connection), .count = tp__layer_slots(server)};
 }
 
 static void pending_append(tp__pending *pending, tp__session *session) {
     TP_ASSERT_LOCKED(&pending->mutex);
     tp__connection *connection = tp__connection_of(session);
-    uint32_t link = tp__layer_slot(session) + 1;
+    const tp__links links = pending_links(tp__layer_server(session));
     assert(connection->counted && !connection->evictable);
     connection->evictable = true;
-    connection->older = pending->newest;
-    connection->newer = 0;
-    if (pending->newest) {
-        connection_at(tp__layer_server(session), pending->newest)->newer = link;
-    } else {
-        pending->oldest = link;
-    }
-    pending->newest = link;
+    tp__index_list_append(&pending->list, &links, tp__layer_slot(session) + 1);
 }
 
-static void pending_unlink(
-    tp__pending *pending, const tp_server *server, tp__connection *connection) {
+static void pending_unlink(tp__pending *pending, const tp__session *session) {
     TP_ASSERT_LOCKED(&pending->mutex);
-    if (!connection->evictable) {
-        return;
-    }
-    assert(connection->counted && pending->oldest != 0 && pending->newest != 0);
-    connection->evictable = false;
-    if (connection->older) {
-        connection_at(server, connection->older)->newer = connection->newer;
-    } else {
-        pending->oldest = connection->newer;
-    }
-    if (connection->newer) {
-        connection_at(server, connection->newer)->older = connection->older;
-    } else {
-        pending->newest = connection->older;
+    tp__connection *connection = tp__connection_of(session);
+    const tp__links links = pending_links(tp__layer_server(session));
+    if (connection->evictable) {
+        assert(connection->counted);
+        connection->evictable = false;
+        tp__index_list_remove(&pending->list, &links, tp__layer_slot(session) + 1);
     }
 }
 
@@ -68,11 +51,11 @@ static void pending_unlink(
  * its own. */
 static tp_session_id pending_evict_oldest(tp__pending *pending, tp_server *server) {
     TP_ASSERT_LOCKED(&pending->mutex);
-    assert(pending->count > 0 && pending->oldest != 0);
-    tp__session *session = tp__layer_session_at(server, pending->oldest - 1);
+    assert(pending->count > 0 && pending->list.count > 0);
+    tp__session *session = tp__layer_session_at(server, pending->list.first - 1);
     tp__connection *connection = tp__connection_of(session);
     assert(connection->evictable);
-    pending_unlink(pending, server, connection);
+    pending_unlink(pending, session);
     connection->counted = false;
     pending->count--;
     return tp__layer_id(session);
@@ -81,7 +64,7 @@ static tp_session_id pending_evict_oldest(tp__pending *pending, tp_server *serve
 bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *evicted) {
     *evicted = TP_NO_SESSION;
     tp_mutex_lock(&pending->mutex);
-    if (pending->count >= pending->limit && pending->oldest) {
+    if (pending->count >= pending->limit && pending->list.count > 0) {
         *evicted = pending_evict_oldest(pending, tp__layer_server(session));
     }
     bool added = pending->count < pending->limit;
@@ -101,7 +84,7 @@ bool tp__pending_add(tp__pending *pending, tp__session *session, tp_session_id *
 bool tp__pending_keep(tp__pending *pending, tp__session *session) {
     tp__connection *connection = tp__connection_of(session);
     tp_mutex_lock(&pending->mutex);
-    pending_unlink(pending, tp__layer_server(session), connection);
+    pending_unlink(pending, session);
     bool counted = connection->counted;
     tp_mutex_unlock(&pending->mutex);
     return counted;
@@ -110,7 +93,7 @@ bool tp__pending_keep(tp__pending *pending, tp__session *session) {
 void tp__pending_remove(tp__pending *pending, tp__session *session) {
     tp__connection *connection = tp__connection_of(session);
     tp_mutex_lock(&pending->mutex);
-    pending_unlink(pending, tp__layer_server(session), connection);
+    pending_unlink(pending, session);
     assert(pending->count >= connection->counted);
     pending->count -= connection->counted;
     connection->counted = false;
@@ -127,22 +110,17 @@ unsigned tp__pending_count(tp__pending *pending) {
 /* The connections that have sent HELLO are counted and in no list, so `count` may be higher than
  * the number of those in the list. */
 const char *tp__pending_check(const tp__pending *pending, const tp_server *server) {
-    unsigned listed = 0;
-    uint32_t last = 0;
+    const tp__links links = pending_links(server);
     TP_ASSERT_LOCKED(&pending->mutex);
     TP__INVARIANT(pending->count <= pending->limit);
-    for (uint32_t at = pending->oldest; at != 0;) {
-        TP__INVARIANT(at <= tp__layer_slots(server));
-        const tp__connection *connection = connection_at(server, at);
+    TP__INVARIANT(pending->list.count <= pending->count);
+    const char *broken = tp__index_list_check(&pending->list, &links);
+    for (uint32_t at = pending->list.first; !broken && at != 0;) {
+        const tp__connection *connection = tp__layer_state_at(server, at - 1);
         TP__INVARIANT(connection->evictable && connection->counted);
-        TP__INVARIANT(connection->older == last);
         TP__INVARIANT(
             atomic_load_explicit(&connection->state, memory_order_relaxed) == TP__CONNECTION_HELLO);
-        TP__INVARIANT(listed < pending->count);
-        listed++;
-        last = at;
-        at = connection->newer;
+        at = connection->link.next;
     }
-    TP__INVARIANT(pending->newest == last);
-    return NULL;
+    return broken;
 }

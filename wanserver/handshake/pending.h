@@ -7,20 +7,20 @@
  * connection is refused.
  *
  * Called by any worker. The mutex is held for a few instructions, at most four times in the life of
- * a connection, never for a message. The list is linked through the connections, by slot number + 1
- * (0: end of the list).
+ * a connection, never for a message. The list is linked through the connections; their numbers
+ * are the slots' numbers + 1.
  */
 #ifndef TWINPORT_WANSERVER_HANDSHAKE_PENDING_H
 #define TWINPORT_WANSERVER_HANDSHAKE_PENDING_H
 
+#include "core/base/index_list.h"
 #include "core/engine/layer.h"
 #include "os/thread.h"
 
 typedef struct tp__pending {
     tp_mutex mutex;
-    uint32_t oldest;
-    uint32_t newest;
-    unsigned count; /* pending connections, with HELLO or without */
+    tp__index_list list; /* of the connections that have not sent HELLO; the oldest is first */
+    unsigned count;      /* pending connections, with HELLO or without */
     unsigned limit;
 } tp__pending;
 

@@ -8,7 +8,7 @@
  *                     HANDSHAKE and from READY on, by the completion of the handshake job for
  *                     WELCOMED. The receiver and the thread that bans read it at any time.
  *     identity        any thread (identity.h)
- *     counted, evictable, older, newer
+ *     counted, evictable, link
  *                     under the mutex of the list of pending connections (pending.h)
  *     opening, partial, has_length_low, length_low, framed, the buckets
  *                     the receiver, as soon as the state says that they are set
@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/base/index_list.h"
 #include "proto/record.h"
 #include "twinport/packet.h"
 #include "wanserver/guard/token_bucket.h"
@@ -43,8 +44,7 @@ typedef struct tp__connection {
     bool counted;   /* counted as a pending connection */
     bool evictable; /* in the list of connections that have not sent HELLO */
     bool framed;    /* a frame that counts for message_rate, or READY, has ended in this record */
-    uint32_t older;
-    uint32_t newer;
+    tp__index_link link; /* in that list */
 
     tp_packet *partial;      /* a HELLO or record that has been received in part; else NULL */
     uint32_t partial_filled; /* bytes of it that have been received */
