@@ -57,7 +57,7 @@ static void the_check_finds_a_broken_heap(void) {
     CHECK_FOUND("heap != NULL", tasks.heap = NULL, tasks.heap = heap);
     CHECK_FOUND("task->run", heap[1].run = NULL, heap[1].run = run_nothing);
     CHECK_FOUND("order < tasks->posted", heap[2].order = 3, heap[2].order = 2);
-    CHECK_FOUND("task_before", heap[2].due_ms = 9, heap[2].due_ms = 20);
+    CHECK_FOUND("order->before", heap[2].due_ms = 9, heap[2].due_ms = 20);
     CHECK_FOUND("due_ms ==", heap[0].due_ms = 11, heap[0].due_ms = 10);
     CHECK_FOUND("due_ms ==", atomic_store(&tasks.next_due_ms, UINT64_MAX),
         atomic_store(&tasks.next_due_ms, 10));

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/base/heap.h"
 #include "core/base/invariant.h"
 #include "core/memory/memory.h"
 #include "os/random.h"
@@ -64,47 +65,37 @@ struct tp__replay {
 
 /* ---- the heap -------------------------------------------------------------------------------- */
 
-static uint64_t heap_key(const tp__replay *replay, uint32_t at) {
-    assert(at < replay->capacity && replay->heap[at] != 0);
-    return replay->entries[replay->heap[at]].keep_until;
+static bool replay_before(const void *left, const void *right, const void *entries) {
+    const uint32_t *a = left;
+    const uint32_t *b = right;
+    const entry *of = entries;
+    return of[*a].keep_until < of[*b].keep_until;
+}
+
+static tp__heap_order replay_order(const tp__replay *replay) {
+    return (tp__heap_order){
+        .size = sizeof *replay->heap, .before = replay_before, .context = replay->entries};
 }
 
 static void heap_push(tp__replay *replay, uint32_t number) {
+    const tp__heap_order order = replay_order(replay);
     assert(number != 0 && replay->count < replay->capacity);
-    uint32_t at = replay->count++;
-    while (at > 0 && replay->entries[number].keep_until < heap_key(replay, (at - 1) / 2)) {
-        replay->heap[at] = replay->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    replay->heap[at] = number;
-}
-
-/* Puts an entry at heap[0], which is free or its own, or below it where the order requires. */
-static void heap_sift_down(tp__replay *replay, uint32_t number) {
-    uint32_t at = 0;
-    for (;;) {
-        uint32_t child = 2 * at + 1;
-        if (child >= replay->count) {
-            break;
-        }
-        if (child + 1 < replay->count && heap_key(replay, child + 1) < heap_key(replay, child)) {
-            child++;
-        }
-        if (heap_key(replay, child) >= replay->entries[number].keep_until) {
-            break;
-        }
-        replay->heap[at] = replay->heap[child];
-        at = child;
-    }
-    replay->heap[at] = number;
+    tp__heap_push(&order, replay->heap, replay->count++, &number);
 }
 
 static uint32_t heap_pop(tp__replay *replay) {
+    const tp__heap_order order = replay_order(replay);
     assert(replay->count > 0);
     uint32_t first = replay->heap[0];
-    uint32_t last = replay->heap[--replay->count];
-    heap_sift_down(replay, last);
+    tp__heap_remove_first(&order, replay->heap, replay->count--);
     return first;
+}
+
+/* Moves the first entry, whose keep_until has grown, to where the order has it. */
+static void heap_reorder_first(tp__replay *replay) {
+    const tp__heap_order order = replay_order(replay);
+    uint32_t number = replay->heap[0];
+    tp__heap_replace_first(&order, replay->heap, replay->count, &number);
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */
@@ -165,9 +156,9 @@ static void replay_insert(
 static bool replay_evict(tp__replay *replay, uint64_t now, uint64_t steady) {
     TP_ASSERT_LOCKED(&replay->mutex);
     assert(replay->count == replay->capacity);
-    for (unsigned i = 0; i < EVICT_TRIES && heap_key(replay, 0) <= steady; i++) {
-        uint32_t number = replay->heap[0];
-        entry *first = &replay->entries[number];
+    for (unsigned i = 0; i < EVICT_TRIES && replay->entries[replay->heap[0]].keep_until <= steady;
+         i++) {
+        entry *first = &replay->entries[replay->heap[0]];
         if (first->expiry <= now || first->expiry - now > replay->life) {
             replay_remove_first(replay);
             return true;
@@ -175,7 +166,7 @@ static bool replay_evict(tp__replay *replay, uint64_t now, uint64_t steady) {
         /* the clock was set back, and the token is valid again */
         uint64_t left = first->expiry - now;
         first->keep_until = steady + (left < RECHECK_S ? left : RECHECK_S);
-        heap_sift_down(replay, number);
+        heap_reorder_first(replay);
     }
     return false;
 }
@@ -249,11 +240,11 @@ static const char *replay_chain_check(
 static const char *replay_heap_check(const tp__replay *replay, uint64_t sum) {
     for (uint32_t i = 0; i < replay->count; i++) {
         TP__INVARIANT(replay->heap[i] >= 1 && replay->heap[i] <= replay->capacity);
-        TP__INVARIANT(i == 0 || heap_key(replay, (i - 1) / 2) <= heap_key(replay, i));
         sum -= replay->heap[i];
     }
     TP__INVARIANT(sum == 0); /* the same entries as in the chains */
-    return NULL;
+    const tp__heap_order order = replay_order(replay);
+    return tp__heap_check(&order, replay->heap, replay->count);
 }
 
 const char *tp__replay_check(tp__replay *replay) {

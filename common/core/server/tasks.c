@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "core/base/heap.h"
 #include "core/base/invariant.h"
 #include "core/engine/server_state.h"
 #include "core/memory/grow.h"
@@ -57,9 +58,14 @@ static tp_err task_post_now(tp_server *server, void (*run)(void *), void *contex
 
 /* ---- later: the heap ------------------------------------------------------------------------- */
 
-static bool task_before(const tp__delayed *a, const tp__delayed *b) {
+static bool task_before(const void *left, const void *right, const void *context) {
+    const tp__delayed *a = left;
+    const tp__delayed *b = right;
+    (void)context;
     return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->order < b->order;
 }
+
+static const tp__heap_order task_order = {.size = sizeof(tp__delayed), .before = task_before};
 
 static void tasks_publish_next_due(tp__tasks *tasks) {
     TP_ASSERT_LOCKED(&tasks->mutex);
@@ -89,36 +95,15 @@ static tp_err tasks_reserve(tp__tasks *tasks) {
 static void tasks_insert(tp__tasks *tasks, tp__delayed task) {
     TP_ASSERT_LOCKED(&tasks->mutex);
     assert(tasks->count < tasks->capacity);
-    unsigned at = tasks->count++;
-    while (at > 0 && task_before(&task, &tasks->heap[(at - 1) / 2])) {
-        tasks->heap[at] = tasks->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    tasks->heap[at] = task;
+    tp__heap_push(&task_order, tasks->heap, tasks->count++, &task);
 }
 
 static tp__delayed tasks_remove_first(tp__tasks *tasks) {
     TP_ASSERT_LOCKED(&tasks->mutex);
     assert(tasks->count > 0);
     tp__delayed first = tasks->heap[0];
-    tp__delayed last = tasks->heap[--tasks->count];
-    unsigned at = 0;
-    for (;;) {
-        unsigned child = 2 * at + 1;
-        if (child >= tasks->count) {
-            break;
-        }
-        if (child + 1 < tasks->count && task_before(&tasks->heap[child + 1], &tasks->heap[child])) {
-            child++;
-        }
-        if (!task_before(&tasks->heap[child], &last)) {
-            break;
-        }
-        tasks->heap[at] = tasks->heap[child];
-        at = child;
-    }
-    tasks->heap[at] = last;
-    assert(tasks->count == 0 || !task_before(&tasks->heap[0], &first));
+    tp__heap_remove_first(&task_order, tasks->heap, tasks->count--);
+    assert(tasks->count == 0 || !task_before(&tasks->heap[0], &first, NULL));
     return first;
 }
 
@@ -130,7 +115,10 @@ const char *tp__tasks_check(const tp__tasks *tasks) {
     for (unsigned at = 0; at < tasks->count; at++) {
         const tp__delayed *task = &tasks->heap[at];
         TP__INVARIANT(task->run && task->order < tasks->posted);
-        TP__INVARIANT(at == 0 || task_before(&tasks->heap[(at - 1) / 2], task));
+    }
+    const char *broken = tp__heap_check(&task_order, tasks->heap, tasks->count);
+    if (broken) {
+        return broken;
     }
     uint64_t due_ms = atomic_load(&tasks->next_due_ms);
     TP__INVARIANT(due_ms == (tasks->count ? tasks->heap[0].due_ms : UINT64_MAX));
