@@ -13,7 +13,6 @@
 #include "core/base/counter.h"
 #include "core/base/invariant.h"
 #include "core/engine/server_state.h"
-#include "core/memory/memory.h"
 #include "os/clock.h"
 #include "proto/frame.h"
 #include "twinport/log.h"
@@ -21,9 +20,7 @@
 static void connections_check_due(void *context);
 
 void tp__hub_connections_init(tp__hub_connections *connections, unsigned timeout_ms) {
-    for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
-        atomic_init(&connections->pages[i], NULL);
-    }
+    connections->entries = (tp__slot_pages){0};
     connections->server = NULL;
     connections->timeout_ms = timeout_ms;
     connections->list = (tp__list){0};
@@ -43,31 +40,8 @@ void tp__hub_connections_reset(tp__hub_connections *connections, tp_server *serv
 
 void tp__hub_connections_destroy(tp__hub_connections *connections) {
     assert(connections->list.count == 0); /* every session has left */
-    for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
-        tp__free(atomic_load_explicit(&connections->pages[i], memory_order_relaxed));
-    }
+    tp__slot_pages_free(&connections->entries);
     tp_mutex_destroy(&connections->mutex);
-}
-
-/* The page of a slot, allocated if necessary. If two threads allocate it, both use the one stored
- * first. NULL: no memory. */
-static tp__hub_connection *connections_page(tp__hub_connections *connections, uint32_t slot) {
-    assert(slot < TP_MAX_SESSIONS);
-    _Atomic(tp__hub_connection *) *entry = &connections->pages[slot / TP__HUB_CONNECTION_PAGE];
-    tp__hub_connection *page = atomic_load_explicit(entry, memory_order_acquire);
-    if (page) {
-        return page;
-    }
-    tp__hub_connection *created = tp__allocate_zeroed(TP__HUB_CONNECTION_PAGE, sizeof *created);
-    if (!created) {
-        return NULL;
-    }
-    if (atomic_compare_exchange_strong_explicit(
-            entry, &page, created, memory_order_acq_rel, memory_order_acquire)) {
-        return created;
-    }
-    tp__free(created);
-    return page;
 }
 
 static void connections_unlink(tp__hub_connections *connections, tp__hub_connection *connection) {
@@ -166,12 +140,11 @@ static void connections_check_due(void *context) {
 
 tp__hub_connection *tp__hub_connections_add(
     tp__hub_connections *connections, tp_session_id session) {
-    uint32_t slot = tp_session_slot(session);
-    tp__hub_connection *page = connections_page(connections, slot);
-    if (!page) {
+    tp__hub_connection *connection =
+        tp__slot_make(&connections->entries, tp_session_slot(session), sizeof *connection);
+    if (!connection) {
         return NULL;
     }
-    tp__hub_connection *connection = &page[slot % TP__HUB_CONNECTION_PAGE];
     uint64_t now = tp_clock_ms();
     uint64_t since = tp__server_session_served_ms(connections->server, session, now);
     connection->peer = NULL;
@@ -186,10 +159,8 @@ tp__hub_connection *tp__hub_connections_add(
 
 tp__hub_connection *tp__hub_connections_find(
     tp__hub_connections *connections, tp_session_id session) {
-    uint32_t slot = tp_session_slot(session);
-    tp__hub_connection *page = atomic_load_explicit(
-        &connections->pages[slot / TP__HUB_CONNECTION_PAGE], memory_order_acquire);
-    tp__hub_connection *connection = page ? &page[slot % TP__HUB_CONNECTION_PAGE] : NULL;
+    tp__hub_connection *connection =
+        tp__slot_find(&connections->entries, tp_session_slot(session), sizeof *connection);
     return connection && connection->session == session ? connection : NULL;
 }
 
@@ -207,21 +178,13 @@ void tp__hub_connections_remove_pending(
 
 static uint32_t connections_count_pending(const tp__hub_connections *connections) {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < TP__HUB_CONNECTION_PAGES; i++) {
-        const tp__hub_connection *page =
-            atomic_load_explicit(&connections->pages[i], memory_order_acquire);
-        for (uint32_t j = 0; page && j < TP__HUB_CONNECTION_PAGE; j++) {
-            count += page[j].pending;
-        }
+    for (uint32_t slot = 0; (slot = tp__slot_next(&connections->entries, slot)) < TP_MAX_SESSIONS;
+         slot++) {
+        const tp__hub_connection *connection =
+            tp__slot_find(&connections->entries, slot, sizeof *connection);
+        count += connection->pending;
     }
     return count;
-}
-
-static const tp__hub_connection *connections_entry(
-    const tp__hub_connections *connections, uint32_t slot) {
-    const tp__hub_connection *page = atomic_load_explicit(
-        &connections->pages[slot / TP__HUB_CONNECTION_PAGE], memory_order_acquire);
-    return page ? &page[slot % TP__HUB_CONNECTION_PAGE] : NULL;
 }
 
 const char *tp__hub_connections_check(const tp__hub_connections *connections) {
@@ -233,7 +196,8 @@ const char *tp__hub_connections_check(const tp__hub_connections *connections) {
         const tp__hub_connection *it = tp__hub_connection_of(at);
         TP__INVARIANT(it->pending);
         TP__INVARIANT(it->due_ms >= due_ms);
-        TP__INVARIANT(connections_entry(connections, tp_session_slot(it->session)) == it);
+        TP__INVARIANT(
+            tp__slot_find(&connections->entries, tp_session_slot(it->session), sizeof *it) == it);
         due_ms = it->due_ms;
     }
     /* What is marked pending is in the list. */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "core/base/list.h"
+#include "core/memory/slot_pages.h"
 #include "os/compiler.h"
 #include "os/thread.h"
 #include "twinport/server.h"
@@ -31,13 +32,8 @@ static inline tp__hub_connection *tp__hub_connection_of(const tp__link *link) {
     return link ? TP_CONTAINER_OF(link, tp__hub_connection, link) : NULL;
 }
 
-/* Entries are allocated in pages, when a session first has a slot in the page, and freed with the
- * hub. */
-#define TP__HUB_CONNECTION_PAGE  1024u
-#define TP__HUB_CONNECTION_PAGES (TP_MAX_SESSIONS / TP__HUB_CONNECTION_PAGE)
-
 typedef struct tp__hub_connections {
-    _Atomic(tp__hub_connection *) pages[TP__HUB_CONNECTION_PAGES];
+    tp__slot_pages entries;
     tp_server *server;
     unsigned timeout_ms;
     tp_mutex mutex;

@@ -170,9 +170,7 @@ void tp__gate_destroy(tp__gate *gate) {
     for (unsigned i = 0; gate->services && i < gate->service_count; i++) {
         service_free_peers(&gate->services[i]);
     }
-    for (uint32_t i = 0; i < TP__GATE_PAGES; i++) {
-        tp__free(atomic_load_explicit(&gate->pages[i], memory_order_relaxed));
-    }
+    tp__slot_pages_free(&gate->entries);
     tp__free(gate->services);
     tp__free(gate->assignments);
     tp_condition_destroy(&gate->assignment_freed);

@@ -107,11 +107,10 @@ static const char *service_check(
 
 static unsigned count_quota(const tp__gate *gate) {
     unsigned count = 0;
-    for (size_t i = 0; i < TP__GATE_PAGES; i++) {
-        const tp__gate_player *page = atomic_load_explicit(&gate->pages[i], memory_order_acquire);
-        for (size_t j = 0; page && j < TP__GATE_PAGE; j++) {
-            count += page[j].has_quota;
-        }
+    for (uint32_t slot = 0; (slot = tp__slot_next(&gate->entries, slot)) < TP_MAX_SESSIONS;
+         slot++) {
+        const tp__gate_player *player = tp__slot_find(&gate->entries, slot, sizeof *player);
+        count += player->has_quota;
     }
     return count;
 }

@@ -70,14 +70,13 @@
 
 #include "core/base/counter.h"
 #include "core/base/list.h"
+#include "core/memory/slot_pages.h"
 #include "os/compiler.h"
 #include "os/thread.h"
 #include "proto/frame.h"
 #include "proto/gate.h"
 #include "wanserver/gate/gate_api.h"
 
-#define TP__GATE_PAGE      1024u
-#define TP__GATE_PAGES     (TP_MAX_SESSIONS / TP__GATE_PAGE)
 #define TP__GATE_WINDOW    256u /* requests under way to one peer */
 #define TP__GATE_RETRY_MS  50u  /* from a request that was not delivered to the next attempt */
 #define TP__GATE_TICK_MS   50u
@@ -214,8 +213,8 @@ struct tp__gate {
     tp__gate_options options;
     char service_name[TP_NAME_MAX + 1];
     tp_lanclient *client;
-    tp_server *server;                                /* from start on */
-    _Atomic(tp__gate_player *) pages[TP__GATE_PAGES]; /* entries; made when first used */
+    tp_server *server;      /* from start on */
+    tp__slot_pages entries; /* of players */
 
     tp_mutex mutex;
     tp_condition assignment_freed;
@@ -265,10 +264,8 @@ static inline tp_session_id tp__gate_session_of(const tp__gate_player *player) {
 
 /* The entry of this session's slot if the session has it, or NULL. Any thread, no lock. */
 static inline tp__gate_player *tp__gate_find(tp__gate *gate, tp_session_id session) {
-    uint32_t slot = tp_session_slot(session);
-    tp__gate_player *page =
-        atomic_load_explicit(&gate->pages[slot / TP__GATE_PAGE], memory_order_acquire);
-    tp__gate_player *player = page ? &page[slot % TP__GATE_PAGE] : NULL;
+    tp__gate_player *player =
+        tp__slot_find(&gate->entries, tp_session_slot(session), sizeof *player);
     bool same = player && atomic_load_explicit(&player->session, memory_order_acquire) == session;
     return same ? player : NULL;
 }

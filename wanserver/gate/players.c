@@ -17,27 +17,6 @@
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-/* The entry of the session's slot. Makes its page if there is none; of two threads that do so at
- * the same time, the second uses the page of the first. NULL: no memory. */
-static tp__gate_player *player_entry(tp__gate *gate, tp_session_id session) {
-    uint32_t slot = tp_session_slot(session);
-    _Atomic(tp__gate_player *) *place = &gate->pages[slot / TP__GATE_PAGE];
-    tp__gate_player *page = atomic_load_explicit(place, memory_order_acquire);
-    if (!page) {
-        tp__gate_player *made = tp__allocate_zeroed(TP__GATE_PAGE, sizeof *made);
-        if (!made) {
-            return NULL;
-        }
-        if (atomic_compare_exchange_strong_explicit(
-                place, &page, made, memory_order_acq_rel, memory_order_acquire)) {
-            page = made;
-        } else {
-            tp__free(made);
-        }
-    }
-    return &page[slot % TP__GATE_PAGE];
-}
-
 /* Prepares the entry, which belongs to no session, for this one. */
 static void player_init(tp__gate *gate, tp__gate_player *player, tp_session_id session) {
     TP_ASSERT_LOCKED(&gate->mutex);
@@ -105,12 +84,11 @@ static void player_retire(tp__gate *gate, tp__gate_player *player) {
 /* Goes through all entries. */
 static void retire_ending_players(tp__gate *gate) {
     TP_ASSERT_LOCKED(&gate->mutex);
-    for (uint32_t i = 0; i < TP__GATE_PAGES; i++) {
-        tp__gate_player *page = atomic_load_explicit(&gate->pages[i], memory_order_acquire);
-        for (uint32_t j = 0; page && j < TP__GATE_PAGE; j++) {
-            if (player_is_counted(&page[j]) && player_is_ending(gate, &page[j])) {
-                player_retire(gate, &page[j]);
-            }
+    for (uint32_t slot = 0; (slot = tp__slot_next(&gate->entries, slot)) < TP_MAX_SESSIONS;
+         slot++) {
+        tp__gate_player *player = tp__slot_find(&gate->entries, slot, sizeof *player);
+        if (player_is_counted(player) && player_is_ending(gate, player)) {
+            player_retire(gate, player);
         }
     }
 }
@@ -192,7 +170,8 @@ static void player_enter(tp__gate *gate, tp__gate_player *player) {
 
 void tp__gate_on_join(tp_server *server, tp_session_id session) {
     tp__gate *gate = tp_server_context(server);
-    tp__gate_player *player = player_entry(gate, session);
+    tp__gate_player *player =
+        tp__slot_make(&gate->entries, tp_session_slot(session), sizeof *player);
     tp_mutex_lock(&gate->mutex);
     gate->stats.arrived++;
     if (player) {
