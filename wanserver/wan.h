@@ -27,37 +27,11 @@
 #include "wanserver/handshake/token_keys.h"
 #include "wanserver/handshake/wan_connection.h"
 #include "wanserver/wan_refusal.h"
-
-/* Counters that one connection raises once at most: all workers share them. X(name), with the names
- * of tp_wanserver_stats. */
-#define TP__WAN_COUNTERS(X)                                                                        \
-    X(established)                                                                                 \
-    X(banned)                                                                                      \
-    X(limited)                                                                                     \
-    X(evicted)                                                                                     \
-    X(crowded)                                                                                     \
-    X(late)                                                                                        \
-    X(gone)                                                                                        \
-    X(foreign)                                                                                     \
-    X(other_version)                                                                               \
-    X(expired)                                                                                     \
-    X(long_lived)                                                                                  \
-    X(unknown_key)                                                                                 \
-    X(forged)                                                                                      \
-    X(replayed)                                                                                    \
-    X(replay_full)                                                                                 \
-    X(busy)                                                                                        \
-    X(not_authentic)                                                                               \
-    X(diffie_hellman)                                                                              \
-    X(not_ready)                                                                                   \
-    X(tampered)                                                                                    \
-    X(rate_limited)                                                                                \
-    X(key_limit)
+#include "wanserver/wan_stats.h"
 
 /* The data of one worker. Only that worker writes it. */
 typedef struct tp__wan_worker {
-    _Atomic uint64_t records_sealed;
-    _Atomic uint64_t records_opened;
+    TP__WAN_STATS(TP__STATS_NONE, TP__STATS_NONE, TP__STATS_NONE, TP__STATS_ATOMIC)
     uint8_t plain[TP_RECORD_PLAIN_MAX]; /* plaintext of the record that was opened last */
 } tp__wan_worker;
 
@@ -74,9 +48,8 @@ typedef struct tp__wan {
     tp__pending pending;
     _Atomic unsigned handshake_jobs; /* jobs that exist or are reserved (handshake_job.c) */
     tp__wan_worker *workers;         /* one for each worker of the server */
-#define TP__WAN_FIELD(name) _Atomic uint64_t name;
-    TP__WAN_COUNTERS(TP__WAN_FIELD)
-#undef TP__WAN_FIELD
+    /* One connection raises each once at most: all workers share them. */
+    TP__WAN_STATS(TP__STATS_NONE, TP__STATS_ATOMIC, TP__STATS_NONE, TP__STATS_NONE)
 } tp__wan;
 
 static inline tp__wan *tp__wan_of(const tp__session *session) {

@@ -158,18 +158,20 @@ bool tp_backend_player_info(tp_backend *backend, const tp_player *player, tp_pla
     return present;
 }
 
+struct backend_stats_listed {
+    size_t size;
+    TP__BACKEND_STATS(TP__STATS_FIELD)
+};
+#define TIE(name) TP__STATS_TIE_FIELD(struct backend_stats_listed, tp_backend_stats, name)
+TP__STATS_TIE(struct backend_stats_listed, tp_backend_stats);
+TP__BACKEND_STATS(TIE)
+#undef TIE
+
 void tp_backend_get_stats(const tp_backend *backend, tp_backend_stats *stats) {
     size_t size = stats->size;
-    const tp_backend_stats now = {.size = size,
-        .joined = tp__count_read(&backend->joined),
-        .returned_players = tp__count_read(&backend->returned_players),
-        .left = tp__count_read(&backend->left),
-        .refused = tp__count_read(&backend->refused),
-        .received = tp__count_read(&backend->received),
-        .unknown = tp__count_read(&backend->unknown),
-        .malformed = tp__count_read(&backend->malformed),
-        .sent = tp__count_read(&backend->sent),
-        .bus_messages = tp__count_read(&backend->bus_messages),
-        .returned = tp__count_read(&backend->returned)};
+    tp_backend_stats now = {.size = size};
+#define READ(name) now.name = tp__count_read(&backend->name);
+    TP__BACKEND_STATS(READ)
+#undef READ
     memcpy(stats, &now, size < sizeof now ? size : sizeof now);
 }

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #include "core/base/counter.h"
+#include "core/base/stats_list.h"
 #include "os/compiler.h"
 #include "os/thread.h"
 #include "proto/gate.h"
@@ -53,6 +54,19 @@ typedef struct tp__backend_player {
 /* One for each player that the service may have. */
 _Static_assert(sizeof(void *) != 8 || sizeof(tp__backend_player) <= 152, "a player has grown");
 
+/* The fields of tp_backend_stats in their order, which are counters of the backend. */
+#define TP__BACKEND_STATS(COUNT)                                                                   \
+    COUNT(joined)                                                                                  \
+    COUNT(returned_players)                                                                        \
+    COUNT(left)                                                                                    \
+    COUNT(refused)                                                                                 \
+    COUNT(received)                                                                                \
+    COUNT(unknown)                                                                                 \
+    COUNT(malformed)                                                                               \
+    COUNT(sent)                                                                                    \
+    COUNT(bus_messages)                                                                            \
+    COUNT(returned)
+
 struct tp_backend {
     tp_backend_options options; /* strings point to the copies */
     tp_backend_handlers handlers;
@@ -67,16 +81,7 @@ struct tp_backend {
     uint32_t free_player;        /* first free entry's index + 1, 0: none */
     _Atomic uint32_t player_count;
 
-    _Atomic uint64_t joined;
-    _Atomic uint64_t returned_players;
-    _Atomic uint64_t left;
-    _Atomic uint64_t refused;
-    _Atomic uint64_t received;
-    _Atomic uint64_t unknown;
-    _Atomic uint64_t malformed;
-    _Atomic uint64_t sent;
-    _Atomic uint64_t bus_messages;
-    _Atomic uint64_t returned;
+    TP__BACKEND_STATS(TP__STATS_ATOMIC)
 };
 
 /* True if the handle is that of a present player. Any thread. */

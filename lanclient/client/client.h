@@ -34,6 +34,7 @@
 
 #include "bus/unacked.h"
 #include "core/base/counter.h"
+#include "core/base/stats_list.h"
 #include "lanclient/client/link_clock.h"
 #include "lanclient/client/peer_table.h"
 #include "lanclient/client/requests.h"
@@ -41,6 +42,29 @@
 #include "proto/bus.h"
 #include "twinport/lanclient.h"
 #include "twinport/server.h"
+
+/*
+ * The fields of tp_lanclient_stats in their order:
+ *
+ *     COUNT(name)  a counter of the client
+ *     OTHER(name)  read elsewhere
+ */
+#define TP__CLIENT_STATS(COUNT, OTHER)                                                             \
+    OTHER(sent)                                                                                    \
+    OTHER(confirmed)                                                                               \
+    OTHER(lost)                                                                                    \
+    OTHER(unconfirmed)                                                                             \
+    COUNT(returned)                                                                                \
+    COUNT(received)                                                                                \
+    OTHER(requests)                                                                                \
+    OTHER(requests_open)                                                                           \
+    COUNT(replies)                                                                                 \
+    COUNT(timed_out)                                                                               \
+    COUNT(peers_gone)                                                                              \
+    COUNT(late)                                                                                    \
+    COUNT(connections)                                                                             \
+    COUNT(connect_failures)                                                                        \
+    COUNT(trims)
 
 typedef enum tp__link_state {
     TP__LINK_OFF,         /* not started, or stopped */
@@ -100,15 +124,7 @@ struct tp_lanclient {
     uint64_t trim_seen; /* trim: activity at the previous check */
     bool trimmed;
 
-    _Atomic uint64_t returned;
-    _Atomic uint64_t received;
-    _Atomic uint64_t replies;
-    _Atomic uint64_t timed_out;
-    _Atomic uint64_t peers_gone;
-    _Atomic uint64_t late;
-    _Atomic uint64_t connections;
-    _Atomic uint64_t connect_failures;
-    _Atomic uint64_t trims;
+    TP__CLIENT_STATS(TP__STATS_ATOMIC, TP__STATS_NONE)
 };
 
 /* ---- lanclient.c ----------------------------------------------------------------------------- */

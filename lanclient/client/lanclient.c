@@ -414,6 +414,15 @@ bool tp_lanclient_find_peer(const tp_lanclient *client, tp_peer_id id, tp_peer *
     return tp__peer_table_find(&unconst(client)->peers, id, peer);
 }
 
+struct client_stats_listed {
+    size_t size;
+    TP__CLIENT_STATS(TP__STATS_FIELD, TP__STATS_FIELD)
+};
+#define TIE(name) TP__STATS_TIE_FIELD(struct client_stats_listed, tp_lanclient_stats, name)
+TP__STATS_TIE(struct client_stats_listed, tp_lanclient_stats);
+TP__CLIENT_STATS(TIE, TIE)
+#undef TIE
+
 void tp_lanclient_get_stats(const tp_lanclient *asked, tp_lanclient_stats *stats) {
     tp_lanclient *client = unconst(asked);
     size_t size = stats->size;
@@ -426,15 +435,9 @@ void tp_lanclient_get_stats(const tp_lanclient *asked, tp_lanclient_stats *stats
     now.unconfirmed = tp__unconfirmed_tail(&client->unconfirmed) - acknowledged;
     now.requests = client->requested;
     tp_mutex_unlock(&client->mutex);
-    now.returned = tp__count_read(&client->returned);
-    now.received = tp__count_read(&client->received);
     now.requests_open = tp__requests_open(&client->requests);
-    now.replies = tp__count_read(&client->replies);
-    now.timed_out = tp__count_read(&client->timed_out);
-    now.peers_gone = tp__count_read(&client->peers_gone);
-    now.late = tp__count_read(&client->late);
-    now.connections = tp__count_read(&client->connections);
-    now.connect_failures = tp__count_read(&client->connect_failures);
-    now.trims = tp__count_read(&client->trims);
+#define READ(name) now.name = tp__count_read(&client->name);
+    TP__CLIENT_STATS(READ, TP__STATS_NONE)
+#undef READ
     memcpy(stats, &now, size < sizeof now ? size : sizeof now);
 }

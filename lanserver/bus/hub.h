@@ -54,28 +54,45 @@ void tp__hub_destroy(tp__hub *hub);
 
 tp_server *tp__hub_server(tp__hub *hub);
 
-/* The hub's statistics. While no message is in motion: accepted = delivered + returned +
- * outstanding. Each copy of an ALL counts. */
+/*
+ * The hub's statistics, each with its name in the text:
+ *
+ *     NOW(name, text)              a number of this moment, or of names so far
+ *     SUM(name, text)              counted elsewhere: in the peers, the connections
+ *     COUNT(name, text)            counted in the hub
+ *     REASONS(name, parts, text)   counted in the hub by tp_bus_reason; `parts` has each of them
+ *
+ * While no message is in motion: accepted = delivered + returned + outstanding. Each copy of an ALL
+ * counts.
+ */
+#define TP__HUB_STATS(NOW, SUM, COUNT, REASONS)                                                    \
+    NOW(peers, "peers")                        /* peers now */                                     \
+    NOW(services, "services")                  /* service names registered so far */               \
+    SUM(accepted, "accepted")                  /* messages accepted from their senders */          \
+    SUM(delivered, "delivered")                /* messages acknowledged by their receivers */      \
+    SUM(outstanding, "outstanding")            /* messages forwarded and not acknowledged, now */  \
+    REASONS(returned, returned_by, "returned") /* messages returned to their senders */            \
+    COUNT(orphaned, "returned.orphaned") /* part of returned: the sender did not get it back */    \
+    COUNT(requests, "hub.requests") /* requests answered by the hub itself; not in accepted */     \
+    REASONS(refused, refused_for, "hello.refused") /* sessions whose HELLO was refused */          \
+    SUM(late, "hello.late") /* sessions without a HELLO in time; not in hello.refused */
+
 typedef struct tp__hub_stats {
-    unsigned peers;    /* now */
-    unsigned services; /* names registered so far */
-    uint64_t accepted;
-    uint64_t delivered;   /* acknowledged by their receivers */
-    uint64_t outstanding; /* forwarded and not acknowledged, now */
-    uint64_t returned;
-    uint64_t returned_by[TP_BUS_REASON_END]; /* its parts, by tp_bus_reason */
-    uint64_t orphaned;                       /* part of returned: the sender did not get it back */
-    uint64_t requests;                       /* answered by the hub itself; not part of accepted */
-    uint64_t refused;                        /* sessions whose HELLO was refused */
-    uint64_t refused_for[TP_BUS_REASON_END]; /* its parts, by tp_bus_reason */
-    uint64_t late;                           /* no HELLO in time; not part of refused */
+#define TP__HUB_STATS_NOW(name, text)            unsigned name;
+#define TP__HUB_STATS_FIELD(name, text)          uint64_t name;
+#define TP__HUB_STATS_REASONS(name, parts, text) uint64_t name, parts[TP_BUS_REASON_END];
+    TP__HUB_STATS(
+        TP__HUB_STATS_NOW, TP__HUB_STATS_FIELD, TP__HUB_STATS_FIELD, TP__HUB_STATS_REASONS)
+#undef TP__HUB_STATS_NOW
+#undef TP__HUB_STATS_FIELD
+#undef TP__HUB_STATS_REASONS
 } tp__hub_stats;
 
 /* Any thread. Each number is exact; sums agree only while no message is in motion. */
 void tp__hub_get_stats(tp__hub *hub, tp__hub_stats *stats);
 
-/* Writes the hub's statistics and the server's counters as `name=value` lines into `text`,
- * truncated at `size` bytes. Returns the number of bytes. Any thread. */
+/* Writes the hub's statistics and the server's counters as `name=value` lines into `text`;
+ * a line that does not fit into `size` is left out. Returns the number of bytes. Any thread. */
 #define TP__HUB_STATS_TEXT_SIZE 4096
 size_t tp__hub_stats_text(tp__hub *hub, char *text, size_t size);
 

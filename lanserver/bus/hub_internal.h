@@ -35,6 +35,7 @@
 
 #include "bus/unacked.h"
 #include "core/base/counter.h"
+#include "core/base/stats_list.h"
 #include "lanserver/bus/connections.h"
 #include "lanserver/bus/hub.h"
 #include "lanserver/bus/services.h"
@@ -94,10 +95,11 @@ struct tp__hub {
     uint64_t left_accepted;
     uint64_t left_delivered;
 
-    _Atomic uint64_t returned[TP_BUS_REASON_END];
-    _Atomic uint64_t orphaned;
-    _Atomic uint64_t refused[TP_BUS_REASON_END]; /* HELLOs, by reason */
-    _Atomic uint64_t requests;
+#define TP__HUB_COUNT(name, text)          _Atomic uint64_t name;
+#define TP__HUB_REASONS(name, parts, text) _Atomic uint64_t name[TP_BUS_REASON_END];
+    TP__HUB_STATS(TP__STATS_NONE, TP__STATS_NONE, TP__HUB_COUNT, TP__HUB_REASONS)
+#undef TP__HUB_COUNT
+#undef TP__HUB_REASONS
 };
 
 /* ---- peers.c --------------------------------------------------------------------------------- */

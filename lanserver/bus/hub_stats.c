@@ -5,16 +5,12 @@
  * its own peer. So no counter is shared on the path of a message, and the equation between the two
  * sums is a real check.
  */
-#include <assert.h>
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-
+#include "core/base/stats_text.h"
 #include "lanserver/bus/hub_internal.h"
 
-void tp__hub_get_stats(tp__hub *hub, tp__hub_stats *stats) {
-    *stats = (tp__hub_stats){0};
-    tp_mutex_lock(&hub->directory);
+/* The statistics of the peers, those that have left included. */
+static void hub_stats_sum_peers(tp__hub *hub, tp__hub_stats *stats) {
+    TP_ASSERT_LOCKED(&hub->directory);
     stats->peers = hub->up_count;
     stats->accepted = hub->left_accepted;
     stats->delivered = hub->left_delivered;
@@ -24,74 +20,68 @@ void tp__hub_get_stats(tp__hub *hub, tp__hub_stats *stats) {
         stats->delivered += tp__unconfirmed_acknowledged(&peer->unconfirmed);
         stats->outstanding += tp__unconfirmed_count(&peer->unconfirmed);
     }
-    tp_mutex_unlock(&hub->directory);
-    stats->services = atomic_load_explicit(&hub->services.count, memory_order_relaxed);
-    for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
-        stats->returned_by[i] = tp__count_read(&hub->returned[i]);
-        stats->returned += stats->returned_by[i];
-    }
-    stats->orphaned = tp__count_read(&hub->orphaned);
-    stats->requests = tp__count_read(&hub->requests);
-    for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
-        stats->refused_for[i] = tp__count_read(&hub->refused[i]);
-        stats->refused += stats->refused_for[i];
-    }
-    stats->late = tp__count_read(&hub->connections.late);
 }
 
-/* Text being written. Lines that do not fit are truncated. */
-typedef struct stats_text {
-    char *text;
-    size_t capacity;
-    size_t size;
-} stats_text;
-
-static void stats_line(stats_text *out, const char *name, uint64_t value) {
-    assert(out->size <= out->capacity);
-    size_t left = out->capacity - out->size;
-    int written = snprintf(out->text + out->size, left, "%s=%" PRIu64 "\n", name, value);
-    if (written > 0) {
-        out->size += (size_t)written < left ? (size_t)written : left;
+/* Reads the parts; returns their sum. */
+static uint64_t hub_stats_read_parts(const _Atomic uint64_t *counters, uint64_t *parts) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
+        parts[i] = tp__count_read(&counters[i]);
+        sum += parts[i];
     }
+    return sum;
+}
+
+void tp__hub_get_stats(tp__hub *hub, tp__hub_stats *stats) {
+    *stats = (tp__hub_stats){0};
+    tp_mutex_lock(&hub->directory);
+    hub_stats_sum_peers(hub, stats);
+    tp_mutex_unlock(&hub->directory);
+    stats->services = atomic_load_explicit(&hub->services.count, memory_order_relaxed);
+    stats->late = tp__count_read(&hub->connections.late);
+#define READ(name, text)           stats->name = tp__count_read(&hub->name);
+#define READ_PARTS(name, by, text) stats->name = hub_stats_read_parts(hub->name, stats->by);
+    TP__HUB_STATS(TP__STATS_NONE, TP__STATS_NONE, READ, READ_PARTS)
+#undef READ
+#undef READ_PARTS
 }
 
 /* A line for the sum, and one for each of its parts that is not 0. */
-static void stats_lines_by_reason(
-    stats_text *out, const char *name, uint64_t sum, const uint64_t *parts) {
-    stats_line(out, name, sum);
+static void hub_stats_add_parts(
+    tp__stats_text *out, const char *name, uint64_t sum, const uint64_t *parts) {
+    tp__stats_text_add(out, name, NULL, sum);
     for (unsigned i = 0; i < TP_BUS_REASON_END; i++) {
         if (parts[i] > 0) {
-            char part[64];
-            snprintf(part, sizeof part, "%s.%s", name, tp_bus_reason_name((uint16_t)i));
-            stats_line(out, part, parts[i]);
+            tp__stats_text_add(out, name, tp_bus_reason_name((uint16_t)i), parts[i]);
         }
     }
 }
+
+/* The fields of tp_server_stats that the text ends with, each with its name in the text. */
+#define HUB_SERVER_STATS(X)                                                                        \
+    X(denied, "sessions.denied")                                                                   \
+    X(full, "sessions.full")                                                                       \
+    X(memory_held, "memory.held")                                                                  \
+    X(memory_ended, "memory.ended")                                                                \
+    X(received_messages, "received.messages")                                                      \
+    X(received_bytes, "received.bytes")                                                            \
+    X(sent_messages, "sent.messages")                                                              \
+    X(sent_bytes, "sent.bytes")
 
 size_t tp__hub_stats_text(tp__hub *hub, char *text, size_t size) {
     tp__hub_stats stats;
     tp__hub_get_stats(hub, &stats);
     tp_server_stats server = {.size = sizeof server};
     tp_server_get_stats(hub->server, &server);
-    stats_text out = {.text = text, .capacity = size, .size = 0};
-    stats_line(&out, "peers", stats.peers);
-    stats_line(&out, "services", stats.services);
-    stats_line(&out, "accepted", stats.accepted);
-    stats_line(&out, "delivered", stats.delivered);
-    stats_line(&out, "outstanding", stats.outstanding);
-    stats_lines_by_reason(&out, "returned", stats.returned, stats.returned_by);
-    stats_line(&out, "returned.orphaned", stats.orphaned);
-    stats_line(&out, "hub.requests", stats.requests);
-    stats_lines_by_reason(&out, "hello.refused", stats.refused, stats.refused_for);
-    stats_line(&out, "hello.late", stats.late);
-    stats_line(&out, "sessions", tp_server_session_count(hub->server));
-    stats_line(&out, "sessions.denied", server.denied);
-    stats_line(&out, "sessions.full", server.full);
-    stats_line(&out, "memory.held", server.memory_held);
-    stats_line(&out, "memory.ended", server.memory_ended);
-    stats_line(&out, "received.messages", server.received_messages);
-    stats_line(&out, "received.bytes", server.received_bytes);
-    stats_line(&out, "sent.messages", server.sent_messages);
-    stats_line(&out, "sent.bytes", server.sent_bytes);
+    tp__stats_text out = tp__stats_text_in(text, size);
+#define LINE(name, text)           tp__stats_text_add(&out, text, NULL, stats.name);
+#define LINE_PARTS(name, by, text) hub_stats_add_parts(&out, text, stats.name, stats.by);
+    TP__HUB_STATS(LINE, LINE, LINE, LINE_PARTS)
+#undef LINE
+#undef LINE_PARTS
+    tp__stats_text_add(&out, "sessions", NULL, tp_server_session_count(hub->server));
+#define LINE(name, text) tp__stats_text_add(&out, text, NULL, server.name);
+    HUB_SERVER_STATS(LINE)
+#undef LINE
     return out.size;
 }

@@ -60,7 +60,7 @@ FOLDERS = {  # the rest of the product, each with what it may include beside its
     "wanserver/gate":
         TOOLS | {"common/core/log", "proto", "lanclient/client", "lanclient/include/twinport"},
     "wanserver/program":
-        TOOLS | {"common/core/config", "proto", "wanserver/files", "wanserver/gate",
+        TOOLS | {"common/core/config", "proto", "wanserver", "wanserver/files", "wanserver/gate",
                  "wanserver/handshake", "wanserver/include/twinport"},
 }  # fmt: skip
 for part, below in CORE.items():

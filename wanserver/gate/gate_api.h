@@ -35,6 +35,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/base/stats_list.h"
 #include "proto/token.h"
 #include "twinport/lanclient.h"
 #include "twinport/server.h"
@@ -133,8 +134,14 @@ typedef enum tp__gate_refusal {
 } tp__gate_refusal;
 
 /*
- * `now`: the state at the moment of the call; the others: counts since creation. When nothing is
- * under way:
+ * The gate's statistics; their names in the text are the same.
+ *
+ *     NOW(name)           the state at the moment of the call; all others count since creation
+ *     LOCKED(name)        joining and leaving: counted under the mutex
+ *     COUNT(name)         messages: counted without it
+ *     PARTS(name, count)  likewise, by reason
+ *
+ * When nothing is under way:
  *
  *     from_players = forwarded + the sum of dropped
  *     to_players = sent + the sum of refused
@@ -142,39 +149,45 @@ typedef enum tp__gate_refusal {
  *     waited = admitted + gave_up + waiting
  *     arrived = left + players + waiting + sessions that are being ended
  */
+#define TP__GATE_STATS(NOW, LOCKED, COUNT, PARTS)                                                  \
+    NOW(players)        /* players that play now, kept ones included; not those being ended */     \
+    NOW(kept)           /* players that are kept now */                                            \
+    NOW(waiting)        /* players in the waiting room now */                                      \
+    NOW(services)       /* services that have a slot now */                                        \
+    NOW(peers)          /* peers of these services now */                                          \
+    NOW(visits)         /* assignments now, until the player's leaving is confirmed */             \
+    LOCKED(arrived)     /* sessions that joined the server */                                      \
+    LOCKED(left)        /* sessions that left the server */                                        \
+    LOCKED(waited)      /* players that came into the waiting room */                              \
+    LOCKED(admitted)    /* players that were admitted from the waiting room */                     \
+    LOCKED(gave_up)     /* players that left the waiting room otherwise */                         \
+    LOCKED(turned_away) /* players that found gate and waiting room full, or no memory */          \
+    LOCKED(joined)      /* assignments begun: first JOINs handed to the bus */                     \
+    LOCKED(returns)     /* assignments begun that were flagged RETURN */                           \
+    LOCKED(confirmed_leaves) /* assignments ended by the peer's answer, or that needed none */     \
+    LOCKED(lost_visits)      /* other assignments ended: peer or bus lost, peer incompatible */    \
+    LOCKED(retries)          /* failed attempts of JOIN or LEAVE: bus full, or no answer */        \
+    LOCKED(refused_joins)    /* JOINs refused by the service, or too large */                      \
+    LOCKED(kept_total)       /* players without a peer: kept, or closed at once */                 \
+    LOCKED(lost_closed)      /* of these, closed: beyond keep_players or keep_ms */                \
+    LOCKED(kicked)           /* players kicked by services */                                      \
+    LOCKED(moved)            /* players moved by services */                                       \
+    LOCKED(not_moved)        /* moves that could not be done */                                    \
+    COUNT(from_players)      /* messages of players */                                             \
+    COUNT(forwarded)         /* messages of players that were handed to the bus */                 \
+    COUNT(returned)          /* forwarded messages that the bus has returned */                    \
+    PARTS(dropped, TP__GATE_DROP_COUNT)    /* messages of players not handed to the bus */         \
+    COUNT(to_players)                      /* messages of services, one for each player */         \
+    COUNT(sent)                            /* messages of services that were sent to a player */   \
+    PARTS(refused, TP__GATE_REFUSAL_COUNT) /* messages of services that were not */                \
+    COUNT(malformed) /* messages of peers that are none of the protocol: returned */
+
 typedef struct tp__gate_stats {
-    unsigned players;          /* now: that play, kept ones included; not those being ended */
-    unsigned kept;             /* now: ... that are kept */
-    unsigned waiting;          /* now: in the waiting room */
-    unsigned services;         /* now: that have a slot */
-    unsigned peers;            /* now: of these services */
-    unsigned visits;           /* now: assignments, until the player's leaving is confirmed */
-    uint64_t arrived;          /* sessions that joined the server */
-    uint64_t left;             /* sessions that left it */
-    uint64_t waited;           /* players that came into the waiting room */
-    uint64_t admitted;         /* ... and were admitted from it */
-    uint64_t gave_up;          /* ... and left it otherwise */
-    uint64_t turned_away;      /* players that found gate and waiting room full, or no memory */
-    uint64_t joined;           /* assignments begun: first JOINs handed to the bus */
-    uint64_t returns;          /* ... flagged RETURN */
-    uint64_t confirmed_leaves; /* assignments ended by an answer of the peer, or without need of one
-                                  because no JOIN had arrived */
-    uint64_t lost_visits;      /* ... ended without: peer or bus lost, or incompatible peer */
-    uint64_t retries;          /* failed attempts of JOIN or LEAVE: bus full, or no answer */
-    uint64_t refused_joins;    /* by the service; or the JOIN was too large */
-    uint64_t kept_total;       /* players without a peer: kept, or closed at once */
-    uint64_t lost_closed;      /* ... and closed: beyond keep_players or keep_ms */
-    uint64_t kicked;
-    uint64_t moved;
-    uint64_t not_moved; /* moves that could not be done */
-    uint64_t from_players;
-    uint64_t forwarded;
-    uint64_t returned; /* of those forwarded: the bus has returned them */
-    uint64_t dropped[TP__GATE_DROP_COUNT];
-    uint64_t to_players; /* copies */
-    uint64_t sent;
-    uint64_t refused[TP__GATE_REFUSAL_COUNT];
-    uint64_t malformed; /* messages of peers that are none of the protocol: returned */
+#define TP__GATE_STATS_NOW(name)          unsigned name;
+#define TP__GATE_STATS_PARTS(name, count) uint64_t name[count];
+    TP__GATE_STATS(TP__GATE_STATS_NOW, TP__STATS_FIELD, TP__STATS_FIELD, TP__GATE_STATS_PARTS)
+#undef TP__GATE_STATS_NOW
+#undef TP__GATE_STATS_PARTS
 } tp__gate_stats;
 
 /* Any thread. Each number is right; the equations hold when nothing is under way. */

@@ -238,14 +238,9 @@ struct tp__gate {
     uint32_t last_assignment_number;
     tp__gate_stats stats; /* of joining and leaving; those of messages are below */
 
-    _Atomic uint64_t from_players;
-    _Atomic uint64_t forwarded;
-    _Atomic uint64_t returned;
-    _Atomic uint64_t dropped[TP__GATE_DROP_COUNT];
-    _Atomic uint64_t to_players;
-    _Atomic uint64_t sent;
-    _Atomic uint64_t refused[TP__GATE_REFUSAL_COUNT];
-    _Atomic uint64_t malformed;
+#define TP__GATE_PARTS(name, count) _Atomic uint64_t name[count];
+    TP__GATE_STATS(TP__STATS_NONE, TP__STATS_NONE, TP__STATS_ATOMIC, TP__GATE_PARTS)
+#undef TP__GATE_PARTS
 };
 
 static inline void tp__gate_set_state(tp__gate_player *player, tp__gate_state state) {

@@ -2,10 +2,8 @@
  * The gate's statistics, as numbers and as text. Any thread. What joining and leaving change is
  * counted under the mutex, messages by relaxed atomic additions.
  */
-#include <assert.h>
-#include <inttypes.h>
-#include <stdio.h>
-
+#include "core/base/counter.h"
+#include "core/base/stats_text.h"
 #include "wanserver/gate/gate_internal.h"
 
 static void gate_stats_count_peers(const tp__gate *gate, tp__gate_stats *stats) {
@@ -28,18 +26,14 @@ void tp__gate_get_stats(tp__gate *gate, tp__gate_stats *stats) {
     stats->visits = gate->assignments_announced;
     gate_stats_count_peers(gate, stats);
     tp_mutex_unlock(&gate->mutex);
-    stats->from_players = tp__count_read(&gate->from_players);
-    stats->forwarded = tp__count_read(&gate->forwarded);
-    stats->returned = tp__count_read(&gate->returned);
-    stats->to_players = tp__count_read(&gate->to_players);
-    stats->sent = tp__count_read(&gate->sent);
-    stats->malformed = tp__count_read(&gate->malformed);
-    for (unsigned i = 0; i < TP__GATE_DROP_COUNT; i++) {
-        stats->dropped[i] = tp__count_read(&gate->dropped[i]);
+#define READ(name) stats->name = tp__count_read(&gate->name);
+#define READ_PARTS(name, count)                                                                    \
+    for (unsigned i = 0; i < (count); i++) {                                                       \
+        stats->name[i] = tp__count_read(&gate->name[i]);                                           \
     }
-    for (unsigned i = 0; i < TP__GATE_REFUSAL_COUNT; i++) {
-        stats->refused[i] = tp__count_read(&gate->refused[i]);
-    }
+    TP__GATE_STATS(TP__STATS_NONE, TP__STATS_NONE, READ, READ_PARTS)
+#undef READ
+#undef READ_PARTS
 }
 
 void tp__gate_each_assignment(tp__gate *gate,
@@ -57,70 +51,21 @@ void tp__gate_each_assignment(tp__gate *gate,
 
 /* ---- as text --------------------------------------------------------------------------------- */
 
-typedef struct gate_stats_writer {
-    char *text;
-    size_t capacity;
-    size_t size;
-} gate_stats_writer;
-
-static void gate_stats_write_line(
-    gate_stats_writer *to, const char *name, const char *part, uint64_t value) {
-    int size = snprintf(to->text + to->size, to->capacity - to->size, "%s%s%s=%" PRIu64 "\n", name,
-        part ? "." : "", part ? part : "", value);
-    bool fits = size > 0 && (size_t)size < to->capacity - to->size;
-    assert(to->size < to->capacity);
-    to->size += fits ? (size_t)size : 0; /* else the line is left out */
-    to->text[to->size] = '\0';
-}
-
 size_t tp__gate_stats_text(tp__gate *gate, char *text, size_t capacity) {
-    static const char *const drops[] = {
 #define WORD(name, word) word,
-        TP__GATE_DROPS(WORD)};
-    static const char *const refusals[] = {TP__GATE_REFUSALS(WORD)};
+    static const char *const words_of_dropped[] = {TP__GATE_DROPS(WORD)};
+    static const char *const words_of_refused[] = {TP__GATE_REFUSALS(WORD)};
 #undef WORD
     tp__gate_stats now;
-    gate_stats_writer to = {.text = text, .capacity = capacity};
-    if (capacity == 0) {
-        return 0;
-    }
     tp__gate_get_stats(gate, &now);
-#define LINE(member) gate_stats_write_line(&to, #member, NULL, now.member);
-    LINE(players)
-    LINE(kept)
-    LINE(waiting)
-    LINE(services)
-    LINE(peers)
-    LINE(visits)
-    LINE(arrived)
-    LINE(left)
-    LINE(waited)
-    LINE(admitted)
-    LINE(gave_up)
-    LINE(turned_away)
-    LINE(joined)
-    LINE(returns)
-    LINE(confirmed_leaves)
-    LINE(lost_visits)
-    LINE(retries)
-    LINE(refused_joins)
-    LINE(kept_total)
-    LINE(lost_closed)
-    LINE(kicked)
-    LINE(moved)
-    LINE(not_moved)
-    LINE(from_players)
-    LINE(forwarded)
-    LINE(returned)
-    for (unsigned i = 0; i < TP__GATE_DROP_COUNT; i++) {
-        gate_stats_write_line(&to, "dropped", drops[i], now.dropped[i]);
+    tp__stats_text out = tp__stats_text_in(text, capacity);
+#define LINE(name) tp__stats_text_add(&out, #name, NULL, now.name);
+#define LINES(name, count)                                                                         \
+    for (unsigned i = 0; i < (count); i++) {                                                       \
+        tp__stats_text_add(&out, #name, words_of_##name[i], now.name[i]);                          \
     }
-    LINE(to_players)
-    LINE(sent)
-    for (unsigned i = 0; i < TP__GATE_REFUSAL_COUNT; i++) {
-        gate_stats_write_line(&to, "refused", refusals[i], now.refused[i]);
-    }
-    LINE(malformed)
+    TP__GATE_STATS(LINE, LINE, LINE, LINES)
 #undef LINE
-    return to.size;
+#undef LINES
+    return out.size;
 }

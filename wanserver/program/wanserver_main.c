@@ -3,7 +3,6 @@
  * keys. What every server program does is in core/config/program_run.h, with the exit codes. The
  * main thread only.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +13,7 @@
 #include "wanserver/files/key_file.h"
 #include "wanserver/program/program_files.h"
 #include "wanserver/program/wan_settings.h"
+#include "wanserver/wan_stats.h"
 
 static const char name[] = "wanserver";
 
@@ -88,52 +88,15 @@ static void print_lines(const char *part, const char *lines) {
     }
 }
 
-static void print_wan_stats(const tp_server *server) {
-    tp_wanserver_stats now = {.size = sizeof now};
-    tp_wanserver_get_stats(server, &now);
-    tp_server_stats core = {.size = sizeof core};
-    tp_server_get_stats(server, &core);
-    tp__program_print("%s: wan denied=%" PRIu64 "\n", name, core.denied);
-    tp__program_print("%s: wan full=%" PRIu64 "\n", name, core.full);
-    tp__program_print("%s: wan cut_short=%" PRIu64 "\n", name, core.cut_short);
-    tp__program_print("%s: wan memory_ended=%" PRIu64 "\n", name, core.memory_ended);
-    tp__program_print("%s: wan memory_held=%" PRIu64 "\n", name, core.memory_held);
-#define PRINT(member) tp__program_print("%s: wan " #member "=%" PRIu64 "\n", name, now.member);
-    PRINT(established)
-    PRINT(banned)
-    PRINT(limited)
-    PRINT(evicted)
-    PRINT(crowded)
-    PRINT(late)
-    PRINT(gone)
-    PRINT(foreign)
-    PRINT(other_version)
-    PRINT(expired)
-    PRINT(long_lived)
-    PRINT(unknown_key)
-    PRINT(forged)
-    PRINT(replayed)
-    PRINT(replay_full)
-    PRINT(busy)
-    PRINT(not_authentic)
-    PRINT(diffie_hellman)
-    PRINT(overdue)
-    PRINT(not_ready)
-    PRINT(tampered)
-    PRINT(rate_limited)
-    PRINT(key_limit)
-    PRINT(records_sealed)
-    PRINT(records_opened)
-#undef PRINT
-}
-
 static void wanserver_print_stats(void *state) {
     wanserver *it = state;
-    char report[TP__GATE_STATS_TEXT_SIZE];
+    char text[TP__GATE_STATS_TEXT_SIZE > TP__WAN_STATS_TEXT_SIZE ? TP__GATE_STATS_TEXT_SIZE
+                                                                 : TP__WAN_STATS_TEXT_SIZE];
     tp__program_print("%s: stopped\n", name);
-    print_wan_stats(it->server);
-    (void)tp__gate_stats_text(it->gate, report, sizeof report);
-    print_lines("gate", report);
+    (void)tp__wan_stats_text(it->server, text, sizeof text);
+    print_lines("wan", text);
+    (void)tp__gate_stats_text(it->gate, text, sizeof text);
+    print_lines("gate", text);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

@@ -14,34 +14,43 @@
 #include <stdint.h>
 
 #include "core/base/counter.h"
+#include "core/base/stats_list.h"
 #include "os/compiler.h"
 #include "twinport/session.h"
 
-#define TP__COUNTERS(X)                                                                            \
-    X(accepted)                                                                                    \
-    X(denied)                                                                                      \
-    X(full)                                                                                        \
-    X(cut_short)                                                                                   \
-    X(accept_failures)                                                                             \
-    X(joined)                                                                                      \
-    X(left)                                                                                        \
-    X(received_messages)                                                                           \
-    X(received_bytes)                                                                              \
-    X(sent_messages)                                                                               \
-    X(sent_bytes)                                                                                  \
-    X(sends)                                                                                       \
-    X(dropped)                                                                                     \
-    X(refused)                                                                                     \
-    X(no_session)                                                                                  \
-    X(no_memory)                                                                                   \
-    X(memory_ended)                                                                                \
-    X(errors)
+/*
+ * The statistics of a server, which are the fields of tp_server_stats in their order:
+ *
+ *     COUNT(name)  summed over the rows
+ *     NOW(name)    read elsewhere
+ *     ENDS(name)   summed over the rows, by tp_end_reason
+ */
+#define TP__SERVER_STATS(COUNT, NOW, ENDS)                                                         \
+    COUNT(accepted)                                                                                \
+    COUNT(denied)                                                                                  \
+    COUNT(full)                                                                                    \
+    COUNT(cut_short)                                                                               \
+    COUNT(accept_failures)                                                                         \
+    COUNT(joined)                                                                                  \
+    COUNT(left)                                                                                    \
+    COUNT(received_messages)                                                                       \
+    COUNT(received_bytes)                                                                          \
+    COUNT(sent_messages)                                                                           \
+    COUNT(sent_bytes)                                                                              \
+    COUNT(sends)                                                                                   \
+    COUNT(dropped)                                                                                 \
+    COUNT(refused)                                                                                 \
+    COUNT(no_session)                                                                              \
+    COUNT(no_memory)                                                                               \
+    COUNT(errors)                                                                                  \
+    COUNT(memory_ended)                                                                            \
+    NOW(memory_held)                                                                               \
+    ENDS(ends)
 
 typedef struct tp__counters {
-#define TP__COUNTER_FIELD(name) _Atomic uint64_t name;
-    TP__COUNTERS(TP__COUNTER_FIELD)
-#undef TP__COUNTER_FIELD
-    _Atomic uint64_t ends[TP_END_REASON_COUNT];
+#define TP__COUNTER_ENDS(name) _Atomic uint64_t name[TP_END_REASON_COUNT];
+    TP__SERVER_STATS(TP__STATS_ATOMIC, TP__STATS_NONE, TP__COUNTER_ENDS)
+#undef TP__COUNTER_ENDS
     uint8_t padding[TP_CACHE_LINE];
 } tp__counters;
 

@@ -87,13 +87,27 @@ unsigned tp_server_session_count(const tp_server *server) {
 
 /* ---- statistics and the ledger --------------------------------------------------------------- */
 
+#define ENDS_FIELD(name) uint64_t name[32];
+struct server_stats_listed {
+    size_t size;
+    TP__SERVER_STATS(TP__STATS_FIELD, TP__STATS_FIELD, ENDS_FIELD)
+};
+#undef ENDS_FIELD
+#define TIE(name) TP__STATS_TIE_FIELD(struct server_stats_listed, tp_server_stats, name)
+TP__STATS_TIE(struct server_stats_listed, tp_server_stats);
+TP__SERVER_STATS(TIE, TIE, TIE)
+#undef TIE
+_Static_assert(TP_END_REASON_COUNT <= 32, "tp_server_stats.ends");
+
 static void stats_add_row(tp_server_stats *stats, const tp__counters *row) {
-#define TP__ADD(name) stats->name += tp__count_read(&row->name);
-    TP__COUNTERS(TP__ADD)
-#undef TP__ADD
-    for (size_t i = 0; i < TP_END_REASON_COUNT; i++) {
-        stats->ends[i] += tp__count_read(&row->ends[i]);
+#define ADD(name) stats->name += tp__count_read(&row->name);
+#define ADD_ENDS(name)                                                                             \
+    for (size_t i = 0; i < TP_END_REASON_COUNT; i++) {                                             \
+        stats->name[i] += tp__count_read(&row->name[i]);                                           \
     }
+    TP__SERVER_STATS(ADD, TP__STATS_NONE, ADD_ENDS)
+#undef ADD
+#undef ADD_ENDS
 }
 
 void tp_server_get_stats(const tp_server *server, tp_server_stats *stats) {

@@ -284,28 +284,28 @@ unsigned tp_server_session_count(const tp_server *server);
 /* ---- statistics, ledger, tasks --------------------------------------------------------------- */
 
 typedef struct tp_server_stats {
-    size_t size;              /* sizeof(tp_server_stats), set by the caller */
-    uint64_t accepted;        /* connections taken from the listener */
-    uint64_t denied;          /* ... turned away by the access list or on_connection_request */
-    uint64_t full;            /* ... turned away because max_sessions was reached */
-    uint64_t cut_short;       /* sessions cut early, for their slots (TP_SERVER_ENDING) */
-    uint64_t accept_failures; /* accepts that failed (no descriptors, closed before, ...) */
-    uint64_t joined;          /* sessions that got on_join */
-    uint64_t left;            /* sessions released */
-    uint64_t received_messages;
-    uint64_t received_bytes;
-    uint64_t sent_messages;
-    uint64_t sent_bytes;
-    uint64_t sends;        /* gathered sends that carried them */
-    uint64_t dropped;      /* packets dropped by TP_QUEUE_DROP */
-    uint64_t refused;      /* sends that returned false because a queue was full */
-    uint64_t no_session;   /* sends and disconnects with a stale or wrong id */
-    uint64_t no_memory;    /* allocations that failed */
-    uint64_t errors;       /* calls of on_error */
-    uint64_t memory_ended; /* sessions ended because of memory_limit */
-    uint64_t memory_held;  /* bytes that the process holds of the system now for messages and their
+    size_t size;        /* sizeof(tp_server_stats), set by the caller */
+    uint64_t accepted;  /* connections taken from the listener */
+    uint64_t denied;    /* connections turned away by the access list or on_connection_request */
+    uint64_t full;      /* connections turned away because max_sessions was reached */
+    uint64_t cut_short; /* sessions cut early, for their slots (TP_SERVER_ENDING) */
+    uint64_t accept_failures;   /* accepts that failed (no descriptors, closed before, ...) */
+    uint64_t joined;            /* sessions that got on_join */
+    uint64_t left;              /* sessions released */
+    uint64_t received_messages; /* messages given to on_recv */
+    uint64_t received_bytes;    /* bytes received, as they are on the network */
+    uint64_t sent_messages;     /* messages sent */
+    uint64_t sent_bytes;        /* bytes sent, as they are on the network */
+    uint64_t sends;             /* gathered sends that carried the messages */
+    uint64_t dropped;           /* packets dropped by TP_QUEUE_DROP */
+    uint64_t refused;           /* sends that returned false because a queue was full */
+    uint64_t no_session;        /* sends and disconnects with a stale or wrong id */
+    uint64_t no_memory;         /* allocations that failed */
+    uint64_t errors;            /* calls of on_error */
+    uint64_t memory_ended;      /* sessions ended because of memory_limit */
+    uint64_t memory_held; /* bytes that the process holds of the system now for messages and their
                               bookkeeping, in use or free */
-    uint64_t ends[32];     /* sessions released, by tp_end_reason */
+    uint64_t ends[32];    /* sessions released, by tp_end_reason */
 } tp_server_stats;
 
 /* Any thread. The numbers are exact once the server has stopped, and close to exact before. */

@@ -282,14 +282,14 @@ bool tp_backend_player_info(tp_backend *backend, const tp_player *player, tp_pla
 typedef struct tp_backend_stats {
     size_t size;               /* sizeof(tp_backend_stats), set by the caller */
     uint64_t joined;           /* players that joined (on_player_join) */
-    uint64_t returned_players; /* ... with TP_PLAYER_RETURNS */
+    uint64_t returned_players; /* players that joined with TP_PLAYER_RETURNS */
     uint64_t left;             /* players that left (on_player_leave) */
     uint64_t refused;          /* refused players: max_players, max_gates, no memory */
     uint64_t received;         /* messages of players (on_player_message) */
     uint64_t unknown;          /* dropped messages of players that had left or were refused */
     uint64_t malformed;        /* malformed messages of gates: returned to them */
     uint64_t sent;             /* copies of messages to players, handed to the bus */
-    uint64_t bus_messages;     /* ... as so many messages on the bus */
+    uint64_t bus_messages;     /* messages on the bus that carried these copies */
     uint64_t returned;         /* messages returned by the bus, including those not for players */
 } tp_backend_stats;
 

@@ -375,16 +375,16 @@ bool tp_lanclient_find_peer(const tp_lanclient *client, tp_peer_id id, tp_peer *
 typedef struct tp_lanclient_stats {
     size_t size;               /* sizeof(tp_lanclient_stats), set by the caller */
     uint64_t sent;             /* accepted messages: sends, requests, replies, refusals */
-    uint64_t confirmed;        /* ... that the hub has acknowledged */
-    uint64_t lost;             /* ... that returned when the hub was lost */
-    uint64_t unconfirmed;      /* ... that are unacknowledged now */
+    uint64_t confirmed;        /* accepted messages that the hub has acknowledged */
+    uint64_t lost;             /* accepted messages that returned when the hub was lost */
+    uint64_t unconfirmed;      /* accepted messages that are unacknowledged now */
     uint64_t returned;         /* messages returned by the bus, requests included */
     uint64_t received;         /* processed messages, requests, replies and refusals */
     uint64_t requests;         /* accepted requests */
     uint64_t requests_open;    /* open requests now */
     uint64_t replies;          /* requests answered with a reply */
-    uint64_t timed_out;        /* ... with TP_ERR_TIMED_OUT */
-    uint64_t peers_gone;       /* ... with TP_ERR_PEER_LOST, because the peer left */
+    uint64_t timed_out;        /* requests answered with TP_ERR_TIMED_OUT */
+    uint64_t peers_gone;       /* requests answered with TP_ERR_PEER_LOST, because the peer left */
     uint64_t late;             /* replies and errors for requests that were answered already */
     uint64_t connections;      /* times the link came up */
     uint64_t connect_failures; /* attempts that failed before on_up */

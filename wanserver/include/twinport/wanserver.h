@@ -215,11 +215,11 @@ typedef struct tp_wanserver_stats {
     /* Pending connections whose first record was not READY or not authentic, or that reached the
      * limit of byte_rate before it. */
     uint64_t not_ready;
-    uint64_t tampered;     /* sessions ended by a record that is not authentic */
-    uint64_t rate_limited; /* sessions ended by message_rate or byte_rate */
-    uint64_t key_limit;    /* sessions ended because a record counter neared its end */
-    uint64_t records_sealed;
-    uint64_t records_opened;
+    uint64_t tampered;       /* sessions ended by a record that is not authentic */
+    uint64_t rate_limited;   /* sessions ended by message_rate or byte_rate */
+    uint64_t key_limit;      /* sessions ended because a record counter neared its end */
+    uint64_t records_sealed; /* records encrypted */
+    uint64_t records_opened; /* records decrypted */
 } tp_wanserver_stats;
 
 /* Fills in the statistics; does nothing if stats->size is not set or `server` is not a WAN server.
