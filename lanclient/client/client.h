@@ -14,7 +14,8 @@
  *     STRANDED    --next send-->         WAITING
  *     any         --stop-->              OFF
  *
- * `stopping` may be set in any state; then nothing connects again after the last session has left.
+ * A stop may be requested in any state; then nothing connects again after the last session has
+ * left.
  *
  * THREADS. The application's threads send: under `mutex` a message is appended to the
  * unacknowledged messages and to the send queue, as one step, since acknowledgements are counts.
@@ -34,6 +35,7 @@
 
 #include "bus/unacked.h"
 #include "core/base/counter.h"
+#include "core/base/lifecycle.h"
 #include "core/base/stats_list.h"
 #include "lanclient/client/link_clock.h"
 #include "lanclient/client/peer_table.h"
@@ -85,14 +87,9 @@ struct tp_lanclient {
     tp_server *network;
 
     tp_mutex mutex;
-    tp_condition changed; /* network_stopping, starting */
-    tp__link_state state; /* mutex, as all fields down to `requested` */
-    bool started;
-    bool starting; /* a thread is in tp_lanclient_start() */
-    bool stopping;
-    bool network_stopping;  /* tp_server_stop_within() has been called */
-    uint64_t stop_by_ms;    /* end of the drain */
-    uint64_t end_by_ms;     /* end of the network's stop; UINT64_MAX: its own time-out decides */
+    tp__lifecycle lifecycle; /* mutex, as all fields down to `requested`; its last step is the
+                               network's stop */
+    tp__link_state state;
     uint64_t welcome_by_ms; /* link clock: deadline of REGISTERING and ARRIVING */
     tp_session_id session;
     uint64_t hub;         /* instance of the current hub, or of the previous one */

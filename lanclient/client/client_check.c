@@ -16,10 +16,10 @@ const char *tp__lanclient_check(const tp_lanclient *client) {
     uint64_t tail = tp__unconfirmed_tail(&client->unconfirmed);
     TP__INVARIANT(up == (tp_lanclient_self(client) != TP_NO_PEER));
     TP__INVARIANT(joined == (client->session != TP_NO_SESSION));
-    TP__INVARIANT(client->stopping || !client->network_stopping);
     TP__INVARIANT(client->unconfirmed.limit == client->options.max_unconfirmed);
     TP__INVARIANT(client->sent == client->confirmed_before + client->lost + tail);
-    return tp__unconfirmed_check(&client->unconfirmed);
+    const char *broken = tp__lifecycle_check(&client->lifecycle);
+    return broken ? broken : tp__unconfirmed_check(&client->unconfirmed);
 }
 
 /* ---- the table of peers ---------------------------------------------------------------------- */

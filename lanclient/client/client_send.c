@@ -23,7 +23,8 @@ typedef struct outgoing {
  * pass while the client stops. */
 static tp_err outgoing_check(const tp_lanclient *client, const outgoing *message) {
     TP_ASSERT_LOCKED(&client->mutex);
-    if (client->state != TP__LINK_UP || (client->stopping && message->hub == 0)) {
+    if (client->state != TP__LINK_UP ||
+        (tp__lifecycle_stopping(&client->lifecycle) && message->hub == 0)) {
         return TP_ERR_NOT_CONNECTED;
     }
     if (message->hub != 0 && message->hub != client->hub) {

@@ -169,7 +169,7 @@ tp_err tp_lanclient_create(const tp_lanclient_options *options,
     client->handlers = *handlers;
     client_copy_names(client);
     tp_mutex_init(&client->mutex);
-    tp_condition_init(&client->changed);
+    tp__lifecycle_init(&client->lifecycle, &client->mutex);
     tp__unconfirmed_init(&client->unconfirmed, options->max_unconfirmed);
     tp__requests_init(&client->requests, options->max_requests);
     tp__peer_table_init(&client->peers);
@@ -188,14 +188,14 @@ void tp_lanclient_destroy(tp_lanclient *client) {
     }
     (void)tp_lanclient_wait(client, -1); /* a stop in progress has its own limit */
     tp_mutex_lock(&client->mutex);
-    client->stopping = true; /* the last on_leave must not reconnect */
+    atomic_store(&client->lifecycle.stopping, true); /* the last on_leave must not reconnect */
     TP__VERIFY(tp__lanclient_check(client));
     tp_mutex_unlock(&client->mutex);
     tp_server_destroy(client->network);
     tp__peer_table_destroy(&client->peers);
     tp__requests_destroy(&client->requests);
     tp__unconfirmed_clear(&client->unconfirmed);
-    tp_condition_destroy(&client->changed);
+    tp__lifecycle_destroy(&client->lifecycle);
     tp_mutex_destroy(&client->mutex);
     tp__free(client);
 }
@@ -207,26 +207,22 @@ void tp_lanclient_destroy(tp_lanclient *client) {
  * would stop the new run. */
 static void client_stop_network(tp_lanclient *client) {
     TP_ASSERT_LOCKED(&client->mutex);
-    assert(client->stopping);
+    assert(tp__lifecycle_stopping(&client->lifecycle));
     /* Deliveries processed up to here need not return to their senders. */
     tp__lanclient_ack_locked(client);
-    tp_server_stop_within(client->network, tp__left_until(client->end_by_ms));
-    client->network_stopping = true;
-    tp_condition_wake_all(&client->changed);
+    tp_server_stop_within(client->network, tp__left_until(client->lifecycle.end_by_ms));
+    tp__lifecycle_end(&client->lifecycle);
 }
 
-/* The last step of a start: after it a wait does not wait for the start any more. */
+/* The last step of a start. */
 static void client_end_start(tp_lanclient *client, bool runs) {
     tp_mutex_lock(&client->mutex);
-    assert(client->started && client->starting);
-    client->starting = false;
     if (!runs) {
-        client->started = false;
         client->state = TP__LINK_OFF;
-    } else if (client->stopping) {
+    }
+    if (tp__lifecycle_started(&client->lifecycle, runs)) {
         client_stop_network(client); /* the stop came before the start */
     }
-    tp_condition_wake_all(&client->changed);
     tp_mutex_unlock(&client->mutex);
 }
 
@@ -247,22 +243,18 @@ static tp_err client_begin(tp_lanclient *client) {
 
 tp_err tp_lanclient_start(tp_lanclient *client) {
     tp_mutex_lock(&client->mutex);
-    bool running = client->started;
-    if (!running) {
-        client->started = true;
-        client->starting = true;
-        client->stopping = false;
-        client->network_stopping = false;
+    tp_err error = tp__lifecycle_start(&client->lifecycle);
+    if (!error) {
         client->attempts = 0;
         client->state = TP__LINK_WAITING;
         tp__link_clock_reset(client);
         atomic_store(&client->tick_armed, false);
     }
     tp_mutex_unlock(&client->mutex);
-    if (running) {
-        return TP_ERR_STATE;
+    if (error) {
+        return error;
     }
-    tp_err error = tp_server_start(client->network);
+    error = tp_server_start(client->network);
     if (!error) {
         error = client_begin(client);
     }
@@ -275,38 +267,28 @@ static void client_drain(void *context) {
     tp_lanclient *client = context;
     tp_mutex_lock(&client->mutex);
     bool done = client->state != TP__LINK_UP || tp__unconfirmed_count(&client->unconfirmed) == 0 ||
-                tp_clock_ms() >= client->stop_by_ms;
+                tp_clock_ms() >= client->lifecycle.drain_by_ms;
     if (done || tp_server_post(client->network, DRAIN_CHECK_MS, client_drain, client) != TP_OK) {
         client_stop_network(client);
     }
     tp_mutex_unlock(&client->mutex);
 }
 
-static uint64_t earlier_of(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
-
 /* Begins a stop, or shortens one in progress: a second call can only bring the times forward. */
-static void client_stop_by(tp_lanclient *client, uint64_t stop_by_ms, uint64_t end_by_ms) {
+static void client_stop_by(tp_lanclient *client, uint64_t drain_by_ms, uint64_t end_by_ms) {
     TP_ASSERT_LOCKED(&client->mutex);
-    if (!client->started) {
-        return;
-    }
-    bool begin = !client->stopping;
-    client->stopping = true;
-    client->stop_by_ms = begin ? stop_by_ms : earlier_of(stop_by_ms, client->stop_by_ms);
-    client->end_by_ms = begin ? end_by_ms : earlier_of(end_by_ms, client->end_by_ms);
+    bool begin = tp__lifecycle_stop(&client->lifecycle, drain_by_ms, end_by_ms);
     if (begin && tp_server_post(client->network, 1, client_drain, client) != TP_OK) {
         client_stop_network(client);
-    } else if (client->network_stopping) {
-        tp_server_stop_within(client->network, tp__left_until(client->end_by_ms));
+    } else if (client->lifecycle.started && client->lifecycle.ending) {
+        tp_server_stop_within(client->network, tp__left_until(client->lifecycle.end_by_ms));
     }
 }
 
 void tp_lanclient_stop(tp_lanclient *client) {
     uint64_t now = tp_clock_ms();
     tp_mutex_lock(&client->mutex);
-    if (!client->stopping) {
+    if (!tp__lifecycle_stopping(&client->lifecycle)) {
         client_stop_by(client, now + client->options.drain_timeout_ms, UINT64_MAX);
     }
     tp_mutex_unlock(&client->mutex);
@@ -316,68 +298,40 @@ void tp_lanclient_stop(tp_lanclient *client) {
  * order. */
 void tp_lanclient_stop_within(tp_lanclient *client, unsigned stop_ms) {
     uint64_t now = tp_clock_ms();
-    uint64_t confirm_ms = stop_ms - stop_ms / 4;
+    unsigned confirm_ms = stop_ms - stop_ms / 4;
+    unsigned most_ms = client->options.drain_timeout_ms;
     tp_mutex_lock(&client->mutex);
-    client_stop_by(
-        client, now + earlier_of(confirm_ms, client->options.drain_timeout_ms), now + stop_ms);
+    client_stop_by(client, now + (confirm_ms < most_ms ? confirm_ms : most_ms), now + stop_ms);
     tp_mutex_unlock(&client->mutex);
 }
 
 bool tp__lanclient_stopping(tp_lanclient *client) {
-    tp_mutex_lock(&client->mutex);
-    bool stopping = client->stopping;
-    tp_mutex_unlock(&client->mutex);
-    return stopping;
+    return tp__lifecycle_stopping(&client->lifecycle);
 }
 
-static bool client_is_stopping(const tp_lanclient *client) {
+/* An earlier call may have seen the network's end. */
+static tp_err client_wait_for_network(void *context, int timeout_ms) {
+    tp_lanclient *client = context;
+    tp_err error = tp_server_wait(client->network, timeout_ms);
+    return error == TP_ERR_STATE ? TP_OK : error;
+}
+
+static void client_on_over(void *context) {
+    tp_lanclient *client = context;
     TP_ASSERT_LOCKED(&client->mutex);
-    return client->started && client->stopping;
+    assert(tp_lanclient_self(client) == TP_NO_PEER); /* the network's last session has left */
+    client->state = TP__LINK_OFF;
 }
 
-/*
- * A worker of this client that waited for the drain would hang, so the network is asked first: it
- * recognises its own threads. It returns TP_ERR_STATE before its stop was requested, and again
- * after that stop is over.
- *
- * A start in progress is waited for as well; otherwise it would continue into the next run. If it
- * fails, there is nothing left to stop.
- */
+/* A worker of this client that waited for the drain would hang, so the network is asked first: it
+ * recognises its own threads. */
 tp_err tp_lanclient_wait(tp_lanclient *client, int timeout_ms) {
-    uint64_t since = tp_clock_ms();
-    tp_err error = client->network ? tp_server_wait(client->network, 0) : TP_ERR_STATE;
-    if (error == TP_ERR_WRONG_THREAD) {
-        return error;
+    const tp__lifecycle_owner owner = {
+        .owner = client, .wait = client_wait_for_network, .over = client_on_over};
+    if (client->network && tp_server_wait(client->network, 0) == TP_ERR_WRONG_THREAD) {
+        return TP_ERR_WRONG_THREAD;
     }
-    tp_mutex_lock(&client->mutex);
-    bool asked = client_is_stopping(client);
-    int left = timeout_ms;
-    while (client_is_stopping(client) && (client->starting || !client->network_stopping) &&
-           left != 0) {
-        tp_condition_wait(&client->changed, &client->mutex, left);
-        left = tp__left_of(timeout_ms, since);
-    }
-    bool over = !client_is_stopping(client);
-    bool network_stopping = !client->starting && client->network_stopping;
-    tp_mutex_unlock(&client->mutex);
-    if (over) {
-        return asked ? TP_OK : TP_ERR_STATE;
-    }
-    if (!network_stopping) {
-        return TP_ERR_TIMED_OUT;
-    }
-    if (error) {
-        error = tp_server_wait(client->network, left);
-        error = error == TP_ERR_STATE ? TP_OK : error; /* an earlier call has seen its end */
-    }
-    if (!error) {
-        tp_mutex_lock(&client->mutex);
-        assert(tp_lanclient_self(client) == TP_NO_PEER); /* the network's last session has left */
-        client->started = false;
-        client->state = TP__LINK_OFF;
-        tp_mutex_unlock(&client->mutex);
-    }
-    return error;
+    return tp__lifecycle_wait(&client->lifecycle, timeout_ms, &owner);
 }
 
 /* ---- queries --------------------------------------------------------------------------------- */

@@ -38,7 +38,7 @@ static unsigned link_backoff_ms(const tp_lanclient_options *options, unsigned at
 static void link_connect(void *context) {
     tp_lanclient *client = context;
     tp_mutex_lock(&client->mutex);
-    bool stopping = client->stopping;
+    bool stopping = tp__lifecycle_stopping(&client->lifecycle);
     client->state = TP__LINK_CONNECTING;
     tp_mutex_unlock(&client->mutex);
     if (stopping) {
@@ -56,7 +56,7 @@ static void link_connect(void *context) {
 
 void tp__link_schedule(tp_lanclient *client, bool first) {
     tp_mutex_lock(&client->mutex);
-    bool stopping = client->stopping;
+    bool stopping = tp__lifecycle_stopping(&client->lifecycle);
     client->state = TP__LINK_WAITING;
     unsigned attempts = first ? 0 : ++client->attempts;
     tp_mutex_unlock(&client->mutex);
@@ -236,7 +236,7 @@ static void link_reset_attempts(tp_lanclient *client) {
  * only the caller uses them. */
 static tp__unconfirmed link_take_down(tp_lanclient *client, bool *stopping) {
     tp_mutex_lock(&client->mutex);
-    *stopping = client->stopping;
+    *stopping = tp__lifecycle_stopping(&client->lifecycle);
     link_reset_attempts(client);
     client->state = TP__LINK_WAITING;
     client->session = TP_NO_SESSION;

@@ -178,8 +178,8 @@ tp_err tp__hub_create(const tp__hub_options *options, tp__hub **created) {
     hub->options = *options;
     hub->options.server.context = hub;
     tp_mutex_init(&hub->directory);
-    tp_mutex_init(&hub->stop_mutex);
-    tp_condition_init(&hub->stop_changed);
+    tp_mutex_init(&hub->lifecycle_mutex);
+    tp__lifecycle_init(&hub->lifecycle, &hub->lifecycle_mutex);
     tp__hub_connections_init(&hub->connections, options->hello_timeout_ms);
     tp_err error = hub_build(hub);
     if (error) {
@@ -199,8 +199,8 @@ void tp__hub_destroy(tp__hub *hub) {
     tp__peers_destroy(hub);
     tp__services_destroy(&hub->services);
     tp__hub_connections_destroy(&hub->connections);
-    tp_condition_destroy(&hub->stop_changed);
-    tp_mutex_destroy(&hub->stop_mutex);
+    tp__lifecycle_destroy(&hub->lifecycle);
+    tp_mutex_destroy(&hub->lifecycle_mutex);
     tp_mutex_destroy(&hub->directory);
     tp__free(hub);
 }
@@ -209,10 +209,7 @@ tp_server *tp__hub_server(tp__hub *hub) {
     return hub->server;
 }
 
-/* Under stop_mutex, so that no stop intervenes; no handler takes it. */
 static tp_err hub_start_server(tp__hub *hub) {
-    TP_ASSERT_LOCKED(&hub->stop_mutex);
-    assert(!hub->server_stopping);
     tp_err error = tp_server_start(hub->server);
     if (error) {
         return error;
@@ -225,77 +222,58 @@ static tp_err hub_start_server(tp__hub *hub) {
     return error;
 }
 
+/* The mutex is held throughout, so that no stop intervenes. */
 tp_err tp__hub_start(tp__hub *hub) {
-    tp_mutex_lock(&hub->stop_mutex);
-    bool running = hub->started;
-    if (!running) {
+    tp_mutex_lock(&hub->lifecycle_mutex);
+    tp_err error = tp__lifecycle_start(&hub->lifecycle);
+    if (!error) {
         tp_random_bytes(&hub->instance, sizeof hub->instance);
-        atomic_store(&hub->stopping, false);
         atomic_store(&hub->sweep_armed, true); /* hub_start_server() posts the first sweep */
-        hub->server_stopping = false;
         tp__hub_connections_reset(&hub->connections, hub->server);
+        error = hub_start_server(hub);
+        (void)tp__lifecycle_started(&hub->lifecycle, error == TP_OK);
     }
-    tp_err error = running ? TP_ERR_STATE : hub_start_server(hub);
-    hub->started = running || error == TP_OK;
-    tp_mutex_unlock(&hub->stop_mutex);
+    tp_mutex_unlock(&hub->lifecycle_mutex);
     return error;
 }
 
 /* ---- stop ------------------------------------------------------------------------------------ */
 
 static void hub_stop_server(tp__hub *hub) {
-    tp_server_stop_within(hub->server, tp__left_until(hub->end_by_ms));
-    tp_mutex_lock(&hub->stop_mutex);
-    hub->server_stopping = true;
-    tp_condition_wake_all(&hub->stop_changed);
-    tp_mutex_unlock(&hub->stop_mutex);
+    TP_ASSERT_LOCKED(&hub->lifecycle_mutex);
+    assert(tp__lifecycle_stopping(&hub->lifecycle));
+    tp_server_stop_within(hub->server, tp__left_until(hub->lifecycle.end_by_ms));
+    tp__lifecycle_end(&hub->lifecycle);
 }
 
 /* Runs every DRAIN_CHECK_MS until nothing is outstanding or the drain's time is over. */
 static void hub_drain(void *context) {
     tp__hub *hub = context;
-    assert(atomic_load(&hub->stopping));
     tp__hub_stats stats;
     tp__hub_get_stats(hub, &stats);
-    bool done = stats.outstanding == 0 || tp_clock_ms() >= hub->stop_by_ms;
+    tp_mutex_lock(&hub->lifecycle_mutex);
+    bool done = stats.outstanding == 0 || tp_clock_ms() >= hub->lifecycle.drain_by_ms;
     if (done || tp_server_post(hub->server, DRAIN_CHECK_MS, hub_drain, hub) != TP_OK) {
         hub_stop_server(hub);
     }
+    tp_mutex_unlock(&hub->lifecycle_mutex);
 }
 
 void tp__hub_stop(tp__hub *hub) {
-    tp_mutex_lock(&hub->stop_mutex);
-    bool begin = hub->started && !atomic_load(&hub->stopping);
-    if (begin) {
-        hub->stop_by_ms = tp_clock_ms() + hub->options.server.drain_timeout_ms;
-        hub->end_by_ms = hub->stop_by_ms + TP__STOP_REST_MS;
-        atomic_store(&hub->stopping, true);
-    }
-    tp_mutex_unlock(&hub->stop_mutex);
-    if (begin && tp_server_post(hub->server, 0, hub_drain, hub) != TP_OK) {
+    uint64_t drain_by_ms = tp_clock_ms() + hub->options.server.drain_timeout_ms;
+    tp_mutex_lock(&hub->lifecycle_mutex);
+    if (tp__lifecycle_stop(&hub->lifecycle, drain_by_ms, drain_by_ms + TP__STOP_REST_MS) &&
+        tp_server_post(hub->server, 0, hub_drain, hub) != TP_OK) {
         hub_stop_server(hub);
     }
+    tp_mutex_unlock(&hub->lifecycle_mutex);
+}
+
+static tp_err hub_wait_for_server(void *hub, int timeout_ms) {
+    return tp_server_wait(((tp__hub *)hub)->server, timeout_ms);
 }
 
 tp_err tp__hub_wait(tp__hub *hub, int timeout_ms) {
-    uint64_t since = tp_clock_ms();
-    tp_mutex_lock(&hub->stop_mutex);
-    bool stopping = hub->started && atomic_load(&hub->stopping);
-    int left = timeout_ms;
-    while (stopping && !hub->server_stopping && left != 0) {
-        tp_condition_wait(&hub->stop_changed, &hub->stop_mutex, left);
-        left = tp__left_of(timeout_ms, since);
-    }
-    bool server_stopping = hub->server_stopping;
-    tp_mutex_unlock(&hub->stop_mutex);
-    if (!stopping) {
-        return TP_ERR_STATE;
-    }
-    tp_err error = server_stopping ? tp_server_wait(hub->server, left) : TP_ERR_TIMED_OUT;
-    if (!error) {
-        tp_mutex_lock(&hub->stop_mutex);
-        hub->started = false;
-        tp_mutex_unlock(&hub->stop_mutex);
-    }
-    return error;
+    const tp__lifecycle_owner owner = {.owner = hub, .wait = hub_wait_for_server};
+    return tp__lifecycle_wait(&hub->lifecycle, timeout_ms, &owner);
 }

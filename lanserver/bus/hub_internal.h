@@ -35,6 +35,7 @@
 
 #include "bus/unacked.h"
 #include "core/base/counter.h"
+#include "core/base/lifecycle.h"
 #include "core/base/stats_list.h"
 #include "lanserver/bus/connections.h"
 #include "lanserver/bus/hub.h"
@@ -83,13 +84,8 @@ struct tp__hub {
     tp__hub_connections connections; /* all sessions, with their peers */
 
     _Atomic bool sweep_armed;
-    _Atomic bool stopping;
-    uint64_t stop_by_ms; /* end of the drain; written before `stopping` */
-    uint64_t end_by_ms;  /* end of the server's stop as well; likewise */
-    tp_mutex stop_mutex;
-    tp_condition stop_changed;
-    bool started;         /* stop_mutex */
-    bool server_stopping; /* stop_mutex: tp_server_stop() has been called */
+    tp_mutex lifecycle_mutex; /* taken by no handler */
+    tp__lifecycle lifecycle;  /* lifecycle_mutex; its last step is the server's stop */
 
     /* Totals of the peers that have left; directory. */
     uint64_t left_accepted;

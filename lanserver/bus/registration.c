@@ -60,8 +60,7 @@ static tp_bus_reason registration_check(const tp__hub *hub, const hello *fields)
     if (fields->max_payload < MIN_MAX_PAYLOAD) {
         return TP_BUS_MALFORMED;
     }
-    return atomic_load_explicit(&hub->stopping, memory_order_relaxed) ? TP_BUS_SHUTDOWN
-                                                                      : TP_BUS_DELIVERED;
+    return tp__lifecycle_stopping(&hub->lifecycle) ? TP_BUS_SHUTDOWN : TP_BUS_DELIVERED;
 }
 
 /* Counts and logs a refusal; each reason has a call site of its own. A warning, because a refused

@@ -249,7 +249,7 @@ static uint32_t route_dispatch(routed_message *message) {
     if (TP_UNLIKELY(!flags_valid(header) || !body_valid(header, message->packet))) {
         return route_conclude(message, 0, TP_BUS_MALFORMED);
     }
-    if (TP_UNLIKELY(atomic_load_explicit(&message->hub->stopping, memory_order_relaxed)) &&
+    if (TP_UNLIKELY(tp__lifecycle_stopping(&message->hub->lifecycle)) &&
         !passes_while_stopping(header->kind)) {
         return route_conclude(message, 0, TP_BUS_SHUTDOWN);
     }

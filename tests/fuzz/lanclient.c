@@ -86,7 +86,7 @@ static void make_client(void) {
         .on_request = on_request,
         .on_returned = on_returned};
     REQUIRE(tp_lanclient_create(&options, &handlers, &client) == TP_OK);
-    client->started = true;
+    client->lifecycle.started = true;
     fuzz_attach_worker(client->network);
 }
 
@@ -212,13 +212,13 @@ static void check_stats(void) {
 }
 
 static void connect_link(void) {
-    client->stopping = false;
+    client->lifecycle.stopping = false;
     client->state = TP__LINK_CONNECTING;
     tp__session_start(fuzz_accept(client->network, 0), fuzz_worker);
 }
 
 static void lose_link(tp_err error) {
-    client->stopping = true; /* so that the client does not reconnect */
+    client->lifecycle.stopping = true; /* so that the client does not reconnect */
     fuzz_end(&fuzz_port.streams[0], error);
     fuzz_run();
     REQUIRE(tp_server_session_count(client->network) == 0 && !up);
@@ -265,10 +265,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (count > size - at - 2) {
             count = size - at - 2;
         }
-        client->stopping = fuzz_port.streams[0].socket == NULL;
+        client->lifecycle.stopping = fuzz_port.streams[0].socket == NULL;
         do_step(what, data[at + 1], data + at + 2, count);
         if (!(data[at] & 0x20)) {
-            client->stopping |= fuzz_port.streams[0].closing;
+            client->lifecycle.stopping |= fuzz_port.streams[0].closing;
             fuzz_run();
         }
         if (fuzz_port.streams[0].socket == NULL) {

@@ -37,8 +37,8 @@ static void the_check_finds_a_wrong_field_of_the_client(void) {
         "tp_lanclient_self(client) != TP_NO_PEER");
     CHECK_BROKEN(tp__lanclient_check(client), tp_session_id, client->session, TP_NO_SESSION,
         "client->session != TP_NO_SESSION");
-    CHECK_BROKEN(tp__lanclient_check(client), bool, client->network_stopping, true,
-        "!client->network_stopping");
+    CHECK_BROKEN(
+        tp__lanclient_check(client), bool, client->lifecycle.ending, true, "!lifecycle->ending");
     CHECK_BROKEN(tp__lanclient_check(client), uint32_t, client->unconfirmed.limit, good_ - 1,
         "client->options.max_unconfirmed");
     CHECK_BROKEN(tp__lanclient_check(client), uint32_t, client->unconfirmed.capacity,

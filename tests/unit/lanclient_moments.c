@@ -2,8 +2,8 @@
  * Races of a client's start and stop, played out at the one moment at which they matter: another
  * thread acts between two steps.
  *
- * lanclient.c is compiled for this test with the moment_... functions below in place of the real
- * ones.
+ * lanclient.c and lifecycle.c are compiled for this test with the moment_... functions below in
+ * place of the real ones.
  */
 #undef tp__tick_start
 #undef tp_condition_wait

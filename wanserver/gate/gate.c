@@ -138,6 +138,7 @@ tp_err tp__gate_create(const tp__gate_options *options, tp__gate **created) {
     gate->options.service = gate->service_name;
     gate->options.bus.context = gate;
     tp_mutex_init(&gate->mutex);
+    tp__lifecycle_init(&gate->lifecycle, &gate->mutex);
     tp_condition_init(&gate->assignment_freed);
     tp_err error = gate_make_tables(gate);
     if (!error) {
@@ -174,6 +175,7 @@ void tp__gate_destroy(tp__gate *gate) {
     tp__free(gate->services);
     tp__free(gate->assignments);
     tp_condition_destroy(&gate->assignment_freed);
+    tp__lifecycle_destroy(&gate->lifecycle);
     tp_mutex_destroy(&gate->mutex);
     tp__free(gate);
 }
@@ -234,49 +236,47 @@ static tp_err gate_begin(tp__gate *gate) {
     if (error) {
         tp_lanclient_stop(gate->client);
         (void)tp_lanclient_wait(gate->client, -1);
-        return error;
     }
+    return error;
+}
+
+static void gate_end_start(tp__gate *gate, bool runs) {
     tp_mutex_lock(&gate->mutex);
-    tp__gate_schedule_tick(gate);
-    if (gate->stopping) {
+    if (runs) {
+        tp__gate_schedule_tick(gate);
+    }
+    if (tp__lifecycle_started(&gate->lifecycle, runs)) {
         tp_server_stop(gate->server); /* tp__gate_stop() may have come before the server ran */
     }
     tp_mutex_unlock(&gate->mutex);
-    return TP_OK;
 }
 
 tp_err tp__gate_start(tp__gate *gate, tp_server *server) {
     tp_mutex_lock(&gate->mutex);
-    bool running = gate->started;
-    if (!running) {
-        gate->started = true;
-        gate->stopping = false;
+    tp_err error = tp__lifecycle_start(&gate->lifecycle);
+    if (!error) {
         gate->server_stopped = false;
         gate->client_stopping = false;
         gate->tick_scheduled = false;
         gate->server = server;
     }
     tp_mutex_unlock(&gate->mutex);
-    if (running) {
-        return TP_ERR_STATE;
-    }
-    tp_err error = gate_begin(gate);
     if (error) {
-        tp_mutex_lock(&gate->mutex);
-        gate->started = false;
-        tp_mutex_unlock(&gate->mutex);
+        return error;
     }
+    error = gate_begin(gate);
+    gate_end_start(gate, error == TP_OK);
     return error;
 }
 
-/* The mutex is held from the check to tp_server_stop(). Otherwise another thread could stop the
+/* The mutex is held from the request to tp_server_stop(). Otherwise another thread could stop the
  * gate, wait for it and start it again in between, and this stop would end the new run. */
 void tp__gate_stop(tp__gate *gate) {
+    uint64_t drain_by_ms = tp_clock_ms() + gate->options.drain_ms;
     tp_mutex_lock(&gate->mutex);
-    if (gate->started && !gate->stopping) {
-        gate->stopping = true;
-        gate->end_by_ms = tp_clock_ms() + gate->options.drain_ms + TP__STOP_REST_MS;
+    if (tp__lifecycle_stop(&gate->lifecycle, drain_by_ms, drain_by_ms + TP__STOP_REST_MS)) {
         tp_server_stop(gate->server);
+        tp__lifecycle_end(&gate->lifecycle);
     }
     tp_mutex_unlock(&gate->mutex);
 }
@@ -286,10 +286,11 @@ void tp__gate_stop(tp__gate *gate) {
 static void gate_divide_stop_time(tp__gate *gate, uint64_t now_ms) {
     TP_ASSERT_LOCKED(&gate->mutex);
     uint64_t least_ms = now_ms + TP__STOP_REST_MS; /* the server's drain time-out may be longer */
-    gate->end_by_ms = gate->end_by_ms > least_ms ? gate->end_by_ms : least_ms;
-    uint64_t answers_by_ms = gate->end_by_ms - TP__STOP_REST_MS / 2;
+    gate->lifecycle.end_by_ms =
+        gate->lifecycle.end_by_ms > least_ms ? gate->lifecycle.end_by_ms : least_ms;
+    uint64_t answers_by_ms = gate->lifecycle.end_by_ms - TP__STOP_REST_MS / 2;
     uint64_t drain_by_ms = now_ms + gate->options.drain_ms;
-    gate->drain_by_ms = drain_by_ms < answers_by_ms ? drain_by_ms : answers_by_ms;
+    gate->lifecycle.drain_by_ms = drain_by_ms < answers_by_ms ? drain_by_ms : answers_by_ms;
 }
 
 static tp_err gate_wait_for_server(tp__gate *gate, int timeout_ms) {
@@ -308,25 +309,24 @@ static tp_err gate_wait_for_server(tp__gate *gate, int timeout_ms) {
 static tp_err gate_drain(tp__gate *gate, int timeout_ms, uint64_t since_ms) {
     tp_mutex_lock(&gate->mutex);
     bool busy = tp__gate_send_all_due(gate) || gate->assignments_used > 0;
-    while (busy && tp_clock_ms() < gate->drain_by_ms && tp__left_of(timeout_ms, since_ms) != 0) {
+    while (busy && tp_clock_ms() < gate->lifecycle.drain_by_ms &&
+           tp__left_of(timeout_ms, since_ms) != 0) {
         tp_condition_wait(&gate->assignment_freed, &gate->mutex, DRAIN_TICK_MS);
         busy = tp__gate_send_all_due(gate) || gate->assignments_used > 0;
     }
-    bool over = !busy || tp_clock_ms() >= gate->drain_by_ms;
+    bool over = !busy || tp_clock_ms() >= gate->lifecycle.drain_by_ms;
     tp_mutex_unlock(&gate->mutex);
     return over ? TP_OK : TP_ERR_TIMED_OUT;
 }
 
-tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
+/* Carries out the rest of the stop, or as much of it as timeout_ms allows. */
+static tp_err gate_wait_for_all(void *context, int timeout_ms) {
+    tp__gate *gate = context;
     uint64_t since = tp_clock_ms();
     tp_mutex_lock(&gate->mutex);
-    bool stopping = gate->started && gate->stopping;
     bool server_stopped = gate->server_stopped;
     bool client_stopping = gate->client_stopping;
     tp_mutex_unlock(&gate->mutex);
-    if (!stopping) {
-        return TP_ERR_STATE;
-    }
     if (!client_stopping && tp_lanclient_wait(gate->client, 0) == TP_ERR_WRONG_THREAD) {
         return TP_ERR_WRONG_THREAD;
     }
@@ -337,16 +337,13 @@ tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
     if (error) {
         return error;
     }
-    tp_lanclient_stop_within(gate->client, tp__left_until(gate->end_by_ms));
+    tp_lanclient_stop_within(gate->client, tp__left_until(gate->lifecycle.end_by_ms));
     gate->client_stopping = true;
     error = tp_lanclient_wait(gate->client, tp__left_of(timeout_ms, since));
-    if (error == TP_ERR_STATE) {
-        error = TP_OK; /* another thread has stopped it and waited for it */
-    }
-    if (!error) {
-        tp_mutex_lock(&gate->mutex);
-        gate->started = false;
-        tp_mutex_unlock(&gate->mutex);
-    }
-    return error;
+    return error == TP_ERR_STATE ? TP_OK : error; /* another thread has waited for it */
+}
+
+tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
+    const tp__lifecycle_owner owner = {.owner = gate, .wait = gate_wait_for_all};
+    return tp__lifecycle_wait(&gate->lifecycle, timeout_ms, &owner);
 }

@@ -69,6 +69,7 @@
 #include <stdbool.h>
 
 #include "core/base/counter.h"
+#include "core/base/lifecycle.h"
 #include "core/base/list.h"
 #include "core/memory/slot_pages.h"
 #include "os/compiler.h"
@@ -218,12 +219,11 @@ struct tp__gate {
 
     tp_mutex mutex;
     tp_condition assignment_freed;
-    bool started;
-    bool stopping;
+    tp__lifecycle
+        lifecycle; /* its last step is the whole stop: of the server, the services' answers, which
+                    are awaited until drain_by_ms, and lanclient */
     bool server_stopped;
     bool client_stopping;
-    uint64_t drain_by_ms; /* a stop: the services' answers are awaited until then */
-    uint64_t end_by_ms;   /* a stop: all of it */
     bool tick_scheduled;
     unsigned players; /* with has_quota */
     unsigned kept;

@@ -65,7 +65,7 @@ void tp__gate_waiting_room_remove(tp__gate *gate, tp__gate_player *player) {
 void tp__gate_admit_waiting(tp__gate *gate) {
     TP_ASSERT_LOCKED(&gate->mutex);
     while (gate->waiting_room.list.count > 0 && gate->players < gate->options.max_players &&
-           !gate->stopping) {
+           !tp__lifecycle_stopping(&gate->lifecycle)) {
         tp__gate_player *player = tp__gate_player_of(gate->waiting_room.list.first);
         tp__gate_waiting_room_remove(gate, player);
         gate->stats.admitted++;
