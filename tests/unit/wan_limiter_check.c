@@ -49,7 +49,7 @@ static void the_check_finds_a_wrong_count(void) {
     entries[ADDRESSES].connections = 3; /* above the limit */
     CHECK(strstr(found(), "one->connections <= most") != NULL);
     entries[ADDRESSES].connections = 0; /* and not in the list of idle entries */
-    CHECK(strstr(found(), "listed == idle") != NULL);
+    CHECK(strstr(found(), "idle.count == idle") != NULL);
     entries[ADDRESSES].connections = 1;
 
     entries[2].connections = 1; /* and in the list */
@@ -67,12 +67,12 @@ static void the_check_finds_a_wrong_link(void) {
     open_all();
     entry *entries = limiter->entries;
 
-    entries[2].older = 3; /* one direction only */
-    CHECK(strstr(found(), "older == last") != NULL);
-    entries[2].older = 1;
-    entries[0].older = 1;
-    CHECK(strstr(found(), "entries[0].older == last") != NULL);
-    entries[0].older = IDLE;
+    entries[2].link.previous = 3; /* one direction only */
+    CHECK(strstr(found(), "->previous == last") != NULL);
+    entries[2].link.previous = 1;
+    limiter->idle.last = 1;
+    CHECK(strstr(found(), "list->last == last") != NULL);
+    limiter->idle.last = IDLE;
 
     const origin right = entries[4].origin;
     uint32_t *chain = limiter_chain(limiter, &right);
