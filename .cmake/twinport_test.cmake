@@ -46,7 +46,7 @@ endfunction()
 
 macro(twinport_test_arguments function)
     cmake_parse_arguments(arg "SERIAL" "NAME;LABEL;TIMEOUT;SCRIPT"
-        "SOURCES;LIBRARIES;DEFINITIONS;ARGUMENTS;DEPENDS" ${ARGN})
+        "SOURCES;LIBRARIES;WRAPS;DEFINITIONS;ARGUMENTS;DEPENDS" ${ARGN})
     if(arg_UNPARSED_ARGUMENTS)
         message(FATAL_ERROR "${function}: does not know ${arg_UNPARSED_ARGUMENTS}")
     endif()
@@ -58,8 +58,11 @@ macro(twinport_test_arguments function)
 endmacro()
 
 # twinport_test(NAME unit.packet SOURCES packet.c LIBRARIES tp_core LABEL unit TIMEOUT 30
-#               [DEFINITIONS ...] [ARGUMENTS ...] [SERIAL])
+#               [WRAPS tp_clock_ms ...] [DEFINITIONS ...] [ARGUMENTS ...] [SERIAL])
 # Builds bin/<NAME> and runs it, in a cross build by the emulator. SERIAL: nothing else beside it.
+# WRAPS: functions of the product that the test replaces (tests/unit/fixtures/wrapped.h). The linker does it
+# where it resolves names, so the libraries must be linked as machine code: in a release, tests are linked
+# with -fno-lto (compile.cmake).
 function(twinport_test)
     twinport_test_arguments(twinport_test ${ARGN})
     add_executable(${arg_NAME} ${arg_SOURCES})
@@ -67,6 +70,8 @@ function(twinport_test)
         "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/common" "${PROJECT_SOURCE_DIR}")
     target_compile_definitions(${arg_NAME} PRIVATE ${arg_DEFINITIONS})
     target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBRARIES})
+    list(TRANSFORM arg_WRAPS PREPEND "LINKER:--wrap=")
+    target_link_options(${arg_NAME} PRIVATE ${arg_WRAPS})
     twinport_wants_verdict(${arg_NAME})
     add_test(NAME ${arg_NAME} COMMAND ${arg_NAME} ${arg_ARGUMENTS})
     twinport_test_properties(${arg_NAME} ${arg_LABEL} ${arg_TIMEOUT} ${arg_SERIAL})

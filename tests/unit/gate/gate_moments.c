@@ -2,15 +2,15 @@
  * Races of the gate's start, stop and clock, played out at the one moment at which they matter:
  * another thread acts between two steps of the gate.
  *
- * gate.c is compiled for this test with moment_clock_ms, moment_server_start and
- * moment_mutex_unlock in place of the real functions.
+ * The __wrap_... functions below and in slow_thread.h are in place of the product's (wrapped.h).
  */
-#undef tp_clock_ms
-#undef tp_mutex_unlock
-#undef tp_server_start
+#include "wanserver/gate/gate_internal.h"
+
 #include "gate_fixture.h"
+#include "lanclient/client/link_clock.h"
 #include "os/clock.h"
 #include "slow_thread.h"
+#include "wrapped.h"
 
 enum { COUNT = 6 };
 
@@ -20,14 +20,22 @@ static player players[COUNT];
 
 /* ---- the clock ------------------------------------------------------------------------------- */
 
-static atomic_bool clock_blocked; /* the next thread that reads the clock is held up */
+static atomic_bool clock_blocked; /* the next tick that reads the link's clock is held up */
 static atomic_uint clock_held, reads;
 
-/* A thread that is held up gets the time at which it called. Takes no mutex: the caller may hold
- * the gate's. */
-uint64_t moment_clock_ms(void);
-uint64_t moment_clock_ms(void) {
-    uint64_t now_ms = tp_clock_ms();
+/* The gate's tick runs on a worker of its server; the others that read the link's clock are on
+ * workers of a client. */
+static bool is_gate_tick(void) {
+    return tp__worker_here(fixture.server) != NULL;
+}
+
+/* A tick that is held up gets the time at which it called. */
+WRAPPED(uint64_t, tp__lanclient_now_ms, tp_lanclient *client);
+uint64_t __wrap_tp__lanclient_now_ms(tp_lanclient *client) {
+    uint64_t now_ms = __real_tp__lanclient_now_ms(client);
+    if (!is_gate_tick()) {
+        return now_ms;
+    }
     if (atomic_load(&clock_blocked)) {
         atomic_fetch_add(&clock_held, 1);
         while (atomic_load(&clock_blocked)) {
@@ -80,15 +88,18 @@ static void stop(void) {
     tp__gate_stop(fixture.gate);
 }
 
-tp_err moment_server_start(tp_server *server);
-tp_err moment_server_start(tp_server *server) {
+WRAPPED(tp_err, tp_server_start, tp_server *server);
+tp_err __wrap_tp_server_start(tp_server *server) {
+    if (server != fixture.server) {
+        return __real_tp_server_start(server);
+    }
     if (stop_before_start) {
         tp__gate_stop(fixture.gate);
     }
     if (stop_slowly_before_start) {
-        slow_begin(stop);
+        slow_begin(stop, &fixture.gate->mutex);
     }
-    return tp_server_start(server);
+    return __real_tp_server_start(server);
 }
 
 static void a_stop_during_the_start_is_not_lost(void) {

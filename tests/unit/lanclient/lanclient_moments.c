@@ -2,13 +2,8 @@
  * Races of a client's start and stop, played out at the one moment at which they matter: another
  * thread acts between two steps.
  *
- * lanclient.c and lifecycle.c are compiled for this test with the moment_... functions below in
- * place of the real ones.
+ * The __wrap_... functions below are in place of the product's (wrapped.h).
  */
-#undef tp__tick_start
-#undef tp_condition_wait
-#undef tp_mutex_unlock
-#undef tp_server_post
 #include "bus_fixture.h"
 #include "slow_thread.h"
 
@@ -16,37 +11,39 @@ static party a;
 static void (*during_start)(void); /* called inside a start, when the network runs */
 static bool memory_is_out;         /* and makes that start fail */
 
-tp_err moment_tick_start(tp_lanclient *client);
-tp_err moment_tick_start(tp_lanclient *client) {
+WRAPPED(tp_err, tp__tick_start, tp_lanclient *client);
+tp_err __wrap_tp__tick_start(tp_lanclient *client) {
     if (during_start) {
         during_start();
     }
-    return memory_is_out ? TP_ERR_NO_MEMORY : tp__tick_start(client);
+    return memory_is_out ? TP_ERR_NO_MEMORY : __real_tp__tick_start(client);
 }
 
-/* What becomes of the drain's task: it is posted, swallowed or refused. */
-static enum { POST, SWALLOW, REFUSE } posts;
+/* What becomes of the tasks that this thread posts. A stop posts the drain's alone. */
+static _Thread_local enum { POST, SWALLOW, REFUSE } posts;
 
-tp_err moment_server_post(
-    tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context);
-tp_err moment_server_post(
+WRAPPED(tp_err, tp_server_post, tp_server *server, unsigned delay_ms, void (*task)(void *context),
+    void *context);
+tp_err __wrap_tp_server_post(
     tp_server *server, unsigned delay_ms, void (*task)(void *context), void *context) {
     if (posts == SWALLOW) {
         return TP_OK;
     }
-    return posts == REFUSE ? TP_ERR_FULL : tp_server_post(server, delay_ms, task, context);
+    return posts == REFUSE ? TP_ERR_FULL : __real_tp_server_post(server, delay_ms, task, context);
 }
 
+static tp_mutex *_Atomic watched; /* the client's */
 static atomic_bool waits;
 
-bool moment_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms);
-bool moment_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms) {
-    atomic_store(&waits, true);
-    return tp_condition_wait(condition, mutex, timeout_ms);
+WRAPPED(bool, tp_condition_wait, tp_condition *condition, tp_mutex *mutex, int timeout_ms);
+bool __wrap_tp_condition_wait(tp_condition *condition, tp_mutex *mutex, int timeout_ms) {
+    if (mutex == atomic_load(&watched)) {
+        atomic_store(&waits, true);
+    }
+    return __real_tp_condition_wait(condition, mutex, timeout_ms);
 }
 
 static void init(void) {
-    posts = POST;
     atomic_store(&waits, false);
 }
 
@@ -68,6 +65,7 @@ static void wait_for_stop(void *context) {
 
 /* The drain of this stop is among the tasks that the failing start drops. */
 static void stop_and_wait_elsewhere(void) {
+    atomic_store(&watched, &a.client->mutex);
     posts = SWALLOW;
     tp_lanclient_stop(a.client);
     REQUIRE(tp_thread_start(&waiter, "waiter", wait_for_stop, NULL) == TP_OK);
@@ -99,12 +97,14 @@ static void a_stop_during_a_failing_start_ends_with_it(void) {
 
 /* ---- a stop that is slow --------------------------------------------------------------------- */
 
+/* The drain's task is refused, so that the stop ends the network itself. */
 static void stop(void) {
+    posts = REFUSE;
     tp_lanclient_stop(a.client);
 }
 
 static void stop_slowly(void) {
-    slow_begin(stop);
+    slow_begin(stop, &a.client->mutex);
 }
 
 /* The thread that stops is held up from the first start to the second one. */
@@ -113,14 +113,12 @@ static void a_slow_stop_does_not_end_the_next_run(void) {
     init();
     party_init(&a, hub, "chat", "a");
     REQUIRE(tp_lanclient_create(&a.options, &a.handlers, &a.client) == TP_OK);
-    posts = REFUSE; /* so that the stop ends the network itself */
     during_start = stop_slowly;
     CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
     during_start = NULL;
     CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
     CHECK_EQ(tp_lanclient_start(a.client), TP_OK);
     slow_end();
-    posts = POST;
     CHECK_EQ(tp_server_wait(a.client->network, 0), TP_ERR_STATE); /* it still runs */
     AWAIT(a.ups == 1);
     party_leave(&a);

@@ -1,26 +1,25 @@
 /*
  * The log's output: a file that is opened again after it was renamed, and a write that hangs.
- * log_output.c is compiled for this test with faulty_stream_write in place of tp_stream_write.
+ * tp_stream_write() is the test's (wrapped.h).
  */
-#undef tp_stream_write /* log_output.c alone calls faulty_stream_write() */
-
 #include "check.h"
 #include "os/process.h"
 #include "os/stream.h"
 #include "os/thread.h"
 #include "twinport/log.h"
+#include "wrapped.h"
 
-/* ---- the writes of log_output.c -------------------------------------------------------------- */
+/* ---- the writes of the log ------------------------------------------------------------------- */
 
 static tp_mutex mutex;
 static tp_condition changed;
 static bool stuck; /* a write does not return, cancelled or not */
 static bool inside;
 
-tp_err faulty_stream_write(
-    tp_stream *stream, const void *bytes, size_t size, int patience_ms, size_t *written);
+WRAPPED(tp_err, tp_stream_write, tp_stream *stream, const void *bytes, size_t size, int patience_ms,
+    size_t *written);
 
-tp_err faulty_stream_write(
+tp_err __wrap_tp_stream_write(
     tp_stream *stream, const void *bytes, size_t size, int patience_ms, size_t *written) {
     tp_mutex_lock(&mutex);
     inside = stuck;
@@ -29,7 +28,7 @@ tp_err faulty_stream_write(
         (void)tp_condition_wait(&changed, &mutex, -1);
     }
     tp_mutex_unlock(&mutex);
-    return tp_stream_write(stream, bytes, size, patience_ms, written);
+    return __real_tp_stream_write(stream, bytes, size, patience_ms, written);
 }
 
 /* ---- reopening ------------------------------------------------------------------------------- */

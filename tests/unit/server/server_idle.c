@@ -2,11 +2,16 @@
  * Idle time-outs, with a clock that the test moves: however slow the machine is, no other time
  * passes.
  *
- * The server's files that read the clock are compiled for this test with fixture_clock_ms in place
- * of the real one. While it is stopped, workers wait for completions as long as usual and then find
- * the time unchanged.
+ * tp_clock_ms() is the test's (wrapped.h). While it is stopped, workers wait for
+ * completions as long as usual and then find the time unchanged.
  */
-#undef tp_clock_ms
+#include "os/clock.h"
+#include "wrapped.h"
+
+WRAPPED(uint64_t, tp_clock_ms, void);
+/* What is included below, and the test itself, wait by the real clock. */
+#define tp_clock_ms __real_tp_clock_ms
+
 #include "server_fixture.h"
 
 #include "core/engine/server_state.h"
@@ -18,8 +23,7 @@ enum { PEERS = 9, IDLE_MS = 1000, STEP_MS = 25, STEPS = 100, TICK_MS = 100 };
 static server_fixture fixture;
 static atomic_ullong stopped_at_ms; /* 0: the real clock */
 
-uint64_t fixture_clock_ms(void);
-uint64_t fixture_clock_ms(void) {
+uint64_t __wrap_tp_clock_ms(void) {
     uint64_t at_ms = atomic_load(&stopped_at_ms);
     return at_ms ? at_ms : tp_clock_ms();
 }

@@ -2,14 +2,14 @@
  * The wall clock is wrong and then corrected: tokens and bans. Also lists of bans that are read
  * again with repeated, missing or wrong lines, and what is logged.
  *
- * The files that ask for the wall clock are compiled for this test with fixture_wall_ms() in its
- * place, so that nothing depends on the real one. What the server measures with the steady clock
- * takes hours.
+ * The wall clock is the test's (wrapped.h), so nothing depends on the real one. What
+ * the server measures with the steady clock takes hours.
  */
 #include "core/config/config.h"
 #include "os/process.h"
 #include "wan_fixture.h"
 #include "wanserver/program/program_files.h"
+#include "wrapped.h"
 
 #define T     UINT64_C(1800000000)
 #define HOUR  UINT64_C(3600)
@@ -17,10 +17,10 @@
 
 static wan_fixture fixture;
 
-uint64_t fixture_wall_ms(void);
+WRAPPED(uint64_t, tp_clock_wall_ms, void);
 static _Atomic uint64_t wall_s = T;
 
-uint64_t fixture_wall_ms(void) {
+uint64_t __wrap_tp_clock_wall_ms(void) {
     return atomic_load(&wall_s) * 1000;
 }
 

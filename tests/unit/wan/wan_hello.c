@@ -3,16 +3,16 @@
  * and only a HELLO that passes all cheap ones costs a Diffie-Hellman operation. Also which tokens
  * are accepted, and how often.
  */
-#undef tp__handshakes_offer
 #include "core/memory/memory.h"
 #include "wan_fixture.h"
 #include "wanserver/handshake/handshakes.h"
+#include "wrapped.h"
 
 static wan_fixture fixture;
 
-/* In place of tp__handshakes_offer where the server offers handshake jobs: keeps the next job once
+/* In place of the product's (wrapped.h): keeps the next job once
  * `wanted` is set. */
-bool kept_offer(tp__handshakes *handshakes, void *job);
+WRAPPED(bool, tp__handshakes_offer, tp__handshakes *handshakes, void *job);
 
 static struct {
     atomic_bool wanted;
@@ -21,9 +21,9 @@ static struct {
     void *job;
 } kept;
 
-bool kept_offer(tp__handshakes *handshakes, void *job) {
+bool __wrap_tp__handshakes_offer(tp__handshakes *handshakes, void *job) {
     if (!atomic_exchange(&kept.wanted, false)) {
-        return tp__handshakes_offer(handshakes, job);
+        return __real_tp__handshakes_offer(handshakes, job);
     }
     kept.handshakes = handshakes;
     kept.job = job;

@@ -1,27 +1,26 @@
 /*
  * Handshake jobs delivered in one batch, for sessions of different workers: a busy worker delays
- * only its own. The file that offers handshake jobs is compiled for this test with kept_offer,
- * which keeps them for the test.
+ * only its own. tp__handshakes_offer() is the test's (wrapped.h), which keeps the jobs.
  */
-#undef tp__handshakes_offer
 #include "check.h"
 #include "wan_fixture.h"
 #include "wanserver/handshake/handshakes.h"
 #include "wanserver/wan.h"
+#include "wrapped.h"
 
 #define PEERS 8
 
 static wan_fixture fixture;
 
-/* In place of tp__handshakes_offer: keeps the job while `keeps` is set. */
-bool kept_offer(tp__handshakes *handshakes, void *job);
+/* In place of the product's: keeps the job while `keeps` is set. */
+WRAPPED(bool, tp__handshakes_offer, tp__handshakes *handshakes, void *job);
 
 static atomic_bool keeps;
 static void *_Atomic kept;
 
-bool kept_offer(tp__handshakes *handshakes, void *job) {
+bool __wrap_tp__handshakes_offer(tp__handshakes *handshakes, void *job) {
     if (!atomic_load(&keeps)) {
-        return tp__handshakes_offer(handshakes, job);
+        return __real_tp__handshakes_offer(handshakes, job);
     }
     atomic_store(&kept, job);
     return true;
