@@ -174,7 +174,8 @@ def read_calls(nm, objects, part):
     """{file of the part: {file that it calls: function names}}, from the objects' symbols."""
     defined, used = {}, {}
     for path in objects:
-        name = re.search(part + r"(\w+/\w+)\.c\.o(bj)?$", path.replace("\\", "/"))
+        plain = os.path.normpath(path).replace("\\", "/")
+        name = re.search(part + r"(\w+/\w+)\.c\.o(bj)?$", plain)
         if not name:
             continue
         name = name.group(1) + ".c"
