@@ -484,7 +484,8 @@ static void a_handler_that_blocks_delays_one_worker(void) {
     fixture.on_message = fixture_block_on_b;
     server_fixture_open(&fixture);
     raw_peer *peers[PEERS];
-    unsigned delayed = 0; /* sessions of the worker that is going to block, the first one included */
+    unsigned delayed =
+        0; /* sessions of the worker that is going to block, the first one included */
     tp__worker *blocked = NULL;
     for (unsigned i = 0; i < PEERS; i++) {
         peers[i] = fixture_connect_peer(&fixture);
