@@ -138,7 +138,7 @@ def case_a_gate_at_its_limit_reconnects_to_its_bus():
 def case_freed_low_numbers_do_not_use_up_the_reserve():
     """Also near a large limit: that one connection gets a low number proves nothing about the next one."""
     needs_linux()
-    many = 400  # so many that the gate checks the limit (epoll_accept.c, LOOK_FROM)
+    many = 400  # so many that the gate checks the limit (epoll_accept.c, RESERVE_MARGIN)
     log = write_file("", ".log")
     with Hub() as hub:
         with Gate(f"bus = 127.0.0.1:{hub.port}", f"reserve_descriptors = {RESERVE}",
