@@ -15,9 +15,9 @@
 
 /* ---- a connection's life --------------------------------------------------------------------- */
 
-/* All workers share the limiter, therefore it goes by the stall of any of them. With the asking
- * worker's own one, a worker that has not stalled, or not noticed it yet, would cut what the
- * address earned in the stall of another. */
+/* All workers share the limiter, therefore it goes by the stall of all of them. By the asking
+ * worker's own one, a worker that has not noticed the stall yet would cut what the address earned
+ * in it. */
 static tp__admission wan_ask_limiter(tp__wan *wan, const tp_address *peer, uint64_t now_ms) {
     uint64_t stall_ms = tp__server_stall_ms(wan->server, now_ms);
     return tp__limiter_admit(wan->limiter, peer, now_ms, stall_ms);

@@ -40,8 +40,8 @@ tp_err tp__limiter_create(const tp__limiter_options *options, tp__limiter **limi
 void tp__limiter_destroy(tp__limiter *limiter);
 
 /* Asks for one connection. A refusal uses up nothing, so an address that keeps trying is admitted
- * at its rate. `stall_ms`: how long no connection was accepted recently because of a stall; the
- * connections that waited meanwhile arrive at once. */
+ * at its rate. `stall_ms`: how long all workers stood still recently; the connections that
+ * waited meanwhile arrive at once. */
 tp__admission tp__limiter_admit(
     tp__limiter *limiter, const tp_address *address, uint64_t now_ms, uint64_t stall_ms);
 /* One admitted connection has ended. */

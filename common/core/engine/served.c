@@ -52,8 +52,9 @@ static void worker_read_times(tp__worker *worker, uint64_t now_ms) {
     bool binds = tp_port_binds(server->port);
     worker->served_ms = binds ? tp__served_ms(&worker->time, now_ms)
                               : tp__server_served_ms(server, TP__ANY_WORKER, now_ms);
-    worker->stall_ms =
-        binds ? tp__stall_ms(&worker->time, now_ms) : tp__server_stall_ms(server, now_ms);
+    uint64_t own_ms = tp__stall_ms(&worker->time, now_ms);
+    uint64_t all_ms = binds ? 0 : tp__server_stall_ms(server, now_ms);
+    worker->stall_ms = own_ms > all_ms ? own_ms : all_ms;
     atomic_store_explicit(&worker->now_ms, now_ms, memory_order_relaxed);
 }
 
@@ -87,12 +88,7 @@ uint64_t tp__server_served_ms(const tp_server *server, unsigned worker, uint64_t
 }
 
 uint64_t tp__server_stall_ms(const tp_server *server, uint64_t now_ms) {
-    uint64_t longest = 0;
-    for (unsigned i = 0; i < server->options.workers; i++) {
-        uint64_t stall = tp__stall_ms(&server->workers[i].time, now_ms);
-        longest = stall > longest ? stall : longest;
-    }
-    return longest;
+    return tp__stall_of(&server->time, served_until(server), now_ms);
 }
 
 unsigned tp__server_worker_here(const tp_server *server) {
@@ -131,8 +127,7 @@ uint64_t tp__session_deadline_ms(const tp__session *session, unsigned ms) {
 static uint64_t session_stall_ms(const tp__session *session, uint64_t now_ms) {
     const tp_server *server = session->server;
     const tp__worker *worker = session_worker(session);
-    return worker ? tp__stall_ms(&worker->time, now_ms)
-                  : tp__stall_of(&server->time, served_until(server), now_ms);
+    return worker ? tp__stall_ms(&worker->time, now_ms) : tp__server_stall_ms(server, now_ms);
 }
 
 /* How long, in served time, a send may be in progress before the peer counts as too slow, whatever

@@ -67,8 +67,8 @@ typedef struct tp__worker {
     _Atomic uint64_t now_ms; /* read once per batch */
     tp__service_time time;   /* its clock of served time (served.c) */
     uint64_t served_ms;      /* served time of the sessions that it serves, as of now_ms */
-    /* How long it has stalled recently, as of now_ms; where any worker serves any session: how long
-     * the one that stalled longest has. */
+    /* How long it has stalled recently, as of now_ms; where any worker serves any session: it, or
+     * all workers at once, whichever is longer. */
     uint64_t stall_ms;
     tp__session *flush_first; /* sessions to flush when the batch is done */
     tp__session *flush_last;

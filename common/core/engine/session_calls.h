@@ -68,10 +68,10 @@ void tp__server_error(
  * own thread. */
 bool tp__worker_check_stall(tp__worker *worker);
 
-/* How long the worker that stalled longest has stood still recently, the stall in progress at
- * now_ms included; 0: none. Stalls that their workers have not noticed yet count too. For what all
- * workers share: a worker that has not stalled itself also finds there what waited for one that
- * has. Any thread, while the server runs. */
+/* How long all workers at once have stood still recently, a stall in progress at now_ms included;
+ * 0: they have not. A stall that no worker has noticed yet counts too. For what all workers share:
+ * each of them gets the same answer, whether it has come back from the stall or not. A stall of one
+ * worker does not count, because the others serve meanwhile. Any thread, while the server runs. */
 uint64_t tp__server_stall_ms(const tp_server *server, uint64_t now_ms);
 
 #endif

@@ -117,6 +117,27 @@ static void only_served_time_counts_as_silence(void) {
     close_fixture();
 }
 
+/* What the workers share goes by the server's stall: only one of all of them, and that one even
+ * before any of them has noticed it. */
+static void the_server_stalls_while_all_its_workers_do(void) {
+    enum { LONGEST_WAIT_MS = 500 };
+    server_fixture_init(&fixture);
+    open_fixture(2);
+    tp_session_id busy_id;
+    raw_peer *busy = join_peer(&busy_id);
+    stall_worker_of(fixture.server, busy_id);
+    pass_time(fixture.server, STALL_MS);
+    CHECK_EQ(tp__server_stall_ms(fixture.server, __wrap_tp_clock_ms()), 0);
+    end_stall(fixture.server);
+    CHECK_EQ(tp__server_stall_ms(fixture.server, __wrap_tp_clock_ms()), 0);
+    clock_jump(STALL_MS);
+    CHECK_GT(tp__server_stall_ms(fixture.server, __wrap_tp_clock_ms()), STALL_MS - LONGEST_WAIT_MS);
+    await_sweep(fixture.server);
+    CHECK_GT(tp__server_stall_ms(fixture.server, __wrap_tp_clock_ms()), STALL_MS - LONGEST_WAIT_MS);
+    raw_close(busy, false);
+    close_fixture();
+}
+
 /* ---- outgoing connections -------------------------------------------------------------------- */
 
 enum { CALLS = 8 };
@@ -320,6 +341,7 @@ static void a_peer_that_does_not_read_is_ended_despite_stalls(void) {
 CHECK_MAIN(CASE(a_closed_peer_may_hang_up_after_a_stalled_handler),
     CASE(a_closed_peer_may_hang_up_after_a_stalled_process),
     CASE(a_closed_peer_that_does_not_hang_up_is_cut), CASE(only_served_time_counts_as_silence),
+    CASE(the_server_stalls_while_all_its_workers_do),
     CASE(a_connect_is_not_late_while_its_worker_stalls),
     CASE(a_reader_is_not_ended_while_the_worker_stalls), CASE(a_reader_is_not_ended_after_a_stall),
     CASE(a_peer_that_does_not_read_is_ended),

@@ -270,8 +270,8 @@ static void connections_behind_one_that_stalls_the_round_are_not_limited(void) {
     close_fixture();
 }
 
-/* Two workers share the limiter, and one of them has not stalled. */
-static void connections_at_another_worker_are_not_limited(void) {
+/* The other worker serves meanwhile, so nothing waits. */
+static void a_stall_of_one_worker_does_not_lift_the_limit(void) {
     wan_fixture_init(&fixture, TP_AUTH_OPEN);
     fixture.options.server.workers = 2;
     fixture.options.accept_rate = ACCEPT_RATE;
@@ -280,19 +280,20 @@ static void connections_at_another_worker_are_not_limited(void) {
     tp_address address = tp_server_address(fixture.base.server);
     raw_peer *peers[NEWCOMERS];
     stall_the_worker();
-    pass_server_time(STALL_MS); /* the other worker serves meanwhile */
+    pass_server_time(STALL_MS);
     for (unsigned i = 0; i < NEWCOMERS; i++) {
-        peers[i] = raw_connect(&address);
-        REQUIRE(peers[i] != NULL);
+        peers[i] = raw_connect(&address); /* NULL: reset immediately */
     }
     /* The port hands the listener over to the other worker after a time, which is less than the
      * limiter needs to allow that many. */
     PASS_UNTIL(fixture.base.server,
         wan_stats(&fixture).pending + wan_stats(&fixture).limited == NEWCOMERS);
-    CHECK_EQ(wan_stats(&fixture).limited, 0);
+    CHECK_GE(wan_stats(&fixture).limited, NEWCOMERS - 2 * ACCEPT_BURST);
     end_stall(fixture.base.server);
     for (unsigned i = 0; i < NEWCOMERS; i++) {
-        raw_close(peers[i], false);
+        if (peers[i] != NULL) {
+            raw_close(peers[i], false);
+        }
     }
     close_fixture();
 }
@@ -305,4 +306,4 @@ CHECK_MAIN(CASE(half_of_the_allowed_rate_is_not_limited_by_stalls),
     CASE(a_connection_without_hello_is_late_by_served_time),
     CASE(connections_that_waited_in_a_stall_are_not_limited),
     CASE(connections_behind_one_that_stalls_the_round_are_not_limited),
-    CASE(connections_at_another_worker_are_not_limited))
+    CASE(a_stall_of_one_worker_does_not_lift_the_limit))
