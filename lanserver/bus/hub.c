@@ -270,7 +270,8 @@ void tp__hub_stop(tp__hub *hub) {
 }
 
 static tp_err hub_wait_for_server(void *hub, int timeout_ms) {
-    return tp_server_wait(((tp__hub *)hub)->server, timeout_ms);
+    tp_err error = tp_server_wait(((tp__hub *)hub)->server, timeout_ms);
+    return error == TP_ERR_STATE ? TP_OK : error; /* another thread has waited for it */
 }
 
 tp_err tp__hub_wait(tp__hub *hub, int timeout_ms) {

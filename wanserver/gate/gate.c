@@ -327,9 +327,6 @@ static tp_err gate_wait_for_all(void *context, int timeout_ms) {
     bool server_stopped = gate->server_stopped;
     bool client_stopping = gate->client_stopping;
     tp_mutex_unlock(&gate->mutex);
-    if (!client_stopping && tp_lanclient_wait(gate->client, 0) == TP_ERR_WRONG_THREAD) {
-        return TP_ERR_WRONG_THREAD;
-    }
     tp_err error = server_stopped ? TP_OK : gate_wait_for_server(gate, timeout_ms);
     if (!error && !client_stopping) {
         error = gate_drain(gate, timeout_ms, since);
@@ -337,13 +334,20 @@ static tp_err gate_wait_for_all(void *context, int timeout_ms) {
     if (error) {
         return error;
     }
-    tp_lanclient_stop_within(gate->client, tp__left_until(gate->lifecycle.end_by_ms));
+    tp_mutex_lock(&gate->mutex);
     gate->client_stopping = true;
+    uint64_t end_by_ms = gate->lifecycle.end_by_ms; /* a second stop may bring it forward */
+    tp_mutex_unlock(&gate->mutex);
+    tp_lanclient_stop_within(gate->client, tp__left_until(end_by_ms));
     error = tp_lanclient_wait(gate->client, tp__left_of(timeout_ms, since));
     return error == TP_ERR_STATE ? TP_OK : error; /* another thread has waited for it */
 }
 
+/* A handler is turned away before it waits for anything: what it waits for may need its worker. */
 tp_err tp__gate_wait(tp__gate *gate, int timeout_ms) {
+    if (tp_lanclient_wait(gate->client, 0) == TP_ERR_WRONG_THREAD) {
+        return TP_ERR_WRONG_THREAD;
+    }
     const tp__lifecycle_owner owner = {.owner = gate, .wait = gate_wait_for_all};
     return tp__lifecycle_wait(&gate->lifecycle, timeout_ms, &owner);
 }

@@ -30,7 +30,8 @@ typedef struct tp__lifecycle {
     bool started;    /* from tp__lifecycle_start() until the run is over */
     bool starting;   /* until tp__lifecycle_started() */
     bool ending;     /* from tp__lifecycle_end() until the next start */
-    /* From tp__lifecycle_stop() until the next start; also read without the mutex. */
+    /* From tp__lifecycle_stop() until the next start; also read without the mutex. An owner that is
+     * being destroyed may set it too. */
     _Atomic bool stopping;
     uint64_t drain_by_ms;
     uint64_t end_by_ms; /* UINT64_MAX: the last step has its own limit */

@@ -7,6 +7,7 @@
 #include "wanserver/gate/gate_internal.h"
 
 #include "gate_fixture.h"
+#include "lanclient/client/client.h"
 #include "lanclient/client/link_clock.h"
 #include "os/clock.h"
 #include "slow_thread.h"
@@ -84,8 +85,20 @@ static void a_player_held_during_a_tick_is_not_overdue(void) {
 static bool stop_before_start;
 static bool stop_slowly_before_start;
 
+static bool wait_in_handler;
+static tp_err waited_in_handler;
+static atomic_bool handler_done;
+
 static void stop(void) {
     tp__gate_stop(fixture.gate);
+}
+
+/* On a worker of the gate's client. */
+static void stop_and_wait(void *context) {
+    (void)context;
+    stop();
+    waited_in_handler = tp__gate_wait(fixture.gate, 1000);
+    atomic_store(&handler_done, true);
 }
 
 WRAPPED(tp_err, tp_server_start, tp_server *server);
@@ -99,7 +112,49 @@ tp_err __wrap_tp_server_start(tp_server *server) {
     if (stop_slowly_before_start) {
         slow_begin(stop, &fixture.gate->mutex);
     }
+    if (wait_in_handler) {
+        CHECK_EQ(tp_server_post(fixture.gate->client->network, 0, stop_and_wait, NULL), TP_OK);
+        while (!atomic_load(&handler_done)) {
+            tp_thread_yield();
+        }
+    }
     return __real_tp_server_start(server);
+}
+
+static void a_handler_that_waits_during_the_start_is_turned_away(void) {
+    fixture_init(&fixture, hub_open_default());
+    wait_in_handler = true;
+    fixture_start_gate(&fixture);
+    wait_in_handler = false;
+    CHECK_EQ(waited_in_handler, TP_ERR_WRONG_THREAD);
+    CHECK_EQ(tp__gate_wait(fixture.gate, -1), TP_OK);
+    REQUIRE(tp__gate_start(fixture.gate, fixture.server) == TP_OK);
+    tp__hub *hub = fixture.hub;
+    fixture_close(&fixture);
+    hub_close(hub);
+}
+
+static void stop_until_over(void *over) {
+    while (!atomic_load((atomic_bool *)over)) {
+        stop();
+    }
+}
+
+/* A stop may be asked for again at any moment of the wait: for the thread sanitizer. */
+static void a_stop_may_be_repeated_during_the_wait(void) {
+    fixture_init(&fixture, hub_open_default());
+    fixture_start_gate(&fixture);
+    stop();
+    atomic_bool over = false;
+    tp_thread thread;
+    REQUIRE(tp_thread_start(&thread, "stopper", stop_until_over, &over) == TP_OK);
+    CHECK_EQ(tp__gate_wait(fixture.gate, -1), TP_OK);
+    atomic_store(&over, true);
+    tp_thread_join(&thread);
+    REQUIRE(tp__gate_start(fixture.gate, fixture.server) == TP_OK);
+    tp__hub *hub = fixture.hub;
+    fixture_close(&fixture);
+    hub_close(hub);
 }
 
 static void a_stop_during_the_start_is_not_lost(void) {
@@ -132,4 +187,6 @@ static void a_slow_stop_does_not_end_the_next_run(void) {
 }
 
 CHECK_MAIN(CASE(a_player_held_during_a_tick_is_not_overdue),
-    CASE(a_stop_during_the_start_is_not_lost), CASE(a_slow_stop_does_not_end_the_next_run))
+    CASE(a_handler_that_waits_during_the_start_is_turned_away),
+    CASE(a_stop_may_be_repeated_during_the_wait), CASE(a_stop_during_the_start_is_not_lost),
+    CASE(a_slow_stop_does_not_end_the_next_run))
