@@ -1,9 +1,9 @@
 /*
  * The rules that all directions follow: when a key changes, and what observes the use of keys.
  *
- * They are constants of the library (record_rules.c), so that no program can change them. A test
- * program that needs others defines tp__record_rules_in_use itself (tests/record_rules.h), and the
- * linker then leaves record_rules.c in the library. Not installed.
+ * They are constants of the library (record_rules.c), so that nothing changes them while a program
+ * runs. A test program that needs others defines tp__record_rules_in_use itself
+ * (tests/record_rules.h), and the linker then leaves record_rules.c in the library. Not installed.
  */
 #ifndef TWINPORT_PROTO_RECORD_RULES_INTERNAL_H
 #define TWINPORT_PROTO_RECORD_RULES_INTERNAL_H

@@ -20,7 +20,7 @@
 static void connections_check_due(void *context);
 
 void tp__hub_connections_init(tp__hub_connections *connections, unsigned timeout_ms) {
-    connections->entries = (tp__slot_pages){0};
+    tp__slot_pages_init(&connections->entries);
     connections->server = NULL;
     connections->timeout_ms = timeout_ms;
     connections->list = (tp__list){0};

@@ -51,7 +51,7 @@ typedef struct arguments {
 
 static_assert(TP_TOKEN_LIFE_MAX == 315360000, "the help and an error name it");
 
-/* Required numbers that may be 0 are texts here, so that a missing one is recognised. */
+/* Required numbers are texts here, so that a missing one is recognised. */
 /* clang-format off */
 static const tp__setting token_options[] = {
     {"key-ring", TP__SETTING_TEXT, AT(key_ring), 0, KEY_RING_PATH_MAX, .default_value = "",

@@ -40,10 +40,10 @@ typedef struct tp__setting {
     const char *const *choices; /* CHOICE: the words, NULL at the end */
     const char *default_value;  /* as text; NULL: the setting is required */
     const char *example;        /* of a required setting: a value for the example file */
-    const char *unit; /* COUNT: what is counted, in the plural; NULL: it is a plain number */
-    const char *metavariable; /* the name of the value in the help of options: FILE, SECONDS, HEX;
+    const char *unit;           /* what is counted, in the plural; NULL: it is a plain number */
+    const char *metavariable;   /* the name of the value in the help of options: FILE, SECONDS, HEX;
                                  * NULL: that of the kind, for example N */
-    const char *help;         /* one or more lines */
+    const char *help;           /* one or more lines */
     const char *group; /* heading in help and example file; set by tp__setting_table_make() */
 } tp__setting;
 

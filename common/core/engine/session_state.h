@@ -251,7 +251,7 @@ void tp__session_take_frames(
 typedef enum tp__queued { TP__QUEUED, TP__QUEUE_DROPPED, TP__QUEUE_REFUSED } tp__queued;
 
 /* Queues a packet: sealed, or one that the layer's `fill` knows. The queue takes its own reference
- * to the packet. The caller's reference to the session is consumed in every case. */
+ * to the packet. The caller's reference to the session, of kind CALL, is consumed in every case. */
 tp__queued tp__session_queue(tp__session *session, tp_packet *packet);
 
 /* Queues a control frame of the server (PING, PONG), within the same limits. The caller keeps its
@@ -288,8 +288,8 @@ void tp__session_await_flush(tp__session *session, struct tp__worker *worker);
 void tp__session_collect(tp__session *session);
 void tp__session_append_backlog(tp__session *session, tp__send_node *node);
 
-/* The caller has just become the flusher, and passes a reference on: has a worker that serves the
- * socket flush. */
+/* The caller has just become the flusher, and passes a reference of kind FLUSH on: has a worker
+ * that serves the socket flush. */
 void tp__session_flush(tp__session *session);
 
 /* Flushes all sessions on the worker's list: at the end of each batch of completions, and whenever

@@ -26,6 +26,12 @@ typedef struct tp__slot_pages {
     _Atomic(void *) pages[TP__SLOT_PAGES];
 } tp__slot_pages;
 
+static inline void tp__slot_pages_init(tp__slot_pages *table) {
+    for (uint32_t page = 0; page < TP__SLOT_PAGES; page++) {
+        atomic_init(&table->pages[page], NULL);
+    }
+}
+
 /* The entry of a slot; NULL: its page has not been made. */
 static inline void *tp__slot_find(const tp__slot_pages *table, uint32_t slot, size_t size) {
     assert(slot < TP_MAX_SESSIONS);

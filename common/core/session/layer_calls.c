@@ -6,6 +6,8 @@
 #include "core/packet/packet_internal.h"
 #include "twinport/log.h"
 
+/* Two definitions, because the layer must not see the second one.
+ * NOLINTNEXTLINE(misc-redundant-expression) */
 _Static_assert(TP__LAYER_PACKET_MAX == TP__PACKET_SMALL, "layer.h states the size");
 
 tp__session *tp__layer_enter(tp_server *server, tp_session_id id) {

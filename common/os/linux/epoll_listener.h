@@ -1,6 +1,6 @@
 /*
- * A listener of the epoll back end: what epoll_accept.c, epoll_listen.c, epoll_retries.c and
- * epoll_shared.c share.
+ * A listener of the epoll back end, for the files that accept, listen, close, retry, wait and
+ * dispatch.
  */
 #ifndef TWINPORT_OS_LINUX_EPOLL_LISTENER_H
 #define TWINPORT_OS_LINUX_EPOLL_LISTENER_H

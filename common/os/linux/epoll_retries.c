@@ -1,7 +1,7 @@
 /*
  * Listeners that the system has refused something, and that are to try again.
  *
- * Runs on workers and, at a close, on the thread that closes; under shared.mutex, which
+ * Runs on workers, and on any thread that accepts or closes; under shared.mutex, which
  * tp__epoll_run_retries() takes itself. Owns nothing: a listener has its own time, and the port the
  * first of them.
  *

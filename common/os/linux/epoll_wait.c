@@ -1,7 +1,8 @@
 /*
  * Waiting: fetches a batch of events.
  *
- * Runs on the worker's thread; writes only the worker, and the port's count of watchers. A watcher
+ * Runs on the worker's thread; writes the worker and the port's count of watchers, and through
+ * epoll_retries.c and epoll_shared.c what the workers share. A watcher
  * is a worker whose sleep is limited for the sake of shared work (epoll_shared.c). A second watcher
  * sleeps a little longer than the first one; more are not needed.
  */
