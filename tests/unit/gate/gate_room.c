@@ -150,14 +150,6 @@ static void open_for_one(unsigned max_waiting) {
     AWAIT(fixture_stats(&fixture).peers == 1);
 }
 
-/* Reads a count that the arena's handlers write. */
-static unsigned read_count(const unsigned *count) {
-    tp_mutex_lock(&fixture_mutex);
-    unsigned value = *count;
-    tp_mutex_unlock(&fixture_mutex);
-    return value;
-}
-
 static void kick_last(unsigned close_code) {
     tp_mutex_lock(&fixture_mutex);
     const tp_player whom = arena.last;

@@ -38,15 +38,13 @@ static void without_a_link_nothing_is_accepted(void) {
     CHECK_EQ(ticket, 99);
     CHECK_EQ(party_send_all(&a, NULL, "x", NULL), TP_ERR_NOT_CONNECTED);
     CHECK_EQ(party_request(&a, 5, "x", 0), TP_ERR_NOT_CONNECTED);
-    tp_lanclient_stats stats = {.size = sizeof stats};
-    AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.connect_failures >= 3));
+    AWAIT(party_stats(&a).connect_failures >= 3);
     party_leave(&a);
     CHECK_EQ(a.ups, 0);
     CHECK_EQ(a.downs, 0);
     CHECK_EQ(a.returns, 0);
     CHECK_EQ(a.replies, 0);
-    party_leave(&other);
-    hub_close(hub);
+    BUS_CLOSE(hub, &other);
 }
 
 static void clients_connect_and_reconnect_to_a_later_hub(void) {
@@ -75,9 +73,7 @@ static void clients_connect_and_reconnect_to_a_later_hub(void) {
     AWAIT(a.replies == 2);
     CHECK_EQ(a.reply_error, TP_OK);
     CHECK_STR(a.reply, "second");
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 static void an_answer_to_a_request_of_an_earlier_link_fails(void) {
@@ -85,10 +81,7 @@ static void an_answer_to_a_request_of_an_earlier_link_fails(void) {
     uint16_t port = port_of(hub);
     party a, b;
     party_join(&a, hub, "chat", "a");
-    party_init(&b, hub, "db", "b");
-    b.answer = false;
-    party_start(&b);
-    AWAIT(b.ups == 1);
+    party_join_silent(&b, hub, "db", "b");
     CHECK_EQ(party_request_any(&a, "db", TP_NO_KEY, "slow"), TP_OK);
     AWAIT(b.requests == 1);
     hub_close(hub);
@@ -100,9 +93,7 @@ static void an_answer_to_a_request_of_an_earlier_link_fails(void) {
     CHECK_EQ(tp_lanclient_reply(b.client, &b.asked, packet, NULL), TP_ERR_PEER_LOST);
     CHECK_EQ(tp_lanclient_refuse(b.client, &b.asked, TP_ERR_FULL), TP_ERR_PEER_LOST);
     tp_packet_release(packet);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 /* Two service names with one hash: the second is refused with this reason, and keeps trying. */
@@ -112,19 +103,14 @@ static void a_colliding_service_name_is_refused(void) {
     party_join(&a, hub, "costarring", "a");
     party_init(&b, hub, "liquid", "b");
     party_start(&b);
-    tp_lanclient_stats stats = {.size = sizeof stats};
-    AWAIT((tp_lanclient_get_stats(b.client, &stats), stats.connect_failures >= 2));
+    AWAIT(party_stats(&b).connect_failures >= 2);
     CHECK_EQ(b.ups, 0);
-    party_leave(&b);
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &b, &a);
 }
 
 static void a_stop_waits_for_acknowledgements(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_join(&b, hub, "db", "b");
+    tp__hub *hub = bus_open_pair(&a, &b);
     for (unsigned i = 0; i < 1000; i++) {
         CHECK_EQ(party_send(&a, party_id(&b), "last words", NULL), TP_OK);
     }
@@ -143,10 +129,8 @@ static void a_stop_waits_for_acknowledgements(void) {
 }
 
 static void destroy_waits_for_a_requested_stop(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_join(&b, hub, "db", "b");
+    tp__hub *hub = bus_open_pair(&a, &b);
     for (unsigned i = 0; i < 1000; i++) {
         CHECK_EQ(party_send(&a, party_id(&b), "last words", NULL), TP_OK);
     }
@@ -154,8 +138,7 @@ static void destroy_waits_for_a_requested_stop(void) {
     tp_lanclient_destroy(a.client);
     AWAIT(b.messages == 1000);
     CHECK_EQ(a.returns, 0);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &b);
 }
 
 /* The hub acknowledges nothing; without the given time the stop would take the client's own ten
@@ -167,8 +150,7 @@ static void a_stop_within_a_time_ends_in_time(void) {
         party_join(&b, hub, "db", "b");
         party_init(&a, hub, "chat", "a");
         a.options.drain_timeout_ms = 600000;
-        party_start(&a);
-        AWAIT(a.ups == 1);
+        party_come_up(&a);
         hub_pause_acks(hub);
         CHECK_EQ(party_send(&a, party_id(&b), "never confirmed", NULL), TP_OK);
         if (hurry) {
@@ -210,9 +192,8 @@ static void a_handler_can_stop_its_client(void) {
 }
 
 static void a_client_starts_again(void) {
-    tp__hub *hub = hub_open_default();
     party a;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     for (unsigned i = 2; i < 6; i++) {
         tp_lanclient_stop(a.client);
         CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);
@@ -223,8 +204,7 @@ static void a_client_starts_again(void) {
         AWAIT(a.replies == i - 1);
         CHECK_EQ(a.reply_error, TP_OK);
     }
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a);
 }
 
 static void an_idle_client_gives_memory_back(void) {
@@ -232,8 +212,7 @@ static void an_idle_client_gives_memory_back(void) {
     party a;
     party_init(&a, hub, "chat", "a");
     a.options.idle_trim_ms = 50;
-    party_start(&a);
-    AWAIT(a.ups == 1);
+    party_come_up(&a);
     CHECK_EQ(party_request(&a, party_id(&a), "busy", 0), TP_OK);
     AWAIT(a.replies == 1);
     tp_lanclient_stats stats = {.size = sizeof stats};
@@ -242,8 +221,7 @@ static void an_idle_client_gives_memory_back(void) {
     CHECK_EQ(party_request(&a, party_id(&a), "busy again", 0), TP_OK);
     AWAIT(a.replies == 2);
     AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.trims > trims));
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a);
 }
 
 /* ---- a hub that sends WELCOME and closes ----------------------------------------------------- */
@@ -336,8 +314,7 @@ static void a_link_that_lasted_resets_the_attempts(void) {
     party a;
     party_init(&a, hub, "chat", "a");
     a.options.backoff_max_ms = 100;
-    party_start(&a);
-    AWAIT(a.ups == 1);
+    party_come_up(&a);
     tp_mutex_lock(&a.client->mutex);
     a.client->attempts = 1000;
     a.client->up_since_ms -= 100; /* as if the link had been up for that long */
@@ -347,8 +324,7 @@ static void a_link_that_lasted_resets_the_attempts(void) {
     tp_mutex_lock(&a.client->mutex);
     CHECK_EQ(a.client->attempts, 1);
     tp_mutex_unlock(&a.client->mutex);
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a);
 }
 
 /* ---- a hub whose settings are not the client's ----------------------------------------------- */
@@ -356,7 +332,6 @@ static void a_link_that_lasted_resets_the_attempts(void) {
 /* Joins a bus with these limits and leaves it. What was logged can be read afterwards. */
 static void join_and_leave(
     size_t hub_frame, unsigned hub_ping_ms, size_t own_frame, unsigned own_idle_ms) {
-    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.max_frame = hub_frame;
@@ -368,8 +343,7 @@ static void join_and_leave(
     a.options.max_frame = own_frame;
     a.options.idle_timeout_ms = own_idle_ms;
     capture_log();
-    party_start(&a);
-    AWAIT(a.ups == 1);
+    party_come_up(&a);
     CHECK_EQ(tp_lanclient_max_message(a.client), hub_frame - TP_BUS_HEADER);
     tp_lanclient_stop(a.client);
     CHECK_EQ(tp_lanclient_wait(a.client, -1), TP_OK);

@@ -1,52 +1,13 @@
 /*
  * lanclient and hub in one process: what is lost with a peer, a hub or a connection comes back
- * once, and full queues refuse or disconnect. Peers that acknowledge nothing are made by a handler
- * that blocks.
+ * once, and full queues refuse or disconnect. Peers that acknowledge nothing are those of
+ * slow_party.h.
  */
-#include "bus_fixture.h"
-
-/* A handler that blocks while `held` is set: the peer acknowledges nothing. */
-static bool held;
-
-static void block_while_held(tp_lanclient *client, const tp_delivery *from, tp_packet *packet) {
-    party_on_message(client, from, packet);
-    tp_mutex_lock(&fixture_mutex);
-    while (held) {
-        tp_condition_wait(&fixture_changed, &fixture_mutex, 10);
-    }
-    tp_mutex_unlock(&fixture_mutex);
-}
-
-static void set_held(bool value) {
-    tp_mutex_lock(&fixture_mutex);
-    held = value;
-    tp_condition_wake_all(&fixture_changed);
-    tp_mutex_unlock(&fixture_mutex);
-}
-
-static unsigned read_count(const unsigned *count) {
-    tp_mutex_lock(&fixture_mutex);
-    unsigned value = *count;
-    tp_mutex_unlock(&fixture_mutex);
-    return value;
-}
-
-static void slow_init(party *of, const tp__hub *hub, const char *instance) {
-    set_held(true);
-    party_init(of, hub, "slow", instance);
-    of->handlers.on_message = block_while_held;
-}
-
-static void slow_join(party *of, const tp__hub *hub, const char *instance) {
-    slow_init(of, hub, instance);
-    party_start(of);
-    AWAIT(of->ups == 1);
-}
+#include "slow_party.h"
 
 static void messages_not_acknowledged_by_a_lost_peer_come_back(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     slow_join(&b, hub, "b");
     tp_peer_id lost = party_id(&b);
     tp_ticket ticket = 0;
@@ -74,35 +35,26 @@ static void messages_not_acknowledged_by_a_lost_peer_come_back(void) {
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
     CHECK_EQ(party_send(&a, party_id(&b), "welcome back", NULL), TP_OK);
     AWAIT(strcmp(b.text, "welcome back") == 0);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 /* The request has been delivered and acknowledged, but its answer will never come. */
 static void a_request_to_a_lost_peer_ends_before_its_time_out(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_init(&b, hub, "db", "b");
-    b.answer = false;
-    party_start(&b);
-    AWAIT(b.ups == 1);
+    tp__hub *hub = bus_open_one(&a);
+    party_join_silent(&b, hub, "db", "b");
     CHECK_EQ(party_request(&a, party_id(&b), "think long", 86400000), TP_OK);
     AWAIT(b.requests == 1 && hub_stats(hub).outstanding == 0);
     CHECK_EQ(a.replies, 0);
     party_leave(&b);
     AWAIT(a.replies == 1);
     CHECK_EQ(a.reply_error, TP_ERR_PEER_LOST);
-    tp_lanclient_stats stats = {.size = sizeof stats};
-    tp_lanclient_get_stats(a.client, &stats);
+    tp_lanclient_stats stats = party_stats(&a);
     CHECK_EQ(stats.peers_gone, 1);
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a);
 }
 
 static void a_peer_that_acknowledges_nothing_gets_no_more(void) {
-    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.unconfirmed_limit = 8;
@@ -124,8 +76,7 @@ static void a_peer_that_acknowledges_nothing_gets_no_more(void) {
     /* A send to any peer of the service skips the full one. */
     party d;
     party_init(&d, hub, "slow", "d");
-    party_start(&d);
-    AWAIT(d.ups == 1);
+    party_come_up(&d);
     for (unsigned i = 0; i < 4; i++) {
         CHECK_EQ(party_send_any(&a, "slow", TP_NO_KEY, "next", NULL), TP_OK);
     }
@@ -133,16 +84,11 @@ static void a_peer_that_acknowledges_nothing_gets_no_more(void) {
     CHECK_EQ(a.returns, 12);
     set_held(false);
     AWAIT(b.messages == 8);
-    party_leave(&a);
-    party_leave(&b);
-    party_leave(&c);
-    party_leave(&d);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b, &c, &d);
 }
 
 /* The hub refuses for a full queue: the policy is to refuse. */
 static void messages_to_a_full_queue_come_back(void) {
-    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_policy = TP_QUEUE_REFUSE;
@@ -164,15 +110,12 @@ static void messages_to_a_full_queue_come_back(void) {
     CHECK_EQ(a.peer_downs, 0);
     set_held(false);
     AWAIT(b.messages + a.returns == sent);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 /* The same with the policy to disconnect: the peer is disconnected, and everything queued for it
  * comes back. */
 static void a_slow_consumer_is_disconnected(void) {
-    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_bytes = 65536;
@@ -194,9 +137,7 @@ static void a_slow_consumer_is_disconnected(void) {
     set_held(false);
     AWAIT(b.ups == 2);
     AWAIT(a.returns == sent);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 static void a_client_reaches_its_own_limits(void) {
@@ -205,8 +146,7 @@ static void a_client_reaches_its_own_limits(void) {
     party_init(&a, hub, "chat", "a");
     a.options.max_requests = 2;
     a.answer = false;
-    party_start(&a);
-    AWAIT(a.ups == 1);
+    party_come_up(&a);
     CHECK_EQ(party_request(&a, party_id(&a), "one", 0), TP_OK);
     CHECK_EQ(party_request(&a, party_id(&a), "two", 0), TP_OK);
     CHECK_EQ(party_request(&a, party_id(&a), "three", 0), TP_ERR_FULL);
@@ -244,9 +184,7 @@ static void a_message_that_was_refused_can_be_sent_again(void) {
     AWAIT(b.messages == sent + 1);
     CHECK_STR(b.text, "again");
     set_held(false);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 /* ---- one message that is larger than every queue --------------------------------------------- */
@@ -263,7 +201,6 @@ static bool nothing_queued_for(tp__hub *hub, const party *of) {
  * message follows another to a service. A delivered message may still count as queued until the
  * hub's worker has processed the completion of its send. */
 static void one_oversized_message_disconnects_no_peer(void) {
-    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.queue_bytes = 65536;
@@ -282,10 +219,7 @@ static void one_oversized_message_disconnects_no_peer(void) {
     CHECK_EQ(a.returns, 0);
     CHECK_EQ(a.peer_downs, 0);
     CHECK_EQ(b.messages + c.messages, 4);
-    party_leave(&a);
-    party_leave(&b);
-    party_leave(&c);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b, &c);
 }
 
 /* The client sends it as soon as nothing else is queued, so that the caller does not get FULL for
@@ -295,15 +229,13 @@ static void one_oversized_message_is_accepted_by_an_empty_queue(void) {
     party a;
     party_init(&a, hub, "chat", "a");
     a.options.queue_bytes = 1024;
-    party_start(&a);
-    AWAIT(a.ups == 1);
+    party_come_up(&a);
     memset(huge, 'x', sizeof huge - 1);
     for (unsigned i = 0; i < 4; i++) {
         AWAIT(party_send(&a, party_id(&a), huge, NULL) == TP_OK);
         AWAIT(a.messages == i + 1);
     }
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a);
 }
 
 /* When the client's own send queue does not accept it, the packet stays as it was. */
@@ -312,8 +244,7 @@ static void a_packet_that_was_not_queued_is_unchanged(void) {
     party a;
     party_init(&a, hub, "chat", "a");
     a.options.queue_bytes = 1024;
-    party_start(&a);
-    AWAIT(a.ups == 1);
+    party_come_up(&a);
     tp_packet *packet = tp_packet_new(2048);
     memset(tp_packet_put_space(packet, 2000), 'x', 2000);
     /* As if another packet were queued. */
@@ -348,8 +279,7 @@ static void lose_link_after(tp__hub *hub, party *a, unsigned returns) {
     AWAIT(a->ups == 2);
     CHECK_EQ(a->downs, 1);
     CHECK_EQ(a->returns, returns);
-    tp_lanclient_stats stats = {.size = sizeof stats};
-    tp_lanclient_get_stats(a->client, &stats);
+    tp_lanclient_stats stats = party_stats(a);
     CHECK_EQ(stats.lost, 0);
     CHECK_EQ(stats.sent, stats.confirmed);
 }
@@ -365,21 +295,18 @@ static void a_returned_message_comes_back_once(void) {
     CHECK_EQ(a.returned.ticket, ticket);
     CHECK_EQ(a.returned.reason, TP_ERR_NO_ROUTE);
     hub_resume_acks(hub);
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a);
 }
 
 static void a_request_that_the_hub_answered_is_not_lost(void) {
-    tp__hub *hub = hub_open_default();
     party a;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     hub_pause_acks(hub);
     CHECK_EQ(party_request(&a, TP_HUB, "stats", 0), TP_OK);
     AWAIT(a.replies == 1);
     lose_link_after(hub, &a, 0);
     hub_resume_acks(hub);
-    party_leave(&a);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a);
 }
 
 /* Both copies come back. The last ERROR also acknowledges the message. */
@@ -392,8 +319,7 @@ static void returned_copies_of_a_broadcast_come_back_once(void) {
     for (unsigned i = 0; i < 2; i++) {
         party_init(&small[i], hub, "small", NULL);
         small[i].options.max_frame = 1024;
-        party_start(&small[i]);
-        AWAIT(small[i].ups == 1);
+        party_come_up(&small[i]);
     }
     AWAIT(a.peer_ups == 2);
     hub_pause_acks(hub);
@@ -401,10 +327,7 @@ static void returned_copies_of_a_broadcast_come_back_once(void) {
     lose_link_after(hub, &a, 2);
     CHECK_EQ(a.returned.reason, TP_ERR_TOO_LARGE);
     hub_resume_acks(hub);
-    party_leave(&a);
-    party_leave(&small[0]);
-    party_leave(&small[1]);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &small[0], &small[1]);
 }
 
 CHECK_MAIN(CASE(messages_not_acknowledged_by_a_lost_peer_come_back),

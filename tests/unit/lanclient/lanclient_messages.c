@@ -6,10 +6,8 @@
 #include "os/clock.h"
 
 static void peers_see_each_other_come_and_go(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_join(&b, hub, "db", "b");
+    tp__hub *hub = bus_open_pair(&a, &b);
     AWAIT(a.peer_ups == 1 && b.peer_ups == 1);
     CHECK_STR(a.last_peer.service, "db");
     CHECK_STR(a.last_peer.instance, "b");
@@ -38,10 +36,8 @@ static void peers_see_each_other_come_and_go(void) {
 }
 
 static void a_message_reaches_its_peer(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_join(&b, hub, "db", "b");
+    tp__hub *hub = bus_open_pair(&a, &b);
     tp_ticket first = 0;
     tp_ticket second = 0;
     CHECK_EQ(party_send(&a, party_id(&b), "one", &first), TP_OK);
@@ -70,25 +66,20 @@ static void forward(tp_lanclient *client, const tp_delivery *from, tp_packet *pa
 }
 
 static void a_received_packet_can_be_sent_on(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     party_init(&b, hub, "mirror", "b");
     b.handlers.on_message = forward;
-    party_start(&b);
-    AWAIT(b.ups == 1);
+    party_come_up(&b);
     CHECK_EQ(party_send(&a, party_id(&b), "there and back", NULL), TP_OK);
     AWAIT(a.messages == 1);
     CHECK_STR(a.text, "there and back");
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 static void a_send_to_any_takes_turns_and_a_key_stays(void) {
-    tp__hub *hub = hub_open_default();
     party a, b[3];
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     for (unsigned i = 0; i < 3; i++) {
         static const char *const names[] = {"b0", "b1", "b2"};
         party_join(&b[i], hub, "db", names[i]);
@@ -117,9 +108,8 @@ static void a_send_to_any_takes_turns_and_a_key_stays(void) {
 }
 
 static void a_broadcast_reaches_every_other_peer(void) {
-    tp__hub *hub = hub_open_default();
     party a, b, c;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     party_join(&b, hub, "chat", "b");
     party_join(&c, hub, "db", "c");
     CHECK_EQ(party_send_all(&a, "chat", "to chat", NULL), TP_OK);
@@ -137,10 +127,8 @@ static void a_broadcast_reaches_every_other_peer(void) {
 }
 
 static void requests_are_answered(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_join(&b, hub, "db", "b");
+    tp__hub *hub = bus_open_pair(&a, &b);
     CHECK_EQ(party_request(&a, party_id(&b), "to a peer", 0), TP_OK);
     AWAIT(a.replies == 1);
     CHECK_EQ(a.reply_error, TP_OK);
@@ -156,24 +144,17 @@ static void requests_are_answered(void) {
     AWAIT(a.replies == 4);
     CHECK_EQ(a.reply_error, TP_OK);
     CHECK(strstr(a.reply, "peers=2\n") != NULL);
-    tp_lanclient_stats stats = {.size = sizeof stats};
-    tp_lanclient_get_stats(a.client, &stats);
+    tp_lanclient_stats stats = party_stats(&a);
     CHECK_EQ(stats.requests, 4);
     CHECK_EQ(stats.replies, 4);
     CHECK_EQ(stats.requests_open, 0);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 static void an_answer_may_come_later_from_any_thread(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_init(&b, hub, "db", "b");
-    b.answer = false;
-    party_start(&b);
-    AWAIT(b.ups == 1);
+    tp__hub *hub = bus_open_one(&a);
+    party_join_silent(&b, hub, "db", "b");
     CHECK_EQ(party_request(&a, party_id(&b), "think", 0), TP_OK);
     AWAIT(b.requests == 1);
     tp_packet *packet = text_packet("thought");
@@ -181,19 +162,13 @@ static void an_answer_may_come_later_from_any_thread(void) {
     tp_packet_release(packet);
     AWAIT(a.replies == 1);
     CHECK_STR(a.reply, "thought");
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 static void a_request_times_out_once(void) {
-    tp__hub *hub = hub_open_default();
     party a, b;
-    party_join(&a, hub, "chat", "a");
-    party_init(&b, hub, "db", "b");
-    b.answer = false;
-    party_start(&b);
-    AWAIT(b.ups == 1);
+    tp__hub *hub = bus_open_one(&a);
+    party_join_silent(&b, hub, "db", "b");
     uint64_t begin = tp_clock_ms();
     CHECK_EQ(party_request(&a, party_id(&b), "forget it", 60), TP_OK);
     AWAIT(a.replies == 1 && b.requests == 1);
@@ -206,15 +181,12 @@ static void a_request_times_out_once(void) {
     AWAIT((tp_lanclient_get_stats(a.client, &stats), stats.late == 1));
     CHECK_EQ(a.replies, 1);
     CHECK_EQ(stats.timed_out, 1);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 static void messages_without_a_receiver_come_back(void) {
-    tp__hub *hub = hub_open_default();
     party a;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     tp_ticket ticket = 0;
     tp_peer_id nobody = party_id(&a) + 1;
     CHECK_EQ(party_send(&a, nobody, "hello?", &ticket), TP_OK);
@@ -252,14 +224,12 @@ static void messages_without_a_receiver_come_back(void) {
 }
 
 static void messages_without_a_handler_come_back(void) {
-    tp__hub *hub = hub_open_default();
     party a, b, c;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     party_init(&b, hub, "db", "b");
     b.handlers.on_message = NULL;
     b.handlers.on_request = NULL;
-    party_start(&b);
-    AWAIT(b.ups == 1);
+    party_come_up(&b);
     CHECK_EQ(party_send(&a, party_id(&b), "hello?", NULL), TP_OK);
     AWAIT(a.returns == 1);
     CHECK_EQ(a.returned.reason, TP_ERR_UNSUPPORTED);
@@ -271,19 +241,14 @@ static void messages_without_a_handler_come_back(void) {
 
     party_init(&c, hub, "full", "c");
     c.refuse = TP_ERR_FULL;
-    party_start(&c);
-    AWAIT(c.ups == 1);
+    party_come_up(&c);
     CHECK_EQ(party_request(&a, party_id(&c), "hello?", 0), TP_OK);
     AWAIT(a.replies == 2);
     CHECK_EQ(a.reply_error, TP_ERR_FULL);
-    party_leave(&a);
-    party_leave(&b);
-    party_leave(&c);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b, &c);
 }
 
 static void messages_that_are_too_large_come_back(void) {
-    fixture_open();
     tp__hub_options options;
     hub_options(&options);
     options.server.max_frame = 8192;
@@ -292,8 +257,7 @@ static void messages_that_are_too_large_come_back(void) {
     party_join(&a, hub, "chat", "a");
     party_init(&b, hub, "small", "b");
     b.options.max_frame = 1024;
-    party_start(&b);
-    AWAIT(b.ups == 1);
+    party_come_up(&b);
 
     tp_packet *packet = tp_packet_new(8192);
     tp_packet_put_space(packet, 8192 - 15);
@@ -310,9 +274,7 @@ static void messages_that_are_too_large_come_back(void) {
     CHECK_EQ(tp_lanclient_send(a.client, party_id(&b), packet, NULL), TP_OK);
     tp_packet_release(packet);
     AWAIT(b.messages == 1);
-    party_leave(&a);
-    party_leave(&b);
-    hub_close(hub);
+    BUS_CLOSE(hub, &a, &b);
 }
 
 enum { GREETERS = 4, COMERS = 30 };
@@ -338,7 +300,6 @@ static unsigned returned_to(const party *greeters) {
 static void an_announced_peer_can_be_reached(void) {
     static party greeters[GREETERS];
     tp__hub_options options;
-    fixture_open();
     hub_options(&options);
     options.server.workers = 4;
     tp__hub *hub = hub_open(&options);
@@ -346,8 +307,7 @@ static void an_announced_peer_can_be_reached(void) {
         char name[] = {'g', (char)('0' + i), '\0'};
         party_init(&greeters[i], hub, "greeter", name);
         greeters[i].handlers.on_peer_up = send_hello;
-        party_start(&greeters[i]);
-        AWAIT(greeters[i].ups == 1);
+        party_come_up(&greeters[i]);
     }
     for (unsigned i = 0; i < COMERS; i++) {
         party comer;
@@ -363,9 +323,8 @@ static void an_announced_peer_can_be_reached(void) {
 }
 
 static void invalid_calls_change_nothing(void) {
-    tp__hub *hub = hub_open_default();
     party a;
-    party_join(&a, hub, "chat", "a");
+    tp__hub *hub = bus_open_one(&a);
     tp_packet *packet = text_packet("x");
     tp_packet *sealed = text_packet("x");
     tp_packet *bad = tp_packet_new(1);
