@@ -7,12 +7,6 @@ static wan_fixture fixture;
 static uint8_t out[70000];
 static uint8_t in[70000];
 
-static tp_server_stats core_stats(void) {
-    tp_server_stats stats = {.size = sizeof stats};
-    tp_server_get_stats(fixture.base.server, &stats);
-    return stats;
-}
-
 static void wait_left(tp_end_reason reason) {
     FIXTURE_WAIT(atomic_load(&fixture.base.leaves) == 1);
     CHECK_EQ(atomic_load(&fixture.base.last_reason), reason);
@@ -43,7 +37,7 @@ static void check_message_rate(unsigned type) {
     if (type == TP_FRAME_DATA) {
         CHECK_GE(atomic_load(&fixture.base.messages), BURST);
         CHECK_LE(atomic_load(&fixture.base.messages), BURST + earned);
-        CHECK_EQ(core_stats().received_messages, atomic_load(&fixture.base.messages));
+        CHECK_EQ(wan_core_stats(&fixture).received_messages, atomic_load(&fixture.base.messages));
     }
     wan_fixture_close(&fixture);
 }
@@ -230,7 +224,7 @@ static void dropped_packets_are_counted(void) {
     tp_packet *packet = packet_of(20000);
     unsigned sent = 0;
     uint64_t deadline = raw_deadline();
-    while (core_stats().dropped < 10 && tp_clock_ms() < deadline) {
+    while (wan_core_stats(&fixture).dropped < 10 && tp_clock_ms() < deadline) {
         CHECK(tp_server_send(fixture.base.server, peer->terms.session, packet));
         sent++;
     }
@@ -242,7 +236,7 @@ static void dropped_packets_are_counted(void) {
     while (wan_receive_frame(peer, &type, in, sizeof in) >= 0 && type == TP_FRAME_DATA) {
         received++;
     }
-    CHECK_EQ(received + core_stats().dropped, sent);
+    CHECK_EQ(received + wan_core_stats(&fixture).dropped, sent);
     wan_close(peer, false);
     wan_fixture_close(&fixture);
 }

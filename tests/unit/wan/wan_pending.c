@@ -1,34 +1,11 @@
 /*
- * Pending connections: their deadline, how many there may be, which are evicted for others, which
- * are refused at the listener, and which are answered with BUSY.
+ * Pending connections: their deadline, how many there may be, which are evicted for others, and
+ * which are answered with BUSY.
  */
 #include "wan_fixture.h"
 #include "wanserver/wan.h"
 
 static wan_fixture fixture;
-
-static raw_peer *connect_silent(void) {
-    tp_address address = tp_server_address(fixture.base.server);
-    raw_peer *peer = raw_connect(&address);
-    REQUIRE(peer != NULL);
-    return peer;
-}
-
-static tp_server_stats core_stats(void) {
-    tp_server_stats stats = {.size = sizeof stats};
-    tp_server_get_stats(fixture.base.server, &stats);
-    return stats;
-}
-
-/* Connects and waits for the end. The reset may come before the connection is established. */
-static void connect_and_be_refused(void) {
-    tp_address address = tp_server_address(fixture.base.server);
-    raw_peer *peer = raw_connect(&address);
-    if (peer) {
-        CHECK_NE(raw_end(peer), TP_ERR_TIMED_OUT);
-        raw_close(peer, true);
-    }
-}
 
 /* ---- the deadline ---------------------------------------------------------------------------- */
 
@@ -38,8 +15,8 @@ static void a_connection_not_ready_in_time_is_ended(void) {
     wan_fixture_init(&fixture, TP_AUTH_TOKEN);
     fixture.options.handshake_timeout_ms = 300;
     wan_fixture_open(&fixture);
-    raw_peer *silent = connect_silent();
-    raw_peer *slow = connect_silent();
+    raw_peer *silent = fixture_connect_peer(&fixture.base);
+    raw_peer *slow = fixture_connect_peer(&fixture.base);
     uint8_t byte;
     for (unsigned i = 0; i < 3; i++) {
         (void)raw_send(slow, &"TPW"[i], 1);
@@ -93,7 +70,7 @@ static void an_answered_connection_has_the_same_deadline(void) {
     fixture.options.handshake_timeout_ms = 300;
     fixture.options.server.drain_timeout_ms = 600000;
     wan_fixture_open(&fixture);
-    raw_peer *peer = connect_silent();
+    raw_peer *peer = fixture_connect_peer(&fixture.base);
     (void)raw_send(peer, "TPW2", 4);
     FIXTURE_WAIT(wan_stats(&fixture).other_version + wan_stats(&fixture).late == 1);
     FIXTURE_WAIT(atomic_load(&fixture.base.server->slots_used) == 0);
@@ -107,7 +84,7 @@ static void an_answered_connection_does_not_count_as_late(void) {
     wan_fixture_init(&fixture, TP_AUTH_TOKEN);
     fixture.options.server.drain_timeout_ms = 600000;
     wan_fixture_open(&fixture);
-    raw_peer *peer = connect_silent();
+    raw_peer *peer = fixture_connect_peer(&fixture.base);
     uint8_t reply[TP_REPLY_VERSION];
     CHECK(raw_send(peer, "TPW2", 4));
     CHECK(raw_receive(peer, reply, sizeof reply));
@@ -132,8 +109,8 @@ static void silent_connections_are_evicted_oldest_first(void) {
     wan_fixture_open(&fixture);
     raw_peer *flood[FLOOD];
     for (unsigned i = 0; i < FLOOD; i++) {
-        flood[i] = connect_silent();
-        FIXTURE_WAIT(core_stats().accepted == i + 1 &&
+        flood[i] = fixture_connect_peer(&fixture.base);
+        FIXTURE_WAIT(wan_core_stats(&fixture).accepted == i + 1 &&
                      wan_stats(&fixture).pending + wan_stats(&fixture).evicted == i + 1);
     }
     CHECK_EQ(wan_stats(&fixture).pending, ROOM);
@@ -168,7 +145,7 @@ static void a_connection_with_a_hello_is_not_evicted(void) {
         CHECK(wan_take_reply(welcomed[i]));
     }
     CHECK_EQ(wan_stats(&fixture).pending, ROOM);
-    connect_and_be_refused();
+    wan_fixture_be_refused(&fixture);
     FIXTURE_WAIT(wan_stats(&fixture).crowded == 1);
     CHECK_EQ(wan_stats(&fixture).evicted, 0);
     for (unsigned i = 0; i < ROOM; i++) {
@@ -195,7 +172,8 @@ static void an_evicted_connection_may_use_its_token_again(void) {
     tp__pending_remove(&tp__wan_of(session)->pending, session); /* as one that is evicted */
     CHECK(wan_send_hello(player));
     FIXTURE_WAIT(atomic_load(&session->numbers.received_bytes) == player->hello_size);
-    raw_peer *witness = connect_silent(); /* visible once the only worker is done with the HELLO */
+    /* Visible once the only worker is done with the HELLO. */
+    raw_peer *witness = fixture_connect_peer(&fixture.base);
     FIXTURE_WAIT(wan_stats(&fixture).pending == 1);
     CHECK_EQ(wan_stats(&fixture).diffie_hellman, 0);
     CHECK(tp__session_close_unjoined(session, TP_END_OVERLOAD));
@@ -260,9 +238,9 @@ static void a_connection_told_full_gets_its_close_whatever_it_sends(void) {
     wan_check_echo(first, "in");
     wan_peer *second = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
     CHECK_EQ(wan_receive_close(second), TP_CLOSE_FULL);
-    uint64_t before = core_stats().received_bytes;
+    uint64_t before = wan_core_stats(&fixture).received_bytes;
     CHECK(raw_send(second->raw, much, sizeof much));
-    FIXTURE_WAIT(core_stats().received_bytes >= before + sizeof much);
+    FIXTURE_WAIT(wan_core_stats(&fixture).received_bytes >= before + sizeof much);
     CHECK_EQ(wan_stats(&fixture).pending, 0);
     CHECK_EQ(wan_stats(&fixture).not_ready, 0);
     raw_finish(second->raw);
@@ -281,7 +259,7 @@ static void pending_connections_end_in_any_order(void) {
         raw_peer *peers[PEERS];
         static const unsigned steps[] = {1, 5, 7, 11};
         for (unsigned i = 0; i < PEERS; i++) {
-            peers[i] = connect_silent();
+            peers[i] = fixture_connect_peer(&fixture.base);
         }
         FIXTURE_WAIT(wan_stats(&fixture).pending == PEERS);
         for (unsigned i = 0; i < PEERS; i++) {
@@ -302,7 +280,7 @@ static void an_ended_connection_does_not_change_the_order(void) {
     wan_fixture_open(&fixture);
     raw_peer *peers[ROOM + 3];
     for (unsigned i = 0; i < ROOM; i++) {
-        peers[i] = connect_silent();
+        peers[i] = fixture_connect_peer(&fixture.base);
         FIXTURE_WAIT(wan_stats(&fixture).pending == i + 1);
     }
     for (unsigned i = 5; i < 8; i++) {
@@ -310,11 +288,11 @@ static void an_ended_connection_does_not_change_the_order(void) {
         FIXTURE_WAIT(wan_stats(&fixture).pending == ROOM - (i - 4));
     }
     for (unsigned i = 0; i < 3; i++) {
-        peers[ROOM + i] = connect_silent();
+        peers[ROOM + i] = fixture_connect_peer(&fixture.base);
         FIXTURE_WAIT(wan_stats(&fixture).pending == ROOM - 2 + i);
     }
     for (unsigned i = 0; i < 5; i++) { /* each evicts the next one */
-        raw_peer *next = connect_silent();
+        raw_peer *next = fixture_connect_peer(&fixture.base);
         FIXTURE_WAIT(wan_stats(&fixture).evicted == i + 1);
         CHECK_NE(raw_end(peers[i]), TP_ERR_TIMED_OUT);
         raw_close(peers[i], false);
@@ -330,147 +308,6 @@ static void an_ended_connection_does_not_change_the_order(void) {
     wan_fixture_close(&fixture);
 }
 
-/* ---- at the listener ------------------------------------------------------------------------- */
-
-static void connections_per_address_are_limited(void) {
-    wan_fixture_init(&fixture, TP_AUTH_OPEN);
-    fixture.options.connections_per_address = 2;
-    wan_fixture_open(&fixture);
-    wan_peer *player = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 1);
-    wan_check_echo(player, "x");
-    raw_peer *silent = connect_silent();
-    FIXTURE_WAIT(wan_stats(&fixture).pending == 1);
-    connect_and_be_refused();
-    FIXTURE_WAIT(wan_stats(&fixture).limited == 1);
-    CHECK_EQ(core_stats().denied, 1);
-    raw_close(silent, false);
-    FIXTURE_WAIT(wan_stats(&fixture).pending == 0);
-    wan_peer *second = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
-    wan_check_echo(second, "x");
-    wan_leave(second);
-    wan_leave(player);
-    wan_fixture_close(&fixture);
-}
-
-/* The handler is asked last, and a connection that it refuses frees its place in the limit. */
-static void the_handler_is_asked_last(void) {
-    wan_fixture_init(&fixture, TP_AUTH_OPEN);
-    fixture.options.connections_per_address = 1;
-    atomic_store(&fixture.base.deny, true);
-    wan_fixture_open(&fixture);
-    for (unsigned i = 0; i < 3; i++) {
-        connect_and_be_refused();
-        FIXTURE_WAIT(atomic_load(&fixture.base.requests) == i + 1);
-    }
-    atomic_store(&fixture.base.deny, false);
-    wan_peer *player = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 1);
-    wan_check_echo(player, "x");
-    CHECK_EQ(atomic_load(&fixture.base.requests), 4);
-    connect_and_be_refused();
-    FIXTURE_WAIT(wan_stats(&fixture).limited == 1);
-    CHECK_EQ(atomic_load(&fixture.base.requests), 4); /* the limits were checked before */
-    wan_leave(player);
-    wan_fixture_close(&fixture);
-}
-
-/* One connection a second is earned, so a slow machine needs more tries than the burst. */
-static void connections_are_limited_by_rate(void) {
-    wan_fixture_init(&fixture, TP_AUTH_OPEN);
-    fixture.options.accept_rate = 1;
-    fixture.options.accept_burst = 3;
-    wan_fixture_open(&fixture);
-    tp_address address = tp_server_address(fixture.base.server);
-    uint64_t deadline = raw_deadline();
-    while (wan_stats(&fixture).limited == 0 && tp_clock_ms() < deadline) {
-        raw_peer *peer = raw_connect(&address);
-        if (peer) {
-            raw_close(peer, true);
-        }
-    }
-    CHECK_GE(wan_stats(&fixture).limited, 1);
-    CHECK_GE(core_stats().accepted, 4);
-    wan_fixture_close(&fixture);
-}
-
-static void a_ban_ends_present_and_refuses_new_connections(void) {
-    wan_fixture_init(&fixture, TP_AUTH_OPEN);
-    wan_fixture_open(&fixture);
-    tp_network here, elsewhere;
-    REQUIRE(tp_network_parse("127.0.0.0/8", &here) == TP_OK);
-    REQUIRE(tp_network_parse("10.0.0.0/8", &elsewhere) == TP_OK);
-    wan_peer *player = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 1);
-    wan_check_echo(player, "x");
-    raw_peer *silent = connect_silent();
-    FIXTURE_WAIT(wan_stats(&fixture).pending == 1);
-
-    CHECK_EQ(tp_wanserver_ban(fixture.base.server, &elsewhere, 3600), TP_OK);
-    wan_check_echo(player, "not me");
-    CHECK_EQ(tp_wanserver_ban(fixture.base.server, &here, 3600), TP_OK);
-    CHECK_EQ(wan_receive_close(player), TP_CLOSE_KICKED);
-    CHECK_NE(raw_end(silent), TP_ERR_TIMED_OUT);
-    wan_close(player, false);
-    raw_close(silent, false);
-    FIXTURE_WAIT(atomic_load(&fixture.base.leaves) == 1);
-    CHECK_EQ(atomic_load(&fixture.base.last_reason), TP_END_KICKED);
-    CHECK_EQ(wan_stats(&fixture).banned, 1); /* the silent one */
-    connect_and_be_refused();
-    FIXTURE_WAIT(wan_stats(&fixture).banned == 2);
-
-    CHECK_EQ(tp_wanserver_ban(fixture.base.server, &here, UINT64_MAX), TP_ERR_INVALID);
-    CHECK(tp_wanserver_lift_ban(fixture.base.server, &here));
-    CHECK(!tp_wanserver_lift_ban(fixture.base.server, &here));
-    player = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
-    wan_check_echo(player, "back");
-    wan_leave(player);
-    wan_fixture_close(&fixture);
-}
-
-static void bans_are_set_as_a_whole(void) {
-    wan_fixture_init(&fixture, TP_AUTH_OPEN);
-    wan_fixture_open(&fixture);
-    tp_ban bans[] = {{.seconds = 3600}, {.seconds = 0}};
-    REQUIRE(tp_network_parse("10.0.0.0/8", &bans[0].network) == TP_OK);
-    REQUIRE(tp_network_parse("127.0.0.0/8", &bans[1].network) == TP_OK);
-    wan_peer *player = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 1);
-    tp_server *server = fixture.base.server;
-
-    bans[0].seconds = UINT64_MAX;
-    CHECK_EQ(tp_wanserver_set_bans(server, bans, 2), TP_ERR_INVALID);
-    bans[0].seconds = 3600;
-    CHECK_EQ(tp_wanserver_set_bans(server, NULL, 1), TP_ERR_INVALID);
-    CHECK_EQ(tp_wanserver_set_bans(server, bans, TP_WANSERVER_MAX_BANS + 1), TP_ERR_FULL);
-    CHECK_EQ(tp_wanserver_set_bans(server, bans, 1), TP_OK);
-    wan_check_echo(player, "not me");
-    CHECK_EQ(tp_wanserver_set_bans(server, bans, 2), TP_OK);
-    CHECK_EQ(wan_receive_close(player), TP_CLOSE_KICKED);
-    wan_close(player, false);
-    connect_and_be_refused();
-    CHECK_EQ(tp_wanserver_set_bans(server, NULL, 0), TP_OK);
-    CHECK(!tp_wanserver_lift_ban(server, &bans[0].network));
-    player = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
-    wan_leave(player);
-    wan_fixture_close(&fixture);
-}
-
-/* A connection whose deadline passed a moment before it joins is ended by a ban, too. */
-static void a_ban_ends_a_joining_connection(void) {
-    wan_fixture_init(&fixture, TP_AUTH_OPEN);
-    wan_fixture_open(&fixture);
-    tp_network here;
-    REQUIRE(tp_network_parse("127.0.0.0/8", &here) == TP_OK);
-    const wan_login login = wan_login_as(&fixture, TP_SUITE_AES_256_GCM, 1);
-    wan_peer *player = wan_fixture_connect(&fixture, &login);
-    CHECK(wan_send_hello(player));
-    REQUIRE(wan_take_reply(player));
-    uint32_t slot = tp_session_slot(player->terms.session);
-    atomic_store(&fixture.base.server->sessions[slot].finish_by_ms, 0);
-    CHECK_EQ(tp_wanserver_ban(fixture.base.server, &here, 3600), TP_OK);
-    FIXTURE_WAIT(wan_stats(&fixture).pending == 0);
-    CHECK_EQ(atomic_load(&fixture.base.joins), 0);
-    wan_close(player, false);
-    wan_fixture_close(&fixture);
-}
-
 /* A connection that got its answer is not pending any more, whether its peer closes or not: no
  * other one is refused or evicted because of it. */
 static void an_answered_connection_is_not_pending(void) {
@@ -482,14 +319,14 @@ static void an_answered_connection_is_not_pending(void) {
     raw_peer *answered[ROOM];
     for (unsigned i = 0; i < ROOM; i++) {
         uint8_t reply[TP_REPLY_VERSION];
-        answered[i] = connect_silent();
+        answered[i] = fixture_connect_peer(&fixture.base);
         CHECK(raw_send(answered[i], "TPW2", 4));
         CHECK(raw_receive(answered[i], reply, sizeof reply));
         CHECK_EQ(wan_stats(&fixture).pending, 0);
     }
     raw_peer *silent[ROOM];
     for (unsigned i = 0; i < ROOM; i++) {
-        silent[i] = connect_silent();
+        silent[i] = fixture_connect_peer(&fixture.base);
         FIXTURE_WAIT(wan_stats(&fixture).pending == i + 1);
     }
     CHECK_EQ(wan_stats(&fixture).evicted, 0);
@@ -577,7 +414,4 @@ CHECK_MAIN(CASE(a_connection_not_ready_in_time_is_ended), CASE(the_deadline_ends
     CASE(too_many_bytes_before_ready_are_cut_in_silence),
     CASE(a_connection_told_full_gets_its_close_whatever_it_sends),
     CASE(an_answered_connection_is_not_pending), CASE(pending_connections_end_in_any_order),
-    CASE(an_ended_connection_does_not_change_the_order), CASE(connections_per_address_are_limited),
-    CASE(the_handler_is_asked_last), CASE(connections_are_limited_by_rate),
-    CASE(a_ban_ends_present_and_refuses_new_connections), CASE(bans_are_set_as_a_whole),
-    CASE(a_ban_ends_a_joining_connection), CASE(a_full_handshake_queue_answers_busy))
+    CASE(an_ended_connection_does_not_change_the_order), CASE(a_full_handshake_queue_answers_busy))

@@ -23,12 +23,6 @@ static void check_logged(const char *reason, uint64_t times) {
     CHECK(log_catch_await("info", ": refused 127.0.0.1:", reason, times));
 }
 
-static tp_server_stats core_stats(void) {
-    tp_server_stats stats = {.size = sizeof stats};
-    tp_server_get_stats(fixture.base.server, &stats);
-    return stats;
-}
-
 /* Waits until the server has ended the connection. */
 static void send_and_be_refused(const void *bytes, size_t size) {
     tp_address address = tp_server_address(fixture.base.server);
@@ -144,7 +138,7 @@ static void refusals_at_the_listener_are_logged(void) {
     send_and_be_refused("", 0);
     check_logged("address is banned", 1);
     CHECK_EQ(wan_stats(&fixture).banned, 1);
-    CHECK_EQ(core_stats().denied, 3);
+    CHECK_EQ(wan_core_stats(&fixture).denied, 3);
     wan_close(player, true);
     fixture_down();
 }
@@ -171,7 +165,7 @@ static void a_full_server_is_logged(void) {
     wan_peer *second = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
     CHECK_EQ(wan_receive_close(second), TP_CLOSE_FULL);
     check_logged("full: max_sessions reached", 1);
-    CHECK_EQ(core_stats().full, 1);
+    CHECK_EQ(wan_core_stats(&fixture).full, 1);
     wan_close(second, false);
     wan_leave(player);
     fixture_down();

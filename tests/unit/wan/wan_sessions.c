@@ -8,12 +8,6 @@ static wan_fixture fixture;
 static uint8_t out[(1u << 20) + 64];
 static uint8_t in[(1u << 20) + 64];
 
-static tp_server_stats core_stats(void) {
-    tp_server_stats stats = {.size = sizeof stats};
-    tp_server_get_stats(fixture.base.server, &stats);
-    return stats;
-}
-
 static void wait_left(unsigned leaves, tp_end_reason reason) {
     FIXTURE_WAIT(atomic_load(&fixture.base.leaves) == leaves);
     CHECK_EQ(atomic_load(&fixture.base.last_reason), reason);
@@ -78,7 +72,7 @@ static void a_player_that_leaves_before_ready_never_joined(void) {
     FIXTURE_WAIT(wan_stats(&fixture).gone == 1);
     tp_session_end ends[2] = {{.size = sizeof ends[0]}};
     CHECK_EQ(tp_server_read_ledger(fixture.base.server, ends, 2), 0);
-    CHECK_EQ(core_stats().left, 0);
+    CHECK_EQ(wan_core_stats(&fixture).left, 0);
     CHECK_EQ(atomic_load(&fixture.base.leaves), 0);
     wan_fixture_close(&fixture);
 }
@@ -278,7 +272,7 @@ static void many_messages_keep_their_order(void) {
     }
     wan_leave(peer);
     wait_left(1, TP_END_PEER_CLOSED);
-    tp_server_stats stats = core_stats();
+    tp_server_stats stats = wan_core_stats(&fixture);
     CHECK_EQ(stats.received_messages, MESSAGES);
     CHECK_EQ(stats.sent_messages, MESSAGES);
     CHECK_EQ(wan_stats(&fixture).records_opened, 1 + (filled + 5002) / 5003 + 1);
@@ -407,7 +401,7 @@ static void a_full_server_sends_close_full_in_a_record(void) {
     wan_peer *second = wan_fixture_join(&fixture, TP_SUITE_AES_256_GCM, 2);
     CHECK_EQ(wan_receive_close(second), TP_CLOSE_FULL);
     wan_close(second, false);
-    CHECK_EQ(core_stats().full, 1);
+    CHECK_EQ(wan_core_stats(&fixture).full, 1);
     CHECK_EQ(atomic_load(&fixture.base.joins), 1);
     wan_leave(first);
     wait_left(1, TP_END_PEER_CLOSED);
@@ -547,7 +541,7 @@ static void many_sends_in_one_handler_arrive_in_order(tp_suite suite) {
         REQUIRE(number == i);
     }
     FIXTURE_WAIT(atomic_load(&fixture.base.sends) == MANY);
-    CHECK_EQ(core_stats().sent_messages, MANY);
+    CHECK_EQ(wan_core_stats(&fixture).sent_messages, MANY);
     wan_leave(peer);
     wait_left(1, TP_END_PEER_CLOSED);
     wan_fixture_close(&fixture);
