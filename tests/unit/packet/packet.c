@@ -1,31 +1,14 @@
 /*
- * Packets on one thread: values, the sticky error, the head, the seal, references, and the memory
- * they are made of.
+ * The contents of packets, on one thread: values, the sticky error, the head and the seal.
  */
-#include "check.h"
-
 #include <float.h>
 
-#include "core/memory/large.h"
-#include "core/memory/memory.h"
-#include "core/packet/packet_internal.h"
-#include "os/thread.h"
-
-static tp_packet *make(size_t capacity) {
-    tp_packet *packet = tp_packet_new(capacity);
-    REQUIRE(packet != NULL);
-    CHECK_EQ(tp_packet_size(packet), 0);
-    CHECK_EQ(tp_packet_capacity(packet), capacity);
-    CHECK_EQ(tp_packet_left(packet), 0);
-    CHECK_EQ(tp_packet_error(packet), TP_OK);
-    CHECK(!tp__packet_is_sealed(packet));
-    return packet;
-}
+#include "packet_fixture.h"
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
 static void values_come_back(void) {
-    tp_packet *packet = make(100);
+    tp_packet *packet = packet_make(100);
     tp_packet_put_u8(packet, 0xFE);
     tp_packet_put_u16(packet, 0xFEDC);
     tp_packet_put_u32(packet, 0xFEDCBA98);
@@ -57,7 +40,7 @@ static void values_come_back(void) {
 static void values_are_little_endian(void) {
     static const uint8_t expected[] = {1, 0x34, 0x12, 0x78, 0x56, 0x34, 0x12, 0xF0, 0xDE, 0xBC,
         0x9A, 0x78, 0x56, 0x34, 0x12, 0, 0, 0x80, 0x3F, 2, 0, 'h', 'i', 9, 8, 7};
-    tp_packet *packet = make(sizeof expected);
+    tp_packet *packet = packet_make(sizeof expected);
     tp_packet_put_u8(packet, 1);
     tp_packet_put_u16(packet, 0x1234);
     tp_packet_put_u32(packet, 0x12345678);
@@ -72,7 +55,7 @@ static void values_are_little_endian(void) {
 
 static void strings_are_cut_to_the_space_left(void) {
     char text[6] = "?????";
-    tp_packet *packet = make(100);
+    tp_packet *packet = packet_make(100);
     tp_packet_put_string(packet, "hello");
     tp_packet_put_string(packet, "hello!");
     tp_packet_put_string(packet, "");
@@ -95,7 +78,7 @@ static void strings_have_a_maximum_length(void) {
     static char text[65537];
     static char back[65537];
     memset(text, 'a', 65536);
-    tp_packet *packet = make(70000);
+    tp_packet *packet = packet_make(70000);
     tp_packet_put_string(packet, text);
     CHECK_EQ(tp_packet_error(packet), TP_ERR_TOO_LARGE);
     CHECK_EQ(tp_packet_size(packet), 0);
@@ -110,14 +93,14 @@ static void strings_have_a_maximum_length(void) {
 
 static void a_missing_string_is_empty(void) {
     char text[4] = "abc";
-    tp_packet *packet = make(10);
+    tp_packet *packet = packet_make(10);
     tp_packet_put_u16(packet, 3); /* a length of three, with two bytes */
     tp_packet_put_u16(packet, 0x4141);
     CHECK_EQ(tp_packet_get_string(packet, text, sizeof text), 0);
     CHECK_STR(text, "");
     CHECK_EQ(tp_packet_error(packet), TP_ERR_SHORT);
     tp_packet_release(packet);
-    packet = make(10);
+    packet = packet_make(10);
     strcpy(text, "abc");
     CHECK_EQ(tp_packet_get_string(packet, text, sizeof text), 0);
     CHECK_STR(text, "");
@@ -128,7 +111,7 @@ static void a_missing_string_is_empty(void) {
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 static void a_put_that_does_not_fit_sticks(void) {
-    tp_packet *packet = make(7);
+    tp_packet *packet = packet_make(7);
     tp_packet_put_u32(packet, 1);
     tp_packet_put_u32(packet, 2);
     CHECK_EQ(tp_packet_error(packet), TP_ERR_TOO_LARGE);
@@ -153,7 +136,7 @@ static void a_put_that_does_not_fit_sticks(void) {
 }
 
 static void a_get_past_the_end_sticks(void) {
-    tp_packet *packet = make(10);
+    tp_packet *packet = packet_make(10);
     tp_packet_put_u16(packet, 0x0101);
     tp_packet_put_u8(packet, 1);
     CHECK_EQ(tp_packet_get_u16(packet), 0x0101);
@@ -167,7 +150,7 @@ static void a_get_past_the_end_sticks(void) {
 }
 
 static void the_largest_numbers_overflow_nothing(void) {
-    tp_packet *packet = make(10);
+    tp_packet *packet = packet_make(10);
     tp_packet_put_u32(packet, 1);
     CHECK(tp_packet_put_space(packet, SIZE_MAX) == NULL);
     tp_packet_clear(packet);
@@ -188,7 +171,7 @@ static void the_largest_numbers_overflow_nothing(void) {
 /* ---- space, cursor and head ------------------------------------------------------------------ */
 
 static void space_is_filled_in_place(void) {
-    tp_packet *packet = make(8);
+    tp_packet *packet = packet_make(8);
     tp_packet_put_u8(packet, 1);
     uint8_t *space = tp_packet_put_space(packet, 6);
     REQUIRE(space != NULL);
@@ -223,7 +206,7 @@ static void the_read_cursor_moves_freely(void) {
 }
 
 static void the_head_grows_and_shrinks(void) {
-    tp_packet *packet = make(4);
+    tp_packet *packet = packet_make(4);
     tp_packet_put_u32(packet, 0x44434241);
     CHECK_EQ(tp_packet_get_u8(packet), 'A');
     uint8_t *head = tp_packet_push_head(packet, TP_PACKET_HEAD);
@@ -273,7 +256,7 @@ static void the_largest_packet_grows_no_head(void) {
 
 static void the_frame_is_header_and_payload(void) {
     size_t bytes = 0;
-    tp_packet *packet = make(600);
+    tp_packet *packet = packet_make(600);
     tp_packet_put_bytes(packet, "hello", 5);
     tp__packet_seal(packet, 1);
     CHECK_MEM(tp__packet_frame(packet, &bytes), "\5\0\0\1hello", 9);
@@ -283,7 +266,7 @@ static void the_frame_is_header_and_payload(void) {
     CHECK_MEM(tp__packet_frame(packet, &bytes), "\5\0\0\1hello", 9);
     tp_packet_release(packet);
 
-    packet = make(0);
+    packet = packet_make(0);
     CHECK_EQ(tp_packet_capacity(packet), 0);
     tp__packet_seal(packet, 255);
     CHECK_MEM(tp__packet_frame(packet, &bytes), "\0\0\0\377", 4);
@@ -326,7 +309,7 @@ static void check_sealed(tp_packet *packet) {
 }
 
 static tp_packet *sealed(void) {
-    tp_packet *packet = make(64);
+    tp_packet *packet = packet_make(64);
     tp_packet_put_bytes(packet, "abc", 3);
     tp__packet_seal(packet, 0);
     return packet;
@@ -362,20 +345,20 @@ static void a_sealed_packet_can_be_read_and_not_written(void) {
 }
 
 static void the_seal_gives_unused_space_back(void) {
-    tp_packet *warm = make(10); /* keeps the chunk from starting over */
-    tp_packet *packet = make(5000);
+    tp_packet *warm = packet_make(10); /* keeps the chunk from starting over */
+    tp_packet *packet = packet_make(5000);
     tp__chunk *chunk = packet->chunk;
     tp_packet_put_bytes(packet, "abc", 3);
     tp__packet_seal(packet, 0);
     CHECK(chunk->next == (uint8_t *)packet + 128);
     CHECK_EQ(tp_packet_capacity(packet), 3);
-    tp_packet *next = make(64);
+    tp_packet *next = packet_make(64);
     CHECK((uint8_t *)next == (uint8_t *)packet + 128);
     memset(tp_packet_put_space(next, 64), 0xEE, 64);
     CHECK_MEM(tp_packet_bytes(packet), "abc", 3);
 
-    tp_packet *older = make(5000);
-    tp_packet *newest = make(64);
+    tp_packet *older = packet_make(5000);
+    tp_packet *newest = packet_make(64);
     tp__packet_seal(older, 0); /* not the newest packet: nothing can be given back */
     CHECK_EQ(tp_packet_capacity(older), 5000);
     CHECK(chunk->next == (uint8_t *)newest + 128);
@@ -387,184 +370,6 @@ static void the_seal_gives_unused_space_back(void) {
     CHECK(chunk->next == chunk->first);
 }
 
-/* ---- references and memory ------------------------------------------------------------------- */
-
-static void the_last_reference_frees(void) {
-    tp_packet *packet = tp_packet_copy_of("stay", 4);
-    REQUIRE(packet != NULL);
-    tp__chunk *chunk = packet->chunk;
-    uint32_t outstanding = chunk->outstanding;
-    for (int i = 0; i < 100; i++) {
-        CHECK(tp_packet_retain(packet) == packet);
-    }
-    for (int i = 0; i < 100; i++) {
-        tp_packet_release(packet);
-        CHECK_MEM(tp_packet_bytes(packet), "stay", 4);
-    }
-    CHECK_EQ(chunk->outstanding, outstanding);
-    tp_packet_release(packet);
-    CHECK_EQ(chunk->outstanding, outstanding - 1);
-    tp_packet_release(NULL);
-}
-
-static void debug_builds_overwrite_what_is_released(void) {
-#if defined(NDEBUG)
-    SKIP("not a debug build");
-#elif defined(TP_ADDRESS_SANITIZER)
-    SKIP("the address sanitizer would report the read (see unit.stops.read_after_release)");
-#else
-    tp_packet *keeps_the_chunk = make(8);
-    tp_packet *packet = tp_packet_copy_of("secret", 6);
-    REQUIRE(packet != NULL);
-    const uint8_t *bytes = tp_packet_bytes(packet);
-    tp_packet_release(packet);
-    CHECK_MEM(bytes, "\335\335\335\335\335\335", 6);
-    tp_packet_release(keeps_the_chunk);
-#endif
-}
-
-static void many_packets_are_released_together(void) {
-    tp_packet *packets[100];
-    for (size_t i = 0; i < 100; i++) {
-        packets[i] = make(64);
-        if (i % 3 == 0) {
-            tp_packet_retain(packets[i]);
-        }
-    }
-    tp__chunk *chunk = packets[0]->chunk;
-    CHECK_EQ(chunk->outstanding, 100);
-    tp__packets_release(packets, 100);
-    CHECK_EQ(chunk->outstanding, 34);
-    for (size_t i = 0; i < 100; i += 3) {
-        tp_packet_release(packets[i]);
-    }
-    CHECK_EQ(chunk->outstanding, 0);
-}
-
-static void packets_of_every_size_are_usable(void) {
-    static const size_t sizes[] = {0, 1, 63, 64, 65, TP__PACKET_SMALL - 1, TP__PACKET_SMALL,
-        TP__PACKET_SMALL + 1, 32767, 32768, 32769, 65536, 1 << 20, (1 << 20) + 1, 8 << 20,
-        (8 << 20) + 1, TP_PACKET_MAX};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        tp_packet *packet = tp__packet_received(sizes[i]);
-        REQUIRE(packet != NULL);
-        CHECK_EQ(tp_packet_size(packet), sizes[i]);
-        CHECK_EQ(tp_packet_capacity(packet), sizes[i]);
-        CHECK_EQ(packet->chunk == NULL, sizes[i] > TP__PACKET_SMALL);
-        CHECK_EQ((uintptr_t)tp__packet_payload(packet) % 16, 0);
-        memset(tp__packet_payload(packet), 0x11, sizes[i]);
-        tp_packet_put_u8(packet, 1);
-        CHECK_EQ(tp_packet_error(packet), TP_ERR_TOO_LARGE);
-        tp_packet_release(packet);
-    }
-    CHECK(tp_packet_new(TP_PACKET_MAX + 1) == NULL);
-    CHECK(tp_packet_new(SIZE_MAX) == NULL);
-    CHECK(tp_packet_copy_of(NULL, SIZE_MAX) == NULL);
-    tp_packet *empty = tp_packet_copy_of(NULL, 0);
-    CHECK(empty != NULL);
-    tp_packet_release(empty);
-}
-
-static void nothing_is_allocated_after_warming_up(void) {
-    static const size_t sizes[] = {100, 20000, 100000, 1 << 20, TP_PACKET_MAX};
-    uint64_t asked = 0;
-    for (int round = 0; round < 10; round++) {
-        if (round == 1) {
-            asked = tp__memory_allocations();
-        }
-        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-            tp_packet *packet = make(sizes[i]);
-            tp_packet_release(packet);
-        }
-    }
-    CHECK_EQ(tp__memory_allocations(), asked);
-}
-
-static void spare_large_packets_are_bounded(void) {
-    enum { pieces = 40 };
-    static tp_packet *packets[pieces];
-    (void)tp__packets_trim();
-    uint64_t live = tp__memory_live();
-    for (int i = 0; i < pieces; i++) {
-        packets[i] = make(1 << 20);
-    }
-    CHECK_EQ(tp__memory_live(), live + pieces);
-    for (int i = 0; i < pieces; i++) {
-        tp_packet_release(packets[i]);
-    }
-    CHECK_EQ(tp__memory_live(), live + 8); /* 8 MiB are kept */
-    CHECK_EQ(tp__large_trim(), 8 * ((1 << 20) + TP__PACKET_START));
-    CHECK_EQ(tp__memory_live(), live);
-    CHECK_EQ(tp__large_trim(), 0);
-}
-
-static void trimming_gives_everything_back(void) {
-    static tp_packet *packets[2000];
-    (void)tp__packets_trim();
-    CHECK_EQ(tp__chunk_count(), 0);
-    uint64_t live = tp__memory_live();
-    for (size_t i = 0; i < 2000; i++) {
-        packets[i] = make(i * 20);
-    }
-    CHECK_GT(tp__memory_live(), live + 400);
-    for (size_t i = 0; i < 2000; i++) {
-        tp_packet_release(packets[i]);
-    }
-    CHECK_GT(tp__packets_trim(), 8 << 20);
-    CHECK_EQ(tp__chunk_count(), 0);
-    CHECK_LE(tp__memory_live(), live + 4); /* the pool's magazines and table stay */
-    CHECK_EQ(tp__packets_reserve((1 << 20) + 1), TP_OK);
-    CHECK_EQ(tp__chunk_count(), 17);
-    (void)tp__packets_trim();
-}
-
-/* ---- memory running out ---------------------------------------------------------------------- */
-
-static void make_with_failures(void *argument) {
-    static const size_t sizes[] = {10, 16000, 16000, 16000, 16000, 16000, 40000, 3000000};
-    tp_packet *packets[sizeof sizes / sizeof sizes[0]];
-    unsigned *failed = argument;
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        packets[i] = tp_packet_new(sizes[i]);
-        if (packets[i] != NULL) {
-            memset(tp_packet_put_space(packets[i], sizes[i]), 1, sizes[i]);
-        } else {
-            ++*failed;
-        }
-    }
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        tp_packet_release(packets[i]);
-    }
-}
-
-static void failed_allocations_lose_nothing(void) {
-    void (*const arms[])(long) = {tp__memory_fail_after, tp__memory_fail_from};
-    for (size_t a = 0; a < 2; a++) {
-        unsigned failures = 0;
-        for (long n = 1; n < 100; n++) {
-            tp_thread thread;
-            unsigned failed = 0;
-            (void)tp__packets_trim();
-            uint64_t live = tp__memory_live();
-            uint64_t asked = tp__memory_allocations();
-            arms[a](n);
-            REQUIRE(tp_thread_start(&thread, "test", make_with_failures, &failed) == TP_OK);
-            tp_thread_join(&thread);
-            arms[a](-1);
-            (void)tp__packets_trim();
-            CHECK_EQ(tp__chunk_count(), 0);
-            CHECK_LE(tp__memory_live(), live + 1);
-            if (tp__memory_allocations() - asked < (uint64_t)n) {
-                CHECK_EQ(failed, 0);
-                CHECK_GE(n, 5);
-                break;
-            }
-            failures += failed; /* the pool can do without some of its allocations */
-        }
-        CHECK_GE(failures, 3); /* at least the thread cache and both large packets */
-    }
-}
-
 CHECK_MAIN(CASE(values_come_back), CASE(values_are_little_endian),
     CASE(strings_are_cut_to_the_space_left), CASE(strings_have_a_maximum_length),
     CASE(a_missing_string_is_empty), CASE(a_put_that_does_not_fit_sticks),
@@ -572,8 +377,4 @@ CHECK_MAIN(CASE(values_come_back), CASE(values_are_little_endian),
     CASE(space_is_filled_in_place), CASE(the_read_cursor_moves_freely),
     CASE(the_head_grows_and_shrinks), CASE(the_largest_packet_grows_no_head),
     CASE(the_frame_is_header_and_payload), CASE(the_header_moves_with_the_head),
-    CASE(a_sealed_packet_can_be_read_and_not_written), CASE(the_seal_gives_unused_space_back),
-    CASE(the_last_reference_frees), CASE(debug_builds_overwrite_what_is_released),
-    CASE(many_packets_are_released_together), CASE(packets_of_every_size_are_usable),
-    CASE(nothing_is_allocated_after_warming_up), CASE(spare_large_packets_are_bounded),
-    CASE(trimming_gives_everything_back), CASE(failed_allocations_lose_nothing))
+    CASE(a_sealed_packet_can_be_read_and_not_written), CASE(the_seal_gives_unused_space_back))
