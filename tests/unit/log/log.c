@@ -1,157 +1,14 @@
 /*
- * The log through its public functions: lines, batches, rate limit, and losses that are counted and
- * reported. Output goes to a sink that keeps it and can be blocked, or to a file.
+ * The log through its public functions: levels, lines, their order, batches, files and failed
+ * opens. Output goes to a sink that keeps it, or to a file.
  */
-#include "twinport/log.h"
-#include "check.h"
 #include "core/memory/memory.h"
-#include "os/clock.h"
+#include "log_kept.h"
 #include "os/process.h"
-#include "os/thread.h"
-
-/* ---- a sink that keeps its lines and can be blocked ------------------------------------------ */
-
-#define KEPT (4u << 20)
-
-static struct {
-    tp_mutex lock;
-    tp_condition changed;
-    char text[KEPT + 1];
-    size_t size;
-    unsigned calls;
-    bool blocked;
-    bool waiting; /* the log's thread is blocked inside the sink */
-} kept;
-
-static void keep_lines(void *context, const char *lines, size_t n) {
-    CHECK(context == &kept);
-    CHECK(n > 0 && lines[n - 1] == '\n');
-    tp_mutex_lock(&kept.lock);
-    kept.waiting = kept.blocked;
-    tp_condition_wake_all(&kept.changed);
-    while (kept.blocked) {
-        (void)tp_condition_wait(&kept.changed, &kept.lock, -1);
-    }
-    kept.waiting = false;
-    REQUIRE(kept.size + n <= KEPT);
-    memcpy(kept.text + kept.size, lines, n);
-    kept.size += n;
-    kept.text[kept.size] = '\0';
-    kept.calls++;
-    tp_condition_wake_all(&kept.changed);
-    tp_mutex_unlock(&kept.lock);
-}
-
-static void open_kept(tp_log_level level, size_t buffer) {
-    static bool made;
-    if (!made) {
-        tp_mutex_init(&kept.lock);
-        tp_condition_init(&kept.changed);
-        made = true;
-    }
-    kept.size = 0;
-    kept.text[0] = '\0';
-    kept.calls = 0;
-    kept.blocked = false;
-    tp_log_options options = {.size = sizeof options,
-        .level = level,
-        .buffer = buffer,
-        .sink = keep_lines,
-        .context = &kept};
-    REQUIRE(tp_log_open(&options) == TP_OK);
-}
-
-static void block_sink(bool blocked) {
-    tp_mutex_lock(&kept.lock);
-    kept.blocked = blocked;
-    tp_condition_wake_all(&kept.changed);
-    tp_mutex_unlock(&kept.lock);
-}
-
-static uint64_t deadline(void) {
-    const char *factor = getenv("TWINPORT_TIME_FACTOR");
-    return tp_clock_ms() + 60000 * (factor == NULL ? 1 : strtoull(factor, NULL, 10));
-}
-
-/* Waits until the sink has received `text`. */
-static void wait_for_text(const char *text) {
-    uint64_t until = deadline();
-    tp_mutex_lock(&kept.lock);
-    while (strstr(kept.text, text) == NULL && tp_clock_ms() < until) {
-        (void)tp_condition_wait(&kept.changed, &kept.lock, 100);
-    }
-    if (strstr(kept.text, text) == NULL) {
-        CHECK_STR(kept.text, text);
-    }
-    tp_mutex_unlock(&kept.lock);
-}
-
-static void wait_until_sink_is_held_up(void) {
-    uint64_t until = deadline();
-    tp_mutex_lock(&kept.lock);
-    while (!kept.waiting && tp_clock_ms() < until) {
-        (void)tp_condition_wait(&kept.changed, &kept.lock, 100);
-    }
-    CHECK(kept.waiting);
-    tp_mutex_unlock(&kept.lock);
-}
-
-static unsigned count_of(const char *needle) {
-    unsigned found = 0;
-    for (const char *at = kept.text; (at = strstr(at, needle)) != NULL; at++) {
-        found++;
-    }
-    return found;
-}
-
-/* Copies the text of the line at *at, without its time and level, and advances *at. False at the
- * end. In one step, because strstr and sscanf scan some megabytes each time. */
-static bool next_text(const char **at, char *text, size_t room) {
-    const char *end = memchr(*at, '\n', (size_t)(kept.text + kept.size - *at));
-    if (end == NULL) {
-        return false;
-    }
-    const size_t head = sizeof "2026-01-31 23:59:59.123 warning  " - 1;
-    size_t size = (size_t)(end - *at);
-    REQUIRE(size >= head && size - head < room);
-    memcpy(text, *at + head, size - head);
-    text[size - head] = '\0';
-    *at = end + 1;
-    return true;
-}
-
-static unsigned lines_kept(void) {
-    unsigned lines = 0;
-    for (size_t i = 0; i < kept.size; i++) {
-        lines += kept.text[i] == '\n';
-    }
-    return lines;
-}
-
-/* The sum of the numbers in front of each `needle`. */
-static unsigned long sum_before(const char *needle) {
-    unsigned long sum = 0;
-    for (const char *at = kept.text; (at = strstr(at, needle)) != NULL; at++) {
-        const char *digit = at;
-        while (digit > kept.text && digit[-1] >= '0' && digit[-1] <= '9') {
-            digit--;
-        }
-        sum += strtoul(digit, NULL, 10);
-    }
-    return sum;
-}
-
-static tp_log_stats stats(void) {
-    tp_log_stats now = {.size = sizeof now};
-    tp_log_get_stats(&now);
-    return now;
-}
 
 /* One call site for each line keeps the rate limit out of the other cases. */
 #define SITES 20000
 static tp_log_site sites[SITES];
-
-/* ---- cases ----------------------------------------------------------------------------------- */
 
 static void logging_before_open_is_harmless(void) {
     TP_LOG(TP_LOG_DEBUG, "not to be seen");
@@ -280,78 +137,6 @@ static void lines_are_written_without_a_flush(void) {
     tp_log_close();
 }
 
-static void a_flood_is_limited_and_reported_every_second(void) {
-    open_kept(TP_LOG_INFO, 0);
-    tp_log_stats before = stats();
-    uint64_t started = tp_clock_ms();
-    for (unsigned i = 0; i < 1000; i++) {
-        TP_LOG(TP_LOG_WARNING, "malformed packet %u", i);
-    }
-    /* Seconds in which a line was written, at most. */
-    uint64_t seconds = (tp_clock_ms() - started) / 1000 + 2;
-    /* No further line is logged: the log itself reports when the second is over. */
-    wait_for_text("more lines suppressed in one second: malformed packet");
-    tp_log_close();
-    unsigned long held = sum_before(" more lines suppressed in one second: malformed packet");
-    unsigned said = count_of("  malformed packet");
-    CHECK_EQ(said + held, 1000);
-    CHECK_GE(said, TP_LOG_BURST);
-    CHECK_LE(said, seconds * TP_LOG_BURST);
-    CHECK_EQ(stats().suppressed - before.suppressed, held);
-    CHECK_LE(lines_kept(), seconds * (TP_LOG_BURST + 1));
-    CHECK_EQ(stats().lines - before.lines, lines_kept());
-}
-
-/* The same when the log's thread sleeps already and no further line wakes it. */
-static void a_flood_after_silence_is_reported(void) {
-    static tp_log_site site;
-    open_kept(TP_LOG_INFO, 0);
-    for (unsigned i = 0; i < TP_LOG_BURST; i++) {
-        tp_log_say(&site, TP_LOG_WARNING, "drop %u", i);
-    }
-    tp_log_flush();
-    for (unsigned i = 0; i < 1000; i++) {
-        tp_log_say(&site, TP_LOG_WARNING, "drop %u", i);
-    }
-    wait_for_text("more lines suppressed in one second: drop");
-    tp_log_close();
-    CHECK_EQ(count_of("  drop") + sum_before(" more lines suppressed in one second: drop"),
-        1000 + TP_LOG_BURST);
-}
-
-static void suppressed_lines_are_reported_at_close(void) {
-    open_kept(TP_LOG_INFO, 0);
-    for (unsigned i = 0; i < 50; i++) {
-        TP_LOG(TP_LOG_WARNING, "flood %u", i);
-    }
-    tp_log_close();
-    CHECK_EQ(count_of("  flood") + sum_before(" more lines suppressed in one second: flood"), 50);
-}
-
-static void dropped_lines_are_counted_and_reported(void) {
-    memset(sites, 0, sizeof sites);
-    open_kept(TP_LOG_INFO, 8192);
-    tp_log_stats before = stats();
-    block_sink(true);
-    tp_log_say(&sites[0], TP_LOG_INFO, "number 0.");
-    wait_until_sink_is_held_up(); /* from now on lines can only gather */
-    for (unsigned i = 1; i < 1000; i++) {
-        tp_log_say(&sites[i], TP_LOG_INFO, "number %u.", i);
-    }
-    block_sink(false);
-    tp_log_flush();
-    tp_log_say(&sites[1000], TP_LOG_INFO, "room again");
-    tp_log_close();
-    unsigned said = count_of("  number ");
-    unsigned long dropped = sum_before(" log lines dropped");
-    CHECK_GT(said, 50);
-    CHECK_GT(dropped, 500);
-    CHECK_EQ(said + dropped, 1000);
-    CHECK_EQ(stats().dropped - before.dropped, dropped);
-    CHECK_EQ(count_of("room again"), 1);
-    CHECK(strstr(kept.text, "log lines dropped") < strstr(kept.text, "room again"));
-}
-
 #define THREADS    4
 #define PER_THREAD 4000
 
@@ -439,23 +224,6 @@ static void a_file_is_appended_to(void) {
     CHECK(strstr(kept.text, "opening 1\n") < strstr(kept.text, "opening 2\n"));
 }
 
-static void lines_a_file_refuses_are_counted(void) {
-    tp_log_options options = {.size = sizeof options, .level = TP_LOG_INFO, .file = "/dev/full"};
-    FILE *full = fopen(options.file, "r");
-    if (full == NULL) {
-        SKIP("this system has no /dev/full");
-    }
-    (void)fclose(full);
-    tp_log_stats before = stats();
-    REQUIRE(tp_log_open(&options) == TP_OK);
-    TP_LOG(TP_LOG_INFO, "lost");
-    tp_log_flush();
-    TP_LOG(TP_LOG_INFO, "lost too");
-    tp_log_close();
-    CHECK_EQ(stats().failed - before.failed, 2);
-    CHECK_EQ(stats().lines, before.lines);
-}
-
 static void a_failed_open_returns_the_reason(void) {
     tp_log_options good = {.size = sizeof good, .level = TP_LOG_INFO};
     tp_log_options options = good;
@@ -506,10 +274,6 @@ static void older_callers_get_the_statistics_of_their_size(void) {
 CHECK_MAIN(CASE(logging_before_open_is_harmless), CASE(levels_have_names),
     CASE(a_line_has_time_level_and_text), CASE(lines_below_the_level_are_not_written),
     CASE(a_line_is_escaped_and_cut), CASE(lines_keep_their_order_and_a_flush_waits_for_them),
-    CASE(lines_are_written_without_a_flush), CASE(a_flood_is_limited_and_reported_every_second),
-    CASE(a_flood_after_silence_is_reported), CASE(suppressed_lines_are_reported_at_close),
-    CASE(dropped_lines_are_counted_and_reported),
-    CASE(lines_of_many_threads_stay_whole_and_in_order),
+    CASE(lines_are_written_without_a_flush), CASE(lines_of_many_threads_stay_whole_and_in_order),
     CASE(a_sink_that_logs_does_not_receive_its_own_lines), CASE(a_file_is_appended_to),
-    CASE(lines_a_file_refuses_are_counted), CASE(a_failed_open_returns_the_reason),
-    CASE(older_callers_get_the_statistics_of_their_size))
+    CASE(a_failed_open_returns_the_reason), CASE(older_callers_get_the_statistics_of_their_size))
