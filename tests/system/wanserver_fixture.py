@@ -3,12 +3,17 @@ import os
 import re
 import signal
 
-from fixture import PATIENCE, Program, expect_equal, system_path, write_file
+from fixture import PATIENCE, Program, expect_equal, run, system_path, write_file
 from wan_client import Player
 from wan_noise import public_of  # skips the test where cryptography is missing
 from wan_protocol import CLOSE, PING, PONG, Closed, Ended, frame, mint
 
 NO_BUS = "127.0.0.1:1"  # no bus is there: players are held
+
+
+def mint_by_tool(ring_file, key_id, public, account, ttl, *more):
+    return run("tp-token", "--key-ring", system_path(ring_file), "--key-id", key_id, "--server-key",
+               public.hex(), "--account", account, "--ttl", ttl, *more)
 
 
 class GatePlayer(Player):
