@@ -161,9 +161,7 @@ static tp_err message_write(
     assert(!noise->failed && noise->step < 2);
     const uint8_t *peer = noise->step == 0 ? noise->static_public : noise->remote_ephemeral;
     uint8_t *sealed = message + TP_KEY_SIZE;
-    tp_err error = noise->has_ephemeral
-                       ? TP_OK
-                       : tp__agree_generate(noise->ephemeral_private, noise->ephemeral_public);
+    tp_err error = tp__agree_generate(noise->ephemeral_private, noise->ephemeral_public);
     if (error) {
         return error;
     }

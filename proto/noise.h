@@ -20,7 +20,6 @@ typedef struct tp_noise {
     tp_suite suite;
     tp_noise_role role;
     bool with_psk;
-    bool has_ephemeral; /* a test vector has set the pair; false: writing a message makes it */
     bool failed;
     uint8_t step; /* messages written or read so far, 0..2 */
     uint8_t psk[TP_KEY_SIZE];
