@@ -7,7 +7,6 @@
  *     gate->players = entries with has_quota, at most max_players
  */
 #include <assert.h>
-#include <string.h>
 
 #include "core/log/refusal.h"
 #include "core/memory/memory.h"
