@@ -5,6 +5,7 @@
 /* Before the fixture, whose type `player` its parameters would shadow. */
 #include "lanclient/backend/backend_internal.h"
 
+#include "check_finds.h"
 #include "gate_fixture.h"
 
 enum { PLAYERS = 3, MOST = 8 };
@@ -37,18 +38,11 @@ static void close_all(void) {
 
 /* What the check finds in the backend as it is, or "". Under the backend's mutex. */
 static const char *found(void) {
-    const char *broken = tp__backend_check(arena.backend);
-    return broken ? broken : "";
+    return text_of(tp__backend_check(arena.backend));
 }
 
 /* Breaks a number by 1, and repairs it. */
-#define CHECK_FOUND(number, text)                                                                  \
-    do {                                                                                           \
-        ++(number);                                                                                \
-        CHECK(strstr(found(), (text)) != NULL);                                                    \
-        --(number);                                                                                \
-        CHECK_EQ(strcmp(found(), ""), 0);                                                          \
-    } while (0)
+#define CHECK_FOUND(number, text) CHECK_FINDS(found(), text, ++(number), --(number))
 
 static void the_check_finds_what_is_broken(void) {
     open_all();

@@ -3,6 +3,7 @@
  * is broken: every case breaks one field of a hub with peers, looks, and repairs it.
  */
 #include "bus_fixture.h"
+#include "check_finds.h"
 #include "raw_peer.h"
 
 enum { CHATS = 2, PARTIES = CHATS + 1, RAW = 3 };
@@ -31,21 +32,13 @@ static void close_all(void) {
 
 /* What the check finds, or "". Under the directory lock. */
 static const char *found(void) {
-    const char *broken = tp__hub_check(hub);
-    return broken ? broken : "";
+    return text_of(tp__hub_check(hub));
 }
 
 #define CHECK_FOUND(text) CHECK(strstr(found(), (text)) != NULL)
 
 /* Gives a field another value, looks, and repairs it. */
-#define CHECK_BROKEN(type, field, value, text)                                                     \
-    do {                                                                                           \
-        type good_ = (field);                                                                      \
-        (field) = (value);                                                                         \
-        CHECK_FOUND(text);                                                                         \
-        (field) = good_;                                                                           \
-        CHECK_STR(found(), "");                                                                    \
-    } while (0)
+#define CHECK_BROKEN(type, field, value, text) CHECK_FINDS_VALUE(found(), text, type, field, value)
 
 static void the_check_finds_a_wrong_peer(void) {
     open_all();
@@ -59,7 +52,7 @@ static void the_check_finds_a_wrong_peer(void) {
     CHECK_BROKEN(uint32_t, hub->up_count, PARTIES - 1, "occupied == *published");
     CHECK_BROKEN(uint32_t, hub->up_count, hub->mask + 2, "up_count <= hub->mask + 1");
     CHECK_BROKEN(uint32_t, peer->public_id, 0, "peer->public_id != 0");
-    CHECK_BROKEN(uint32_t, peer->public_id, good_ + 1, "peer->id == peer->public_id");
+    CHECK_BROKEN(uint32_t, peer->public_id, peer->public_id + 1, "peer->id == peer->public_id");
     CHECK_BROKEN(uint32_t, peer->unconfirmed.capacity, 64, "ring->ring == NULL");
     CHECK_BROKEN(tp__service *, peer->service, NULL, "peer->service != NULL");
 
@@ -86,7 +79,7 @@ static void the_check_finds_a_wrong_service(void) {
     CHECK_BROKEN(tp__service *, hub->up[0]->service, hub->up[0]->service == chat ? db : chat,
         "peer->service == service");
     CHECK_BROKEN(uint32_t, members->capacity, CHATS - 1, "count <= members->capacity");
-    CHECK_BROKEN(uint32_t, db->hash, good_ + 1, "service->hash == tp_bus_service_hash");
+    CHECK_BROKEN(uint32_t, db->hash, db->hash + 1, "service->hash == tp_bus_service_hash");
     CHECK_BROKEN(uint32_t, hub->services.limit, hub->services.mask + 1, "services->limit * 2");
 
     atomic_fetch_sub(&chat->count, 1);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "check_finds.h"
 
 static tp__tasks tasks;
 static tp__delayed heap[4];
@@ -35,18 +36,11 @@ static void close_heap(void) {
 
 /* What the check finds, or "". Under the mutex. */
 static const char *found(void) {
-    const char *broken = tp__tasks_check(&tasks);
-    return broken ? broken : "";
+    return text_of(tp__tasks_check(&tasks));
 }
 
 /* Breaks something, sees that the check finds it, and repairs it. */
-#define CHECK_FOUND(text, break_, repair)                                                          \
-    do {                                                                                           \
-        break_;                                                                                    \
-        CHECK(strstr(found(), (text)) != NULL);                                                    \
-        repair;                                                                                    \
-        CHECK_EQ(strcmp(found(), ""), 0);                                                          \
-    } while (0)
+#define CHECK_FOUND(text, break_, repair) CHECK_FINDS(found(), text, break_, repair)
 
 static void the_check_finds_a_broken_heap(void) {
     open_heap();

@@ -5,6 +5,7 @@
 /* Before the fixture, whose type `player` its parameters would shadow. */
 #include "wanserver/gate/gate_internal.h"
 
+#include "check_finds.h"
 #include "gate_fixture.h"
 
 enum { PLAYERS = 2, WAITING = 3, ALL = PLAYERS + WAITING };
@@ -50,18 +51,11 @@ static void close_all(void) {
 
 /* What the check finds in the gate as it is, or "". Under the gate's mutex. */
 static const char *found(void) {
-    const char *broken = tp__gate_check(fixture.gate);
-    return broken ? broken : "";
+    return text_of(tp__gate_check(fixture.gate));
 }
 
 /* Breaks a number by 1, and repairs it. */
-#define CHECK_FOUND(number, text)                                                                  \
-    do {                                                                                           \
-        ++(number);                                                                                \
-        CHECK(strstr(found(), (text)) != NULL);                                                    \
-        --(number);                                                                                \
-        CHECK_EQ(strcmp(found(), ""), 0);                                                          \
-    } while (0)
+#define CHECK_FOUND(number, text) CHECK_FINDS(found(), text, ++(number), --(number))
 
 static void the_check_finds_a_wrong_count(void) {
     open_all();

@@ -3,22 +3,12 @@
  * another of a list of noisy sites and of a ring, look, and repair it.
  */
 #include "check.h"
+#include "check_finds.h"
 
 #include "core/log/log_noisy.h"
 #include "core/log/recent.h"
 
-static const char *text_of(const char *broken) {
-    return broken ? broken : "";
-}
-
-#define CHECK_FOUND(type, field, wrong, text)                                                      \
-    do {                                                                                           \
-        type right_ = (field);                                                                     \
-        (field) = (wrong);                                                                         \
-        CHECK(strstr(LOOK, (text)) != NULL);                                                       \
-        (field) = right_;                                                                          \
-        CHECK_STR(LOOK, "");                                                                       \
-    } while (0)
+#define CHECK_FOUND(type, field, wrong, text) CHECK_FINDS_VALUE(LOOK, text, type, field, wrong)
 
 static tp_log_site sites[3];
 static tp__log_noisy_list list;

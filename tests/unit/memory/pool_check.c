@@ -4,6 +4,7 @@
  * after another, looks, and repairs it.
  */
 #include "check.h"
+#include "check_finds.h"
 
 #include "core/memory/block.h"
 #include "core/memory/chunk.h"
@@ -12,10 +13,6 @@ enum { BLOCKS = 300, IN_USE = 3 };
 
 static tp_pool *pool;
 static void *blocks[BLOCKS];
-
-static const char *text_of(const char *broken) {
-    return broken ? broken : "";
-}
 
 static const char *found(void) {
     tp_mutex_lock(&pool->mutex);
@@ -28,19 +25,9 @@ static const char *found_unused(void) {
     return text_of(tp__pool_check_unused(pool));
 }
 
-static bool contains(const char *broken, const char *text) {
-    return strstr(broken, text) != NULL;
-}
-
 /* Sets a field to a wrong value and repairs it. `look`: a call that returns what a check finds. */
 #define CHECK_FOUND(type, field, wrong, look, text)                                                \
-    do {                                                                                           \
-        type right_ = (field);                                                                     \
-        (field) = (wrong);                                                                         \
-        CHECK(contains((look), (text)));                                                           \
-        (field) = right_;                                                                          \
-        CHECK_STR((look), "");                                                                     \
-    } while (0)
+    CHECK_FINDS_VALUE(look, text, type, field, wrong)
 
 /* A pool with blocks in use, in this thread's magazines and in those of the depot. */
 static void open_pool(void) {

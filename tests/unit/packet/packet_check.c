@@ -4,24 +4,18 @@
  * it.
  */
 #include "check.h"
+#include "check_finds.h"
 
 #include "core/memory/large.h"
 #include "core/packet/packet_internal.h"
 
 static const char *found(const tp_packet *packet) {
-    const char *broken = tp__packet_check(packet);
-    return broken ? broken : "";
+    return text_of(tp__packet_check(packet));
 }
 
 /* Sets a field of `packet` to a wrong value and repairs it. */
 #define CHECK_FOUND(type, field, wrong, text)                                                      \
-    do {                                                                                           \
-        type right_ = packet->field;                                                               \
-        packet->field = (wrong);                                                                   \
-        CHECK(strstr(found(packet), (text)) != NULL);                                              \
-        packet->field = right_;                                                                    \
-        CHECK_STR(found(packet), "");                                                              \
-    } while (0)
+    CHECK_FINDS_VALUE(found(packet), text, type, packet->field, wrong)
 
 /* What every packet has. */
 static void check_common(tp_packet *packet) {

@@ -8,6 +8,7 @@
 #include "core/engine/server_state.h"
 
 #include "check.h"
+#include "check_finds.h"
 #include "core/packet/packet_internal.h"
 #include "core/session/compact.h"
 #include "core/session/send_batch.h"
@@ -68,20 +69,6 @@ static void close_session(void) {
     }
 }
 
-/* What a check returned, or "". */
-static const char *text_of(const char *broken) {
-    return broken ? broken : "";
-}
-
-/* Breaks something, sees that `check` finds it, and repairs it. */
-#define CHECK_FOUND(check, text, break_, repair)                                                   \
-    do {                                                                                           \
-        break_;                                                                                    \
-        CHECK(strstr(text_of(check), (text)) != NULL);                                             \
-        repair;                                                                                    \
-        CHECK_EQ(strcmp(text_of(check), ""), 0);                                                   \
-    } while (0)
-
 #define FLUSHER tp__session_check(&session, SIZE_MAX)
 #define RELEASE tp__session_release_check(&session)
 
@@ -89,32 +76,32 @@ static void the_check_finds_a_broken_send_batch(void) {
     open_session();
     const char *check = text_of(FLUSHER);
     CHECK_EQ(strcmp(check, ""), 0);
-    CHECK_FOUND(FLUSHER, "TP_PORT_MAX_BUFFERS", batch.count = TP_PORT_MAX_BUFFERS + 1,
+    CHECK_FINDS(FLUSHER, "TP_PORT_MAX_BUFFERS", batch.count = TP_PORT_MAX_BUFFERS + 1,
         batch.count = SENT_TOO + 1);
-    CHECK_FOUND(FLUSHER, "buffers[i].bytes", batch.count++, batch.count--);
-    CHECK_FOUND(FLUSHER, "held <= batch->count", batch.held++, batch.held--);
-    CHECK_FOUND(FLUSHER, "first < batch->count", batch.first = batch.count, batch.first = 0);
-    CHECK_FOUND(
+    CHECK_FINDS(FLUSHER, "buffers[i].bytes", batch.count++, batch.count--);
+    CHECK_FINDS(FLUSHER, "held <= batch->count", batch.held++, batch.held--);
+    CHECK_FINDS(FLUSHER, "first < batch->count", batch.first = batch.count, batch.first = 0);
+    CHECK_FINDS(
         FLUSHER, "buffers[i].size > 0", batch.buffers[0].size = 0, batch.buffers[0].size = FRAME);
-    CHECK_FOUND(FLUSHER, "packets[i]", batch.packets[1] = NULL, batch.packets[1] = packets[1]);
-    CHECK_FOUND(FLUSHER, "unsent <= batch->bytes", batch.bytes--, batch.bytes++);
-    CHECK_FOUND(FLUSHER, "batch->messages <=", batch.messages++, batch.messages--);
+    CHECK_FINDS(FLUSHER, "packets[i]", batch.packets[1] = NULL, batch.packets[1] = packets[1]);
+    CHECK_FINDS(FLUSHER, "unsent <= batch->bytes", batch.bytes--, batch.bytes++);
+    CHECK_FINDS(FLUSHER, "batch->messages <=", batch.messages++, batch.messages--);
     close_session();
 }
 
 static void the_check_finds_a_broken_backlog(void) {
     open_session();
     tp__send_node *last = &session.end_node;
-    CHECK_FOUND(FLUSHER, "backlog_last == last", session.backlog_last = &nodes[WAITING_TOO],
+    CHECK_FINDS(FLUSHER, "backlog_last == last", session.backlog_last = &nodes[WAITING_TOO],
         session.backlog_last = last);
-    CHECK_FOUND(FLUSHER, "!node->next", last->next = &nodes[LATE], last->next = NULL);
-    CHECK_FOUND(FLUSHER, "end_taken", session.end_taken = false, session.end_taken = true);
-    CHECK_FOUND(FLUSHER, "node->packet", nodes[WAITING].packet = NULL,
+    CHECK_FINDS(FLUSHER, "!node->next", last->next = &nodes[LATE], last->next = NULL);
+    CHECK_FINDS(FLUSHER, "end_taken", session.end_taken = false, session.end_taken = true);
+    CHECK_FINDS(FLUSHER, "node->packet", nodes[WAITING].packet = NULL,
         nodes[WAITING].packet = packets[WAITING]);
-    CHECK_FOUND(FLUSHER, "compacted", session.compact_last = &nodes[LATE],
+    CHECK_FINDS(FLUSHER, "compacted", session.compact_last = &nodes[LATE],
         session.compact_last = &nodes[WAITING_TOO]);
-    CHECK_FOUND(FLUSHER, "sending_end", session.sending_end = true, session.sending_end = false);
-    CHECK_FOUND(FLUSHER, "backlog_state", atomic_store(&session.backlog_state, TP__BACKLOG_OPEN),
+    CHECK_FINDS(FLUSHER, "sending_end", session.sending_end = true, session.sending_end = false);
+    CHECK_FINDS(FLUSHER, "backlog_state", atomic_store(&session.backlog_state, TP__BACKLOG_OPEN),
         atomic_store(&session.backlog_state, TP__BACKLOG_OWNED));
     /* Of a long backlog only the beginning is checked. */
     session.backlog_last = &nodes[WAITING];
@@ -127,13 +114,13 @@ static void the_check_finds_a_wrong_size_of_the_queue(void) {
     open_session();
     /* One packet is in the queue, where the flusher does not look. */
     uint64_t packet = TP__QUEUED_ONE;
-    CHECK_FOUND(FLUSHER, "sum.packets", tp__queue_size_subtract(&session.queued, 2 * packet),
+    CHECK_FINDS(FLUSHER, "sum.packets", tp__queue_size_subtract(&session.queued, 2 * packet),
         (void)tp__queue_size_add(&session.queued, 2 * packet));
-    CHECK_FOUND(FLUSHER, "sum.bytes", tp__queue_size_subtract(&session.queued, 2 * FRAME),
+    CHECK_FINDS(FLUSHER, "sum.bytes", tp__queue_size_subtract(&session.queued, 2 * FRAME),
         (void)tp__queue_size_add(&session.queued, 2 * FRAME));
-    CHECK_FOUND(RELEASE, "queued ==", tp__queue_size_subtract(&session.queued, packet),
+    CHECK_FINDS(RELEASE, "queued ==", tp__queue_size_subtract(&session.queued, packet),
         (void)tp__queue_size_add(&session.queued, packet));
-    CHECK_FOUND(RELEASE, "queued ==", (void)tp__queue_size_add(&session.queued, 1),
+    CHECK_FINDS(RELEASE, "queued ==", (void)tp__queue_size_add(&session.queued, 1),
         tp__queue_size_subtract(&session.queued, 1));
     close_session();
 }
@@ -142,20 +129,20 @@ static void the_check_finds_what_a_release_must_not_find(void) {
     open_session();
     const uint64_t life = TP__LIFE_CLOSING | TP__LIFE_RELEASED;
     CHECK_EQ(strcmp(text_of(RELEASE), ""), 0);
-    CHECK_FOUND(RELEASE, "TP__LIFE_RELEASED", atomic_store(&session.life, TP__LIFE_CLOSING),
+    CHECK_FINDS(RELEASE, "TP__LIFE_RELEASED", atomic_store(&session.life, TP__LIFE_CLOSING),
         atomic_store(&session.life, life));
-    CHECK_FOUND(RELEASE, "TP__LIFE_CLOSING", atomic_store(&session.life, TP__LIFE_RELEASED),
+    CHECK_FINDS(RELEASE, "TP__LIFE_CLOSING", atomic_store(&session.life, TP__LIFE_RELEASED),
         atomic_store(&session.life, life));
-    CHECK_FOUND(RELEASE, "TP__BACKLOG_OPEN",
+    CHECK_FINDS(RELEASE, "TP__BACKLOG_OPEN",
         atomic_store(&session.backlog_state, TP__BACKLOG_TAKEN),
         atomic_store(&session.backlog_state, TP__BACKLOG_OWNED));
-    CHECK_FOUND(
+    CHECK_FINDS(
         RELEASE, "flusher", atomic_store(&session.flusher, 1), atomic_store(&session.flusher, 0));
-    CHECK_FOUND(
+    CHECK_FINDS(
         RELEASE, "!end_taken", nodes[LATE].next = &session.end_node, nodes[LATE].next = NULL);
-    CHECK_FOUND(
+    CHECK_FINDS(
         RELEASE, "node->packet", nodes[LATE].packet = NULL, nodes[LATE].packet = packets[LATE]);
-    CHECK_FOUND(RELEASE, "header_filled", session.receive.header_filled = TP_FRAME_HEADER,
+    CHECK_FINDS(RELEASE, "header_filled", session.receive.header_filled = TP_FRAME_HEADER,
         session.receive.header_filled = 0);
     close_session();
 }
@@ -172,7 +159,7 @@ static void the_check_finds_a_reference_that_is_left(void) {
     SKIP("sessions count their references in builds with assertions only");
 #else
     open_session();
-    CHECK_FOUND(RELEASE, "left: flush", tp__session_count_reference(&session, TP__REFERENCE_FLUSH),
+    CHECK_FINDS(RELEASE, "left: flush", tp__session_count_reference(&session, TP__REFERENCE_FLUSH),
         tp__session_uncount_reference(&session, TP__REFERENCE_FLUSH));
     close_session();
 #endif
@@ -186,7 +173,7 @@ static void the_check_finds_a_broken_receive_state(void) {
     session.receive.partial = partial;
     session.receive.partial_filled = SIZE - 1;
     CHECK_EQ(strcmp(text_of(tp__receive_check(&session)), ""), 0);
-    CHECK_FOUND(tp__receive_check(&session), "partial_filled", session.receive.partial_filled++,
+    CHECK_FINDS(tp__receive_check(&session), "partial_filled", session.receive.partial_filled++,
         session.receive.partial_filled--);
     session.receive.partial = packets[SENT];
     CHECK(strstr(text_of(tp__receive_check(&session)), "sealed") != NULL);
